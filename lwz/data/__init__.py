@@ -1,0 +1,1 @@
+"""What comes in: text, tokens, prompts, preferences."""

@@ -1,0 +1,1 @@
+"""How judgement becomes change."""

@@ -1,0 +1,59 @@
+"""Rotary positions, masks, grouped-query attention.
+
+Reference formulation in plain XLA, used on every backend: scores and softmax in float32.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def rope_phases(
+  positions_BT: Int[Array, 'B T'], head_dim: int, theta: float
+) -> tuple[Float[Array, 'B T C/2'], Float[Array, 'B T C/2']]:
+  """cos and sin of position * theta^(-2i/C), i < C/2 (RoFormer, arXiv 2104.09864, Eq. 15).
+
+  In float32 whatever the compute dtype: bfloat16 cannot tell position 257 from 256.
+  """
+  exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+  inv_freq = 1.0 / (theta**exponent)
+  phase_BTc = positions_BT.astype(jnp.float32)[:, :, None] * inv_freq[None, None, :]
+  return jnp.cos(phase_BTc), jnp.sin(phase_BTc)
+
+
+def rotate(
+  x_BTHC: Float[Array, 'B T H C'],
+  cos_BTc: Float[Array, 'B T c'],
+  sin_BTc: Float[Array, 'B T c'],
+) -> Float[Array, 'B T H C']:
+  """Rotates the two halves of each head by its phases (Qwen's half split, not interleaved)."""
+  first, second = jnp.split(x_BTHC.astype(jnp.float32), 2, axis=-1)
+  cos, sin = cos_BTc[:, :, None, :], sin_BTc[:, :, None, :]
+  rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+  return rotated.astype(x_BTHC.dtype)
+
+
+def causal_mask(segments_BT: Int[Array, 'B T']) -> Bool[Array, 'B T T']:
+  """Query t sees key s iff s <= t and both lie in the same segment (a document of a packed row)."""
+  same = segments_BT[:, :, None] == segments_BT[:, None, :]
+  num_tokens = segments_BT.shape[1]
+  return same & jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None]
+
+
+def attend(
+  q_BTHC: Float[Array, 'B T H C'],
+  k_BSKC: Float[Array, 'B S K C'],
+  v_BSKC: Float[Array, 'B S K C'],
+  mask_BTS: Bool[Array, 'B T S'],
+) -> Float[Array, 'B T H C']:
+  """softmax(q k^T / sqrt(C)) v, query head h reading key-value head h // (H / K) (arXiv 2305.13245).
+
+  A query that sees no key at all (padding) gets the plain mean of the values, never NaN.
+  """
+  B, T, H, C = q_BTHC.shape
+  K = k_BSKC.shape[2]
+  q_BTKgC = q_BTHC.reshape(B, T, K, H // K, C)
+  scores = jnp.einsum('btkgc,bskc->bkgts', q_BTKgC, k_BSKC, preferred_element_type=jnp.float32)
+  scores = jnp.where(mask_BTS[:, None, None], scores * C**-0.5, jnp.finfo(jnp.float32).min)
+  probs = jax.nn.softmax(scores, axis=-1).astype(v_BSKC.dtype)
+  return jnp.einsum('bkgts,bskc->btkgc', probs, v_BSKC).reshape(B, T, H, C)

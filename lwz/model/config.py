@@ -1,0 +1,94 @@
+"""The shape of a Qwen2.5 model, and its sizes.
+
+Field names are those of Hugging Face's `config.json`, so that a reader meets one vocabulary.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class QwenConfig:
+  """Numbers that make one Qwen2.5 differ from another.
+
+  `dtype` is the dtype of compute; parameters are kept in whatever dtype they were made or loaded
+  in. `scalar_head` replaces the language-model head by one output per position (reward models).
+  """
+
+  vocab_size: int  # V
+  hidden_size: int  # D
+  intermediate_size: int  # F
+  num_hidden_layers: int  # L
+  num_attention_heads: int  # H
+  num_key_value_heads: int  # K
+  head_dim: int  # C
+  max_position_embeddings: int
+  rms_norm_eps: float = 1e-6
+  rope_theta: float = 1_000_000.0
+  tie_word_embeddings: bool = False
+  initializer_range: float = 0.02
+  scalar_head: bool = False
+  dtype: jnp.dtype = jnp.bfloat16
+
+  def __post_init__(self):
+    object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))
+    if self.num_attention_heads % self.num_key_value_heads:
+      raise ValueError(
+        f'num_attention_heads={self.num_attention_heads} is not a multiple of '
+        f'num_key_value_heads={self.num_key_value_heads}'
+      )
+    if self.head_dim % 2:
+      raise ValueError(f'head_dim={self.head_dim} must be even: RoPE rotates its two halves')
+
+
+def _real(hidden, layers, heads, kv_heads, intermediate, vocab, tied, eps, positions):
+  return QwenConfig(
+    vocab_size=vocab,
+    hidden_size=hidden,
+    intermediate_size=intermediate,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    num_key_value_heads=kv_heads,
+    head_dim=hidden // heads,
+    max_position_embeddings=positions,
+    rms_norm_eps=eps,
+    tie_word_embeddings=tied,
+  )
+
+
+def _pocket(hidden, layers, heads, kv_heads, intermediate, vocab, positions):
+  return QwenConfig(
+    vocab_size=vocab,
+    hidden_size=hidden,
+    intermediate_size=intermediate,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    num_key_value_heads=kv_heads,
+    head_dim=hidden // heads,
+    max_position_embeddings=positions,
+    rope_theta=10_000.0,  # a base of 1e6 wastes most of the phases on a context this short
+    tie_word_embeddings=True,
+    dtype=jnp.float32,
+  )
+
+
+# `micro` and `tiny` are ours; the rest are the published base models (config.json of each).
+SIZES = {
+  'micro': _pocket(32, 2, 4, 2, 64, 384, 256),
+  'tiny': _pocket(128, 4, 4, 2, 384, 2_048, 512),
+  '0.5b': _real(896, 24, 14, 2, 4_864, 151_936, True, 1e-6, 32_768),
+  '1.5b': _real(1_536, 28, 12, 2, 8_960, 151_936, True, 1e-6, 131_072),
+  '3b': _real(2_048, 36, 16, 2, 11_008, 151_936, True, 1e-6, 32_768),
+  '7b': _real(3_584, 28, 28, 4, 18_944, 152_064, False, 1e-6, 131_072),
+  '14b': _real(5_120, 48, 40, 8, 13_824, 152_064, False, 1e-5, 131_072),
+  '32b': _real(5_120, 64, 40, 8, 27_648, 152_064, False, 1e-5, 131_072),
+  '72b': _real(8_192, 80, 64, 8, 29_568, 152_064, False, 1e-5, 131_072),
+}
+
+
+def preset(size: str) -> QwenConfig:
+  """The configuration of a named size; `preset('32b').num_hidden_layers == 64`."""
+  if size not in SIZES:
+    raise ValueError(f'no size {size!r}: choose one of {", ".join(SIZES)}')
+  return SIZES[size]

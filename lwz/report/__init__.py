@@ -1,0 +1,1 @@
+"""Records made visible: curves, one HTML page, the terminal."""

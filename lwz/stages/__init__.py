@@ -1,0 +1,1 @@
+"""Conductors: one verb per file, the only readers of the config."""

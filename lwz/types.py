@@ -1,0 +1,95 @@
+"""The nouns that travel between the rooms, the letters of their shapes, and the names both share.
+
+Letters (a tensor carries its logical shape as a suffix, `logp_BT`; einsum uses them in lower case):
+
+  P  prompts in a step            L  layers                  T  time (query position)
+  G  samples per prompt           D  model width             S  time (key position)
+  B  sequences, B = P * G         F  feed-forward width      V  vocabulary
+  N  packed rows                  H  query heads             R  reward components
+  C  head width                   K  key-value heads
+
+"Axis" is a mesh word (`AXES`), "dimension" a tensor word.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+# Mesh axes, outermost first.
+AXES = ('data', 'fsdp', 'tensor', 'context')
+
+# The output protocol of the paper (section 4): one think segment, then one answer segment.
+THINK_OPEN, THINK_CLOSE = '<think>', '</think>'
+ANSWER_OPEN, ANSWER_CLOSE = '<answer>', '</answer>'
+STYLES = ('think', 'direct')
+
+# The three rewards of the paper, in the order of the last dimension of `scores_PGR`.
+COMPONENTS = ('length', 'writing', 'format')
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """A titled text of the corpus: `Document('str.join', 'Concatenate any number of ...', 'stdlib')`."""
+
+  title: str
+  text: str
+  source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """A writing request and the length, in words, that a good answer to it has.
+
+  `Prompt('p0', 'Write a 2,000-word essay on rivers.', 1800, 2200)`
+  """
+
+  id: str
+  text: str
+  lower: int
+  upper: int
+  language: str = 'en'
+  source: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+  """Two answers to one request, the better one first. `source` names where the pair is from."""
+
+  prompt: str
+  chosen: str
+  rejected: str
+  source: str = ''
+
+
+@flax.struct.dataclass
+class Rollout:
+  """What the policy wrote. A trajectory's stop token is part of it: kept, and trained.
+
+  Row b holds the tokens `ids_BT[b, :lengths_B[b]]`; what lies beyond is padding of any value, so
+  masks are made from `lengths_B`, never from ids.
+  """
+
+  ids: jax.Array | np.ndarray  # int32 [B, T]
+  logp: jax.Array | np.ndarray  # float32 [B, T], of the distribution sampled from
+  lengths: jax.Array | np.ndarray  # int32 [B], stop token included
+  finished: jax.Array | np.ndarray  # bool [B], False where the cap was hit
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """The judgement of a step: `values[p, g, r]` in [0, 1], and whether sample (p, g) counts at all."""
+
+  values: np.ndarray  # float32 [P, G, R]
+  valid: np.ndarray  # bool [P, G], False where a judge failed
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that training changes: the step, fp32 master parameters, the optimiser's state."""
+
+  step: jax.Array  # int32 []
+  params: Any
+  opt_state: Any

@@ -1,0 +1,70 @@
+"""What lwz is called and what it needs."""
+
+from setuptools import find_packages, setup
+
+# Each core name is imported by lwz itself, or stands under a name that is.
+CORE = [
+  # what computes
+  'jax>=0.10,<0.12',
+  'flax',
+  'optax',
+  'numpy',
+  # what keeps
+  'orbax-checkpoint',
+  'tensorstore',
+  'safetensors',
+  'huggingface-hub',
+  'etils[epath]',
+  # what reads and writes text
+  'transformers',
+  'tokenizers',
+  'regex',
+  'grain',
+  'jinja2',
+  # what says which run, and shows it
+  'ml-collections',
+  'absl-py',
+  'rich',
+  'tensorboardX',
+  'matplotlib',
+  # shapes in signatures; endpoints
+  'jaxtyping',
+  'httpx2',
+]
+
+EXTRAS = {
+  'test': [
+    'pytest',
+    'pytest-timeout',
+    'beartype',
+    'hypothesis',
+    'chex',
+    'ruff',
+    'mypy',
+    # The build backend, so that the lock alone suffices to install lwz without build isolation.
+    'setuptools',
+  ],
+  'data': ['pyarrow'],
+  'serve': ['starlette', 'uvicorn'],
+  'export': ['gguf'],
+  'cluster': ['submitit'],
+  # One of these per environment.
+  'cuda12': ['jax[cuda12]'],
+  'cuda13': ['jax[cuda13]'],
+  'tpu': ['jax[tpu]'],
+  # The reference that some tests compare with; never imported by lwz, never in the lock.
+  'parity': ['torch'],
+}
+
+setup(
+  name='lwz',
+  version='0.1.0',
+  description='LongWriter-Zero, end to end, in pure-functional JAX',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=find_packages(include=['lwz', 'lwz.*']),
+  package_data={'lwz.report': ['*.jinja']},
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)
