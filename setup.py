@@ -35,7 +35,6 @@ CORE = [
 EXTRAS = {
   'test': [
     'pytest',
-    'pytest-timeout',
     'beartype',
     'hypothesis',
     'chex',

@@ -26,9 +26,6 @@ THINK_OPEN, THINK_CLOSE = '<think>', '</think>'
 ANSWER_OPEN, ANSWER_CLOSE = '<answer>', '</answer>'
 STYLES = ('think', 'direct')
 
-# The three rewards of the paper, in the order of the last dimension of `scores_PGR`.
-COMPONENTS = ('length', 'writing', 'format')
-
 
 @dataclasses.dataclass(frozen=True)
 class Document:

@@ -51,9 +51,14 @@ def attend(
   A query that sees no key at all (padding) gets the plain mean of the values, never NaN.
   """
   B, T, H, C = q_BTHC.shape
-  K = k_BSKC.shape[2]
-  q_BTKgC = q_BTHC.reshape(B, T, K, H // K, C)
-  scores = jnp.einsum('btkgc,bskc->bkgts', q_BTKgC, k_BSKC, preferred_element_type=jnp.float32)
+  S, K = k_BSKC.shape[1:3]
+  G = H // K
+  # Query heads of one key-value head are laid along time: two plain batched matrix products.
+  q_BKtC = q_BTHC.reshape(B, T, K, G, C).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
+  scores = jnp.einsum(
+    'bktc,bskc->bkts', q_BKtC, k_BSKC, preferred_element_type=jnp.float32
+  ).reshape(B, K, G, T, S)
   scores = jnp.where(mask_BTS[:, None, None], scores * C**-0.5, jnp.finfo(jnp.float32).min)
-  probs = jax.nn.softmax(scores, axis=-1).astype(v_BSKC.dtype)
-  return jnp.einsum('bkgts,bskc->btkgc', probs, v_BSKC).reshape(B, T, H, C)
+  probs = jax.nn.softmax(scores, axis=-1).astype(v_BSKC.dtype).reshape(B, K, G * T, S)
+  mixed_BKtC = jnp.einsum('bkts,bskc->bktc', probs, v_BSKC)
+  return mixed_BKtC.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4).reshape(B, T, H, C)

@@ -1,0 +1,26 @@
+"""GRPO with the think prompt and three balanced rewards: LongWriter-Zero itself (section 3).
+
+  python -m lwz.launch --config=experiments/grpo_think.py        # minutes, on any CPU
+  python -m lwz.launch --config=experiments/grpo_think.py:32b    # the paper's own
+"""
+
+from experiments import base
+
+
+def get_config(size: str = 'tiny'):
+  c = base.get_config(size)
+  c.experiment = 'grpo_think'
+  c.stage = 'grpo'
+  pocket = size in base.POCKET
+  c.init = f'pretrain:{size}'
+  c.reward.model = f'reward_model:{size if pocket else "72b"}'
+  c.needs = ('init', 'reward.model')
+  c.train.num_steps = 3 if size == 'micro' else 80 if pocket else 150
+  c.train.learning_rate = 5e-4 if pocket else 1e-6
+  c.train.weight_decay = 0.0
+  c.train.micro_rows = 4 if pocket else 1
+  c.data.row_length = 256 if pocket else 16_384
+  if pocket:
+    c.rl.prompts_per_step, c.rl.group_size = (2, 4) if size == 'micro' else (4, 8)
+    c.rl.num_minibatches = 2
+  return c

@@ -1,0 +1,24 @@
+"""The writing reward model: Bradley-Terry on preference pairs (paper, Eq. 4; Qwen2.5-72B there).
+
+The paper's pairs are labelled by hand and unpublished. Without `data.preferences`, a passage of the
+corpus is preferred to damaged copies of itself.
+
+  python -m lwz.launch --config=experiments/reward_model.py
+"""
+
+from experiments import base
+
+
+def get_config(size: str = 'tiny'):
+  c = base.get_config(size)
+  c.experiment = 'reward_model'
+  c.stage = 'reward_model'
+  pocket = size in base.POCKET
+  c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
+  c.needs = ('init',)
+  c.train.rows = 2 if size == 'micro' else 16 if pocket else 64
+  c.train.micro_rows = c.train.rows
+  c.train.num_steps = 4 if size == 'micro' else 100 if pocket else 1_000
+  c.train.decay_steps = c.train.num_steps
+  c.train.learning_rate = 1e-3 if pocket else 5e-6
+  return c

@@ -1,0 +1,100 @@
+"""Formatted documents: passages of the corpus in the paper's output format, each with a true plan.
+
+They stand for the 1 % of long chains of thought that the paper mixes into its continual pretraining
+(PAPER.md section 7), where no model that thinks is at hand to distil from.
+"""
+
+import re
+
+from lwz import text as words
+from lwz import types
+from lwz.data import corpus, templates
+
+_HAN = re.compile(r'[\u4e00-\u9fff]')
+
+
+def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
+  """The order of a text: how its sentences begin, at most `max_points` of them, evenly spread.
+
+    plan('Rivers carry water. Lakes keep it for a very long time.')
+    == 'Plan: 1. Rivers carry water; 2. Lakes keep it for a very.'
+
+  Args:
+    text: what the plan is for; its paragraphs' first sentences where there are enough of them.
+    max_points: how many sentences are named.
+    max_words: how much of each; in Chinese, twice as many characters.
+  """
+  heads = [part for part in re.split(r'\n\s*\n', text) if part.strip()]
+  heads = heads if len(heads) >= max_points else words.sentences(text)
+  num_points = min(max_points, len(heads))
+  chosen = [heads[i * len(heads) // num_points] for i in range(num_points)]
+  points = [_opening(head, max_words) for head in chosen]
+  if templates.language(text) == 'zh':
+    return '提纲：' + '；'.join(f'{i}. {point}' for i, point in enumerate(points, start=1)) + '。'
+  return 'Plan: ' + '; '.join(f'{i}. {point}' for i, point in enumerate(points, start=1)) + '.'
+
+
+def _opening(sentence: str, max_words: int) -> str:
+  """The first words of a sentence, without the punctuation and blanks at their end."""
+  if _HAN.search(sentence):
+    sentence = re.split(r'[。！？；\n]', sentence.strip())[0][: 2 * max_words]
+  else:
+    sentence = ' '.join(sentence.split()[:max_words])
+  return re.sub(r'[\s.,;:!?。，；：！？、]+$', '', sentence)
+
+
+def question(title: str, num_words: int | None = None) -> str:
+  """The request for a text about `title`, with its length, rounded to tens, where one is given.
+
+  question('Lists', 87) == 'Write about Lists in about 90 words.'
+  """
+  length = None if num_words is None else rounded(num_words)
+  if templates.language(title) == 'zh':
+    return f'写一篇关于{title}的文章' + ('。' if length is None else f'，约{length}字。')
+  return f'Write about {title}' + ('.' if length is None else f' in about {length} words.')
+
+
+def rounded(num_words: int) -> int:
+  """A number of words as a request names it: to the nearest ten, and ten at least."""
+  return max(10, (num_words + 5) // 10 * 10)
+
+
+def states_length(document: types.Document) -> bool:
+  """Whether the request for this document names a length: about half do, by the title's hash."""
+  return corpus.fraction(document.title, 'states_length') < 0.5
+
+
+def example(
+  document: types.Document,
+  style: str,
+  template: str,
+  lower: int,
+  upper: int,
+  state_length: bool,
+  *,
+  count_words: corpus.CountWords,
+) -> tuple[str, str] | None:
+  """A document's opening as the answer to a request for it: the prompt's text, the completion's.
+
+  The two are encoded apart, as they are in a rollout, and joined as ids.
+
+  Args:
+    document: what is asked for, and where the answer is from.
+    style: 'think' or 'direct'.
+    template: as of `templates.render`.
+    lower: least number of words of the answer.
+    upper: greatest.
+    state_length: whether the request names the length.
+    count_words: what counts the answer's words, as `lwz.reward.length.count_words`.
+
+  Returns:
+    None where the document has no opening of that length.
+  """
+  answer = corpus.passage(document, lower, upper, count_words=count_words)
+  if answer is None:
+    return None
+  request = question(document.title, count_words(answer) if state_length else None)
+  return (
+    templates.render(request, style, template),
+    templates.completion(plan(answer), answer, style),
+  )

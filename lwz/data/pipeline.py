@@ -1,0 +1,116 @@
+"""Batches of packed documents for pretraining, as checkpointable grain iterators."""
+
+import collections.abc
+import math
+from typing import Any
+
+import grain
+import numpy as np
+
+TokenLists = collections.abc.Sequence[collections.abc.Sequence[int]]
+Batch = dict[str, np.ndarray]
+
+# Rows packed at a time: more of them leave less padding, and span more of the corpus.
+_NUM_BINS = 32
+
+
+def pretrain(
+  plain: TokenLists,
+  formatted: TokenLists,
+  *,
+  share: float,
+  row_length: int,
+  num_rows: int,
+  seed: int,
+  pad_id: int,
+) -> grain.IterDataset:
+  """An endless stream of batches of packed documents.
+
+  Each batch has `ids` (int32 [N, T]), `segments` (int32 [N, T]: 1, 2, ... for the documents of a
+  row, 0 for padding) and `positions` (int32 [N, T]: from 0 in each document). Documents come in a
+  new order in each epoch; none is split between rows, except one longer than a row, which is cut
+  into pieces of T tokens beforehand. Iterators have `get_state()`, which is JSON, and
+  `set_state()`; an iterator that was set goes on exactly as the one that was asked.
+
+  Args:
+    plain: ids of the documents of the corpus, each with its end token.
+    formatted: ids of the formatted documents, likewise.
+    share: tokens of formatted documents over all tokens, in [0, 1]; held in the long run.
+    row_length: T.
+    num_rows: N.
+    seed: of the order of documents and rows.
+    pad_id: what padding holds.
+
+  Raises:
+    ValueError: a share outside [0, 1], or a part with a positive share and no tokens.
+  """
+  if not 0 <= share <= 1:
+    raise ValueError(f'share is a share of tokens, in [0, 1], not {share}')
+  datasets, weights = [], []
+  parts = (('plain', plain, 1 - share), ('formatted', formatted, share))
+  for i, (name, token_lists, part) in enumerate(parts):
+    if part > 0:
+      pieces = _pieces(token_lists, row_length)
+      if not pieces:
+        raise ValueError(f'no tokens in the {name} documents, whose share is {part:g}')
+      # Documents are drawn, tokens are what counts: a document is drawn the less the longer it is.
+      weights.append(part / np.mean([len(piece['ids']) for piece in pieces]))
+      source = grain.MapDataset.source(pieces).seed(2 * seed + i)
+      datasets.append(source.shuffle().repeat(None))
+  mixed = grain.MapDataset.mix(datasets, weights=[weight / sum(weights) for weight in weights])
+  packed = _packed(mixed, row_length, pad_id, seed=seed, shuffle=True)
+  return packed.batch(num_rows, drop_remainder=True).map(_named)
+
+
+def heldout(token_lists: TokenLists, *, row_length: int, num_rows: int, pad_id: int) -> list[Batch]:
+  """Every document once, packed in order, as batches of `pretrain`'s kind; the last is filled up.
+
+  Raises:
+    ValueError: there are no tokens.
+  """
+  pieces = _pieces(token_lists, row_length)
+  if not pieces:
+    raise ValueError('no tokens in the held-out documents')
+  packed = _packed(grain.MapDataset.source(pieces), row_length, pad_id, seed=0, shuffle=False)
+  rows = list(map(_named, packed))
+  padding = {name: np.zeros_like(value) for name, value in rows[0].items()}
+  padding['ids'] = np.full_like(padding['ids'], pad_id)
+  rows += [padding] * (math.ceil(len(rows) / num_rows) * num_rows - len(rows))
+  return [
+    {name: np.stack([row[name] for row in rows[i : i + num_rows]]) for name in rows[0]}
+    for i in range(0, len(rows), num_rows)
+  ]
+
+
+def _pieces(token_lists: TokenLists, row_length: int) -> list[dict[str, np.ndarray]]:
+  """The documents, those longer than a row cut into rows."""
+  return [
+    {'ids': np.asarray(tokens[start : start + row_length], np.int32)}
+    for tokens in token_lists
+    for start in range(0, len(tokens), row_length)
+  ]
+
+
+def _packed(
+  dataset: grain.MapDataset, row_length: int, pad_id: int, *, seed: int, shuffle: bool
+) -> grain.IterDataset:
+  """Rows of whole documents: an element goes into the first open row that has room for it."""
+  # All is in memory: threads that read ahead would only cost.
+  options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+  return grain.experimental.FirstFitPackIterDataset(
+    dataset.to_iter_dataset(options),
+    length_struct={'ids': row_length},
+    num_packing_bins=_NUM_BINS,
+    padding_struct={'ids': pad_id},
+    seed=seed,
+    shuffle_bins=shuffle,
+  )
+
+
+def _named(element: dict[str, Any]) -> Batch:
+  """Grain's names to ours."""
+  return {
+    'ids': element['ids'].astype(np.int32),
+    'segments': element['ids_segment_ids'].astype(np.int32),
+    'positions': element['ids_positions'].astype(np.int32),
+  }

@@ -1,0 +1,118 @@
+"""Prompts: writing requests, each with the range of words a good answer has."""
+
+import collections.abc
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from lwz import types
+from lwz.data import corpus, formatted, jsonl, templates
+
+
+def from_documents(
+  found: collections.abc.Iterable[types.Document],
+  *,
+  lower: int,
+  upper: int,
+  slack: float,
+  count_words: corpus.CountWords,
+) -> list[types.Prompt]:
+  """A request for each title that has an opening of `lower` to `upper` words.
+
+  With n the words of that opening, the range is [n (1 - slack), n (1 + slack)]. About half of the
+  requests name their n, and there n is rounded to tens in request and range alike; which ones do is
+  a function of the title. Of documents with the same title the first counts.
+  """
+  if not 0 <= slack < 1:
+    raise ValueError(f'slack is a share of the length, in [0, 1), not {slack}')
+  prompts: dict[str, types.Prompt] = {}
+  for document in found:
+    passage = corpus.passage(document, lower, upper, count_words=count_words)
+    if passage is None:
+      continue
+    num_words, stated = count_words(passage), formatted.states_length(document)
+    num_words = formatted.rounded(num_words) if stated else num_words
+    text = formatted.question(document.title, num_words if stated else None)
+    prompt = types.Prompt(
+      id=_digest(text),
+      text=text,
+      lower=max(1, round(num_words * (1 - slack))),
+      upper=round(num_words * (1 + slack)),
+      language=templates.language(text),
+      source=document.source,
+    )
+    prompts.setdefault(document.title, prompt)
+  return list(prompts.values())
+
+
+def _digest(text: str) -> str:
+  """The id of a request that has none: twelve hexadecimal digits of its text."""
+  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def load(path: epath.PathLike) -> list[types.Prompt]:
+  """Reads prompts, one JSON object per line: text, lower, upper; id, language, source if given.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a line is wrong or its id was there before; the message begins with `file:line`.
+  """
+  seen: set[str] = set()
+
+  def parse(record: dict[str, Any]) -> types.Prompt:
+    prompt = _from_record(record)
+    if prompt.id in seen:
+      raise ValueError(f'the id {prompt.id!r} was there before; ids are unique in a file')
+    seen.add(prompt.id)
+    return prompt
+
+  return jsonl.read(path, parse)[0]
+
+
+def _from_record(record: dict[str, Any]) -> types.Prompt:
+  text = jsonl.field(record, 'text', str)
+  lower, upper = jsonl.field(record, 'lower', int), jsonl.field(record, 'upper', int)
+  if not text.strip():
+    raise ValueError("'text' is empty")
+  if not 0 < lower <= upper:
+    raise ValueError(f'expected 0 < lower <= upper, in words, not {lower} and {upper}')
+  return types.Prompt(
+    id=jsonl.field(record, 'id', str, _digest(text)),
+    text=text,
+    lower=lower,
+    upper=upper,
+    language=jsonl.field(record, 'language', str, templates.language(text)),
+    source=jsonl.field(record, 'source', str, ''),
+  )
+
+
+def save(path: epath.PathLike, prompts: collections.abc.Iterable[types.Prompt]) -> None:
+  """Writes what `load` reads."""
+  jsonl.write(path, map(dataclasses.asdict, prompts))
+
+
+def take(
+  prompts: collections.abc.Sequence[types.Prompt], step: int, num: int, seed: int
+) -> list[types.Prompt]:
+  """The `num` prompts of a step: a function of its arguments, so that resuming needs no state.
+
+  The prompts are gone through without replacement, in a new order in each epoch; a step may reach
+  over the end of an epoch, and over several.
+
+  Raises:
+    ValueError: there are no prompts.
+  """
+  if not prompts:
+    raise ValueError('no prompts to take from')
+  orders: dict[int, np.ndarray] = {}
+  chosen = []
+  for i in range(step * num, (step + 1) * num):
+    epoch, place = divmod(i, len(prompts))
+    if epoch not in orders:
+      key = np.array([seed, epoch], np.uint64)
+      orders[epoch] = np.random.Generator(np.random.Philox(key=key)).permutation(len(prompts))
+    chosen.append(prompts[orders[epoch][place]])
+  return chosen

@@ -1,0 +1,140 @@
+"""How a request becomes a prompt: the one renderer of training, rollout, evaluation and serving."""
+
+import re
+from typing import Any
+
+from lwz import types
+
+# Where writing stops, as the model card of LongWriter-Zero-32B has it (PAPER.md 6.3).
+STOPS = ('<|user|>', '<|endoftext|>', '</answer>')
+
+# PAPER.md 6.1, exact: the double full stops and the two blanks before <|user|> belong to it.
+THINK_EN = (
+  'A conversation between the user and the assistant. The user provides a writing/general task, '
+  'and the assistant completes it. The assistant first deeply thinks through the '
+  'writing/answering process in their mind before providing the final written work to the user. '
+  'The assistant should engage in comprehensive and in-depth planning to ensure that every aspect '
+  'of the writing/general task is detailed and well-structured. If there is any uncertainty or '
+  'ambiguity in the writing request, the assistant should reflect, ask themselves clarifying '
+  'questions, and explore multiple writing approaches to ensure the final output meets the highest '
+  'quality standards. Since writing is both a creative and structured task, the assistant should '
+  'analyze it from multiple perspectives, considering coherence, clarity, style, tone, audience, '
+  'purpose, etc.. Additionally, the assistant should review and refine the work to enhance its '
+  'expressiveness. The writing thought process and the final written work should be enclosed '
+  'within <think> </think> and <answer> </answer> tags, respectively, as shown below: <think>A '
+  'comprehensive strategy for writing that encompasses detailed planning and structural '
+  'design—including brainstorming, outlining, style selection, audience adaptation, '
+  'self-reflection, quality assurance, etc..</think> <answer>The final written work after thorough '
+  'optimization and refinement.</answer>  <|user|>: {question} <|assistant|>:'
+)
+THINK_ZH = (
+  '用户与助手之间的对话。用户提供一个写作/通用任务，助手完成它。助手首先在脑海中深入思考写作/回答过程，'
+  '然后向用户提供最终的书面作品。助手应进行全面而深入的规划，确保写作/通用任务的每个方面都详细且结构合理。'
+  '如果写作要求存在任何不确定性或歧义，助手应反思，向自己提出澄清性问题，并探索多种写作方式，'
+  '以确保最终作品达到最高质量标准。由于写作是一个既富有创造性又需要结构性的任务，助手应从多个角度进行分析，'
+  '考虑连贯性、清晰度、风格、语气、受众和目的，等等因素。'
+  '此外，助手还应对作品进行审查和优化，以增强其表达效果。'
+  '写作思考过程和最终的书面作品分别用 <think> </think> 和 <answer> </answer> 标签包裹，如下所示：'
+  '<think>详细的写作规划和结构设计，可能包括头脑风暴、大纲制定、风格选择、受众适配、'
+  '反思以及质量检查等等。</think> '
+  '<answer>经过充分优化和润色的最终书面作品。</answer> <|用户|>: {question} <|助手|>:'
+)
+
+# PAPER.md 6.2. Its role markers are not known, and neither is a Chinese one: the markers are those
+# of the think prompt, and DIRECT_ZH is our own twin in the words of THINK_ZH.
+DIRECT_EN = (
+  'A conversation between the user and the assistant. The user provides a writing/general task, '
+  'and the assistant completes it. The assistant directly provides the final written work. The '
+  'final written work should be enclosed within <answer> tags, as shown below: <answer>Final '
+  'written work.</answer>  <|user|>: {question} <|assistant|>:'
+)
+DIRECT_ZH = (
+  '用户与助手之间的对话。用户提供一个写作/通用任务，助手完成它。助手直接提供最终的书面作品。'
+  '最终的书面作品用 <answer> 标签包裹，如下所示：<answer>最终书面作品。</answer> '
+  '<|用户|>: {question} <|助手|>:'
+)
+
+# The paper's think prompt is some 500 tokens of a vocabulary of 2,048: more than a pocket model's
+# whole context.
+POCKET_EN = {
+  'think': (
+    'Plan in <think> </think>, write in <answer> </answer>. <|user|>: {question} <|assistant|>:'
+  ),
+  'direct': 'Write in <answer> </answer>. <|user|>: {question} <|assistant|>:',
+}
+POCKET_ZH = {
+  'think': (
+    '在 <think> </think> 中构思，在 <answer> </answer> 中写作。 <|用户|>: {question} <|助手|>:'
+  ),
+  'direct': '在 <answer> </answer> 中写作。 <|用户|>: {question} <|助手|>:',
+}
+
+# template -> language -> style -> text
+TEMPLATES = {
+  'paper': {
+    'en': {'think': THINK_EN, 'direct': DIRECT_EN},
+    'zh': {'think': THINK_ZH, 'direct': DIRECT_ZH},
+  },
+  'pocket': {'en': POCKET_EN, 'zh': POCKET_ZH},
+}
+
+
+def language(question: str) -> str:
+  """'zh' where the text has a character of U+4E00 to U+9FFF, else 'en' (the card's rule)."""
+  return 'zh' if re.search(r'[\u4e00-\u9fff]', question) else 'en'
+
+
+def render(question: str, style: str, template: str) -> str:
+  """The prompt for a writing request, in the request's language.
+
+    render('Write an ode.', 'direct', 'pocket')
+    == 'Write in <answer> </answer>. <|user|>: Write an ode. <|assistant|>:'
+
+  Args:
+    question: the request, verbatim; braces in it are left alone.
+    style: 'think' (plan, then answer) or 'direct' (answer only).
+    template: 'paper' (PAPER.md section 6) or 'pocket' (short, for models of a tiny context).
+
+  Raises:
+    ValueError: an unknown style or template.
+  """
+  _check(style)
+  if template not in TEMPLATES:
+    raise ValueError(f'no template {template!r}; there are {sorted(TEMPLATES)}')
+  return TEMPLATES[template][language(question)][style].replace('{question}', question)
+
+
+def prompt_ids(tokenizer: Any, question: str, style: str, template: str) -> list[int]:
+  """The ids of the rendered prompt: no bos, no eos, and no special id whatever the user typed.
+
+  Between prompt and completion there is always a token boundary: they are encoded apart.
+
+  Args:
+    tokenizer: a transformers tokenizer, as of `lwz.data.tokenizer`.
+    question, style, template: as of `render`.
+  """
+  text = render(question, style, template)
+  return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def completion(think: str, answer: str, style: str) -> str:
+  """The text of a well-formed document after its prompt; `think` is not used in style 'direct'.
+
+  completion('Plan.', 'Text.', 'think')
+  == '<think>Plan.</think>\\n<answer>Text.</answer>'
+  """
+  _check(style)
+  answer = f'{types.ANSWER_OPEN}{answer}{types.ANSWER_CLOSE}'
+  if style == 'direct':
+    return answer
+  return f'{types.THINK_OPEN}{think}{types.THINK_CLOSE}\n{answer}'
+
+
+def judged(question: str, answer: str) -> str:
+  """What a reward model reads: the request and the answer, without template or thoughts."""
+  return f'{question}\n\n{answer}'
+
+
+def _check(style: str) -> None:
+  if style not in types.STYLES:
+    raise ValueError(f'no style {style!r}; there are {types.STYLES}')

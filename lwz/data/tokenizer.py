@@ -1,0 +1,148 @@
+"""The tokenizer: byte-level BPE as of Qwen2.5, trained on a corpus or loaded."""
+
+import collections.abc
+import os
+import tempfile
+
+os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was not found ...'
+
+import tokenizers
+import transformers
+from etils import epath
+
+END = '<|endoftext|>'  # ends a document; eos and pad of the base models
+
+# Qwen2.5's own, in the order of their ids, which follow the ordinary ones (PAPER.md section 14).
+SPECIAL = (
+  END,
+  '<|im_start|>',
+  '<|im_end|>',
+  '<|object_ref_start|>',
+  '<|object_ref_end|>',
+  '<|box_start|>',
+  '<|box_end|>',
+  '<|quad_start|>',
+  '<|quad_end|>',
+  '<|vision_start|>',
+  '<|vision_end|>',
+  '<|vision_pad|>',
+  '<|image_pad|>',
+  '<|video_pad|>',
+  '<tool_call>',
+  '</tool_call>',
+  '<|fim_prefix|>',
+  '<|fim_middle|>',
+  '<|fim_suffix|>',
+  '<|fim_pad|>',
+  '<|repo_name|>',
+  '<|file_sep|>',
+)
+
+# Qwen2.5's pre-tokenisation: contractions, words, single digits, punctuation, line ends, blanks.
+PATTERN = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+  r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
+
+
+def train(
+  texts: collections.abc.Iterable[str], vocab_size: int
+) -> transformers.PreTrainedTokenizerFast:
+  """Trains a tokenizer of Qwen2.5's kind: NFC, its pre-tokenisation, byte-level BPE.
+
+  The tags (<think>, <answer>, ...) are ordinary strings, as they are for Qwen2.5.
+
+  Args:
+    texts: what to learn the merges from.
+    vocab_size: entries in total, the 22 special ones (the last ids) and 256 bytes included. There
+      are fewer only where the texts have no more pairs to merge.
+
+  Raises:
+    ValueError: a vocabulary too small for the bytes and the special tokens.
+  """
+  alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+  smallest = len(alphabet) + len(SPECIAL)
+  if vocab_size < smallest:
+    raise ValueError(f'vocab_size {vocab_size} holds no bytes and special tokens: {smallest} do')
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+  tokenizer.normalizer = tokenizers.normalizers.NFC()
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+    [
+      tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERN), 'isolated'),
+      tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+  )
+  tokenizer.decoder = tokenizers.decoders.ByteLevel()
+  tokenizer.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=vocab_size - len(SPECIAL),
+    min_frequency=1,
+    initial_alphabet=sorted(alphabet),
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(texts, trainer)
+  tokenizer.add_special_tokens(list(SPECIAL))
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer,
+    eos_token=END,
+    pad_token=END,
+    clean_up_tokenization_spaces=False,
+  )
+
+
+def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike) -> None:
+  """Writes tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them."""
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory() as local:  # transformers writes to no bucket
+    tokenizer.save_pretrained(local)
+    for path in epath.Path(local).iterdir():
+      path.copy(folder / path.name, overwrite=True)
+
+
+def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
+  """Loads a tokenizer from a folder, or by its hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
+
+  Raises:
+    FileNotFoundError: no such folder, no tokenizer in it, or none found under the hub id.
+  """
+  folder = epath.Path(name)
+  files = []
+  if folder.is_dir():
+    files = [path for path in folder.iterdir() if path.suffix in ('.json', '.txt', '.jinja')]
+    if not {'tokenizer.json', 'vocab.json'} & {path.name for path in files}:
+      raise FileNotFoundError(f'{folder}: no tokenizer.json in it; `save` a tokenizer there first')
+  elif str(name).count('/') != 1 or str(name)[0] in './~' or folder.parent.is_dir():
+    raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
+  try:
+    if not files:
+      return transformers.AutoTokenizer.from_pretrained(str(name))
+    with tempfile.TemporaryDirectory() as local:  # transformers reads from no bucket
+      for path in files:
+        path.copy(epath.Path(local) / path.name)
+      return transformers.AutoTokenizer.from_pretrained(local)
+  except OSError as error:
+    raise FileNotFoundError(f'{name}: no tokenizer could be loaded: {error}') from error
+
+
+def encode(
+  tokenizer: transformers.PreTrainedTokenizerBase,
+  texts: collections.abc.Iterable[str],
+  *,
+  end: bool,
+) -> list[list[int]]:
+  """The ids of plain texts, each closed by the eos id where `end`.
+
+  A text that spells a special token ('<|endoftext|>') gets the ids of its letters, never that
+  token's: only `end` writes an end.
+  """
+  texts = list(texts)
+  if not texts:
+    return []
+  found = tokenizer(
+    texts,
+    add_special_tokens=False,
+    split_special_tokens=True,
+    return_attention_mask=False,
+  )['input_ids']
+  return [[*ids, tokenizer.eos_token_id] for ids in found] if end else found

@@ -1,0 +1,119 @@
+"""The only door: `python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value]`.
+
+Parses the config, starts the devices, and runs what the experiment needs and then its stage.
+"""
+
+import importlib
+import os
+import pathlib
+import runpy
+import sys
+import time
+
+os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was not found ...'
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from lwz.stages import prepare
+from lwz.store import run
+
+# What a needed run takes over from the run that needs it; everything else is its own experiment's.
+INHERITED = (
+  'runs_dir',
+  'needs_policy',
+  'data.folder',
+  'data.tokenizer',
+  'data.heldout',
+  'data.lower',
+  'data.upper',
+  'data.template',
+  'data.preferences',
+  'data.skip_broken',
+  'log.tensorboard',
+)
+GOAL = ('train.num_steps',)  # outside a run's identity, yet with another one it is not complete
+
+_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
+
+
+def needs(c, experiments: pathlib.Path) -> list:
+  """Configs of the runs that `c` needs, in order, with those that these need before them."""
+  found = []
+  for key in c.needs:
+    value = _get(c, key)
+    experiment, _, size = value.partition(':')
+    path = experiments / f'{experiment}.py'
+    if not size or '/' in value or not path.exists():
+      continue  # a folder or a hub id: there is nothing to run
+    need = runpy.run_path(str(path))['get_config'](size)
+    for name in INHERITED:
+      _set(need, name, _get(c, name))
+    found += [*needs(need, experiments), need]
+  return list({prepare.run_name(need): need for need in found}.values())
+
+
+def _get(c, key: str):
+  for part in key.split('.'):
+    c = c[part]
+  return c
+
+
+def _set(c, key: str, value) -> None:
+  *parents, last = key.split('.')
+  (_get(c, '.'.join(parents)) if parents else c)[last] = value
+
+
+def is_complete(c) -> bool:
+  return run.is_complete(prepare.run_folder(c), c.to_dict(), c.outside_identity, goal=GOAL)
+
+
+def execute(c) -> None:
+  """Runs one experiment's stage, unless it is complete."""
+  name = prepare.run_name(c)
+  if is_complete(c):
+    print(f'{name}: complete, nothing to do; see {prepare.run_folder(c) / "report.html"}')
+    return
+  began = time.monotonic()
+  print(f'{name}: {c.stage}, size {c.size}')
+  importlib.import_module(f'lwz.stages.{c.stage}').run(c)
+  print(f'{name}: done in {time.monotonic() - began:.0f} s')
+
+
+def launch(c, experiments: pathlib.Path) -> None:
+  """Runs what `c` needs and then `c` itself."""
+  print(
+    f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
+    f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
+  )
+  missing = [need for need in needs(c, experiments) if not is_complete(need)]
+  if missing and c.needs_policy == 'stop' and not is_complete(c):
+    commands = [
+      f'  python -m lwz.launch --config={experiments}/{need.experiment}.py:{need.size}'
+      for need in missing
+    ]
+    raise ValueError(
+      f'{c.experiment}:{c.size} needs runs that are not there; run first\n'
+      + '\n'.join(commands)
+      + "\nor set --config.needs_policy=run, or point the key at a folder that exists"
+    )
+  for config in [] if is_complete(c) else missing:
+    execute(config)
+  execute(c)
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
+  c = _CONFIG.value
+  path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
+  cache = os.path.join(c.runs_dir, '.compilation-cache')
+  jax.config.update('jax_compilation_cache_dir', cache)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  launch(c, path.parent)
+
+
+if __name__ == '__main__':
+  logging.set_verbosity(logging.WARNING)
+  sys.path.insert(0, os.getcwd())
+  app.run(main)

@@ -1,0 +1,81 @@
+"""Next-token training on packed rows, and the held-out loss."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lwz.learn import logprob, losses, update
+from lwz.model import qwen
+from lwz.programs import program
+
+
+def row_shapes(num_rows: int, row_length: int) -> dict:
+  """Packed rows as `rows.lay` and the pretraining pipeline make them."""
+  shape = jax.ShapeDtypeStruct((num_rows, row_length), jnp.int32)
+  return {'ids': shape, 'segments': shape, 'positions': shape}
+
+
+def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk):
+  """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
+
+  The last token of a row, padding, and the step from one segment into the next predict nothing.
+  """
+  hidden_NTD = qwen.forward(
+    params,
+    rows['ids'],
+    config,
+    positions_BT=rows['positions'],
+    segments_BT=rows['segments'],
+  )
+  targets_NT = jnp.roll(rows['ids'], -1, axis=1)
+  logp_NT, entropy_NT = logprob.token_logprob(
+    hidden_NTD, qwen.head_weights(params, config), targets_NT, temperature=temperature, chunk=chunk
+  )
+  segments_NT = rows['segments']
+  same_NT = (segments_NT == jnp.roll(segments_NT, -1, axis=1)) & (segments_NT > 0)
+  return logp_NT, entropy_NT, same_NT.at[:, -1].set(False)
+
+
+def train_step(
+  config: qwen.QwenConfig,
+  optimizer: optax.GradientTransformation,
+  *,
+  num_rows: int,
+  row_length: int,
+  micro_rows: int,
+  chunk: int,
+) -> program.Program:
+  """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time."""
+  if num_rows % micro_rows:
+    raise ValueError(f'train.rows={num_rows} is not a multiple of train.micro_rows={micro_rows}')
+
+  def step(state, rows):
+    same_NT = rows['segments'] == jnp.roll(rows['segments'], -1, axis=1)
+    mask_NT = (same_NT & (rows['segments'] > 0)).at[:, -1].set(False)
+    num_tokens = jnp.maximum(jnp.sum(mask_NT).astype(jnp.float32), 1.0)
+
+    def loss_fn(params, micro):
+      logp, entropy, mask = row_logprob(params, micro, config, temperature=1.0, chunk=chunk)
+      share = losses.budget_mean(num_tokens)
+      return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
+
+    micro = jax.tree.map(lambda x: x.reshape(-1, micro_rows, row_length), rows)
+    grads, metrics = update.accumulate(loss_fn, state.params, micro, num_rows // micro_rows)
+    state, norms = update.apply(state, grads, optimizer)
+    return state, metrics | norms | {'tokens': num_tokens}
+
+  state = jax.eval_shape(lambda p: update.init(p, optimizer), qwen.abstract(config))
+  return program.Program('pretrain', step, (state, row_shapes(num_rows, row_length)), donate=(0,))
+
+
+def evaluate(
+  config: qwen.QwenConfig, *, num_rows: int, row_length: int, chunk: int
+) -> program.Program:
+  """(params, rows) -> (sum of negative log-probabilities, number of tokens)."""
+
+  def step(params, rows):
+    logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk)
+    return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
+
+  args = (qwen.abstract(config), row_shapes(num_rows, row_length))
+  return program.Program('evaluate', step, args)

@@ -1,0 +1,32 @@
+"""A jitted step of a run, as an object that a stage runs and a preflight lowers."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """`fn` with the shapes it will be called with.
+
+  Attributes:
+    name: for logs, profiles and tables.
+    fn: a pure function of arrays (everything static is bound already).
+    abstract_args: `jax.ShapeDtypeStruct`s in the structure of its arguments.
+    donate: indices of arguments whose buffers the result may take over.
+  """
+
+  name: str
+  fn: Callable
+  abstract_args: tuple[Any, ...]
+  donate: tuple[int, ...] = ()
+
+  def jit(self) -> Callable:
+    """The function a stage calls; compiled at its first call."""
+    return jax.jit(self.fn, donate_argnums=self.donate)
+
+  def lower(self) -> jax.stages.Lowered:
+    """Traced and lowered for the abstract arguments, without any data."""
+    return self.jit().lower(*self.abstract_args)

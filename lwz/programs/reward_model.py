@@ -1,0 +1,97 @@
+"""Bradley-Terry training of a reward model, and scoring with it.
+
+Both sides of a pair lie in the same packed rows; a text's score is read at its last token.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lwz import rows as rows_lib
+from lwz.learn import losses, update
+from lwz.model import qwen
+from lwz.programs import language_model, program
+
+
+def token_scores(params, rows, config: qwen.QwenConfig) -> jax.Array:
+  """The scalar head at every token of packed rows, [N, T]."""
+  hidden_NTD = qwen.forward(
+    params,
+    rows['ids'],
+    config,
+    positions_BT=rows['positions'],
+    segments_BT=rows['segments'],
+  )
+  return qwen.score_head(params, hidden_NTD, config)
+
+
+def train_step(
+  config: qwen.QwenConfig,
+  optimizer: optax.GradientTransformation,
+  *,
+  num_pairs: int,
+  num_rows: int,
+  row_length: int,
+) -> program.Program:
+  """(state, rows, row_B, last_B) -> (state, metrics), B = 2 * num_pairs: all chosen, then all rejected."""
+
+  def step(state, rows, row_B, last_B):
+    def loss_fn(params, rows):
+      scores = token_scores(params, rows, config)[row_B, last_B]
+      chosen, rejected = scores[:num_pairs], scores[num_pairs:]
+      metrics = {
+        'accuracy': jnp.mean((chosen > rejected).astype(jnp.float32)),
+        'margin': jnp.mean(chosen - rejected),
+      }
+      return losses.bradley_terry(chosen, rejected), metrics
+
+    grads, metrics = update.accumulate(
+      loss_fn, state.params, jax.tree.map(lambda x: x[None], rows), 1
+    )
+    state, norms = update.apply(state, grads, optimizer)
+    return state, metrics | norms
+
+  state = jax.eval_shape(lambda p: update.init(p, optimizer), qwen.abstract(config))
+  index = jax.ShapeDtypeStruct((2 * num_pairs,), jnp.int32)
+  args = (state, language_model.row_shapes(num_rows, row_length), index, index)
+  return program.Program('reward_model', step, args, donate=(0,))
+
+
+def score(config: qwen.QwenConfig, *, num_rows: int, row_length: int) -> program.Program:
+  """(params, rows) -> scores [N, T] at every token."""
+
+  def step(params, rows):
+    return token_scores(params, rows, config)
+
+  args = (qwen.abstract(config), language_model.row_shapes(num_rows, row_length))
+  return program.Program('score', step, args)
+
+
+def score_all(
+  score_fn: Callable, params: qwen.Params, texts: Sequence[Sequence[int]], *, num_rows, row_length
+) -> np.ndarray:
+  """Scores [B] of any number of texts as ids; NaN for one that is longer than a row.
+
+  Args:
+    score_fn: `score(...).jit()` for the same `num_rows` and `row_length`.
+    params: of the reward model.
+    texts: each with its end token, at which the score is read.
+  """
+  scores_B = np.full(len(texts), np.nan)
+  fitting = [i for i, ids in enumerate(texts) if len(ids) <= row_length]
+  packed = rows_lib.first_fit_decreasing([len(texts[i]) for i in fitting], row_length)
+  for start in range(0, len(packed), num_rows):
+    members = [fitting[i] for row in packed[start : start + num_rows] for i in row]
+    rows = rows_lib.lay([texts[i] for i in members], row_length=row_length, num_rows=num_rows)
+    scores_NT = np.asarray(score_fn(params, as_dict(rows)))
+    last = rows.offset + np.array([len(texts[i]) for i in members]) - 1
+    scores_B[members] = scores_NT[rows.row, last]
+  return scores_B
+
+
+def as_dict(rows: rows_lib.Rows) -> dict[str, np.ndarray]:
+  """The arrays of packed rows, as the programs take them."""
+  return {'ids': rows.ids, 'segments': rows.segments, 'positions': rows.positions}

@@ -1,0 +1,268 @@
+"""Metrics over steps, drawn as SVG to stand inside a page."""
+
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib import figure, patches, ticker
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends import backend_svg
+
+from lwz.report import number, svg
+
+_STYLE = {
+  'svg.fonttype': 'none',  # text stays text: crisp, selectable, in the page's own font
+  'svg.hashsalt': 'lwz',
+  'font.size': 10,
+  'path.simplify': True,
+  'axes.unicode_minus': True,
+}
+_SIZE = (4.5, 2.75)  # inches, of 72 units each
+_POINTS = 400  # buckets a long curve is thinned to; each keeps its lowest and its highest value
+
+
+def smoothed(values: np.ndarray, smooth: float) -> np.ndarray:
+  """The two-sided exponential mean m_t = (sum_i smooth^|t-i| x_i) / (sum_i smooth^|t-i|).
+
+  `values` float [N]; NaN is skipped, and is NaN in the result. `smooth` in [0, 1); 0 changes
+  nothing. Two-sided, since the usual one-sided mean draws a falling loss later than it fell; the
+  last value is the same in both.
+
+  Raises ValueError for another `smooth`.
+  """
+  if not 0 <= smooth < 1:
+    raise ValueError(f'smooth is {smooth}; it must lie in [0, 1), 0 for none')
+  out, finite = np.full(len(values), np.nan), np.isfinite(values)
+  x = np.asarray(values, float)[finite]
+  ones = np.ones_like(x)
+  total = _past(x, smooth) + _past(x[::-1], smooth)[::-1] - x
+  weight = _past(ones, smooth) + _past(ones, smooth)[::-1] - ones
+  out[finite] = total / weight
+  return out
+
+
+def _past(x: np.ndarray, smooth: float) -> np.ndarray:
+  """sum_{i <= t} smooth^(t-i) x_i."""
+  sums = itertools.accumulate(x, lambda total, value: smooth * total + value)
+  return np.fromiter(sums, float, len(x))
+
+
+def draw(
+  records: Iterable[Mapping[str, Any]],
+  keys: Sequence[str],
+  *,
+  title: str,
+  unit: str = '',
+  band: tuple[str, str] | None = None,
+  smooth: float | None = None,
+) -> str:
+  """One inline `<svg>` with a curve per key over 'step': raw values faint, their mean strong.
+
+  `records` are flat dicts, as lines of metrics.jsonl; of two with the same step the later counts,
+  as after a resumed run. A record without a key is a step at which it was not logged, and the line
+  goes on; NaN, an infinity, or a hole much wider than the key's usual spacing is a gap in it.
+  `band=(low_key, high_key)` shades what lies between two more keys, such as the asked length.
+  `smooth` is that of `smoothed`; None reaches over a thirtieth of the points, at most 30. `unit`
+  labels the values.
+
+  The background is transparent, colours are CSS variables with fallbacks that suit light and dark,
+  ids are unique to the content, and equal arguments give equal bytes.
+
+  Raises ValueError for a record without 'step' and for a value that is no number.
+  """
+  table = _by_step(records)
+  curves = [(key, *_series(table, key)) for key in keys]
+  curves = [(key, x, y) for key, x, y in curves if np.isfinite(y).any()]
+  # Glyphs that matplotlib's own font lacks are drawn by the browser's.
+  with matplotlib.style.context(['default', _STYLE]), warnings.catch_warnings():
+    warnings.filterwarnings('ignore', message='Glyph .* missing from')
+    canvas = figure.Figure(figsize=_SIZE)
+    backend_svg.FigureCanvasSVG(canvas)
+    axes = canvas.add_axes((0.1, 0.11, 0.88, 0.7))
+    _dress(canvas, axes, title, unit)
+    entries = [
+      _curve(axes, i, name, x, y, smooth)
+      for i, (name, (_, x, y)) in enumerate(zip(_short(curves), curves, strict=True))
+    ]
+    if band and curves:
+      entries += _shade(axes, table, band, smooth)
+    _legend(axes, entries)
+    _fit(canvas, axes)
+    file = io.StringIO()
+    canvas.savefig(file, format='svg', transparent=True, metadata={'Date': None})
+  return svg.inline(file.getvalue(), title)
+
+
+def _by_step(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  table = {}
+  for i, record in enumerate(records):
+    if 'step' not in record:
+      raise ValueError(f"record {i} has no 'step': every record of a run names its step")
+    table[record['step']] = {**table.get(record['step'], {}), **record}
+  return [table[step] for step in sorted(table)]
+
+
+def _series(table: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+  """Steps and values of one key, NaN wherever the line is to break."""
+  steps, values = [], []
+  for record in table:
+    if key in record:
+      try:
+        value = float(np.nan if record[key] is None else record[key])
+      except (TypeError, ValueError):
+        raise ValueError(
+          f'{key!r} at step {record["step"]} is {record[key]!r}; curves are of numbers'
+        ) from None
+      steps.append(float(record['step']))
+      values.append(value if np.isfinite(value) else np.nan)
+  x, y = np.array(steps), np.array(values)
+  if len(x) > 2:
+    width = np.diff(x)
+    holes = np.flatnonzero(width > 3 * np.median(width))
+    x, y = np.insert(x, holes + 1, x[holes] + width[holes] / 2), np.insert(y, holes + 1, np.nan)
+  return x, y
+
+
+def _strength(count: int, smooth: float | None) -> float:
+  """The smoothing asked for, or one that reaches over a thirtieth of the points, at most 30."""
+  return max(0.0, 1 - 2 / (min(count / 30, 30) + 1)) if smooth is None else smooth
+
+
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Of each of _POINTS buckets the lowest and the highest value, and a gap if it has one."""
+  if len(x) <= 2 * _POINTS:
+    return x, y
+  kept = {0, len(x) - 1}
+  for bucket in np.array_split(np.arange(len(x)), _POINTS):
+    finite = bucket[np.isfinite(y[bucket])]
+    kept |= set(bucket[np.isnan(y[bucket])][:1])
+    if len(finite):
+      kept |= {finite[np.argmin(y[finite])], finite[np.argmax(y[finite])]}
+  index = np.array(sorted(kept))
+  return x[index], y[index]
+
+
+def _curve(
+  axes: Axes, i: int, name: str, x: np.ndarray, y: np.ndarray, smooth: float | None
+) -> tuple[Artist, str]:
+  """Draws one series; its strong line, and its name with the value that line ends on."""
+  colour = svg.SERIES[i % len(svg.SERIES)][0]
+  dash = ('-', (0, (4, 2)), (0, (1, 1.5)))[i // len(svg.SERIES) % 3]
+  mean = smoothed(y, _strength(np.isfinite(y).sum(), smooth))
+  finite = np.isfinite(y)
+  if not np.array_equal(mean[finite], y[finite]):
+    # A line of its own, not the strong one made translucent: overlaps would add up.
+    axes.plot(*_thin(x, y), color=colour, alpha=0.3, linewidth=0.9, solid_joinstyle='round')
+  (strong,) = axes.plot(
+    *_thin(x, mean), color=colour, linewidth=1.9, linestyle=dash, solid_capstyle='round'
+  )
+  # A value between two gaps has no line to be seen by.
+  before, after = np.r_[False, finite[:-1]], np.r_[finite[1:], False]
+  alone = finite & ~before & ~after if finite.sum() > 24 else finite
+  axes.plot(x[alone], y[alone], 'o', color=colour, markersize=3, markeredgewidth=0)
+  last = np.flatnonzero(finite)[-1]
+  axes.plot(x[last], mean[last], 'o', color=colour, markersize=5, markeredgewidth=0, clip_on=False)
+  return strong, f'{name}  {number.show(mean[last])}'
+
+
+def _shade(
+  axes: Axes, table: Sequence[Mapping[str, Any]], band: tuple[str, str], smooth: float | None
+) -> list[tuple[Artist, str]]:
+  """Shades between the two keys of `band`, each smoothed as a curve would be."""
+  (x, low), (other, high) = (_series(table, key) for key in band)
+  x, at_low, at_high = np.intersect1d(x, other, return_indices=True)
+  low, high = low[at_low], high[at_high]
+  if not np.isfinite(low + high).any():
+    return []
+  strength = _strength(len(x), smooth)
+  low, high = smoothed(low, strength), smoothed(high, strength)
+  keep = np.linspace(0, len(x) - 1, min(len(x), _POINTS)).astype(int)
+  axes.fill_between(x[keep], low[keep], high[keep], color=svg.BAND[0], alpha=0.22, linewidth=0)
+  first, second = (key.rpartition('/')[2] for key in band)
+  patch = patches.Patch(facecolor=svg.BAND[0], alpha=0.3, linewidth=0)
+  return [(patch, f'{first} to {second}')]
+
+
+def _short(curves: Sequence[tuple]) -> list[str]:
+  """Names without the room they share: 'reward/length', 'reward/format' -> 'length', 'format'."""
+  names = [key for key, _, _ in curves]
+  rooms = {name.rpartition('/')[0] for name in names}
+  shared = len(names) > 1 and len(rooms) == 1
+  return [name.rpartition('/')[2] for name in names] if shared else names
+
+
+def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
+  """Rows above the axes, at the right, as few as the width allows."""
+  if not entries:
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=svg.TEXT[0])
+    return
+  for columns in range(len(entries), 0, -1):
+    legend = axes.legend(
+      *zip(*entries, strict=True),
+      ncols=columns,
+      loc='lower right',
+      bbox_to_anchor=(1.015, 0.985),
+      frameon=False,
+      handlelength=1.1,
+      handletextpad=0.5,
+      columnspacing=1.3,
+      borderpad=0.1,
+      fontsize=9.5,
+      labelcolor=svg.TEXT[0],
+    )
+    for text in legend.get_texts():
+      text.set_parse_math(False)
+    if legend.get_window_extent().width <= axes.bbox.width:
+      break
+
+
+def _fit(canvas: figure.Figure, axes: Axes) -> None:
+  """Leaves at the left what the labels of the ticks need, and at the top what the legend does."""
+  canvas.draw_without_rendering()
+  width, height = canvas.bbox.size
+  labels = [text.get_window_extent().width for text in axes.get_yticklabels()]
+  left = (max(labels, default=0) + 9) / width
+  legend = axes.get_legend()
+  extra = max(0, legend.get_window_extent().height - 12) / height if legend else 0
+  axes.set_position((left, 0.11, 0.98 - left, 0.7 - extra))
+
+
+def _dress(canvas: figure.Figure, axes: Axes, title: str, unit: str) -> None:
+  """Title, unit, a grid of horizontal lines, and no box."""
+  canvas.text(
+    0.004, 0.985, title, va='top', weight='bold', color=svg.INK[0], size=11.5, parse_math=False
+  )
+  if unit:
+    canvas.text(
+      0.985, 0.975, unit, va='top', ha='right', color=svg.TEXT[0], size=9.5, parse_math=False
+    )
+  canvas.patch.set_visible(False)
+  axes.patch.set_visible(False)
+  for side in ('top', 'left', 'right'):
+    axes.spines[side].set_visible(False)
+  axes.spines['bottom'].set(color=svg.AXIS[0], linewidth=0.8)
+  axes.grid(axis='y', color=svg.GRID[0], alpha=0.25, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.tick_params(colors=svg.TEXT[0], length=0, pad=5)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+  axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+  axes.yaxis.set_major_formatter(ticker.FuncFormatter(_tick))
+  axes.xaxis.set_major_formatter(ticker.FuncFormatter(_tick))
+  axes.margins(x=0.012, y=0.08)
+
+
+def _tick(value: float, _: int | None = None) -> str:
+  """A tick's label, short enough for the margin: '0.25', '1,500', '20k', '3M', '2e-6'."""
+  for size, letter in ((1e9, 'G'), (1e6, 'M'), (1e4, 'k')):
+    if abs(value) >= size:
+      return f'{value / (1e3 if letter == "k" else size):g}{letter}'
+  if 0 < abs(value) < 1e-3:
+    return re.sub(r'e([+-])0*', r'e\1', f'{value:.3g}')
+  return f'{value:,.6g}'.replace('-', '−')

@@ -1,0 +1,161 @@
+"""One self-contained HTML page per run: what a person looks at."""
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+from etils import epath
+
+from lwz.report import number, summary
+
+_TEMPLATES = jinja2.Environment(
+  loader=jinja2.PackageLoader('lwz.report', '.'),
+  autoescape=True,
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+)
+_TEMPLATES.filters['show'] = number.show
+
+
+def write(
+  path: str | os.PathLike,
+  *,
+  title: str,
+  subtitle: str = '',
+  facts: Mapping[str, Any] | None = None,
+  table: Iterable[tuple[str, float, float, float]] = (),
+  curves: Iterable[tuple[str, str]] = (),
+  samples: Iterable[Mapping[str, Any]] = (),
+  tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
+  notes: Iterable[str] = (),
+  better: Mapping[str, int] | None = None,
+  window: int = 10,
+) -> None:
+  """Writes the page to `path`, a local one or any that etils.epath knows; the folder is made.
+
+  The page asks for nothing outside itself, runs no script, and escapes every text given to it. A
+  section stands only where something was given for it:
+
+  * `facts`: key figures by name, `{'steps': 300, 'time': '4h 10m'}`
+  * `table`: rows of `summary.first_last`, made with `window`; `better[name]` is +1 where more is
+    better, -1 where less is, 0 for neither, and `summary.direction` guesses for other names
+  * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
+  * `tables`: any other, as (caption, header, rows)
+  * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
+    'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
+    of the last step stand side by side, answers to one prompt facing each other; what lies between
+    is left out. An invalid one is shown as the whole `text` that was written
+  * `notes`: sentences a reader has to know
+
+  Raises ValueError for a sample without 'step'.
+  """
+  steps, pairs = _pairs(list(samples))
+  text = _TEMPLATES.get_template('page.html.jinja').render(
+    title=title,
+    subtitle=subtitle,
+    facts=dict(facts or {}),
+    table=[_row(row, better or {}) for row in table],
+    window=window,
+    curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
+    tables=[(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables],
+    steps=steps,
+    pairs=pairs,
+    notes=list(notes),
+  )
+  file = epath.Path(path)
+  file.parent.mkdir(parents=True, exist_ok=True)
+  # Bytes, since a host's locale need not be UTF-8; a sampled text may hold half a character.
+  file.write_bytes(text.encode('utf-8', 'backslashreplace'))
+
+
+def _row(row: tuple[str, float, float, float], better: Mapping[str, int]) -> dict[str, Any]:
+  name, first, last, change = row
+  sign = better.get(name, summary.direction(name))
+  moved = not math.isnan(change) and change != 0
+  verdict = ('worse', '', 'better')[1 + sign * (1 if change > 0 else -1)] if moved else ''
+  arrow = ('▲' if change > 0 else '▼') if moved else ''
+  size = number.show(abs(change)) if moved else number.show(change)
+  signed = f'{"+" if change > 0 else "−"}{size}' if moved else size
+  return dict(name=name, first=first, last=last, arrow=arrow, change=signed, verdict=verdict)
+
+
+def _pairs(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
+  """The first and the last step, and their samples by twos; a side may be missing."""
+  for i, sample in enumerate(samples):
+    if 'step' not in sample:
+      raise ValueError(f"sample {i} has no 'step': the page compares the first with the last step")
+  if not samples:
+    return [], []
+  steps = sorted({sample['step'] for sample in samples})
+  before = [s for s in samples if s['step'] == steps[0]]
+  if len(steps) == 1:
+    return steps, [{'prompt': s.get('prompt'), 'cards': [_card(s)]} for s in before]
+  after = [s for s in samples if s['step'] == steps[-1]]
+  pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
+  single = []
+  for new in after:
+    old = next((s for s in before if s.get('prompt') == new.get('prompt')), None)
+    if old is None:
+      single.append(new)
+    else:
+      before.remove(old)
+      pairs.append((old, new))
+  for i in range(max(len(before), len(single))):
+    pairs.append((before[i] if i < len(before) else None, single[i] if i < len(single) else None))
+  return [steps[0], steps[-1]], [_pair(old, new) for old, new in pairs]
+
+
+def _pair(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, Any]:
+  """Two cards; the prompt is told once, above them, where both have the same."""
+  prompts = {s.get('prompt') for s in (old, new) if s is not None}
+  return {
+    'prompt': prompts.pop() if len(prompts) == 1 else None,
+    'cards': [None if s is None else _card(s) for s in (old, new)],
+  }
+
+
+def _card(sample: Mapping[str, Any]) -> dict[str, Any]:
+  valid = bool(sample.get('valid', True))
+  parsed = valid and bool(sample.get('think') or sample.get('answer'))
+  text = sample.get('text') or sample.get('answer') or ''
+  rewards = (sample.get('rewards') or {}).items()
+  return {
+    'step': sample['step'],
+    'prompt': sample.get('prompt'),
+    'think': (sample.get('think') or '').strip() if parsed else '',
+    'body': ((sample.get('answer') or '') if parsed else text).strip(),
+    'raw': not valid,
+    'fault': sample.get('fault') or ('' if valid else 'not valid'),
+    'rewards': [(name, value, _percent(value)) for name, value in rewards],
+    'length': _length(sample.get('words'), sample.get('lower'), sample.get('upper')),
+  }
+
+
+def _percent(share: float | None) -> float:
+  """A share of 1 as a width in percent, cut to what can be drawn."""
+  if share is None or math.isnan(share):
+    return 0.0
+  return round(100 * min(1.0, max(0.0, share)), 1)
+
+
+def _length(words: int | None, lower: int | None, upper: int | None) -> dict[str, Any] | None:
+  """Where the words written lie against the range asked for, on a bar that holds both."""
+  if words is None:
+    return None
+  if not upper:
+    return {'words': words, 'asked': ''}
+  lower = lower or 0
+  end = 1.1 * max(words, upper)
+  asked = number.show(upper) if lower == upper else f'{number.show(lower)}–{number.show(upper)}'
+  return {
+    'words': words,
+    'asked': asked if lower else f'at most {number.show(upper)}',
+    'inside': lower <= words <= upper,
+    'left': _percent(lower / end),
+    'width': max(1.5, _percent((upper - lower) / end)),
+    'mark': _percent(words / end),
+  }

@@ -1,0 +1,163 @@
+"""What a run says of itself while it runs, on a terminal or in a log."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import rich.box
+import rich.console
+import rich.markup
+import rich.progress
+import rich.table
+import rich.text
+
+from lwz.report import number, summary
+
+_EVERY = 10.0  # seconds between two lines of a log
+
+
+def progress(
+  total: int,
+  start: int = 0,
+  label: str = '',
+  *,
+  quiet: bool = False,
+  file: IO[str] | None = None,
+  clock: Callable[[], float] = time.monotonic,
+) -> 'Progress':
+  """Steps start..total on the terminal: step, rate, time left, and a few figures.
+
+      with terminal.progress(c.num_steps, start=state.step, label='grpo') as bar:
+        for step in bar:
+          ...
+          bar.update(step + 1, loss=loss, reward=reward)
+
+  Where `file` (standard error, unless given) is no terminal, plain lines are written instead: the
+  first update, then at most one in ten seconds, then the last. `quiet` writes nothing: hosts other
+  than the first pass `jax.process_index() != 0`. `clock` gives seconds.
+  """
+  return Progress(total, start, label, quiet=quiet, file=file, clock=clock)
+
+
+class _Figures(rich.progress.ProgressColumn):
+  """The figures on one line; where a terminal is narrow, they are what is cut."""
+
+  def get_table_column(self) -> rich.table.Column:
+    return rich.table.Column()
+
+  def render(self, task: rich.progress.Task) -> rich.text.Text:
+    return rich.text.Text(task.fields['figures'], no_wrap=True, overflow='ellipsis')
+
+
+class Progress:
+  """See `progress`."""
+
+  def __init__(self, total, start, label, *, quiet, file, clock):
+    self.total, self.start, self.label = int(total), int(start), label
+    self.rate = math.nan  # steps per second, NaN until a second update
+    self._done, self._figures, self._clock = self.start, {}, clock
+    self._began = self._first = self._printed = None
+    self._pending = False
+    self._console = None if quiet else rich.console.Console(file=file, stderr=file is None)
+    self._bar = None
+
+  def __enter__(self) -> 'Progress':
+    self._began = self._clock()
+    if self._console and self._console.is_terminal:
+      self._bar = rich.progress.Progress(
+        rich.progress.TextColumn('[bold]{task.description}', markup=True),
+        rich.progress.BarColumn(bar_width=24),
+        rich.progress.TextColumn('{task.completed:,.0f}/{task.total:,.0f}'),
+        rich.progress.TextColumn('{task.fields[pace]}', style='cyan', markup=False),
+        _Figures(),
+        console=self._console,
+      )
+      description = rich.markup.escape(self.label)
+      self._task = self._bar.add_task(
+        description, total=self.total, completed=self.start, pace='', figures=''
+      )
+      self._bar.start()
+    return self
+
+  def __iter__(self) -> Iterator[int]:
+    """The steps that are left: start, start + 1, ..., total - 1."""
+    return iter(range(self.start, self.total))
+
+  def update(self, step: int, **figures: Any) -> None:
+    """Says that `step` steps of `total` are done, with the figures that matter (two or three).
+
+    The first update starts the clock of the rate, so that the compilation in the first step does
+    not enter it.
+    """
+    now = self._clock()
+    self._done, self._figures, self._pending = int(step), figures, True
+    if self._first is None:
+      self._first = (self._done, now)
+    elif now > self._first[1]:
+      self.rate = (self._done - self._first[0]) / (now - self._first[1])
+    if self._bar:
+      self._bar.update(self._task, completed=self._done, pace=self._pace(), figures=self._values())
+    elif self._printed is None or now - self._printed >= _EVERY:
+      self._line(now)
+
+  def __exit__(self, kind, error, trace) -> None:
+    if self._bar:
+      self._bar.stop()
+    elif self._pending:
+      self._line(self._clock())
+    if self._console:
+      spent = number.duration(self._clock() - self._began)
+      ended = 'done' if self._done >= self.total and kind is None else 'stopped'
+      self._print(f'{self._name()}{ended} at step {self._done:,} of {self.total:,} after {spent}')
+
+  def _line(self, now: float) -> None:
+    self._printed, self._pending = now, False
+    parts = [f'step {self._done:,}/{self.total:,}', self._pace(), self._values()]
+    self._print(self._name() + ', '.join(part for part in parts if part))
+
+  def _print(self, line: str) -> None:
+    if self._console:
+      self._console.print(rich.text.Text(line), soft_wrap=True)
+
+  def _name(self) -> str:
+    return f'{self.label}: ' if self.label else ''
+
+  def _pace(self) -> str:
+    if not self.rate > 0:
+      return ''
+    pace = f'{self.rate:.3g} steps/s' if self.rate >= 1 else f'{1 / self.rate:.3g} s/step'
+    left = (self.total - self._done) / self.rate
+    return f'{pace}, {number.duration(left)} left' if left > 0 else pace
+
+  def _values(self) -> str:
+    return ', '.join(f'{name} {number.show(value)}' for name, value in self._figures.items())
+
+
+def closing_table(
+  title: str, rows: Iterable[tuple[str, float, float, float]], *, file: IO[str] | None = None
+) -> None:
+  """Prints rows of `summary.first_last`: a table on a terminal, aligned plain lines elsewhere.
+
+  `file` is standard output, unless given. Green and red follow `summary.direction`.
+  """
+  console = rich.console.Console(file=file)
+  plain = not console.is_terminal
+  if plain:  # a log has no width to fit: nothing is cut
+    console = rich.console.Console(file=file, width=240)
+  table = rich.table.Table(
+    title=rich.text.Text(title),
+    title_justify='left',
+    box=None if plain else rich.box.SIMPLE_HEAD,
+    pad_edge=not plain,
+  )
+  table.add_column('figure', no_wrap=True)
+  for name in ('first', 'last', 'change'):
+    table.add_column(name, justify='right', no_wrap=True)
+  for name, first, last, change in rows:
+    verdict = summary.direction(name) * change
+    style = 'green' if verdict > 0 else 'red' if verdict < 0 else ''
+    signed = f'+{number.show(change)}' if change > 0 else number.show(change)
+    cells = (name, number.show(first), number.show(last))
+    table.add_row(*(rich.text.Text(cell) for cell in cells), rich.text.Text(signed, style))
+  console.print(table)

@@ -1,0 +1,22 @@
+"""The reward model's raw score, made into a reward in [0, 1].
+
+A Bradley-Terry score has neither origin nor unit: only differences were trained. Its mean and
+spread over held-out texts, measured when the reward model was trained, give it both.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """Mean and standard deviation of a reward model's scores over held-out texts."""
+
+  mean: float
+  std: float
+
+
+def squash(score_B: np.ndarray, scale: Scale) -> np.ndarray:
+  """sigmoid((score - mean) / std): 0.5 for a typical held-out text, in (0, 1) for any."""
+  return 1.0 / (1.0 + np.exp(-(np.asarray(score_B, np.float64) - scale.mean) / scale.std))

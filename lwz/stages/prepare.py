@@ -1,0 +1,174 @@
+"""What every training stage opens and closes with: folder, tokenizer, state, loop, report."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import optax
+from etils import epath
+
+from lwz import types
+from lwz.data import corpus, prompts, tokenizer
+from lwz.learn import optimizer, update
+from lwz.model import config as config_lib
+from lwz.model import qwen
+from lwz.report import curves, page, summary, terminal
+from lwz.reward import length
+from lwz.store import checkpoint, metrics, run, samples
+
+
+def run_name(c) -> str:
+  """The name of a run's folder: experiment-size, plus -s<seed> where the seed is not 0."""
+  return c.name or f'{c.experiment}-{c.size}' + (f'-s{c.seed}' if c.seed else '')
+
+
+def run_folder(c) -> epath.Path:
+  return epath.Path(c.runs_dir) / run_name(c)
+
+
+def reference(c, value: str) -> epath.Path:
+  """The folder of `experiment:size` under `runs_dir`, or of the run that `value` is a path to."""
+  if ':' in value and '/' not in value:
+    return epath.Path(c.runs_dir) / value.replace(':', '-')
+  return epath.Path(value)
+
+
+def open_run(c) -> run.Run:
+  """The run's folder, created or opened again."""
+  return run.open_run(
+    run_folder(c), c.to_dict(), outside=c.outside_identity, command=list(sys.argv)
+  )
+
+
+def documents(c) -> tuple[list[types.Document], list[types.Document]]:
+  """Training and held-out documents of the corpus."""
+  return corpus.split(corpus.documents(c.data.folder), c.data.heldout)
+
+
+def writing_prompts(c) -> list[types.Prompt]:
+  """The prompt set: from a file, or from the titles that no training has seen."""
+  if c.data.prompts:
+    return prompts.load(c.data.prompts)
+  return prompts.from_documents(
+    documents(c)[1],
+    lower=c.data.lower,
+    upper=c.data.upper,
+    slack=c.data.slack,
+    count_words=length.count_words,
+  )
+
+
+def load_tokenizer(c, folder: epath.Path):
+  """The tokenizer of this run; that of `init` and then kept in the folder, on the first start."""
+  own = folder / 'tokenizer'
+  if not own.exists():
+    source = c.data.tokenizer or reference(c, c.init) / 'tokenizer'
+    tokenizer.save(tokenizer.load(source), own)
+  return tokenizer.load(own)
+
+
+def model_config(size: str, *, scalar_head: bool = False) -> config_lib.QwenConfig:
+  return dataclasses.replace(config_lib.preset(size), scalar_head=scalar_head)
+
+
+def adamw(c) -> optax.GradientTransformation:
+  rate = optimizer.schedule(
+    c.train.learning_rate,
+    warmup_steps=c.train.warmup_steps,
+    decay_steps=c.train.decay_steps,
+    final_share=c.train.final_share,
+  )
+  return optimizer.adamw(
+    rate,
+    b1=c.train.b1,
+    b2=c.train.b2,
+    weight_decay=c.train.weight_decay,
+    max_norm=c.train.max_norm,
+  )
+
+
+def initial_params(c, config: config_lib.QwenConfig):
+  """Parameters as `c.init` says; a scalar head is new where the model it comes from has none."""
+  fresh = qwen.init_jit(jax.random.key(c.seed), config)
+  if c.init == 'random':
+    return fresh
+  body = {key: value for key, value in qwen.abstract(config).items() if key != 'score'}
+  return fresh | checkpoint.load_params(reference(c, c.init), body)
+
+
+class Training:
+  """A training loop that can be stopped at any step: iterate over it, and `record` each step.
+
+  A step that is recorded is counted in metrics.jsonl, on the progress bar and, every
+  `checkpoint.every` steps and at the end, in a checkpoint together with `extra`.
+  """
+
+  def __init__(self, c, opened: run.Run, config: config_lib.QwenConfig):
+    self._c, self._run = c, opened
+    self._checkpoints = checkpoint.Checkpoints(opened.folder, keep=c.checkpoint.keep)
+    self.optimizer = adamw(c)
+    self.extra: dict[str, Any] = {}
+    if self._checkpoints.latest() is None:
+      self.state = update.init(initial_params(c, config), self.optimizer)
+    else:
+      abstract = jax.eval_shape(lambda p: update.init(p, self.optimizer), qwen.abstract(config))
+      self.state, self.extra = self._checkpoints.restore(abstract)
+    self.start = int(self.state.step) if not self.extra else self.extra['step']
+    self._writer = metrics.Writer(
+      opened.folder, start_step=self.start, tensorboard=c.log.tensorboard
+    )
+    self._bar = terminal.progress(c.train.num_steps, start=self.start, label=run_name(c))
+    self._began = time.monotonic()
+
+  def __iter__(self) -> Iterator[int]:
+    """The steps that are left."""
+    with contextlib.closing(self._checkpoints), self._writer, self._bar:
+      yield from range(self.start, self._c.train.num_steps)
+
+  def record(
+    self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
+  ) -> None:
+    """Writes down a step that is done. `show` names the figures for the bar."""
+    now = time.monotonic()
+    values = {name: float(value) for name, value in values.items()}
+    self._writer.write(step, values | {'seconds': now - self._began})
+    self._began = now
+    self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
+    self.state, self.extra = state, {'step': step + 1, **(extra or {})}
+    if (step + 1) % self._c.checkpoint.every == 0 or step + 1 == self._c.train.num_steps:
+      self._checkpoints.save(step + 1, state, self.extra)
+
+
+def finish(
+  c,
+  opened: run.Run,
+  *,
+  keys: Sequence[str],
+  pictures: Sequence[tuple[str, dict]],
+  facts: dict[str, Any],
+  tables=(),
+  notes=(),
+  result: dict[str, Any],
+) -> None:
+  """Report, closing table, DONE. `pictures` are (caption, arguments of `curves.draw`)."""
+  records = metrics.read(opened.folder)
+  rows = summary.first_last(records, keys)
+  seconds = sum(r['seconds'] for r in records)
+  page.write(
+    opened.report,
+    title=run_name(c),
+    subtitle=f'{c.experiment}, size {c.size}, {c.train.num_steps} steps',
+    facts={'steps': c.train.num_steps, 'minutes': round(seconds / 60, 1)} | facts,
+    table=rows,
+    curves=[(caption, curves.draw(records, **arguments)) for caption, arguments in pictures],
+    samples=[s for step in samples.read(opened.folder).values() for s in step],
+    tables=tables,
+    notes=notes,
+  )
+  terminal.closing_table(f'{run_name(c)}: first and last steps', rows)
+  opened.mark_done(result | {row.name: row.last for row in rows})
+  print(f'report: {opened.report}')

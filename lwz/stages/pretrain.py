@@ -1,0 +1,132 @@
+"""Next-token training on packed documents: the base model, and its continual pretraining.
+
+Before the loop: read the corpus, render a share of it as formatted documents (request, plan, text)
+in both styles, encode all of it once. One step:
+
+  1. take a batch of packed rows        data.pipeline
+  2. one optimiser step                  programs.language_model
+  3. record, and save with the data's position
+"""
+
+import math
+
+import jax
+
+from lwz import types
+from lwz.data import formatted, pipeline, tokenizer
+from lwz.model import qwen
+from lwz.programs import language_model
+from lwz.reward import length
+from lwz.stages import prepare
+
+
+def run(c) -> None:
+  opened = prepare.open_run(c)
+  train, heldout = prepare.documents(c)
+  if c.init == 'random' and not c.data.tokenizer:
+    _train_tokenizer(c, opened.folder, train)
+  tok = prepare.load_tokenizer(c, opened.folder)
+  config = prepare.model_config(c.size)
+  if len(tok) > config.vocab_size:
+    raise ValueError(f'the tokenizer has {len(tok)} entries, the model {config.vocab_size}')
+
+  shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows}
+  batches = iter(
+    pipeline.pretrain(
+      _plain_ids(tok, train),
+      _formatted_ids(c, tok, train),
+      share=c.data.formatted_share,
+      seed=c.seed,
+      pad_id=tok.pad_token_id,
+      **shape,
+    )
+  )
+  tests = {'heldout': pipeline.heldout(_plain_ids(tok, heldout), pad_id=tok.pad_token_id, **shape)}
+  if c.data.formatted_share:
+    ids = _formatted_ids(c, tok, heldout)
+    tests['heldout_formatted'] = pipeline.heldout(ids, pad_id=tok.pad_token_id, **shape)
+
+  training = prepare.Training(c, opened, config)
+  step_fn = language_model.train_step(
+    config, training.optimizer, micro_rows=c.train.micro_rows, chunk=c.train.chunk, **shape
+  ).jit()
+  eval_fn = language_model.evaluate(config, chunk=c.train.chunk, **shape).jit()
+  if 'data' in training.extra:
+    batches.set_state(training.extra['data'])
+  state = training.state
+  for step in training:
+    measured = {}
+    if step % c.eval.every == 0:
+      measured |= _evaluate(c, eval_fn, state.params, tests)
+    state, values = step_fn(state, next(batches))
+    if step + 1 == c.train.num_steps:
+      measured |= _evaluate(c, eval_fn, state.params, tests)
+    values = jax.device_get(values) | measured
+    training.record(
+      step, state, values, show=('loss',), extra={'data': batches.get_state()}
+    )
+
+  names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
+  prepare.finish(
+    c,
+    opened,
+    keys=['loss', *names, 'grad_norm'],
+    pictures=[
+      ('', {'keys': ['loss'], 'title': 'training loss', 'unit': 'nats per token'}),
+      ('', {'keys': [f'{n}/loss' for n in tests], 'title': 'held-out loss', 'unit': 'nats'}),
+      ('', {'keys': [f'{n}/perplexity' for n in tests], 'title': 'held-out perplexity'}),
+      ('', {'keys': ['grad_norm'], 'title': 'gradient norm, before the clip'}),
+    ],
+    facts={'parameters': f'{qwen.num_params(config):,}', 'documents': len(train)},
+    result={},
+  )
+
+
+def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:
+  """Trains the run's tokenizer on the corpus, formatted documents among it, so tags are cheap."""
+  if (folder / 'tokenizer').exists():
+    return
+  texts = [f'{d.title}\n\n{d.text}' for d in documents]
+  texts += [prompt + completion for prompt, completion in _examples(c, documents[::4])]
+  tokenizer.save(tokenizer.train(texts, prepare.model_config(c.size).vocab_size), folder / 'tokenizer')
+
+
+def _plain_ids(tok, documents: list[types.Document]) -> list[list[int]]:
+  return tokenizer.encode(tok, [f'{d.title}\n\n{d.text}' for d in documents], end=True)
+
+
+def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
+  """Request and completion are encoded apart, as in a rollout, where a token never spans both."""
+  pairs = _examples(c, documents)
+  prompts = tokenizer.encode(tok, [prompt for prompt, _ in pairs], end=False)
+  completions = tokenizer.encode(tok, [completion for _, completion in pairs], end=True)
+  return [p + q for p, q in zip(prompts, completions, strict=True)]
+
+
+def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:
+  """Each document's opening in both styles; about half of the requests state the length."""
+  found = [
+    formatted.example(
+      document,
+      style,
+      c.data.template,
+      c.data.lower,
+      c.data.upper,
+      formatted.states_length(document),
+      count_words=length.count_words,
+    )
+    for document in documents
+    for style in types.STYLES
+  ]
+  return [example for example in found if example is not None]
+
+
+def _evaluate(c, eval_fn, params, tests) -> dict[str, float]:
+  """Mean held-out loss, in nats per token, and perplexity, its exponential."""
+  values = {}
+  for name, batches in tests.items():
+    sums = [eval_fn(params, batch) for batch in batches[: c.eval.batches]]
+    total, tokens = (float(sum(x)) for x in zip(*jax.device_get(sums), strict=True))
+    values[f'{name}/loss'] = total / tokens
+    values[f'{name}/perplexity'] = math.exp(total / tokens)
+  return values

@@ -1,0 +1,24 @@
+"""Files that are there whole or not at all, whenever the process that writes them dies."""
+
+import os
+
+from etils import epath
+
+
+def is_remote(path: epath.PathLike) -> bool:
+  """Whether the path is an object of a bucket (`gs://...`): put whole, no append, no rename."""
+  return '://' in os.fspath(path)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+  """Writes UTF-8 text: a reader sees the old file or the new one, never a part of either."""
+  path = epath.Path(path)
+  if is_remote(path):
+    path.write_bytes(text.encode())  # an object appears when its upload is complete
+    return
+  tmp = path.parent / f'.{path.name}.tmp'
+  with tmp.open('wb') as file:
+    file.write(text.encode())
+    file.flush()
+    os.fsync(file.fileno())  # the contents must reach the disk before the name does
+  tmp.replace(path)

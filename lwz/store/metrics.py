@@ -1,0 +1,91 @@
+"""A run's figures: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
+
+import os
+import time
+from typing import Any
+
+from etils import epath
+
+from lwz.store import atomic, record
+
+
+class Writer:
+  """Appends records to a run's metrics.jsonl; on disk when `write` returns.
+
+  A run that was killed after a record and before its checkpoint repeats the steps in between:
+  what the file holds from `start_step` on is dropped when it is opened, so each step is there once.
+
+      with metrics.Writer(run.folder, start_step=0) as writer:
+        writer.write(0, {'loss': 2.5})
+  """
+
+  def __init__(self, folder: epath.PathLike, *, start_step: int, tensorboard: bool = True):
+    self._path = epath.Path(folder) / 'metrics.jsonl'
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [r for r in _records(self._path) if r['step'] < start_step]
+    self._text = ''.join(map(record.encode, kept))
+    atomic.write_text(self._path, self._text)
+    self._file = None if atomic.is_remote(self._path) else self._path.open('ab')
+    self._board = None
+    if tensorboard:
+      import tensorboardX
+
+      logdir = os.fspath(epath.Path(folder) / 'tensorboard')
+      # Files are named by the second, and one of the same name would be written over.
+      self._board = tensorboardX.SummaryWriter(
+        logdir, purge_step=start_step, filename_suffix=f'.{time.time_ns()}'
+      )
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Writes `{"step", "time", **sorted values}`, time in seconds since 1970.
+
+    NaN and infinities are null in the file and absent from TensorBoard.
+    Raises ValueError for a value that is no scalar, or one named step or time.
+    """
+    if reserved := {'step', 'time'} & values.keys():
+      raise ValueError(f'metric {sorted(reserved)}: the name is taken by the record itself')
+    scalars = {}
+    for name in sorted(values):
+      scalars[name] = record.plain(values[name])
+      if not isinstance(scalars[name], (int, float, type(None))):
+        raise ValueError(f'metric {name!r} = {values[name]!r} is no scalar')
+    now = time.time()
+    line = record.encode({'step': int(step), 'time': now, **scalars})
+    if self._file is None:  # an object can't be appended to, so it is put anew
+      self._text += line
+      atomic.write_text(self._path, self._text)
+    else:
+      self._file.write(line.encode())
+      self._file.flush()
+    if self._board:
+      for name, value in scalars.items():
+        if value is not None:
+          self._board.add_scalar(name, value, int(step), walltime=now)
+      self._board.flush()
+
+  def close(self) -> None:
+    if self._file:
+      self._file.close()
+    if self._board:
+      self._board.close()
+
+  def __enter__(self) -> 'Writer':
+    return self
+
+  def __exit__(self, *error) -> None:
+    self.close()
+
+
+def read(folder: epath.PathLike) -> list[dict[str, Any]]:
+  """The records of a run, oldest first; a null is None, and a torn last line is left out.
+
+  Raises FileNotFoundError where the run has no metrics.jsonl, ValueError for a broken line.
+  """
+  path = epath.Path(folder) / 'metrics.jsonl'
+  if not path.exists():
+    raise FileNotFoundError(f'{path}: no metrics here; is this the folder of a run that started?')
+  return _records(path)
+
+
+def _records(path: epath.Path) -> list[dict[str, Any]]:
+  return record.decode(path.read_bytes(), str(path)) if path.exists() else []

@@ -1,0 +1,245 @@
+"""A run's folder: whose config it holds, who writes it, whether it is done."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from lwz.store import atomic, lock
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """An open run. Only the process that holds the lock writes; the others have `held=None`.
+
+  The rooms that write into a run (`metrics`, `samples`, `checkpoint`) all take `folder`, the run's.
+  """
+
+  folder: epath.Path
+  held: lock.Lock | None = None
+
+  @property
+  def metrics(self) -> epath.Path:
+    return self.folder / 'metrics.jsonl'
+
+  @property
+  def samples(self) -> epath.Path:
+    return self.folder / 'samples'
+
+  @property
+  def checkpoints(self) -> epath.Path:
+    return self.folder / 'checkpoints'
+
+  @property
+  def report(self) -> epath.Path:
+    return self.folder / 'report.html'
+
+  def is_done(self) -> bool:
+    return (self.folder / 'DONE').exists()
+
+  def mark_done(self, summary: dict[str, Any]) -> None:
+    """Writes DONE: the summary, the time, and the config it was reached with.
+
+    Raises RuntimeError where another process has taken the run over.
+    """
+    if self.held:
+      self.held.check()
+    config = _load(self.folder / 'config.json')['config']
+    record = {'summary': summary, 'time': _now(), 'config': config}
+    atomic.write_text(self.folder / 'DONE', json.dumps(record, indent=2) + '\n')
+
+  def read_done(self) -> dict[str, Any]:
+    """`{'summary', 'time', 'config'}`; FileNotFoundError where the run is not done."""
+    if not self.is_done():
+      raise FileNotFoundError(f'{self.folder}: no DONE here; the run is not complete')
+    return _load(self.folder / 'DONE')
+
+  def close(self) -> None:
+    """Gives the lock back. A process that ends does so by itself, a killed one is taken over."""
+    if self.held:
+      self.held.release()
+
+
+def open_run(
+  folder: epath.PathLike,
+  config: dict[str, Any],
+  *,
+  outside: Sequence[str],
+  command: list[str],
+  primary: bool = True,
+) -> Run:
+  """Creates a run's folder, or opens it again, as the only writer.
+
+  Args:
+    folder: the run's folder, local or `gs://...`.
+    config: the whole config, nested dicts of what JSON can hold.
+    outside: dotted keys that are no part of the run's identity, alone or with all below them:
+      `('runs_dir', 'log', 'eval.every', 'train.num_steps')`. They may change on resume.
+    command: the command line, kept for the reader.
+    primary: False on every host but one: nothing is written or locked there. Let these wait at a
+      barrier until the primary has returned.
+
+  config.json holds config, the identity's hash, versions, command, the time of creation and, after
+  a resume with other outside keys or versions, `history`: what was changed, and when.
+
+  Raises ValueError where the folder holds a run of another identity, naming each key that differs,
+  and RuntimeError where another living process writes it.
+  """
+  folder = epath.Path(folder)
+  if not primary:
+    return Run(folder)
+  flat = flatten(config)
+  folder.mkdir(parents=True, exist_ok=True)
+  held = lock.acquire(folder / 'LOCK')
+  try:
+    path = folder / 'config.json'
+    old = _load(path) if path.exists() else None
+    if old:
+      _refuse_other(path, old['config'], config, outside)
+    new = {
+      'config': json.loads(json.dumps(config)),
+      'hash': identity_hash(config, outside),
+      'versions': versions(),
+      'command': list(command),
+      'created': old['created'] if old else _now(),
+      'history': list(old['history']) if old else [],
+    }
+    changed = _differences(flatten(old['config']), flat) if old else {}
+    if old and (changed or old['versions'] != new['versions']):
+      kept = {key: old[key] for key in ('versions', 'command')}
+      new['history'].append({'time': _now(), 'changed': changed, 'before': kept})
+    atomic.write_text(path, json.dumps(new, indent=2) + '\n')
+  except BaseException:
+    held.release()
+    raise
+  return Run(folder, held)
+
+
+def is_complete(
+  folder: epath.PathLike,
+  config: dict[str, Any],
+  outside: Sequence[str],
+  *,
+  goal: Sequence[str] = (),
+) -> bool:
+  """Whether the run is done, with this identity: then there is nothing left to run.
+
+  `goal` names outside keys that say how far a run goes, `('train.num_steps',)`: a run that was done
+  with another value of one is not complete, it is to be resumed.
+  """
+  path = epath.Path(folder) / 'DONE'
+  if not path.exists():
+    return False
+  done, now = flatten(_load(path)['config']), flatten(config)
+  return not any(
+    not _is_under(key, outside) or _is_under(key, goal) for key in _differences(done, now)
+  )
+
+
+def flatten(config: dict[str, Any]) -> dict[str, str]:
+  """Dotted key to JSON text: `{'a': {'b': (1, 2)}} -> {'a.b': '[1, 2]'}`. An empty dict is a value.
+
+  Raises ValueError, naming the key, for a value that JSON can't hold.
+  """
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, dict) and value:
+      flat.update({f'{key}.{name}': text for name, text in flatten(value).items()})
+      continue
+    try:
+      flat[str(key)] = json.dumps(value)
+    except TypeError as error:
+      raise ValueError(f'config key {key!r}: {error}; give a number, text or list') from error
+  return flat
+
+
+def identity_hash(config: dict[str, Any], outside: Sequence[str]) -> str:
+  """SHA-256 of the identity as canonical JSON: flat, sorted, without the keys of `outside`."""
+  identity = {k: text for k, text in flatten(config).items() if not _is_under(k, outside)}
+  text = json.dumps(identity, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str | None]:
+  """Versions of what computes: lwz's commit (`-dirty` where edited), Python, `PACKAGES`."""
+  found: dict[str, str | None] = {'lwz': _commit(), 'python': platform.python_version()}
+  for package in PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = None
+  return found
+
+
+def _commit() -> str | None:
+  here = pathlib.Path(__file__)
+  # Installed inside somebody's repository, the file is not tracked there: that commit isn't ours.
+  for arguments in (
+    ['ls-files', '--error-unmatch', here.name],
+    ['describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
+  ):
+    try:
+      out = subprocess.run(['git', *arguments], cwd=here.parent, capture_output=True, text=True)
+    except OSError:
+      return None
+    if out.returncode:
+      return None
+  return out.stdout.strip()
+
+
+def _refuse_other(path, old: dict[str, Any], new: dict[str, Any], outside: Sequence[str]) -> None:
+  differing = _differences(flatten(old), flatten(new))
+  lines = [
+    f'  {key}: {before or "absent"} in the folder, {now or "absent"} now'
+    for key, (before, now) in differing.items()
+    if not _is_under(key, outside)
+  ]
+  if lines:
+    raise ValueError(
+      f'{path} is of another run:\n'
+      + '\n'.join(lines)
+      + f'\ngive this run another `name`, or delete {os.fspath(path.parent)}'
+    )
+
+
+def _differences(
+  old: dict[str, str], new: dict[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+  keys = sorted(old.keys() | new.keys())
+  return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def _is_under(key: str, prefixes: Sequence[str]) -> bool:
+  return any(key == prefix or key.startswith(f'{prefix}.') for prefix in prefixes)
+
+
+def _load(path: epath.Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(
+      f'{path}: not JSON ({error}); delete it, or the folder, to start anew'
+    ) from error
+
+
+def _now() -> str:
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+
+
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+  """The config of a run; FileNotFoundError where `folder` is no run's."""
+  path = epath.Path(folder) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(f'{path}: no such run; run it first, or name another folder')
+  return _load(path)['config']

@@ -1,0 +1,184 @@
+"""Words, sentences, near-duplicate search, shingles and MinHash of English and Chinese text.
+
+Everything is a pure function of the text: hashes come from blake2b, never from Python's salted
+`hash`, so two processes agree.
+"""
+
+import collections
+import functools
+import hashlib
+import heapq
+import itertools
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# Scripts without spaces, where a character is the unit: kana, Han and its extensions.
+CHARACTERS = '\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
+_WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
+
+# A sentence ends at a full-width mark, at an ASCII mark that a space, a Han character or the end
+# follows, and at a line break. Closing quotes and brackets belong to it.
+_END = re.compile(
+  r'[。！？…]+["”’」』）)\]]*'
+  rf'|[.!?]+["”’」』）)\]*]*(?=\s|[{CHARACTERS}]|$)'
+  r'|\n'
+)
+_ABBREVIATIONS = """
+  mr mrs ms dr prof st sr jr vs etc cf al fig figs eq eqs no nos vol pp ed eds inc ltd co corp dept
+  approx e.g i.e jan feb mar apr jun jul aug sept oct nov dec
+"""
+_ABBREVIATED = frozenset(_ABBREVIATIONS.split())
+
+# Words that say little by themselves, English and Chinese.
+_LITTLE_ENGLISH = """
+  a about above after again against all also although am an and any are as at be because been
+  before being below between both but by can cannot could did do does doing down during each even
+  every few for from further had has have having he her here hers herself him himself his how
+  however i if in into is it its itself just let like made make many may me might more most much
+  must my myself no nor not now of off often on once one only or other our ours out over own same
+  shall she should so some such than that the their theirs them themselves then there these they
+  this those through thus to too two under until up upon us very was we well were what when where
+  whether which while who whom whose why will with within without would yet you your yours
+  aren't can't couldn't didn't doesn't don't isn't it's that's wasn't won't wouldn't
+"""
+_LITTLE_HAN = '的了是在不一有和这那中我们他她它个也就都而及与或之其等对为以到说要会可能被把从但所于着过还很上下来去'
+_LITTLE = frozenset(_LITTLE_ENGLISH.split()) | frozenset(_LITTLE_HAN)
+
+# Each word remembers the last 32 sets that held it, and 6 candidates are compared: this bounds the
+# work per word. A repeated text shares many words with its model, hence has many chances.
+_REMEMBERED, _CANDIDATES = 32, 6
+
+# Mersenne prime 2^31 - 1: the products below stay under 2^62, so uint64 never overflows.
+_PRIME = np.uint64(2**31 - 1)
+_FACTOR = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: odd, and its powers mod 2^64 spread the bits
+
+
+def words(text: str) -> list[str]:
+  """The words a reader counts: a Han or kana character is one, a run of letters or digits is one.
+
+  Unlike `reward.length.count_words`, which copies LongWriter's counter, this one knows digits,
+  accents, inner apostrophes and hyphens, and English that touches Han.
+
+    words("It's 3 well-known cafés在北京") -> ["It's", '3', 'well-known', 'cafés', '在', '北', '京']
+  """
+  return _WORD.findall(text)
+
+
+def sentences(text: str) -> list[str]:
+  """The sentences of a text in order, stripped, without empty ones.
+
+  They end at `. ! ?` before white space, at the full-width marks, and at every line break (a
+  heading, a list item and a line of verse are sentences). A known abbreviation, an initial
+  (`J. Smith`) and a number that opens the sentence (`1. Introduction`) end none.
+
+    sentences('Dr. Li left. 他走了。She stayed!') -> ['Dr. Li left.', '他走了。', 'She stayed!']
+  """
+  found, start = [], 0
+  for match in _END.finditer(text):
+    if match.group() == '.':
+      before = text[start : match.start()].strip()
+      last = before[before.rfind(' ') + 1 :].lstrip('("\'“‘[')
+      initial = len(last) == 1 and last.isupper() and last != 'I'
+      if initial or before.isdigit() or last.lower() in _ABBREVIATED:
+        continue
+    found.append(text[start : match.end()].strip())
+    start = match.end()
+  found.append(text[start:].strip())
+  return [sentence for sentence in found if sentence]
+
+
+@functools.lru_cache(maxsize=2**16)
+def stem(word: str) -> str:
+  """The word without an English ending: 'walks', 'walked' and 'walking' are one."""
+  for ending in ('ing', 'ed', 'es', 'ly', 's'):
+    if word.endswith(ending) and len(word) - len(ending) >= 3:
+      return word[: -len(ending)]
+  return word
+
+
+def content(tokens: Sequence[str]) -> frozenset[str]:
+  """What lower-case words speak of: the stems of all but the little words, and pairs of Han.
+
+  content(['the', 'river', 'flows', '大', '河']) -> {'river', 'flow', '大', '河', '大河'}
+  """
+  found = {stem(word) for word in tokens if word not in _LITTLE}
+  for left, right in itertools.pairwise(tokens):
+    if left >= CHARACTERS[0] <= right and not (left in _LITTLE and right in _LITTLE):
+      found.add(left + right)
+  return frozenset(found)
+
+
+def match_earlier(
+  sets: Sequence[frozenset[str]],
+  barriers: Sequence[int],
+  share: float,
+  accept: Callable[[int, int], bool],
+) -> list[int]:
+  """For each set k the index j < barriers[k] of an earlier one that accept(k, j) takes, or -1.
+
+  Linear in the words of all sets: an inverted index, which remembers where a word stood last,
+  proposes the few that share most words, and only those of which it has seen at least half of the
+  wanted `share` of set k. `barriers` never falls and barriers[k] <= k.
+  """
+  index: dict[str, collections.deque[int]] = collections.defaultdict(
+    lambda: collections.deque(maxlen=_REMEMBERED)
+  )
+  found, entered = [], 0
+  for k, (members, barrier) in enumerate(zip(sets, barriers, strict=True)):
+    for j in range(entered, barrier):
+      for word in sets[j]:
+        index[word].append(j)
+    entered = max(entered, barrier)
+    known = [index[word] for word in members if word in index]
+    wanted = share * len(members) / 2
+    candidates: list[int] = []
+    if len(known) > wanted:
+      shared = collections.Counter(itertools.chain.from_iterable(known))
+      likely = [(-count, -j) for j, count in shared.items() if count >= wanted]
+      candidates = [-j for _, j in heapq.nsmallest(_CANDIDATES, likely)]
+    found.append(next((j for j in candidates if accept(k, j)), -1))
+  return found
+
+
+def hash_words(tokens: Sequence[str]) -> np.ndarray:
+  """A 64-bit blake2b hash of each word: uint64 [T], the same in every process."""
+  table = {
+    word: int.from_bytes(
+      hashlib.blake2b(word.encode(errors='replace'), digest_size=8).digest(), 'little'
+    )
+    for word in set(tokens)
+  }
+  return np.array([table[word] for word in tokens], np.uint64)
+
+
+def shingles(hashes_T: np.ndarray, n: int) -> np.ndarray:
+  """A hash of each run of n words, from the hashes of the words: uint64 [T - n + 1], or [0].
+
+  shingle_t = sum_i hash_{t+i} * factor^i (mod 2^64), so equal runs have equal shingles and the
+  order within a run counts.
+  """
+  if n < 1:
+    raise ValueError(f'a shingle has at least one word, not {n}')
+  length = max(len(hashes_T) - n + 1, 0)
+  out = np.zeros(length, np.uint64)
+  for i in range(n):
+    out += hashes_T[i : i + length] * np.uint64(pow(_FACTOR, i, 2**64))
+  return out
+
+
+def minhash(shingles_S: np.ndarray, num: int) -> np.ndarray:
+  """The MinHash signature of a set of shingles (Broder, 1997): uint64 [num].
+
+  Component i is the minimum over the set of (a_i x + b_i) mod (2^31 - 1). The share of components
+  in which two signatures agree, `np.mean(a == b)`, estimates the Jaccard similarity J of the two
+  sets with standard deviation sqrt(J (1 - J) / num). An empty set agrees with empty sets only.
+  """
+  if num < 1:
+    raise ValueError(f'a signature has at least one component, not {num}')
+  if not len(shingles_S):
+    return np.full(num, _PRIME, np.uint64)
+  a_N, b_N = np.random.default_rng(0).integers(1, int(_PRIME), (2, num)).astype(np.uint64)
+  folded_S = (shingles_S >> np.uint64(33)) % _PRIME
+  return ((a_N[:, None] * folded_S + b_N[:, None]) % _PRIME).min(axis=1)

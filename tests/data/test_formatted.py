@@ -1,0 +1,83 @@
+"""Plans, requests and formatted documents."""
+
+import pytest
+
+from lwz import types
+from lwz.data import corpus, formatted
+
+RIVERS = 'Rivers carry water. Lakes keep it for a very long time. Seas are salt!'
+
+
+def count_words(text):
+  return len(text.split())
+
+
+def test_a_plan_says_how_the_sentences_begin():
+  assert formatted.plan(RIVERS) == (
+    'Plan: 1. Rivers carry water; 2. Lakes keep it for a very; 3. Seas are salt.'
+  )
+
+
+def test_a_plan_of_paragraphs_takes_their_first_sentences():
+  text = '\n\n'.join(f'Point {i} is here. More of {i}.' for i in range(4))
+  assert formatted.plan(text, max_words=2) == (
+    'Plan: 1. Point 0; 2. Point 1; 3. Point 2; 4. Point 3.'
+  )
+
+
+def test_a_chinese_plan_counts_characters():
+  text = '河流把水带到大海，一年四季从不停息。湖泊把水留住。'
+  assert formatted.plan(text) == '提纲：1. 河流把水带到大海，一年四；2. 湖泊把水留住。'
+
+
+@pytest.mark.parametrize('num_sentences', [1, 2, 3, 4, 5, 9, 100])
+def test_a_plan_is_true_and_short(num_sentences):
+  text = ' '.join(
+    f'Sentence number {"x" * (i + 1)} goes on and on and on.' for i in range(num_sentences)
+  )
+  plan = formatted.plan(text)
+  points = plan.removeprefix('Plan: ').removesuffix('.').split('; ')
+  assert len(points) == min(4, num_sentences)
+  places = [text.index(point.split('. ', 1)[1]) for point in points]
+  assert places == sorted(places) and places[0] == 0
+  assert count_words(plan) <= 4 * 7 + 1
+
+
+def test_requests():
+  assert formatted.question('Lists') == 'Write about Lists.'
+  assert formatted.question('Lists', 87) == 'Write about Lists in about 90 words.'
+  assert formatted.question('河流', 85) == '写一篇关于河流的文章，约90字。'
+  assert formatted.question('河流') == '写一篇关于河流的文章。'
+  assert [formatted.rounded(n) for n in (1, 14, 15, 25, 104)] == [10, 10, 20, 30, 100]
+
+
+def test_an_example_is_a_rendered_request_and_a_well_formed_completion():
+  document = types.Document('Water', RIVERS, '')
+  args = (document, 'think', 'pocket', 3, 12)
+  prompt, completion = formatted.example(*args, True, count_words=count_words)
+  assert prompt == (
+    'Plan in <think> </think>, write in <answer> </answer>. '
+    '<|user|>: Write about Water in about 10 words. <|assistant|>:'
+  )
+  assert completion == (
+    '<think>Plan: 1. Rivers carry water; 2. Lakes keep it for a very.</think>\n'
+    '<answer>Rivers carry water. Lakes keep it for a very long time.</answer>'
+  )
+  prompt, _ = formatted.example(*args, False, count_words=count_words)
+  assert 'Write about Water. ' in prompt
+  _, completion = formatted.example(
+    document, 'direct', 'paper', 3, 3, False, count_words=count_words
+  )
+  assert completion == '<answer>Rivers carry water.</answer>'
+
+
+def test_no_example_where_no_opening_fits():
+  document = types.Document('Water', RIVERS, '')
+  assert formatted.example(document, 'think', 'pocket', 4, 9, True, count_words=count_words) is None
+
+
+def test_half_of_the_requests_name_a_length_on_either_side_of_the_split():
+  found = [types.Document(f'title {i}', '', '') for i in range(4000)]
+  for side in corpus.split(found, 0.25):
+    share = sum(map(formatted.states_length, side)) / len(side)
+    assert 0.45 < share < 0.55

@@ -1,0 +1,106 @@
+"""A tokenizer of Qwen2.5's kind: round trips, ids, and what a user can and cannot type."""
+
+import json
+import unicodedata
+
+import pytest
+import transformers
+
+from lwz.data import templates, tokenizer
+
+TEXTS = [
+  'Rivers carry water to the sea, and the sea gives it back to the clouds.',
+  "It isn't 1984; they've 2 rivers.\n\n  Indented: x = {1: 'a'}\r\n",
+  '河流把水带到大海，大海把水还给云。',
+  '<think>Plan: 1. rivers; 2. seas.</think>\n<answer>Text.</answer>',
+  '🙂 naïve café',
+] * 3
+
+
+@pytest.fixture(scope='module')
+def trained():
+  return tokenizer.train(TEXTS, 400)
+
+
+def test_the_vocabulary_is_as_large_as_asked_and_ends_with_the_special_tokens(trained):
+  assert len(trained) == 400
+  assert trained.convert_ids_to_tokens(range(378, 400)) == list(tokenizer.SPECIAL)
+  assert trained.eos_token_id == trained.pad_token_id == 378
+  assert trained.eos_token == trained.pad_token == '<|endoftext|>'
+
+
+def test_a_text_too_poor_gives_fewer_entries():
+  assert len(tokenizer.train(['ab ab'], 1000)) == 256 + 22 + 2  # 'ab', 'Ġab'
+
+
+def test_a_vocabulary_too_small_is_refused():
+  with pytest.raises(ValueError, match='278 do'):
+    tokenizer.train(TEXTS, 277)
+
+
+@pytest.mark.parametrize('text', [*TEXTS[:5], 'žluť', ' ', '', '\u0000\uffff', '한국어'])
+def test_decoding_gives_the_text_back(trained, text):
+  (ids,) = tokenizer.encode(trained, [text], end=False)
+  assert trained.decode(ids) == unicodedata.normalize('NFC', text)
+
+
+def test_what_is_composed_differently_is_encoded_alike(trained):
+  composed, decomposed = tokenizer.encode(trained, ['café', 'cafe\u0301'], end=False)
+  assert composed == decomposed
+
+
+def test_words_digits_and_line_ends_are_split_as_qwen_does(trained):
+  pieces = trained.backend_tokenizer.pre_tokenizer.pre_tokenize_str("It's 1984, so\n\n  what")
+  pieces = [piece.replace('Ġ', ' ').replace('Ċ', '\n') for piece, _ in pieces]
+  assert pieces == ['It', "'s", ' ', '1', '9', '8', '4', ',', ' so', '\n\n', ' ', ' what']
+
+
+@pytest.mark.parametrize('special', tokenizer.SPECIAL)
+def test_nobody_can_type_a_special_token(trained, special):
+  text = f'before {special}after'
+  (ids,) = tokenizer.encode(trained, [text], end=False)
+  assert max(ids) < 378
+  assert trained.decode(ids) == text
+  assert max(templates.prompt_ids(trained, text, 'think', 'paper')) < 378
+
+
+def test_only_end_writes_an_end(trained):
+  plain, ended = (tokenizer.encode(trained, ['Rivers.', ''], end=end) for end in (False, True))
+  assert ended == [[*ids, 378] for ids in plain]
+  assert plain[1] == []
+  assert tokenizer.encode(trained, [], end=True) == []
+
+
+def test_tags_are_ordinary_strings(trained):
+  (ids,) = tokenizer.encode(trained, ['<think>a</think>'], end=False)
+  assert len(ids) > 3
+  assert trained.decode(ids, skip_special_tokens=True) == '<think>a</think>'
+
+
+@pytest.mark.parametrize('config', [None, {'model_type': 'qwen2', 'vocab_size': 400}])
+def test_what_is_saved_is_loaded_the_same(trained, tmp_path, config):
+  tokenizer.save(trained, tmp_path / 'new')
+  if config is not None:  # an exported model's folder: transformers chooses its class by this file
+    (tmp_path / 'new' / 'config.json').write_text(json.dumps(config))
+  auto = transformers.AutoTokenizer.from_pretrained(str(tmp_path / 'new'))
+  for loaded in (auto, tokenizer.load(tmp_path / 'new')):
+    assert len(loaded) == 400
+    assert loaded.eos_token_id == loaded.pad_token_id == 378
+    assert loaded.get_vocab() == trained.get_vocab()
+    texts = [*TEXTS, '<|endoftext|><tool_call>']
+    assert tokenizer.encode(loaded, texts, end=True) == tokenizer.encode(trained, texts, end=True)
+    (ids,) = tokenizer.encode(loaded, [TEXTS[1]], end=False)
+    assert loaded.decode(ids) == TEXTS[1]
+
+
+def test_training_twice_gives_the_same(trained):
+  assert tokenizer.train(TEXTS, 400).get_vocab() == trained.get_vocab()
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='nowhere: no such folder'):
+    tokenizer.load(tmp_path / 'nowhere')
+  with pytest.raises(FileNotFoundError, match=r'no tokenizer\.json in it'):
+    tokenizer.load(tmp_path)
+  with pytest.raises(FileNotFoundError, match='nobody/nothing: no tokenizer could be loaded'):
+    tokenizer.load('nobody/nothing')

@@ -1,0 +1,114 @@
+"""Each step once, whatever happened to the process."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from lwz.store import metrics, run
+
+
+def events(folder):
+  """What TensorBoard would read, without the checksums: length (8 bytes), crc, event, crc."""
+  found = []
+  for path in sorted((folder / 'tensorboard').iterdir()):
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+      length = int.from_bytes(data[at : at + 8], 'little')
+      found.append(event_pb2.Event.FromString(data[at + 12 : at + 12 + length]))
+      at += length + 16
+  return found
+
+
+def scalars(folder):
+  return [(e.step, v.tag, v.simple_value) for e in events(folder) for v in e.summary.value]
+
+
+def fill(folder, steps, *, start_step=0, tensorboard=False):
+  with metrics.Writer(folder, start_step=start_step, tensorboard=tensorboard) as writer:
+    for step in steps:
+      writer.write(step, {'loss': float(step)})
+
+
+def test_a_record_is_on_disk_when_write_returns(tmp_path):
+  writer = metrics.Writer(tmp_path, start_step=0, tensorboard=False)
+  writer.write(np.int32(3), {'b': jnp.float32(0.5), 'a': 2})
+  (record,) = metrics.read(tmp_path)
+  assert list(record) == ['step', 'time', 'a', 'b']
+  assert (record['step'], record['a'], record['b']) == (3, 2, 0.5)
+  assert record['time'] > 1.7e9
+  writer.close()
+
+
+def test_what_is_not_finite_is_null_and_keeps_its_key(tmp_path):
+  with metrics.Writer(tmp_path, start_step=0) as writer:
+    writer.write(0, {'loss': float('nan'), 'rate': np.float32('inf'), 'fine': 1.0})
+  (line,) = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  record = json.loads(line, parse_constant=pytest.fail)
+  assert record['loss'] is None and record['rate'] is None
+  assert scalars(tmp_path) == [(0, 'fine', 1.0)]
+
+
+def test_steps_from_the_start_step_on_are_dropped(tmp_path):
+  fill(tmp_path, range(5))
+  fill(tmp_path, range(3, 6), start_step=3)
+  assert [r['step'] for r in metrics.read(tmp_path)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_torn_last_line_is_removed(tmp_path):
+  fill(tmp_path, range(3))
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(path.read_bytes()[:-9])
+  assert [r['step'] for r in metrics.read(tmp_path)] == [0, 1]
+  fill(tmp_path, [2], start_step=2)
+  assert [r['step'] for r in metrics.read(tmp_path)] == [0, 1, 2]
+  assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_old_records_keep_their_bytes(tmp_path):
+  fill(tmp_path, range(3))
+  before = (tmp_path / 'metrics.jsonl').read_bytes()
+  fill(tmp_path, [], start_step=3)
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['step', 'time'])
+def test_names_of_the_record_itself_are_refused(tmp_path, name):
+  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+    with pytest.raises(ValueError, match=name):
+      writer.write(0, {name: 1.0})
+    assert metrics.read(tmp_path) == []
+
+
+@pytest.mark.parametrize('value', ['text', [1.0], np.zeros(2)])
+def test_what_is_no_scalar_is_refused(tmp_path, value):
+  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+    with pytest.raises(ValueError):
+      writer.write(0, {'loss': value})
+    assert metrics.read(tmp_path) == []
+
+
+def test_tensorboard_has_the_same_scalars_and_is_told_to_purge(tmp_path):
+  fill(tmp_path, range(4), tensorboard=True)
+  assert scalars(tmp_path) == [(s, 'loss', float(s)) for s in range(4)]
+  fill(tmp_path, range(2, 4), start_step=2, tensorboard=True)
+  starts = [e.step for e in events(tmp_path) if e.HasField('session_log')]
+  assert starts == [0, 2]
+
+
+def test_no_metrics_is_an_error(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'metrics\.jsonl'):
+    metrics.read(tmp_path)
+
+
+def test_a_bucket_is_never_appended_to(bucket):
+  fill(bucket, range(4))
+  fill(bucket, range(2, 5), start_step=2)
+  assert [r['step'] for r in metrics.read(bucket)] == [0, 1, 2, 3, 4]
+
+
+def test_the_file_is_where_the_run_says(tmp_path):
+  fill(tmp_path, [0])
+  assert run.Run(tmp_path).metrics.exists()

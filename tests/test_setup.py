@@ -1,0 +1,80 @@
+"""What lwz imports is declared in setup.py, and what is declared is locked."""
+
+import ast
+import re
+import sys
+
+import pytest
+
+from tests import tree
+
+# Import name -> the name under which setup.py declares it, where the two differ.
+DISTRIBUTION = {
+  'absl': 'absl-py',
+  'huggingface_hub': 'huggingface-hub',
+  'ml_collections': 'ml-collections',
+  'orbax': 'orbax-checkpoint',
+}
+
+
+def declared():
+  """{'CORE' or an extra: the distributions that setup.py names there}."""
+  found = {}
+  for node in ast.parse((tree.ROOT / 'setup.py').read_text(encoding='utf-8')).body:
+    if isinstance(node, ast.Assign):
+      value = ast.literal_eval(node.value)
+      found |= value if isinstance(value, dict) else {node.targets[0].id: value}
+  return {k: {re.match(r'[\w-]+', name)[0] for name in names} for k, names in found.items()}
+
+
+def undeclared(source):
+  """What a source imports that neither the core nor an extra for running declares."""
+  groups = declared()
+  known = set().union(*(groups[k] for k in groups.keys() - {'test', 'parity'}))
+  strangers = tree.roots(source) - sys.stdlib_module_names - {'lwz', ''}
+  return {name for name in strangers if DISTRIBUTION.get(name, name) not in known}
+
+
+def faults(lock):
+  """What keeps a lock from being installed by its hashes alone, on any machine, without torch."""
+  entries = re.split(r'^(?=[a-z])', lock, flags=re.M)[1:]
+  names = {re.match(r'[\w-]+', entry)[0] for entry in entries}
+  groups = declared()
+  wanted = {name.lower() for name in groups['CORE'] | groups['test']}
+  return [
+    *(f'{name} is missing' for name in sorted(wanted - names)),
+    *(f'{name} does not belong' for name in sorted(names & {'torch', 'tensorflow', 'lwz'})),
+    *(f'no hash: {entry}' for entry in entries if '--hash=sha256:' not in entry),
+    *(f'a host or a path: {line}' for line in lock.splitlines() if '/' in line),
+  ]
+
+
+def locked():
+  return (tree.ROOT / 'requirements.lock').read_text(encoding='utf-8')
+
+
+def test_every_import_is_declared():
+  found = {module: undeclared(source) for module, source in tree.modules('lwz').items()}
+  assert not {module: names for module, names in found.items() if names}
+
+
+@pytest.mark.parametrize('name', ['scipy', 'chex', 'torch', 'clu'])
+def test_an_undeclared_import_is_found(name):
+  assert undeclared(f'import jax\nimport orbax.checkpoint\nimport {name}.part') == {name}
+
+
+def test_the_lock_is_whole():
+  assert faults(locked()) == []
+
+
+@pytest.mark.parametrize(
+  'fault, spoil',
+  [
+    ('jax is missing', lambda lock: re.sub(r'^jax==', 'jaxx==', lock, flags=re.M)),
+    ('torch does not belong', lambda lock: lock + 'torch==2.13.0 --hash=sha256:00\n'),
+    ('no hash: zzz', lambda lock: lock + 'zzz==1.0\n'),
+    ('a host or a path: --index-url', lambda lock: '--index-url https://host/simple\n' + lock),
+  ],
+)
+def test_a_fault_of_the_lock_is_found(fault, spoil):
+  assert fault in '\n'.join(faults(spoil(locked())))
