@@ -1,6 +1,6 @@
 """A base model from random weights on plain text: what downloading Qwen2.5 is at real sizes.
 
-  python -m lwz.launch --config=experiments/base_model.py
+python -m lwz.launch --config=experiments/base_model.py
 """
 
 from experiments import base

@@ -1,6 +1,6 @@
 """The direct-answer ablation (Base-nothink in the paper): the same run without thoughts.
 
-  python -m lwz.launch --config=experiments/grpo_nothink.py
+python -m lwz.launch --config=experiments/grpo_nothink.py
 """
 
 from experiments import grpo_think

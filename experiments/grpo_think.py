@@ -1,7 +1,7 @@
 """GRPO with the think prompt and three balanced rewards: LongWriter-Zero itself (section 3).
 
-  python -m lwz.launch --config=experiments/grpo_think.py        # minutes, on any CPU
-  python -m lwz.launch --config=experiments/grpo_think.py:32b    # the paper's own
+python -m lwz.launch --config=experiments/grpo_think.py        # minutes, on any CPU
+python -m lwz.launch --config=experiments/grpo_think.py:32b    # the paper's own
 """
 
 from experiments import base

@@ -16,7 +16,6 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lwz.stages import prepare
-from lwz.store import run
 
 # What a needed run takes over from the run that needs it; everything else is its own experiment's.
 INHERITED = (
@@ -32,7 +31,6 @@ INHERITED = (
   'data.skip_broken',
   'log.tensorboard',
 )
-GOAL = ('train.num_steps',)  # outside a run's identity, yet with another one it is not complete
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 
@@ -64,14 +62,10 @@ def _set(c, key: str, value) -> None:
   (_get(c, '.'.join(parents)) if parents else c)[last] = value
 
 
-def is_complete(c) -> bool:
-  return run.is_complete(prepare.run_folder(c), c.to_dict(), c.outside_identity, goal=GOAL)
-
-
 def execute(c) -> None:
   """Runs one experiment's stage, unless it is complete."""
   name = prepare.run_name(c)
-  if is_complete(c):
+  if prepare.is_complete(c):
     print(f'{name}: complete, nothing to do; see {prepare.run_folder(c) / "report.html"}')
     return
   began = time.monotonic()
@@ -86,8 +80,8 @@ def launch(c, experiments: pathlib.Path) -> None:
     f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
     f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
   )
-  missing = [need for need in needs(c, experiments) if not is_complete(need)]
-  if missing and c.needs_policy == 'stop' and not is_complete(c):
+  missing = [need for need in needs(c, experiments) if not prepare.is_complete(need)]
+  if missing and c.needs_policy == 'stop' and not prepare.is_complete(c):
     commands = [
       f'  python -m lwz.launch --config={experiments}/{need.experiment}.py:{need.size}'
       for need in missing
@@ -95,9 +89,9 @@ def launch(c, experiments: pathlib.Path) -> None:
     raise ValueError(
       f'{c.experiment}:{c.size} needs runs that are not there; run first\n'
       + '\n'.join(commands)
-      + "\nor set --config.needs_policy=run, or point the key at a folder that exists"
+      + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
     )
-  for config in [] if is_complete(c) else missing:
+  for config in [] if prepare.is_complete(c) else missing:
     execute(config)
   execute(c)
 
@@ -113,7 +107,15 @@ def main(argv) -> None:
   launch(c, path.parent)
 
 
+def parse(argv):
+  """Parses flags; a config that does not fit is a message, not a stack of calls."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    sys.exit(f'lwz: {str(error).strip(chr(34)).encode().decode("unicode_escape")}')
+
+
 if __name__ == '__main__':
   logging.set_verbosity(logging.WARNING)
   sys.path.insert(0, os.getcwd())
-  app.run(main)
+  app.run(main, flags_parser=parse)

@@ -43,7 +43,10 @@ _LITTLE_ENGLISH = """
   whether which while who whom whose why will with within without would yet you your yours
   aren't can't couldn't didn't doesn't don't isn't it's that's wasn't won't wouldn't
 """
-_LITTLE_HAN = '的了是在不一有和这那中我们他她它个也就都而及与或之其等对为以到说要会可能被把从但所于着过还很上下来去'
+_LITTLE_HAN = (
+  '的了是在不一有和这那中我们他她它个也就都而及与或之其'
+  '等对为以到说要会可能被把从但所于着过还很上下来去'
+)
 _LITTLE = frozenset(_LITTLE_ENGLISH.split()) | frozenset(_LITTLE_HAN)
 
 # Each word remembers the last 32 sets that held it, and 6 candidates are compared: this bounds the

@@ -49,16 +49,12 @@ def next_token(
   return -aggregate(logp_BT, mask_BT)
 
 
-def bradley_terry(
-  chosen_B: Float[Array, 'B'], rejected_B: Float[Array, 'B']
-) -> Float[Array, '']:
+def bradley_terry(chosen_B: Float[Array, 'B'], rejected_B: Float[Array, 'B']) -> Float[Array, '']:
   """L = - mean log sigmoid(r(x, y_w) - r(x, y_l)) (Eq. 4 of the paper; Bradley and Terry, 1952)."""
   return -jnp.mean(jax.nn.log_sigmoid(chosen_B - rejected_B))
 
 
-def kl_k3(
-  logp_BT: Float[Array, 'B T'], ref_logp_BT: Float[Array, 'B T']
-) -> Float[Array, 'B T']:
+def kl_k3(logp_BT: Float[Array, 'B T'], ref_logp_BT: Float[Array, 'B T']) -> Float[Array, 'B T']:
   """Per-token estimate of KL(pi || ref) >= 0: r - log r - 1 with r = ref / pi.
 
   The k3 estimator (http://joschu.net/blog/kl-approx.html; arXiv 2402.03300, Eq. 4). Used only

@@ -16,7 +16,11 @@ def schedule(
       0.0 if warmup_steps else learning_rate, learning_rate, max(warmup_steps, 1)
     )
   return optax.warmup_cosine_decay_schedule(
-    0.0, learning_rate, warmup_steps, max(decay_steps, warmup_steps + 1), learning_rate * final_share
+    0.0,
+    learning_rate,
+    warmup_steps,
+    max(decay_steps, warmup_steps + 1),
+    learning_rate * final_share,
   )
 
 

@@ -134,3 +134,17 @@ def minibatch(
     },
   }
   return arrays, -(-rows_lib.num_used(rows) // micro_rows)
+
+
+def sweeps(
+  num_sequences: int, *, num_epochs: int, num_minibatches: int, seed: int, step: int
+) -> list[np.ndarray]:
+  """Indices of the trajectories of each minibatch, in the order of the updates.
+
+  Every epoch goes through the whole rollout once, in an order of its own, before the next begins.
+  """
+  orders = [
+    np.random.default_rng((seed, step, epoch)).permutation(num_sequences)
+    for epoch in range(num_epochs)
+  ]
+  return [part for order in orders for part in np.split(order, num_minibatches)]

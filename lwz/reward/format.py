@@ -1,8 +1,9 @@
 """The format reward: is the structure whole, and how much of the answer says something new?
 
-Paper: LongWriter-Zero (arXiv 2506.18841), section 3.3. It asks for exactly one think segment, then
+Paper: LongWriter-Zero (arXiv 2506.18841), Format RM. It asks for exactly one think segment, then
 exactly one answer segment, and penalises repeated content "based on semantic overlap metrics". It
-names no metric; the one here is lexical, causal and linear in the text.
+names no metric; the one here is lexical and causal, and its work grows with the text, not with its
+square.
 """
 
 import collections
@@ -38,8 +39,8 @@ FAULTS = (
 # --- redundancy. Thresholds were set on honest technical prose (hard: few words, many formulas) and
 # --- on the same prose paraphrased by machine: shuffled, with a tenth to a half of its words new.
 
-# A run of 12 words (about 20 Chinese characters, of which 12 already make a clause) is not written
-# twice by chance; at 8, set phrases ('Changed in version ...') count, at 12 they no longer do.
+# A run of 12 words (in Chinese 12 characters, a clause) is not written twice by chance. At 8
+# twice as much honest prose was marked, for its set phrases.
 LOOP = 12
 # A whole sentence needs less: every run of 5 words in it stood earlier.
 RUN = 5
@@ -126,8 +127,8 @@ def redundancy(text: str) -> float:
   are content words too. The text decides from the left: whether a word is redundant depends on what
   precedes it and on its own sentence, so to append text never redeems any, and to append a copy of
   earlier sentences or paragraphs, after a sentence end or a line break, never lowers the value. A
-  text without words has none to repeat: 0. Meaning is out of reach: a sentence
-  rewritten with all words new counts as new.
+  text without words has none to repeat: 0. Meaning is out of reach: a sentence rewritten in all new
+  words counts as new.
 
     redundancy('It rains. ' * 4) -> 0.75
   """
@@ -228,7 +229,7 @@ def _repeated(
   pieces: Sequence[Sequence[str]], hashes: np.ndarray, starts: np.ndarray
 ) -> np.ndarray:
   """Rule 2: whole sentences that stood earlier: bool [K]."""
-  stood = np.cumsum(np.concatenate(([0], _stood(hashes, RUN)))) if len(hashes) >= RUN else None
+  stood = np.cumsum(np.concatenate(([0], _stood(hashes, RUN))))
   seen: set[tuple[str, ...]] = set()
   marked = np.zeros(len(pieces), bool)
   for k, (piece, start) in enumerate(zip(pieces, starts, strict=True)):

@@ -1,12 +1,16 @@
 """The length reward: how well the length of an answer fits the range its request asks for.
 
-Paper: LongWriter-Zero (arXiv 2506.18841), section 3.1, Eq. 3.
+Paper: LongWriter-Zero (arXiv 2506.18841), Eq. 3.
 """
 
 import re
+from collections.abc import Sequence
 
+import jax
 import numpy as np
-from numpy.typing import ArrayLike
+
+# numpy.typing.ArrayLike, without the protocols that a type checker at run time stumbles over.
+Numbers = int | float | np.generic | np.ndarray | jax.Array | Sequence
 
 _HAN = re.compile(r'[\u4e00-\u9fff]')
 _ENGLISH = re.compile(r'\b[a-zA-Z]+\b')
@@ -27,8 +31,8 @@ def count_words(text: str) -> int:
 
 
 def length_reward(
-  num_words: ArrayLike, lower: ArrayLike, upper: ArrayLike, max_words: ArrayLike
-) -> np.ndarray | np.floating:
+  num_words: Numbers, lower: Numbers, upper: Numbers, max_words: Numbers
+) -> np.ndarray | np.float64:
   """Eq. 3, elementwise: 1 inside [lower, upper], falling linearly to 0 at 0 and at `max_words`.
 
     r = n / lower                                where n < lower
@@ -38,14 +42,14 @@ def length_reward(
   clamped to [0, 1], since the last branch would be negative beyond `max_words`. With lower = 0
   there is no first branch; with upper = max_words the last one is 0.
 
-  Arguments are numbers or arrays of words that broadcast together. Returns their common floating
-  type (float64 for integers) in the broadcast shape; a NumPy scalar where all are scalars.
+  Arguments are numbers or arrays, in words, that broadcast together. Returns float64 in the
+  broadcast shape, a NumPy scalar where all are scalars.
 
   Raises ValueError unless 0 <= lower <= upper <= max_words and num_words >= 0 everywhere.
 
     length_reward([500, 1000, 3000], 1000, 2000, 4000) -> [0.5, 1.0, 0.5]
   """
-  count, low, high, top = map(np.asarray, (num_words, lower, upper, max_words))
+  count, low, high, top = (np.asarray(x, np.float64) for x in (num_words, lower, upper, max_words))
   for claim, holds in (
     ('lower >= 0', low >= 0),
     ('lower <= upper', low <= high),
@@ -54,13 +58,11 @@ def length_reward(
   ):
     if not np.all(holds):
       raise ValueError(
-        f'length_reward needs {claim} everywhere, got num_words={num_words}, lower={lower}, '
-        f'upper={upper}, max_words={max_words}; mend the range of the prompt or max_words'
+        f'length_reward needs {claim} everywhere, got num_words={num_words!r}, '
+        f'lower={lower!r}, upper={upper!r}, max_words={max_words!r}; '
+        'mend the range of the prompt or max_words'
       )
-  dtype = np.result_type(num_words, lower, upper, max_words, np.float16)
-  dtype = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-  count, low, high, top = (x.astype(np.float64) for x in (count, low, high, top))
-  rise = count / np.where(low > 0, low, 1)
-  fall = (top - count) / np.where(top > high, top - high, 1)
+  rise = count / np.where(low > 0, low, 1.0)
+  fall = (top - count) / np.where(top > high, top - high, 1.0)
   reward = np.where(count < low, rise, np.where(count <= high, 1.0, fall))
-  return np.clip(reward, 0.0, 1.0).astype(dtype)[()]
+  return np.clip(reward, 0.0, 1.0)[()]

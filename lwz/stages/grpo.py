@@ -22,12 +22,12 @@ from lwz.learn import advantage, losses
 from lwz.model import qwen
 from lwz.programs import grpo, reward_model
 from lwz.programs import rollout as rollout_program
-from lwz.reward import compose, writing
+from lwz.reward import compose, monitor, writing
 from lwz.reward import format as format_lib
-from lwz.reward import length as length_lib
-from lwz.rollout import sampler
+from lwz.rollout import local
 from lwz.stages import prepare
-from lwz.store import checkpoint, run as run_lib
+from lwz.store import checkpoint
+from lwz.store import run as run_lib
 from lwz.store import samples as sample_files
 
 # What an experiment may name. A new advantage, aggregation or reward is a function and a line here.
@@ -35,8 +35,8 @@ ADVANTAGES = {'balanced': advantage.balanced, 'mean_reward': advantage.mean_rewa
 AGGREGATES = {
   'token': lambda c: losses.budget_mean,
   'sequence': lambda c: lambda num_tokens: losses.sequence_mean,
-  'budget': lambda c: lambda num_tokens: losses.budget_mean(
-    c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches * c.rollout.max_tokens
+  'budget': lambda c: (
+    lambda num_tokens: losses.budget_mean(_minibatch_size(c) * c.rollout.max_tokens)
   ),
 }
 REWARDS = {
@@ -57,76 +57,79 @@ def run(c) -> None:
   rewards = {name: REWARDS[name](c) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
   training = prepare.Training(c, opened, config)
-  write, update = _programs(c, config, tok, training.optimizer)
+  generate, update = _programs(c, config, tok.eos_token_id, training.optimizer)
 
   state = training.state
   for step in training:
-    began = time.monotonic()
+    clock = [time.monotonic()]
     chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
-    rollout = _write(c, write, state.params, prompt_ids, step)
-    wrote = time.monotonic()
-    samples = _samples(c, tok, chosen, rollout)
+    rollout = _write(c, generate, state.params, prompt_ids, step)
+    clock.append(time.monotonic())
+    samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
     scores = compose.judge(samples, rewards, len(chosen))
-    judged = time.monotonic()
     _stop_on_failures(c, scores)
+    clock.append(time.monotonic())
     advantage_PG = ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
-    values = []
-    for members in _minibatches(c, step):
-      batch, num_micro = _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members)
-      state, metrics = update(state, batch, num_micro)
-      values.append(jax.device_get(metrics))
-    seconds = {'write': wrote - began, 'judge': judged - wrote, 'learn': time.monotonic() - judged}
+    learned = []
+    for members in _sweeps(c, step):
+      batch = _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members)
+      state, metrics = update(state, *batch)
+      learned.append(jax.device_get(metrics))
+    clock.append(time.monotonic())
+    values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned, clock)
     if step % c.log.samples_every == 0 or step + 1 == c.train.num_steps:
-      sample_files.write(opened.folder, step, _rendered(c, samples, scores))
-    training.record(
-      step,
-      state,
-      _metrics(c, samples, scores, rollout, values, seconds),
-      show=('reward/length', 'reward/writing', 'reward/format'),
-    )
+      shown = monitor.show(samples, scores, list(rewards), num=8)
+      sample_files.write(opened.folder, step, shown)
+    training.record(step, state, values, show=[f'reward/{name}' for name in rewards])
   _finish(c, opened, config, asked)
+
+
+def _minibatch_size(c) -> int:
+  return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
 
 
 def _check(c) -> None:
   """What could only fail hours later fails here."""
-  c_ids = c.rollout.max_prompt_tokens + c.rollout.max_tokens
-  if c_ids > c.data.row_length:
+  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
+  if longest > c.data.row_length:
     raise ValueError(
-      f'rollout.max_prompt_tokens + rollout.max_tokens = {c_ids} exceeds '
+      f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
       f'data.row_length={c.data.row_length}: a trajectory must fit a row'
     )
   num = c.rl.prompts_per_step * c.rl.group_size
   if num % c.rl.num_minibatches:
     raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
+  if c.rl.group_size < 2:
+    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
   if c.rollout.temperature <= 0:
     raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
-  for key, value, table in (
+  named = [
     ('rl.advantage', c.rl.advantage, ADVANTAGES),
     ('rl.aggregate', c.rl.aggregate, AGGREGATES),
-    ('data.style', c.data.style, types.STYLES),
-  ):
+  ]
+  named += [('data.style', c.data.style, types.STYLES)]
+  named += [('reward.weights', name, REWARDS) for name in c.reward.weights]
+  for key, value, table in named:
     if value not in table:
-      raise ValueError(f'{key}={value!r}: choose one of {", ".join(table)}')
-  for name in c.reward.weights:
-    if name not in REWARDS:
-      raise ValueError(f'reward.weights.{name}: there is no such reward; {", ".join(REWARDS)} are')
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
 
 
-def _programs(c, config, tok, optimizer):
-  write = rollout_program.generate(
+def _programs(c, config, stop_id: int, optimizer):
+  """The two compiled steps: writing and learning."""
+  generate = rollout_program.generate(
     config,
     num_prompts=c.rl.prompts_per_step,
     num_samples=c.rl.group_size,
     max_prompt_tokens=c.rollout.max_prompt_tokens,
     max_tokens=c.rollout.max_tokens,
     temperature=c.rollout.temperature,
-    stop_id=tok.eos_token_id,
+    stop_id=stop_id,
   )
   update = grpo.update_step(
     config,
     optimizer,
-    num_sequences=c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches,
+    num_sequences=_minibatch_size(c),
     max_tokens=c.rollout.max_tokens,
     row_length=c.data.row_length,
     micro_rows=c.train.micro_rows,
@@ -136,7 +139,7 @@ def _programs(c, config, tok, optimizer):
     clip_high=c.rl.clip_high,
     aggregate=AGGREGATES[c.rl.aggregate](c),
   )
-  return write.jit(), update.jit()
+  return generate.jit(), update.jit()
 
 
 def _prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
@@ -159,22 +162,19 @@ def _fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
   return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
 
 
-def _write(c, write, params, prompt_ids: list[np.ndarray], step: int) -> types.Rollout:
-  P, G = len(prompt_ids), c.rl.group_size
-  padded_PT = np.zeros((P, c.rollout.max_prompt_tokens), np.int32)
-  for row, ids in zip(padded_PT, prompt_ids, strict=True):
-    row[: len(ids)] = ids
-  keys_B2 = sampler.trajectory_keys(
-    c.seed, step, jnp.repeat(jnp.arange(P), G), jnp.tile(jnp.arange(G), P)
+def _write(c, generate, params, prompt_ids: list[np.ndarray], step: int) -> types.Rollout:
+  return local.write(
+    generate,
+    params,
+    prompt_ids,
+    num_samples=c.rl.group_size,
+    max_prompt_tokens=c.rollout.max_prompt_tokens,
+    seed=c.seed,
+    step=step,
   )
-  lengths_P = np.array([len(ids) for ids in prompt_ids], np.int32)
-  return jax.device_get(write(params, padded_PT, lengths_P, keys_B2))
 
 
-def _samples(c, tok, chosen, rollout: types.Rollout) -> list[compose.Sample]:
-  """Trajectories as text, without the stop token."""
-  ends_B = rollout.lengths - rollout.finished
-  texts = tok.batch_decode([ids[:end] for ids, end in zip(rollout.ids, ends_B, strict=True)])
+def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sample]:
   owners = [prompt for prompt in chosen for _ in range(c.rl.group_size)]
   return [
     compose.Sample(prompt, text, format_lib.parse(text, c.data.style))
@@ -185,20 +185,17 @@ def _samples(c, tok, chosen, rollout: types.Rollout) -> list[compose.Sample]:
 def _scorer(c):
   """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
   folder = prepare.reference(c, c.reward.model)
-  size = run_lib.read_config(folder)['size']
-  config = prepare.model_config(size, scalar_head=True)
+  config = prepare.model_config(run_lib.read_config(folder)['size'], scalar_head=True)
   params = checkpoint.load_params(folder, qwen.abstract(config))
   tok = tokenizer.load(folder / 'tokenizer')
-  result = run_lib.Run(folder).read_done()['summary']
-  scale = writing.Scale(result['mean'], result['std'])
+  measured = run_lib.Run(folder).read_done()['summary']
+  scale = writing.Scale(measured['mean'], measured['std'])
   shape = {'num_rows': c.train.micro_rows, 'row_length': c.data.row_length}
   score_fn = reward_model.score(config, **shape).jit()
 
   def score(pairs):
     texts = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
-    return writing.squash(
-      reward_model.score_all(score_fn, params, texts, **shape), scale
-    )
+    return writing.squash(reward_model.score_all(score_fn, params, texts, **shape), scale)
 
   return score
 
@@ -212,17 +209,17 @@ def _stop_on_failures(c, scores: types.Scores) -> None:
     )
 
 
-def _minibatches(c, step: int) -> list[np.ndarray]:
-  """Indices of trajectories: each epoch sweeps the whole rollout, in a new order."""
-  num = c.rl.prompts_per_step * c.rl.group_size
-  orders = [
-    np.random.default_rng((c.seed, step, epoch)).permutation(num)
-    for epoch in range(c.rl.num_epochs)
-  ]
-  return [part for order in orders for part in np.split(order, c.rl.num_minibatches)]
+def _sweeps(c, step: int) -> list[np.ndarray]:
+  return grpo.sweeps(
+    c.rl.prompts_per_step * c.rl.group_size,
+    num_epochs=c.rl.num_epochs,
+    num_minibatches=c.rl.num_minibatches,
+    seed=c.seed,
+    step=step,
+  )
 
 
-def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members):
+def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[dict, int]:
   return grpo.minibatch(
     [prompt_ids[b // c.rl.group_size] for b in members],
     [rollout.ids[b, : rollout.lengths[b]] for b in members],
@@ -234,55 +231,19 @@ def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members):
   )
 
 
-def _metrics(c, samples, scores, rollout, values, seconds) -> dict[str, float]:
-  """Figures of a step. Means over all samples, those of broken structure included, unless named."""
-  words = np.array([length_lib.count_words(s.parsed.answer) for s in samples])
-  valid = np.array([s.parsed.valid for s in samples])
-  flat_BR = scores.values.reshape(len(samples), -1)
-  names = list(c.reward.weights)
-  out = {f'reward/{name}': flat_BR[:, r].mean() for r, name in enumerate(names)}
-  for r, name in enumerate(names):
-    out[f'spread/{name}'] = np.mean(np.asarray(advantage.spread(scores.values[:, :, r])))
-    if valid.any():
-      out[f'valid_only/{name}'] = flat_BR[valid, r].mean()
-  if valid.any():
-    out['words/answer'] = words[valid].mean()
-    out['redundancy'] = 1.0 - out['valid_only/format'] if 'format' in names else np.nan
-  out |= {
-    'valid_format': valid.mean(),
-    'words/lower': np.mean([s.prompt.lower for s in samples]),
-    'words/upper': np.mean([s.prompt.upper for s in samples]),
-    'tokens/trajectory': rollout.lengths.mean(),
-    'tokens/finished': rollout.finished.mean(),
-    'judge_failures': 1.0 - scores.valid.mean(),
-    'tokens_per_second/write': rollout.lengths.sum() / seconds['write'],
+def _figures(rollout: types.Rollout, learned: list[dict], clock: list[float]) -> dict[str, float]:
+  """What rollout and updates say of a step, and where its time went."""
+  write, judge, learn = np.diff(clock)
+  out = {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
+  out['learn/logp_gap'] = float(learned[0]['logp_gap'])  # before an update, the policies are one
+  return out | {
+    'tokens/trajectory': float(rollout.lengths.mean()),
+    'tokens/finished': float(rollout.finished.mean()),
+    'tokens/per_second': float(rollout.lengths.sum() / write),
+    'seconds/write': float(write),
+    'seconds/judge': float(judge),
+    'seconds/learn': float(learn),
   }
-  out |= {f'seconds/{name}': value for name, value in seconds.items()}
-  for name in values[0]:
-    out[f'learn/{name}'] = np.mean([v[name] for v in values])
-  out['learn/logp_gap'] = values[0]['logp_gap']  # before the first update the policies are one
-  return out
-
-
-def _rendered(c, samples, scores, num: int = 8) -> list[dict]:
-  """The first samples, spread over the prompts, as `store.samples` keeps them."""
-  flat_BR = scores.values.reshape(len(samples), -1)
-  stride = max(1, len(samples) // num)
-  return [
-    {
-      'prompt': s.prompt.text,
-      'think': s.parsed.think or None,
-      'answer': s.parsed.answer,
-      'text': s.text,
-      'valid': s.parsed.valid,
-      'fault': s.parsed.fault,
-      'words': length_lib.count_words(s.parsed.answer),
-      'lower': s.prompt.lower,
-      'upper': s.prompt.upper,
-      'rewards': dict(zip(c.reward.weights, flat_BR[b].tolist(), strict=True)),
-    }
-    for b, s in list(enumerate(samples))[::stride][:num]
-  ]
 
 
 def _finish(c, opened, config, asked) -> None:
@@ -295,30 +256,25 @@ def _finish(c, opened, config, asked) -> None:
       *[f'reward/{name}' for name in names],
       *[f'valid_only/{name}' for name in names],
       'redundancy',
-      'words/answer',
-      'tokens/trajectory',
-      'learn/entropy',
-      'learn/loss',
-      'learn/logp_gap',
+      *['words/answer', 'words/think', 'tokens/trajectory', 'tokens/per_second'],
+      *['learn/entropy', 'learn/loss', 'learn/logp_gap', 'seconds'],
     ],
     pictures=[
-      ('', {'keys': [f'reward/{name}' for name in names], 'title': 'rewards'}),
-      (
-        '',
-        {
-          'keys': ['words/answer'],
-          'band': ('words/lower', 'words/upper'),
-          'title': 'words of a valid answer, and the asked range',
-        },
-      ),
-      ('', {'keys': ['valid_format'], 'title': 'share of valid format'}),
-      ('', {'keys': ['redundancy'], 'title': 'redundancy of valid answers'}),
-      ('', {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'}),
-      ('', {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'}),
-      ('', {'keys': ['learn/loss'], 'title': 'loss'}),
-      ('', {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'}),
-      ('', {'keys': ['tokens_per_second/write'], 'title': 'tokens written per second'}),
+      {'keys': [f'reward/{name}' for name in names], 'title': 'rewards, broken texts at the floor'},
+      {
+        'keys': ['words/answer'],
+        'band': ('words/lower', 'words/upper'),
+        'title': 'words of valid answers, and the range',
+      },
+      {'keys': ['valid_format'], 'title': 'share of valid format'},
+      {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
+      {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
+      {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
+      {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'},
+      {'keys': ['learn/loss'], 'title': 'loss'},
+      {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},
+      {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)},
-    result={},
+    better={'learn/loss': 0},
   )

@@ -16,7 +16,7 @@ from lwz.data import corpus, prompts, tokenizer
 from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.report import curves, page, summary, terminal
+from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
 from lwz.store import checkpoint, metrics, run, samples
 
@@ -42,6 +42,11 @@ def open_run(c) -> run.Run:
   return run.open_run(
     run_folder(c), c.to_dict(), outside=c.outside_identity, command=list(sys.argv)
   )
+
+
+def is_complete(c) -> bool:
+  """Whether there is nothing left to run: DONE, with this config and this number of steps."""
+  return run.is_complete(run_folder(c), c.to_dict(), c.outside_identity, goal=('train.num_steps',))
 
 
 def documents(c) -> tuple[list[types.Document], list[types.Document]]:
@@ -117,11 +122,13 @@ class Training:
     else:
       abstract = jax.eval_shape(lambda p: update.init(p, self.optimizer), qwen.abstract(config))
       self.state, self.extra = self._checkpoints.restore(abstract)
-    self.start = int(self.state.step) if not self.extra else self.extra['step']
+    self.start = self.extra['step'] if self.extra else 0
     self._writer = metrics.Writer(
       opened.folder, start_step=self.start, tensorboard=c.log.tensorboard
     )
-    self._bar = terminal.progress(c.train.num_steps, start=self.start, label=run_name(c))
+    self._bar = terminal.progress(
+      c.train.num_steps, start=self.start, label=run_name(c), quiet=jax.process_index() != 0
+    )
     self._began = time.monotonic()
 
   def __iter__(self) -> Iterator[int]:
@@ -148,27 +155,27 @@ def finish(
   opened: run.Run,
   *,
   keys: Sequence[str],
-  pictures: Sequence[tuple[str, dict]],
+  pictures: Sequence[dict[str, Any]],
   facts: dict[str, Any],
   tables=(),
-  notes=(),
-  result: dict[str, Any],
+  better=None,
+  result: dict[str, Any] | None = None,
 ) -> None:
-  """Report, closing table, DONE. `pictures` are (caption, arguments of `curves.draw`)."""
+  """Report, closing table, DONE. `pictures` are arguments of `curves.draw`."""
   records = metrics.read(opened.folder)
   rows = summary.first_last(records, keys)
-  seconds = sum(r['seconds'] for r in records)
+  took = number.duration(sum(r['seconds'] for r in records))
   page.write(
     opened.report,
     title=run_name(c),
-    subtitle=f'{c.experiment}, size {c.size}, {c.train.num_steps} steps',
-    facts={'steps': c.train.num_steps, 'minutes': round(seconds / 60, 1)} | facts,
+    subtitle=f'{c.experiment}, size {c.size}',
+    facts={'steps': c.train.num_steps, 'time': took} | facts,
     table=rows,
-    curves=[(caption, curves.draw(records, **arguments)) for caption, arguments in pictures],
+    curves=[('', curves.draw(records, **arguments)) for arguments in pictures],
     samples=[s for step in samples.read(opened.folder).values() for s in step],
     tables=tables,
-    notes=notes,
+    better=better,
   )
-  terminal.closing_table(f'{run_name(c)}: first and last steps', rows)
-  opened.mark_done(result | {row.name: row.last for row in rows})
+  terminal.closing_table(f'{run_name(c)}: means of the first and the last steps', rows)
+  opened.mark_done((result or {}) | {row.name: row.last for row in rows})
   print(f'report: {opened.report}')

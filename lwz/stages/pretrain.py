@@ -34,7 +34,7 @@ def run(c) -> None:
   batches = iter(
     pipeline.pretrain(
       _plain_ids(tok, train),
-      _formatted_ids(c, tok, train),
+      _formatted_ids(c, tok, train) if c.data.formatted_share else [],
       share=c.data.formatted_share,
       seed=c.seed,
       pad_id=tok.pad_token_id,
@@ -62,9 +62,7 @@ def run(c) -> None:
     if step + 1 == c.train.num_steps:
       measured |= _evaluate(c, eval_fn, state.params, tests)
     values = jax.device_get(values) | measured
-    training.record(
-      step, state, values, show=('loss',), extra={'data': batches.get_state()}
-    )
+    training.record(step, state, values, show=('loss',), extra={'data': batches.get_state()})
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
   prepare.finish(
@@ -72,13 +70,12 @@ def run(c) -> None:
     opened,
     keys=['loss', *names, 'grad_norm'],
     pictures=[
-      ('', {'keys': ['loss'], 'title': 'training loss', 'unit': 'nats per token'}),
-      ('', {'keys': [f'{n}/loss' for n in tests], 'title': 'held-out loss', 'unit': 'nats'}),
-      ('', {'keys': [f'{n}/perplexity' for n in tests], 'title': 'held-out perplexity'}),
-      ('', {'keys': ['grad_norm'], 'title': 'gradient norm, before the clip'}),
+      {'keys': ['loss'], 'title': 'training loss', 'unit': 'nats per token'},
+      {'keys': [f'{n}/loss' for n in tests], 'title': 'held-out loss', 'unit': 'nats'},
+      {'keys': [f'{n}/perplexity' for n in tests], 'title': 'held-out perplexity'},
+      {'keys': ['grad_norm'], 'title': 'gradient norm, before the clip'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'documents': len(train)},
-    result={},
   )
 
 
@@ -88,7 +85,9 @@ def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:
     return
   texts = [f'{d.title}\n\n{d.text}' for d in documents]
   texts += [prompt + completion for prompt, completion in _examples(c, documents[::4])]
-  tokenizer.save(tokenizer.train(texts, prepare.model_config(c.size).vocab_size), folder / 'tokenizer')
+  tokenizer.save(
+    tokenizer.train(texts, prepare.model_config(c.size).vocab_size), folder / 'tokenizer'
+  )
 
 
 def _plain_ids(tok, documents: list[types.Document]) -> list[list[int]]:

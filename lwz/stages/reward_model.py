@@ -59,9 +59,9 @@ def run(c) -> None:
     opened,
     keys=['loss', 'accuracy', 'margin', 'heldout/accuracy', 'grad_norm'],
     pictures=[
-      ('', {'keys': ['loss'], 'title': 'Bradley-Terry loss', 'unit': 'nats per pair'}),
-      ('', {'keys': ['accuracy', 'heldout/accuracy'], 'title': 'accuracy'}),
-      ('', {'keys': ['margin'], 'title': 'r(chosen) - r(rejected)'}),
+      {'keys': ['loss'], 'title': 'Bradley-Terry loss', 'unit': 'nats per pair'},
+      {'keys': ['accuracy', 'heldout/accuracy'], 'title': 'accuracy'},
+      {'keys': ['margin'], 'title': 'r(chosen) - r(rejected)'},
     ],
     facts={'pairs': len(train), 'held-out pairs': len(heldout)},
     tables=[('held-out accuracy by source', ('source', 'pairs', 'accuracy'), table)],

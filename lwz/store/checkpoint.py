@@ -107,7 +107,8 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
   if not path.exists():
     raise FileNotFoundError(f'{path}: no checkpoints here; is this the folder of a trained run?')
   options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
-  handlers = {'state': ocp.PyTreeCheckpointHandler()}
+  # Without a handler for `extra`, orbax logs that it can't be read.
+  handlers = {'state': ocp.PyTreeCheckpointHandler(), 'extra': ocp.JsonCheckpointHandler()}
   with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
     step = _choose(path, manager, step)
     abstract = {'params': _placed(abstract_params)}
@@ -146,7 +147,7 @@ def _compare(where: epath.Path, saved: Any, wanted: Any, *, cast: bool = False) 
     return {
       jax.tree_util.keystr(key, simple=True, separator='.'): (
         list(leaf.shape),
-        'any dtype' if cast else np.dtype(leaf.dtype).name,
+        'of any dtype' if cast else np.dtype(leaf.dtype).name,
       )
       for key, leaf in leaves
     }

@@ -69,6 +69,8 @@ def test_every_document_comes_once_an_epoch_in_a_new_order():
   assert set(counts) == set(map(tuple, PLAIN))
   assert max(counts.values()) - min(counts.values()) <= 2  # open rows span the end of an epoch
   assert found[:600] != found[600:1200]
+  place = {tuple(document): i for i, document in enumerate(PLAIN)}
+  assert abs(np.corrcoef([place[d] for d in found[:300]], range(300))[0, 1]) < 0.3
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.25, 0.9, 1.0])
@@ -111,6 +113,7 @@ def test_held_out_documents_come_once_and_the_last_batch_is_filled_up():
   held = [*PLAIN, list(range(1, 41)), []]
   batches = pipeline.heldout(held, row_length=T, num_rows=N, pad_id=PAD)
   assert all(batch[key].shape == (N, T) for batch in batches for key in KEYS)
+  assert next(documents_of(batches[0])) == tuple(PLAIN[0])
   found = collections.Counter(d for batch in batches for d in documents_of(batch))
   pieces = [*map(tuple, PLAIN), *(tuple(range(a, min(a + 16, 41))) for a in (1, 17, 33))]
   assert found == collections.Counter(pieces)

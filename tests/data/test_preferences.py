@@ -49,18 +49,22 @@ def test_shuffling_keeps_the_sentences_and_the_paragraphs(text):
 
 @pytest.mark.parametrize('text', [TEXT, ZH])
 def test_repeating_keeps_the_length_and_adds_nothing(text):
+  ratios = []
   for seed in range(20):
     damaged = preferences.repeat(text, rng(seed), '')
     assert 0.75 < len(damaged) / len(text) < 1.25
     assert set(sentences(damaged)) <= set(sentences(text))
     assert max(collections.Counter(sentences(damaged)).values()) > 1
+    ratios.append(len(damaged) / len(text))
+  assert 0.95 < np.mean(ratios) < 1.05
 
 
 @pytest.mark.parametrize('text', [TEXT, ZH])
 def test_a_cut_text_breaks_off_inside_a_sentence(text):
-  for seed in range(20):
+  for seed in range(60):
     damaged = preferences.cut(text, rng(seed), '')
     assert text.startswith(damaged)
+    assert text[len(damaged)] not in '.。'
     assert 0.4 <= len(damaged) / len(text) <= 0.9
     assert sentences(damaged)[-1] not in sentences(text)
 

@@ -134,7 +134,7 @@ def test_an_extra_that_json_would_not_give_back_is_refused(checkpoints, extra):
   assert checkpoints.latest() is None
 
 
-def test_parameters_alone_are_loaded_and_cast(tmp_path, checkpoints):
+def test_parameters_alone_are_loaded_and_cast(tmp_path, checkpoints, caplog):
   state = make(5)
   checkpoints.save(5, state, EXTRA)
   checkpoints.wait()
@@ -144,8 +144,16 @@ def test_parameters_alone_are_loaded_and_cast(tmp_path, checkpoints):
   loaded = checkpoint.load_params(tmp_path, half)
   assert_same_bits(loaded['layers'], {'w': state.params['layers']['w'].astype(jnp.bfloat16)})
   assert sorted(tmp_path.rglob('*')) == before
+  assert [r.getMessage() for r in caplog.records if r.levelname == 'WARNING'] == []
   with pytest.raises(ValueError, match=r'params\.layers\.w: \[8, 2\]'):
     checkpoint.load_params(tmp_path, abstract(make(width=9).params))
+
+
+def test_a_state_without_parameters_is_named(tmp_path, checkpoints):
+  checkpoints.save(1, {'w': jnp.zeros(2)}, {})
+  checkpoints.wait()
+  with pytest.raises(ValueError, match=r'params\.w: absent saved'):
+    checkpoint.load_params(tmp_path, {'w': jax.ShapeDtypeStruct((2,), jnp.float32)})
 
 
 def test_parameters_are_read_without_the_optimiser(tmp_path, checkpoints, monkeypatch):
