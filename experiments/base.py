@@ -43,9 +43,9 @@ def get_config(size: str) -> ConfigDict:
 
   c.train = ConfigDict()
   c.train.num_steps = 0
-  c.train.rows = 16 if pocket else 512  # packed rows per step (pairs per step, for reward models)
-  c.train.micro_rows = 16 if pocket else 64  # rows per pass forward and back
-  c.train.learning_rate = 2e-3 if pocket else 1e-5
+  c.train.rows = 8 if pocket else 512  # packed rows per step (pairs per step, for reward models)
+  c.train.micro_rows = 8 if pocket else 64  # rows per pass forward and back
+  c.train.learning_rate = 3e-3 if pocket else 1e-5
   c.train.warmup_steps = 10
   c.train.decay_steps = 0  # of the cosine; 0 keeps the rate constant
   c.train.final_share = 0.1  # of the learning rate, where the cosine ends
@@ -54,6 +54,9 @@ def get_config(size: str) -> ConfigDict:
   c.train.weight_decay = 0.1
   c.train.max_norm = 1.0  # of the gradient, clipped above
   c.train.chunk = 2_048  # tokens per block of the log-probabilities: chunk x vocabulary in memory
+  c.train.remat = (
+    'dots' if pocket else 'full'
+  )  # recomputed backward: 'none', 'dots' (attention), 'full'
 
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1

@@ -17,7 +17,7 @@ def get_config(size: str = 'tiny'):
   c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
   c.needs = ('init',)
   c.data.formatted_share = 0.5 if pocket else 0.01
-  c.train.num_steps = 4 if size == 'micro' else 120 if pocket else 1_788  # 30B tokens
+  c.train.num_steps = 4 if size == 'micro' else 160 if pocket else 1_788  # 30B tokens
   c.train.decay_steps = c.train.num_steps
-  c.train.learning_rate = 1e-3 if pocket else 1e-5
+  c.train.learning_rate = 1.5e-3 if pocket else 1e-5
   return c

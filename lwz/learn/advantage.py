@@ -5,24 +5,26 @@ its group nor receives an advantage. A group without spread teaches nothing and 
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
+
+Valid = Shaped[ArrayLike, 'P G']  # bool, or 0 and 1
 
 
 def spread(
-  reward_PG: Float[Array, 'P G'], valid_PG: Bool[Array, 'P G'] | None = None
+  reward_PG: Real[ArrayLike, 'P G'], valid_PG: Valid | None = None
 ) -> Bool[Array, 'P']:
   """Whether a group holds at least two different valid rewards."""
-  valid_PG = jnp.ones_like(reward_PG, bool) if valid_PG is None else valid_PG
+  reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
   low_P = jnp.min(jnp.where(valid_PG, reward_PG, jnp.inf), axis=1)
   high_P = jnp.max(jnp.where(valid_PG, reward_PG, -jnp.inf), axis=1)
   return high_P > low_P
 
 
 def group_relative(
-  reward_PG: Float[Array, 'P G'],
-  valid_PG: Bool[Array, 'P G'] | None = None,
+  reward_PG: Real[ArrayLike, 'P G'],
+  valid_PG: Valid | None = None,
   *,
-  eps: float = 1e-4,
+  eps: Real[ArrayLike, ''] = 1e-4,
 ) -> Float[Array, 'P G']:
   """A_i = (r_i - mean(r)) / (std(r) + eps) over the valid samples of each group.
 
@@ -32,9 +34,8 @@ def group_relative(
   >>> group_relative(jnp.array([[0.0, 1.0]]))  # mean 0.5, std 0.7071
   [[-0.7070, 0.7070]]
   """
-  valid_PG = jnp.ones_like(reward_PG, bool) if valid_PG is None else valid_PG
-  weight_PG = valid_PG.astype(reward_PG.dtype)
-  num_P1 = jnp.sum(weight_PG, axis=1, keepdims=True)
+  reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
+  num_P1 = jnp.sum(valid_PG, axis=1, keepdims=True).astype(jnp.float32)
   safe_PG = jnp.where(valid_PG, reward_PG, 0.0)  # an invalid reward may be NaN
   mean_P1 = jnp.sum(safe_PG, axis=1, keepdims=True) / jnp.maximum(num_P1, 1.0)
   centred_PG = jnp.where(valid_PG, safe_PG - mean_P1, 0.0)
@@ -44,9 +45,9 @@ def group_relative(
 
 
 def balanced(
-  scores_PGR: Float[Array, 'P G R'],
-  weights_R: Float[Array, 'R'] | None = None,
-  valid_PG: Bool[Array, 'P G'] | None = None,
+  scores_PGR: Real[ArrayLike, 'P G R'],
+  weights_R: Real[ArrayLike, 'R'] | None = None,
+  valid_PG: Valid | None = None,
 ) -> Float[Array, 'P G']:
   """A = (A_length + A_writing + A_format) / 3: normalise each reward, then average (Eq. 5).
 
@@ -58,15 +59,25 @@ def balanced(
 
 
 def mean_reward(
-  scores_PGR: Float[Array, 'P G R'],
-  weights_R: Float[Array, 'R'] | None = None,
-  valid_PG: Bool[Array, 'P G'] | None = None,
+  scores_PGR: Real[ArrayLike, 'P G R'],
+  weights_R: Real[ArrayLike, 'R'] | None = None,
+  valid_PG: Valid | None = None,
 ) -> Float[Array, 'P G']:
   """The paper's ablation of Eq. 5: average the raw rewards, then normalise once."""
   return group_relative(_mean_over_rewards(scores_PGR, weights_R), valid_PG)
 
 
+def _arrays(reward_PG, valid_PG):
+  """float32 and bool, all valid where nothing else is said."""
+  reward_PG = jnp.asarray(reward_PG, jnp.float32)
+  if valid_PG is None:
+    return reward_PG, jnp.ones_like(reward_PG, bool)
+  return reward_PG, jnp.asarray(valid_PG, bool)
+
+
 def _mean_over_rewards(values_PGR, weights_R):
+  values_PGR = jnp.asarray(values_PGR, jnp.float32)
   if weights_R is None:
     return jnp.mean(values_PGR, axis=-1)
+  weights_R = jnp.asarray(weights_R, jnp.float32)
   return jnp.sum(values_PGR * weights_R[None, None, :], axis=-1) / jnp.sum(weights_R)

@@ -6,15 +6,15 @@ two log-probabilities means something only if both are of the same distribution.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 
 def token_logprob(
-  hidden_BTD: Float[Array, 'B T D'],
-  head_DV: Float[Array, 'D V'],
-  targets_BT: Int[Array, 'B T'],
+  hidden_BTD: Float[ArrayLike, 'B T D'],
+  head_DV: Float[ArrayLike, 'D V'],
+  targets_BT: Integer[ArrayLike, 'B T'],
   *,
-  temperature: float,
+  temperature: float | int,
   chunk: int,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Float[Array, 'B T'], Float[Array, 'B T']]:
@@ -35,8 +35,10 @@ def token_logprob(
     (logp_BT, entropy_BT), in nats.
   """
   del mesh  # XLA partitions the einsum by the sharding of `head_DV`
-  if temperature <= 0:
+  if not temperature > 0:
     raise ValueError(f'temperature={temperature}: log-probabilities need it above 0')
+  if chunk < 1:
+    raise ValueError(f'chunk={chunk}: a block holds at least one token')
   B, T, D = hidden_BTD.shape
   num_tokens = B * T
   chunk = min(chunk, num_tokens)

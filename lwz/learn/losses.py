@@ -4,74 +4,82 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Float, Real, Shaped
 
-Mask = Bool[Array, 'B T'] | Float[Array, 'B T']
+# What comes in may be of NumPy or of JAX, and of any precision; sums and losses are float32.
+Mask = Shaped[ArrayLike, 'B T']  # bool, or weights, nearly always 0 and 1
+Scalar = Real[ArrayLike, '']
 Aggregate = Callable[[Array, Array], Array]
 
 
-def masked_mean(values_BT: Float[Array, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def masked_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Mean of the values where the mask is set; 0 where it is set nowhere."""
-  mask_BT = mask_BT.astype(values_BT.dtype)
+  mask_BT = jnp.asarray(mask_BT, jnp.float32)
   return _masked_sum(values_BT, mask_BT) / jnp.maximum(jnp.sum(mask_BT), 1.0)
 
 
-def token_mean(values_BT: Float[Array, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def token_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Every token of the batch weighs the same (DAPO, arXiv 2503.14476, Eq. 8)."""
   return masked_mean(values_BT, mask_BT)
 
 
-def sequence_mean(values_BT: Float[Array, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def sequence_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Every sequence weighs the same: the mean of its own tokens (arXiv 2402.03300, Eq. 3)."""
-  mask_BT = mask_BT.astype(values_BT.dtype)
-  totals_B = jnp.sum(jnp.where(mask_BT > 0, values_BT, 0.0) * mask_BT, axis=1)
+  mask_BT = jnp.asarray(mask_BT, jnp.float32)
+  totals_B = _masked_sum(values_BT, mask_BT, axis=1)
   return jnp.mean(totals_B / jnp.maximum(jnp.sum(mask_BT, axis=1), 1.0))
 
 
-def budget_mean(num_tokens: float | Float[Array, '']) -> Aggregate:
+def budget_mean(num_tokens: Scalar) -> Aggregate:
   """Sum over tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783, section 3.2).
 
   With `num_tokens` the token count of the whole batch it is `token_mean` split over micro-batches:
   sums add up, and the division happens by one global number.
   """
+  num_tokens = jnp.asarray(num_tokens, jnp.float32)
   return lambda values_BT, mask_BT: _masked_sum(values_BT, mask_BT) / num_tokens
 
 
-def _masked_sum(values_BT, mask_BT):
-  mask_BT = mask_BT.astype(values_BT.dtype)
-  return jnp.sum(jnp.where(mask_BT > 0, values_BT, 0.0) * mask_BT)
+def _masked_sum(values_BT, mask_BT, axis=None):
+  values_BT, mask_BT = jnp.asarray(values_BT, jnp.float32), jnp.asarray(mask_BT, jnp.float32)
+  return jnp.sum(jnp.where(mask_BT > 0, values_BT, 0.0) * mask_BT, axis=axis)
 
 
 def next_token(
-  logp_BT: Float[Array, 'B T'], mask_BT: Mask, *, aggregate: Aggregate = token_mean
+  logp_BT: Float[ArrayLike, 'B T'], mask_BT: Mask, *, aggregate: Aggregate = token_mean
 ) -> Float[Array, '']:
   """L = - mean of log p(token), the language-modelling loss, in nats per token."""
   return -aggregate(logp_BT, mask_BT)
 
 
-def bradley_terry(chosen_B: Float[Array, 'B'], rejected_B: Float[Array, 'B']) -> Float[Array, '']:
+def bradley_terry(
+  chosen_B: Float[ArrayLike, 'B'], rejected_B: Float[ArrayLike, 'B']
+) -> Float[Array, '']:
   """L = - mean log sigmoid(r(x, y_w) - r(x, y_l)) (Eq. 4 of the paper; Bradley and Terry, 1952)."""
-  return -jnp.mean(jax.nn.log_sigmoid(chosen_B - rejected_B))
+  margin_B = jnp.asarray(chosen_B, jnp.float32) - jnp.asarray(rejected_B, jnp.float32)
+  return -jnp.mean(jax.nn.log_sigmoid(margin_B))
 
 
-def kl_k3(logp_BT: Float[Array, 'B T'], ref_logp_BT: Float[Array, 'B T']) -> Float[Array, 'B T']:
+def kl_k3(
+  logp_BT: Float[ArrayLike, 'B T'], ref_logp_BT: Float[ArrayLike, 'B T']
+) -> Float[Array, 'B T']:
   """Per-token estimate of KL(pi || ref) >= 0: r - log r - 1 with r = ref / pi.
 
   The k3 estimator (http://joschu.net/blog/kl-approx.html; arXiv 2402.03300, Eq. 4). Used only
   where beta > 0.
   """
-  log_ratio_BT = ref_logp_BT - logp_BT
-  return jnp.exp(log_ratio_BT) - log_ratio_BT - 1.0
+  log_ratio_BT = jnp.asarray(ref_logp_BT, jnp.float32) - jnp.asarray(logp_BT, jnp.float32)
+  return jnp.expm1(log_ratio_BT) - log_ratio_BT  # near 0, exp would leave only rounding errors
 
 
 def grpo(
-  logp_BT: Float[Array, 'B T'],
-  old_logp_BT: Float[Array, 'B T'],
-  advantage_B: Float[Array, 'B'],
+  logp_BT: Float[ArrayLike, 'B T'],
+  old_logp_BT: Float[ArrayLike, 'B T'],
+  advantage_B: Real[ArrayLike, 'B'],
   mask_BT: Mask,
   *,
-  clip_low: float,
-  clip_high: float,
+  clip_low: Scalar,
+  clip_high: Scalar,
   aggregate: Aggregate,
 ) -> tuple[Float[Array, ''], dict[str, Float[Array, '']]]:
   """L = - aggregate_t min(rho_t A, clip(rho_t, 1 - clip_low, 1 + clip_high) A).
@@ -93,21 +101,23 @@ def grpo(
     tokens whose gradient the clip removed, by side; `kl_sampler`, the k3 estimate of
     KL(pi_old || pi).
   """
-  old_logp_BT = jax.lax.stop_gradient(old_logp_BT)
-  advantage_B1 = jax.lax.stop_gradient(advantage_B)[:, None]
+  logp_BT = jnp.asarray(logp_BT, jnp.float32)
+  old_logp_BT = jax.lax.stop_gradient(jnp.asarray(old_logp_BT, jnp.float32))
+  advantage_B1 = jax.lax.stop_gradient(jnp.asarray(advantage_B, jnp.float32))[:, None]
   # Padding may hold any log-probability: its ratio is fixed to 1 before exp can overflow.
-  log_ratio_BT = jnp.where(mask_BT.astype(bool), logp_BT - old_logp_BT, 0.0)
+  log_ratio_BT = jnp.where(jnp.asarray(mask_BT, bool), logp_BT - old_logp_BT, 0.0)
   ratio_BT = jnp.exp(log_ratio_BT)
-  clipped_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
-  surrogate_BT = jnp.minimum(ratio_BT * advantage_B1, clipped_BT * advantage_B1)
-  loss = -aggregate(surrogate_BT, mask_BT)
-
+  # Where the minimum is the clipped term. Written out, a ratio that lies on an edge (any ratio of 1
+  # where a clip is 0) keeps its whole gradient; that of jnp.minimum and jnp.clip would be shared.
   too_low_BT = (ratio_BT < 1.0 - clip_low) & (advantage_B1 < 0)
   too_high_BT = (ratio_BT > 1.0 + clip_high) & (advantage_B1 > 0)
+  kept_BT = jnp.where(too_low_BT, 1.0 - clip_low, jnp.where(too_high_BT, 1.0 + clip_high, ratio_BT))
+  loss = -aggregate(kept_BT * advantage_B1, mask_BT)
+
   metrics = {
     'ratio': masked_mean(ratio_BT, mask_BT),
     'clip_low': masked_mean(too_low_BT.astype(jnp.float32), mask_BT),
     'clip_high': masked_mean(too_high_BT.astype(jnp.float32), mask_BT),
-    'kl_sampler': masked_mean(ratio_BT - log_ratio_BT - 1.0, mask_BT),
+    'kl_sampler': masked_mean(jnp.expm1(log_ratio_BT) - log_ratio_BT, mask_BT),
   }
   return loss, jax.lax.stop_gradient(metrics)

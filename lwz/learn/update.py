@@ -62,4 +62,4 @@ def apply(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   new = types.TrainState(step=state.step + 1, params=params, opt_state=opt_state)
-  return new, {'grad_norm': optax.global_norm(grads)}
+  return new, {'grad_norm': optax.tree.norm(grads)}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def rope_phases(
   positions_BT: Int[Array, 'B T'], head_dim: int, theta: float
-) -> tuple[Float[Array, 'B T C/2'], Float[Array, 'B T C/2']]:
+) -> tuple[Float[Array, 'B T {head_dim//2}'], Float[Array, 'B T {head_dim//2}']]:
   """cos and sin of position * theta^(-2i/C), i < C/2 (RoFormer, arXiv 2104.09864, Eq. 15).
 
   In float32 whatever the compute dtype: bfloat16 cannot tell position 257 from 256.

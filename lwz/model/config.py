@@ -5,6 +5,7 @@ Field names are those of Hugging Face's `config.json`, so that a reader meets on
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 
@@ -29,7 +30,7 @@ class QwenConfig:
   tie_word_embeddings: bool = False
   initializer_range: float = 0.02
   scalar_head: bool = False
-  dtype: jnp.dtype = jnp.bfloat16
+  dtype: jax.typing.DTypeLike = jnp.bfloat16  # kept as a `jnp.dtype`
 
   def __post_init__(self):
     object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))

@@ -25,6 +25,16 @@ from lwz.model import cache as cache_lib
 QwenConfig = config_lib.QwenConfig
 Params = Any  # a nested dict with the structure of `describe(config)`
 
+# What a layer keeps for its backward pass: everything; the results of its weight matrices, so that
+# attention is computed again; nothing but its input.
+REMAT: dict[str, Callable[[Callable], Callable]] = {
+  'none': lambda layer: layer,
+  'dots': functools.partial(
+    jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  ),
+  'full': jax.checkpoint,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Param:
@@ -152,11 +162,13 @@ def forward(
   *,
   positions_BT: Int[Array, 'B T'] | None = None,
   segments_BT: Int[Array, 'B T'] | None = None,
+  remat: str = 'none',
 ) -> Float[Array, 'B T D']:
   """Hidden states after the final norm.
 
   A row may hold several documents: `segments_BT` numbers them (equal numbers see each other,
   causally), `positions_BT` restarts in each. By default a row is one document from position 0.
+  `remat` names what the backward pass computes again, see `REMAT`; no number depends on it.
   """
   if positions_BT is None:
     positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
@@ -171,7 +183,7 @@ def forward(
   def body(x_BTD, weights):
     return _layer(x_BTD, weights, config, phases, attend)
 
-  x_BTD, _ = jax.lax.scan(body, x_BTD, params['layers'])
+  x_BTD, _ = jax.lax.scan(REMAT[remat](body), x_BTD, params['layers'])
   return rms_norm(x_BTD, params['norm'], config.rms_norm_eps)
 
 

@@ -28,6 +28,7 @@ def update_step(
   micro_rows: int,
   temperature: float,
   chunk: int,
+  remat: str,
   clip_low: float,
   clip_high: float,
   aggregate: Callable,
@@ -44,7 +45,7 @@ def update_step(
 
     def loss_fn(params, micro):
       logp_NT, entropy_NT, _ = language_model.row_logprob(
-        params, micro, config, temperature=temperature, chunk=chunk
+        params, micro, config, temperature=temperature, chunk=chunk, remat=remat
       )
       mask_BT = minibatch['mask'] & micro['here'][:, None]
       logp_BT = logp_NT.reshape(-1)[micro['index']]

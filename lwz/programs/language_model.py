@@ -15,7 +15,7 @@ def row_shapes(num_rows: int, row_length: int) -> dict:
   return {'ids': shape, 'segments': shape, 'positions': shape}
 
 
-def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk):
+def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none'):
   """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
 
   The last token of a row, padding, and the step from one segment into the next predict nothing.
@@ -26,6 +26,7 @@ def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk):
     config,
     positions_BT=rows['positions'],
     segments_BT=rows['segments'],
+    remat=remat,
   )
   targets_NT = jnp.roll(rows['ids'], -1, axis=1)
   logp_NT, entropy_NT = logprob.token_logprob(
@@ -44,6 +45,7 @@ def train_step(
   row_length: int,
   micro_rows: int,
   chunk: int,
+  remat: str,
 ) -> program.Program:
   """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time."""
   if num_rows % micro_rows:
@@ -55,7 +57,9 @@ def train_step(
     num_tokens = jnp.maximum(jnp.sum(mask_NT).astype(jnp.float32), 1.0)
 
     def loss_fn(params, micro):
-      logp, entropy, mask = row_logprob(params, micro, config, temperature=1.0, chunk=chunk)
+      logp, entropy, mask = row_logprob(
+        params, micro, config, temperature=1.0, chunk=chunk, remat=remat
+      )
       share = losses.budget_mean(num_tokens)
       return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
 

@@ -16,7 +16,7 @@ from lwz.model import qwen
 from lwz.programs import language_model, program
 
 
-def token_scores(params, rows, config: qwen.QwenConfig) -> jax.Array:
+def token_scores(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> jax.Array:
   """The scalar head at every token of packed rows, [N, T]."""
   hidden_NTD = qwen.forward(
     params,
@@ -24,6 +24,7 @@ def token_scores(params, rows, config: qwen.QwenConfig) -> jax.Array:
     config,
     positions_BT=rows['positions'],
     segments_BT=rows['segments'],
+    remat=remat,
   )
   return qwen.score_head(params, hidden_NTD, config)
 
@@ -35,12 +36,13 @@ def train_step(
   num_pairs: int,
   num_rows: int,
   row_length: int,
+  remat: str,
 ) -> program.Program:
   """(state, rows, row_B, last_B) -> (state, metrics), B = 2 * num_pairs: all chosen, then all rejected."""
 
   def step(state, rows, row_B, last_B):
     def loss_fn(params, rows):
-      scores = token_scores(params, rows, config)[row_B, last_B]
+      scores = token_scores(params, rows, config, remat)[row_B, last_B]
       chosen, rejected = scores[:num_pairs], scores[num_pairs:]
       metrics = {
         'accuracy': jnp.mean((chosen > rejected).astype(jnp.float32)),

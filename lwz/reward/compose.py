@@ -52,7 +52,7 @@ def writing(
 
   `scorer` maps (request, answer) pairs to rewards, NaN where it failed. It never sees the thoughts.
   """
-  rewards = np.full(len(samples), floor)
+  rewards = np.full(len(samples), floor, np.float64)
   valid = [i for i, s in enumerate(samples) if s.parsed.valid]
   if valid:
     pairs = [(samples[i].prompt.text, samples[i].parsed.answer) for i in valid]

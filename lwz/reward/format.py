@@ -2,8 +2,7 @@
 
 Paper: LongWriter-Zero (arXiv 2506.18841), Format RM. It asks for exactly one think segment, then
 exactly one answer segment, and penalises repeated content "based on semantic overlap metrics". It
-names no metric; the one here is lexical and causal, and its work grows with the text, not with its
-square.
+names no metric; the one here is lexical, causal, and bounded in its work per word.
 """
 
 import collections
@@ -152,12 +151,8 @@ def redundancy(text: str) -> float:
 
 def _segment(text: str, opening: str, closing: str) -> str:
   """What stands between the first opening tag and the next closing one, or any tag, or the end."""
-  _, found, rest = text.partition(opening)
-  if not found:
-    return ''
-  if closing in rest:
-    return rest.partition(closing)[0]
-  return _TAG.split(rest, maxsplit=1)[0]
+  rest = text.partition(opening)[2]
+  return rest.partition(closing)[0] if closing in rest else _TAG.split(rest, maxsplit=1)[0]
 
 
 def _tag_fault(text: str, style: str) -> str:
@@ -246,11 +241,10 @@ def _paraphrased(
   alls = [
     content.union(map(texts.stem, piece)) for piece, content in zip(pieces, contents, strict=True)
   ]
-  none: frozenset[str] = frozenset()
   fit = [
     content
     if len(content) >= SENTENCE_SHARED and len(every) >= SENTENCE_WORDS and not skip
-    else none
+    else frozenset()
     for content, every, skip in zip(contents, alls, known, strict=True)
   ]
 
@@ -276,9 +270,8 @@ def _passages(
   total = int(starts[-1] + lengths[-1])
   holds: list[list[int]] = [[] for _ in range(max((total - PASSAGE) // STEP + 1, 0))]
   for k, start in enumerate(starts):
-    for passage in range(max((start - PASSAGE) // STEP + 1, 0), start // STEP + 1):
-      if passage < len(holds):
-        holds[passage].append(k)
+    for members in holds[max((start - PASSAGE) // STEP + 1, 0) : start // STEP + 1]:
+      members.append(k)
   sets = [
     frozenset() if known[members].all() else _multiset(contents[k] for k in members)
     for members in holds

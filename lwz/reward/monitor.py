@@ -37,12 +37,12 @@ def measure(
     if (judged_B & valid_B).any():
       out[f'valid_only/{name}'] = float(values_BR[judged_B & valid_B, r].mean())
     out[f'spread/{name}'] = float((high_PR[:, r] > low_PR[:, r]).mean())
+  if 'valid_only/format' in out:
+    out['redundancy'] = 1.0 - out['valid_only/format']
   if valid_B.any():
     out['words/answer'] = float(words_B[valid_B].mean())
     thoughts = [length.count_words(s.parsed.think) for s in samples if s.parsed.valid]
     out['words/think'] = float(np.mean(thoughts))
-    if 'format' in names:
-      out['redundancy'] = 1.0 - float(values_BR[valid_B, list(names).index('format')].mean())
   for fault in sorted({s.parsed.fault for s in samples} - {''}):
     out[f'fault/{fault}'] = float(np.mean([s.parsed.fault == fault for s in samples]))
   return out
@@ -51,9 +51,14 @@ def measure(
 def show(
   samples: Sequence[compose.Sample], scores: types.Scores, names: Sequence[str], *, num: int
 ) -> list[dict]:
-  """`num` samples, spread evenly over the step, as records for files and reports."""
+  """`num` samples, spread evenly over the step, as records for files and reports.
+
+  The rewards of a sample that a judge failed on are None.
+  """
   values_BR = scores.values.reshape(-1, len(names))
-  chosen = range(0, len(samples), max(1, len(samples) // num))
+  judged_B = scores.valid.reshape(-1)
+  num = min(num, len(samples))
+  chosen = [i * len(samples) // num for i in range(num)]
   return [
     {
       'prompt': samples[b].prompt.text,
@@ -65,7 +70,9 @@ def show(
       'words': length.count_words(samples[b].parsed.answer),
       'lower': samples[b].prompt.lower,
       'upper': samples[b].prompt.upper,
-      'rewards': dict(zip(names, values_BR[b].tolist(), strict=True)),
+      'rewards': {
+        name: float(values_BR[b, r]) if judged_B[b] else None for r, name in enumerate(names)
+      },
     }
-    for b in chosen[:num]
+    for b in chosen
   ]

@@ -16,7 +16,14 @@ class Scale:
   mean: float
   std: float
 
+  def __post_init__(self):
+    if not self.std > 0:
+      raise ValueError(
+        f'std={self.std}: scores without spread have no unit; measure them on more than one text'
+      )
+
 
 def squash(score_B: np.ndarray, scale: Scale) -> np.ndarray:
-  """sigmoid((score - mean) / std): 0.5 for a typical held-out text, in (0, 1) for any."""
-  return 1.0 / (1.0 + np.exp(-(np.asarray(score_B, np.float64) - scale.mean) / scale.std))
+  """sigmoid((score - mean) / std): 0.5 for a typical held-out text, in (0, 1) up to rounding."""
+  # log sigmoid(x) = -log(exp(0) + exp(-x)), which no score overflows.
+  return np.exp(-np.logaddexp(0.0, -(np.asarray(score_B, np.float64) - scale.mean) / scale.std))

@@ -135,6 +135,7 @@ def _programs(c, config, stop_id: int, optimizer):
     micro_rows=c.train.micro_rows,
     temperature=c.rollout.temperature,
     chunk=c.train.chunk,
+    remat=c.train.remat,
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
     aggregate=AGGREGATES[c.rl.aggregate](c),

@@ -48,7 +48,12 @@ def run(c) -> None:
 
   training = prepare.Training(c, opened, config)
   step_fn = language_model.train_step(
-    config, training.optimizer, micro_rows=c.train.micro_rows, chunk=c.train.chunk, **shape
+    config,
+    training.optimizer,
+    micro_rows=c.train.micro_rows,
+    chunk=c.train.chunk,
+    remat=c.train.remat,
+    **shape,
   ).jit()
   eval_fn = language_model.evaluate(config, chunk=c.train.chunk, **shape).jit()
   if 'data' in training.extra:
@@ -95,11 +100,15 @@ def _plain_ids(tok, documents: list[types.Document]) -> list[list[int]]:
 
 
 def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
-  """Request and completion are encoded apart, as in a rollout, where a token never spans both."""
+  """Request and completion are encoded apart, as in a rollout, where a token never spans both.
+
+  A document that no row holds is left out: cut, it would teach a broken format.
+  """
   pairs = _examples(c, documents)
   prompts = tokenizer.encode(tok, [prompt for prompt, _ in pairs], end=False)
   completions = tokenizer.encode(tok, [completion for _, completion in pairs], end=True)
-  return [p + q for p, q in zip(prompts, completions, strict=True)]
+  whole = [p + q for p, q in zip(prompts, completions, strict=True)]
+  return [ids for ids in whole if len(ids) <= c.data.row_length]
 
 
 def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def run(c) -> None:
   training = prepare.Training(c, opened, config)
   shape = {'row_length': c.data.row_length, 'num_rows': 2 * c.train.rows}
   step_fn = reward_model.train_step(
-    config, training.optimizer, num_pairs=c.train.rows, **shape
+    config, training.optimizer, num_pairs=c.train.rows, remat=c.train.remat, **shape
   ).jit()
   score_fn = reward_model.score(config, **shape).jit()
 

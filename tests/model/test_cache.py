@@ -1,0 +1,81 @@
+"""The cache: where a token is written, who sees it, and that decoding with it changes nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lwz.model import cache as cache_lib
+from lwz.model import qwen
+from tests import fakes
+
+CONFIG = fakes.config()
+
+
+def test_it_begins_as_zeros_of_the_compute_dtype():
+  cache = cache_lib.init(fakes.config(dtype=jnp.bfloat16), batch=3, num_slots=5)
+  for leaf in (cache.k, cache.v):
+    assert leaf.shape == (2, 3, 5, 2, 6) and leaf.dtype == jnp.bfloat16 and not leaf.any()
+
+
+def test_append_writes_these_slots_of_this_layer_and_no_others():
+  cache = cache_lib.init(CONFIG, batch=3, num_slots=5)
+  k, v = jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 6))
+  cache = cache_lib.append(cache, jnp.array(1), 2, k, v)
+  expected = np.zeros((2, 2, 3, 5, 2, 6), np.float32)
+  expected[:, 1, :, 2:4] = k, v
+  np.testing.assert_array_equal((cache.k, cache.v), expected)
+
+
+def test_fork_repeats_each_row_next_to_itself():
+  rows = jnp.arange(3.0)[None, :, None, None, None] * jnp.ones((2, 1, 4, 2, 6))
+  forked = cache_lib.fork(cache_lib.Cache(k=rows, v=-rows), 2)
+  assert forked.k.shape == (2, 6, 4, 2, 6)
+  np.testing.assert_array_equal(forked.k[0, :, 0, 0, 0], [0, 0, 1, 1, 2, 2])
+  np.testing.assert_array_equal(forked.v, -forked.k)
+
+
+def test_a_token_sees_its_own_prompt_and_what_was_written():
+  seen = cache_lib.visible(jnp.array([1, 3]), 3, jnp.array(2), 7)
+  expected = [[1, 0, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0, 0]]
+  np.testing.assert_array_equal(seen[:, 0], np.array(expected, bool))
+
+
+def test_cached_decoding_is_the_full_forward_at_every_position():
+  """Prompts of different lengths, then token by token, against each sequence alone and uncached."""
+  params = fakes.params(CONFIG)
+  lengths, prompt_slots, num_new = [2, 5, 1], 5, 6
+  sequences = fakes.texts([n + num_new for n in lengths], CONFIG)
+  prompts_BT = np.full((3, prompt_slots), 9, np.int32)
+  for row, ids, n in zip(prompts_BT, sequences, lengths, strict=True):
+    row[:n] = ids[:n]
+  lengths_B = jnp.array(lengths)
+  num_slots = prompt_slots + num_new
+  cache = cache_lib.init(CONFIG, 3, num_slots)
+  causal = jnp.arange(num_slots)[None, None] <= jnp.arange(prompt_slots)[None, :, None]
+  step = jax.jit(qwen.forward_cached, static_argnames='config')
+  hidden, cache = step(
+    params,
+    jnp.asarray(prompts_BT),
+    CONFIG,
+    cache,
+    slot=0,
+    positions_BT=jnp.tile(jnp.arange(prompt_slots)[None], (3, 1)),
+    mask_BTS=jnp.tile(causal, (3, 1, 1)),
+  )
+  found = [[hidden[b, :n]] for b, n in enumerate(lengths)]
+  for t in range(num_new):
+    ids = jnp.array([[s[n + t]] for s, n in zip(sequences, lengths, strict=True)])
+    hidden, cache = step(
+      params,
+      ids,
+      CONFIG,
+      cache,
+      slot=jnp.array(prompt_slots + t),
+      positions_BT=(lengths_B + t)[:, None],
+      mask_BTS=cache_lib.visible(lengths_B, prompt_slots, jnp.array(t + 1), num_slots),
+    )
+    for b in range(3):
+      found[b].append(hidden[b])
+  for ids, parts in zip(sequences, found, strict=True):
+    full = qwen.forward(params, jnp.asarray(ids)[None], CONFIG)[0]
+    np.testing.assert_allclose(jnp.concatenate(parts), full, atol=1e-5)

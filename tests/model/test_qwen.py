@@ -1,0 +1,257 @@
+"""Qwen2.5: equal to Hugging Face's, causal, and indifferent to packing."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lwz import rows as rows_lib
+from lwz.model import config as config_lib
+from lwz.model import qwen
+from tests import fakes
+
+CONFIG = fakes.config()
+
+
+def theirs(kind, config, seed):
+  """A random model of Hugging Face's, with biases that are not 0 and norms that are not 1."""
+  torch = pytest.importorskip('torch')
+  import transformers
+
+  torch.manual_seed(seed)
+  names = ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers')
+  names += ('num_attention_heads', 'num_key_value_heads', 'head_dim', 'rms_norm_eps')
+  names += ('max_position_embeddings', 'tie_word_embeddings')
+  model = getattr(transformers, kind)(
+    transformers.Qwen2Config(
+      **{name: getattr(config, name) for name in names},
+      rope_parameters={'rope_type': 'default', 'rope_theta': config.rope_theta},
+      num_labels=1,
+      pad_token_id=0,
+      attn_implementation='eager',
+    )
+  )
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      parameter.copy_(0.3 * torch.randn(parameter.shape) + ('norm' in name))
+  return model.eval()
+
+
+def ours(model, config):
+  """Their weights as our parameters: [out, in] turned round, heads a dimension of their own."""
+  weights = {name: jnp.asarray(value.numpy()) for name, value in model.state_dict().items()}
+  D, C = config.hidden_size, config.head_dim
+  H, K = config.num_attention_heads, config.num_key_value_heads
+
+  def layers(name, shape):
+    found = [
+      weights[f'model.layers.{i}.{name}'].T.reshape(shape) for i in range(config.num_hidden_layers)
+    ]
+    return jnp.stack(found)
+
+  params = {
+    'embed': weights['model.embed_tokens.weight'],
+    'norm': weights['model.norm.weight'],
+    'layers': {
+      'attention_norm': layers('input_layernorm.weight', (D,)),
+      'mlp_norm': layers('post_attention_layernorm.weight', (D,)),
+      'wq': layers('self_attn.q_proj.weight', (D, H, C)),
+      'bq': layers('self_attn.q_proj.bias', (H, C)),
+      'wk': layers('self_attn.k_proj.weight', (D, K, C)),
+      'bk': layers('self_attn.k_proj.bias', (K, C)),
+      'wv': layers('self_attn.v_proj.weight', (D, K, C)),
+      'bv': layers('self_attn.v_proj.bias', (K, C)),
+      'wo': layers('self_attn.o_proj.weight', (H, C, D)),
+      'w_gate': layers('mlp.gate_proj.weight', (D, -1)),
+      'w_up': layers('mlp.up_proj.weight', (D, -1)),
+      'w_down': layers('mlp.down_proj.weight', (-1, D)),
+    },
+  }
+  if config.scalar_head:
+    params['score'] = weights['score.weight'][0]
+  elif not config.tie_word_embeddings:
+    params['head'] = weights['lm_head.weight'].T
+  assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
+  return params
+
+
+PARITY = {
+  'grouped': {},
+  'every head its own keys': {'num_key_value_heads': 4},
+  'one pair of keys and values': {'num_key_value_heads': 1},
+  'seven to one, as 0.5b': {'num_attention_heads': 14},
+  'tied': {'tie_word_embeddings': True},
+  'theta of 1e6': {'rope_theta': 1e6},
+  'a large eps': {'rms_norm_eps': 0.05},
+}
+
+
+@pytest.mark.parametrize('changes', PARITY.values(), ids=PARITY)
+def test_logits_are_those_of_hugging_face(changes):
+  import torch
+
+  config = dataclasses.replace(CONFIG, **changes)
+  model = theirs('Qwen2ForCausalLM', config, seed=1)
+  ids = np.random.default_rng(0).integers(0, config.vocab_size, (2, 40))
+  with torch.no_grad():
+    expected = model(torch.tensor(ids)).logits.numpy()
+  params = ours(model, config)
+  logits = qwen.lm_head(params, qwen.forward(params, jnp.asarray(ids), config), config)
+  assert np.abs(expected).max() > 1
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_scores_are_those_of_hugging_face():
+  import torch
+
+  config = dataclasses.replace(CONFIG, scalar_head=True)
+  model = theirs('Qwen2ForSequenceClassification', config, seed=2)
+  lengths = [7, 12]
+  ids = np.zeros((2, 12), np.int64)  # 0 is their padding, found by its value; ours knows lengths
+  for row, n in zip(ids, lengths, strict=True):
+    row[:n] = np.random.default_rng(n).integers(1, config.vocab_size, n)
+  with torch.no_grad():
+    expected = model(torch.tensor(ids), attention_mask=torch.tensor(ids > 0)).logits[:, 0].numpy()
+  params = ours(model, config)
+  scores = qwen.score_head(params, qwen.forward(params, jnp.asarray(ids), config), config)
+  np.testing.assert_allclose(scores[jnp.arange(2), jnp.array(lengths) - 1], expected, atol=1e-4)
+
+
+def test_a_token_changes_nothing_before_it():
+  params = fakes.params(CONFIG)
+  forward = jax.jit(qwen.forward, static_argnames='config')
+  (ids,) = fakes.texts([12], CONFIG)
+  before = forward(params, jnp.asarray(ids)[None], CONFIG)[0]
+  for t in (0, 5, 11):
+    changed = ids.copy()
+    changed[t] = (ids[t] + 1) % CONFIG.vocab_size
+    after = forward(params, jnp.asarray(changed)[None], CONFIG)[0]
+    np.testing.assert_array_equal(after[:t], before[:t])
+    assert (np.abs(after[t:] - before[t:]).max(axis=-1) > 1e-4).all()
+
+
+def test_packed_is_unpacked():
+  params = fakes.params(CONFIG)
+  sequences = fakes.texts([7, 3, 5, 4, 7], CONFIG)
+  rows = rows_lib.lay(sequences, row_length=13, num_rows=3)
+  hidden = qwen.forward(
+    params,
+    jnp.asarray(rows.ids),
+    CONFIG,
+    positions_BT=jnp.asarray(rows.positions),
+    segments_BT=jnp.asarray(rows.segments),
+  )
+  assert np.isfinite(hidden).all()
+  for ids, row, offset in zip(sequences, rows.row, rows.offset, strict=True):
+    alone = qwen.forward(params, jnp.asarray(ids)[None], CONFIG)[0]
+    np.testing.assert_allclose(hidden[row, offset : offset + len(ids)], alone, atol=1e-5)
+
+
+def test_by_default_a_row_is_one_document_from_position_0():
+  params = fakes.params(CONFIG)
+  ids = jnp.asarray(np.stack(fakes.texts([6, 6], CONFIG)))
+  said = qwen.forward(
+    params,
+    ids,
+    CONFIG,
+    positions_BT=jnp.tile(jnp.arange(6)[None], (2, 1)),
+    segments_BT=jnp.ones_like(ids),
+  )
+  np.testing.assert_array_equal(qwen.forward(params, ids, CONFIG), said)
+
+
+@pytest.mark.parametrize('tied', [False, True])
+def test_every_parameter_has_a_finite_gradient_and_all_but_the_keys_bias_count(tied):
+  """A bias of the keys shifts all scores of a query by the same, but for the rotation."""
+  config = dataclasses.replace(CONFIG, tie_word_embeddings=tied)
+  params = fakes.params(config)
+  rows = rows_lib.lay(fakes.texts([7, 3], config), row_length=12, num_rows=2)  # row 1: only padding
+
+  def loss(params):
+    hidden = qwen.forward(
+      params,
+      jnp.asarray(rows.ids),
+      config,
+      positions_BT=jnp.asarray(rows.positions),
+      segments_BT=jnp.asarray(rows.segments),
+    )
+    return jnp.mean(jax.nn.logsumexp(qwen.lm_head(params, hidden, config), axis=-1))
+
+  grads = jax.jit(jax.grad(loss))(params)
+  for path, grad in jax.tree.leaves_with_path(grads):
+    assert np.isfinite(grad).all(), path
+    assert (np.abs(grad).reshape(grad.shape[0], -1).max(axis=-1) > 0).any(), path
+
+
+def test_rms_norm_is_its_equation():
+  x = jax.random.normal(jax.random.key(0), (2, 3, 16)) * 1e-3
+  weight = jnp.arange(16.0)
+  exact = np.asarray(x, np.float64)
+  exact = exact / np.sqrt((exact**2).mean(axis=-1, keepdims=True) + 1e-6) * np.arange(16)
+  np.testing.assert_allclose(qwen.rms_norm(x, weight, 1e-6), exact, rtol=1e-5)
+
+
+def test_computing_in_bfloat16_keeps_parameters_and_logits_in_float32():
+  config = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
+  params = fakes.params(config)
+  ids = jnp.asarray(fakes.texts([9], config)[0])[None]
+  hidden = qwen.forward(params, ids, config)
+  logits = qwen.lm_head(params, hidden, config)
+  assert (hidden.dtype, logits.dtype) == (jnp.bfloat16, jnp.float32)
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+  exact = qwen.lm_head(params, qwen.forward(params, ids, CONFIG), CONFIG)
+  assert 0 < np.abs(logits - exact).mean() < 0.03 * np.abs(exact).mean()
+
+
+@pytest.mark.parametrize('scalar_head', [False, True])
+@pytest.mark.parametrize('tied', [False, True])
+def test_initial_values_are_as_described(tied, scalar_head):
+  config = dataclasses.replace(
+    config_lib.preset('micro'), tie_word_embeddings=tied, scalar_head=scalar_head
+  )
+  params = qwen.init(jax.random.key(3), config)
+  assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
+  assert ('head' in params, 'score' in params) == (not tied and not scalar_head, scalar_head)
+  described = jax.tree.leaves(qwen.describe(config), is_leaf=qwen.is_param)
+  for param, leaf in zip(described, jax.tree.leaves(params), strict=True):
+    assert len(param.axes) == len(param.shape)
+    match param.init:
+      case 'zeros':
+        assert (leaf == 0).all()
+      case 'ones':
+        assert (leaf == 1).all()
+      case 'normal':
+        assert abs(leaf.mean()) < 4 * 0.02 / leaf.size**0.5
+        assert abs(leaf.std() / 0.02 - 1) < 4 / (2 * leaf.size) ** 0.5
+
+
+def test_a_leaf_is_drawn_by_its_name_alone():
+  """A tied model, an untied one and a reward model of one seed share what they have in common."""
+  drawn = [
+    qwen.init(jax.random.key(3), dataclasses.replace(CONFIG, **changes))
+    for changes in ({}, {'tie_word_embeddings': True}, {'scalar_head': True})
+  ]
+  for other in drawn[1:]:
+    jax.tree.map(np.testing.assert_array_equal, other['layers'], drawn[0]['layers'])
+    np.testing.assert_array_equal(other['embed'], drawn[0]['embed'])
+  matrices = [leaf for leaf in jax.tree.leaves(drawn[0]) if leaf.std() > 0]
+  assert len({float(leaf.reshape(-1)[0]) for leaf in matrices}) == len(matrices)
+
+
+def test_init_compiled_is_init():
+  key = jax.random.key(3)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+    qwen.init_jit(key, CONFIG),
+    qwen.init(key, CONFIG),
+  )
+
+
+def test_a_model_has_one_head():
+  scalar = dataclasses.replace(CONFIG, scalar_head=True)
+  with pytest.raises(ValueError, match='no language-model head'):
+    qwen.head_weights(qwen.init(jax.random.key(0), scalar), scalar)
+  with pytest.raises(ValueError, match='scalar_head=True'):
+    qwen.score_head(qwen.init(jax.random.key(0), CONFIG), jnp.zeros((1, 1, 16)), CONFIG)
