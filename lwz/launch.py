@@ -39,27 +39,27 @@ def needs(c, experiments: pathlib.Path) -> list:
   """Configs of the runs that `c` needs, in order, with those that these need before them."""
   found = []
   for key in c.needs:
-    value = _get(c, key)
+    value = prepare.get(c, key)
+    if not prepare.is_experiment(value):
+      continue  # a folder: there is nothing to run
     experiment, _, size = value.partition(':')
     path = experiments / f'{experiment}.py'
-    if not size or '/' in value or not path.exists():
-      continue  # a folder or a hub id: there is nothing to run
+    if not path.exists():
+      raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
     need = runpy.run_path(str(path))['get_config'](size)
     for name in INHERITED:
-      _set(need, name, _get(c, name))
+      _set(need, name, prepare.get(c, name))
     found += [*needs(need, experiments), need]
   return list({prepare.run_name(need): need for need in found}.values())
 
 
-def _get(c, key: str):
-  for part in key.split('.'):
-    c = c[part]
-  return c
-
-
 def _set(c, key: str, value) -> None:
   *parents, last = key.split('.')
-  (_get(c, '.'.join(parents)) if parents else c)[last] = value
+  (prepare.get(c, '.'.join(parents)) if parents else c)[last] = value
+
+
+def _stage(c):
+  return importlib.import_module(f'lwz.stages.{c.stage}')
 
 
 def execute(c) -> None:
@@ -70,7 +70,7 @@ def execute(c) -> None:
     return
   began = time.monotonic()
   print(f'{name}: {c.stage}, size {c.size}')
-  importlib.import_module(f'lwz.stages.{c.stage}').run(c)
+  _stage(c).run(c)
   print(f'{name}: done in {time.monotonic() - began:.0f} s')
 
 
@@ -91,9 +91,11 @@ def launch(c, experiments: pathlib.Path) -> None:
       + '\n'.join(commands)
       + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
     )
-  for config in [] if prepare.is_complete(c) else missing:
+  todo = [c] if prepare.is_complete(c) else [*missing, c]
+  for config in todo:
+    _stage(config).check(config)
+  for config in todo:
     execute(config)
-  execute(c)
 
 
 def main(argv) -> None:

@@ -38,3 +38,9 @@ def no_network(monkeypatch):
     return connect(self, address)
 
   monkeypatch.setattr(socket.socket, 'connect', connect_locally)
+
+
+@pytest.fixture(scope='session')
+def micro_runs(tmp_path_factory):
+  """A folder of runs at micro that tests fill and share: what one needs, another may have run."""
+  return tmp_path_factory.mktemp('runs')

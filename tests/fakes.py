@@ -1,5 +1,9 @@
 """Small stand-ins that several tests share: a pocket model, random texts, plain log-probabilities."""
 
+import functools
+
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +24,6 @@ def config(**changes):
     'head_dim': 6,
     'max_position_embeddings': 64,
     'rope_theta': 100.0,
-    'initializer_range': 0.2,
     'dtype': jnp.float32,
   }
   return config_lib.QwenConfig(**(numbers | changes))
@@ -28,11 +31,16 @@ def config(**changes):
 
 def params(config, seed=0):
   """Random parameters in which nothing is neutral: no bias is 0, no norm's weight is 1."""
-  leaves, tree = jax.tree.flatten(qwen.init(jax.random.key(seed), config))
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-  return tree.unflatten(
-    [x + 0.2 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-  )
+  rng = np.random.default_rng(seed)
+
+  def draw(param):
+    noise = 0.3 * rng.standard_normal(param.shape, np.float32)
+    return jnp.asarray(noise + (param.init == 'ones'))
+
+  return jax.tree.map(draw, qwen.describe(config), is_leaf=qwen.is_param)
+
+
+forward = jax.jit(qwen.forward, static_argnames=('config', 'remat'))
 
 
 def texts(lengths, config, seed=0):
@@ -41,12 +49,21 @@ def texts(lengths, config, seed=0):
   return [rng.integers(0, config.vocab_size, n).astype(np.int32) for n in lengths]
 
 
-def logprob(params, ids, config, temperature=1.0):
-  """log p(ids[t + 1] | ids[: t + 1]), [T - 1], of one sequence alone: no rows, no chunks, no cache."""
-  ids = jnp.asarray(ids)
-  logits = qwen.lm_head(params, qwen.forward(params, ids[None], config), config)[0, :-1]
+def padded(sequences, num_tokens=None):
+  """One row per sequence, zeros on the right: what packing is compared with."""
+  ids_BT = np.zeros((len(sequences), num_tokens or max(map(len, sequences))), np.int32)
+  for row, ids in zip(ids_BT, sequences, strict=True):
+    row[: len(ids)] = ids
+  return jnp.asarray(ids_BT)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'temperature'))
+def logprob(params, ids_BT, config, temperature=1.0):
+  """log p(ids[t + 1] | ids[: t + 1]) and entropy, [B, T - 1]: no packing, no chunks, no cache."""
+  logits = qwen.lm_head(params, qwen.forward(params, ids_BT, config), config)[:, :-1]
   table = jax.nn.log_softmax(logits / temperature, axis=-1)
-  return table[jnp.arange(len(ids) - 1), ids[1:]], -jnp.sum(jnp.exp(table) * table, axis=-1)
+  chosen = jnp.take_along_axis(table, ids_BT[:, 1:, None], axis=-1)[:, :, 0]
+  return chosen, -jnp.sum(jnp.exp(table) * table, axis=-1)
 
 
 def shapes(tree):

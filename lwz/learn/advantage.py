@@ -10,9 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
 Valid = Shaped[ArrayLike, 'P G']  # bool, or 0 and 1
 
 
-def spread(
-  reward_PG: Real[ArrayLike, 'P G'], valid_PG: Valid | None = None
-) -> Bool[Array, 'P']:
+def spread(reward_PG: Real[ArrayLike, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
   """Whether a group holds at least two different valid rewards."""
   reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
   low_P = jnp.min(jnp.where(valid_PG, reward_PG, jnp.inf), axis=1)

@@ -48,8 +48,35 @@ REWARDS = {
 }
 
 
+def check(c) -> None:
+  prepare.check(c, ['init', 'reward.model'])
+  if c.data.prompts:
+    prompts.load(c.data.prompts)
+  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
+  if longest > c.data.row_length:
+    raise ValueError(
+      f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
+      f'data.row_length={c.data.row_length}: a trajectory must fit a row'
+    )
+  num = c.rl.prompts_per_step * c.rl.group_size
+  if num % c.rl.num_minibatches:
+    raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
+  if c.rl.group_size < 2:
+    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
+  if c.rollout.temperature <= 0:
+    raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+  named = [
+    ('rl.advantage', c.rl.advantage, ADVANTAGES),
+    ('rl.aggregate', c.rl.aggregate, AGGREGATES),
+  ]
+  named += [('data.style', c.data.style, types.STYLES)]
+  named += [('reward.weights', name, REWARDS) for name in c.reward.weights]
+  for key, value, table in named:
+    if value not in table:
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
+
+
 def run(c) -> None:
-  _check(c)
   opened = prepare.open_run(c)
   tok = prepare.load_tokenizer(c, opened.folder)
   config = prepare.model_config(c.size)
@@ -87,32 +114,6 @@ def run(c) -> None:
 
 def _minibatch_size(c) -> int:
   return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
-
-
-def _check(c) -> None:
-  """What could only fail hours later fails here."""
-  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
-  if longest > c.data.row_length:
-    raise ValueError(
-      f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
-      f'data.row_length={c.data.row_length}: a trajectory must fit a row'
-    )
-  num = c.rl.prompts_per_step * c.rl.group_size
-  if num % c.rl.num_minibatches:
-    raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
-  if c.rl.group_size < 2:
-    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
-  if c.rollout.temperature <= 0:
-    raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
-  named = [
-    ('rl.advantage', c.rl.advantage, ADVANTAGES),
-    ('rl.aggregate', c.rl.aggregate, AGGREGATES),
-  ]
-  named += [('data.style', c.data.style, types.STYLES)]
-  named += [('reward.weights', name, REWARDS) for name in c.reward.weights]
-  for key, value, table in named:
-    if value not in table:
-      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
 
 
 def _programs(c, config, stop_id: int, optimizer):

@@ -32,9 +32,54 @@ def run_folder(c) -> epath.Path:
 
 def reference(c, value: str) -> epath.Path:
   """The folder of `experiment:size` under `runs_dir`, or of the run that `value` is a path to."""
-  if ':' in value and '/' not in value:
+  if is_experiment(value):
     return epath.Path(c.runs_dir) / value.replace(':', '-')
   return epath.Path(value)
+
+
+def check(c, references: Sequence[str]) -> None:
+  """What every stage can know to be wrong before any work is done.
+
+  `references` are the dotted keys of this stage that name runs.
+  """
+  longest = config_lib.preset(c.size).max_position_embeddings
+  if c.data.row_length > longest:
+    raise ValueError(f'data.row_length={c.data.row_length}: size {c.size} has {longest} positions')
+  if c.train.rows % c.train.micro_rows:
+    raise ValueError(
+      f'train.rows={c.train.rows} is not a multiple of train.micro_rows={c.train.micro_rows}'
+    )
+  for key in (
+    'train.num_steps',
+    'train.chunk',
+    'checkpoint.every',
+    'checkpoint.keep',
+    'eval.every',
+  ):
+    if get(c, key) < 1:
+      raise ValueError(f'{key}={get(c, key)} must be at least 1')
+  if c.train.remat not in qwen.REMAT:
+    raise ValueError(f'train.remat: no {c.train.remat!r}; choose from {", ".join(qwen.REMAT)}')
+  if c.data.folder and not epath.Path(c.data.folder).is_dir():
+    raise FileNotFoundError(f'data.folder={c.data.folder}: no such folder')
+  for key in references:
+    value, folder = get(c, key), reference(c, get(c, key))
+    if value != 'random' and not is_experiment(value) and not (folder / 'DONE').exists():
+      raise FileNotFoundError(
+        f'{key}={value}: no finished run there; give experiment:size, or the folder of a run'
+      )
+
+
+def get(c, key: str):
+  """The value under a dotted key."""
+  for part in key.split('.'):
+    c = c[part]
+  return c
+
+
+def is_experiment(value: str) -> bool:
+  """Whether a reference reads experiment:size, rather than being a path."""
+  return ':' in value and '/' not in value
 
 
 def open_run(c) -> run.Run:

@@ -20,6 +20,12 @@ from lwz.reward import length
 from lwz.stages import prepare
 
 
+def check(c) -> None:
+  prepare.check(c, ['init'])
+  if not 0 <= c.data.formatted_share <= 1:
+    raise ValueError(f'data.formatted_share={c.data.formatted_share} is no share, in [0, 1]')
+
+
 def run(c) -> None:
   opened = prepare.open_run(c)
   train, heldout = prepare.documents(c)

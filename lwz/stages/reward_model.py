@@ -23,6 +23,12 @@ from lwz.reward import length
 from lwz.stages import prepare
 
 
+def check(c) -> None:
+  prepare.check(c, ['init'])
+  if c.data.preferences:
+    preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
+
+
 def run(c) -> None:
   opened = prepare.open_run(c)
   train, heldout = _pairs(c, opened.folder)
@@ -137,7 +143,7 @@ def _batch(pairs, row_length: int) -> tuple[dict, np.ndarray, np.ndarray]:
   """Packed rows of all chosen, then all rejected texts, and where each one's last token stands."""
   texts = [ids for side in zip(*pairs, strict=True) for ids in side]
   needed = len(rows_lib.first_fit_decreasing([len(t) for t in texts], row_length))
-  rows = rows_lib.lay(texts, row_length=row_length, num_rows=rows_lib.bucket(needed, 4))
+  rows = rows_lib.lay(texts, row_length=row_length, num_rows=rows_lib.bucket(needed, 8))
   last = rows.offset + np.array([len(t) for t in texts], np.int32) - 1
   return reward_model.as_dict(rows), rows.row, last
 

@@ -320,7 +320,7 @@ def test_kl_k3_is_never_negative_and_zero_at_equality():
     exact = np.asarray(log_ratio, np.float64)
     exact = np.expm1(exact) - exact
     assert np.all(kl >= 0)
-    np.testing.assert_allclose(kl, exact, rtol=1e-5, atol=2e-7 * scale)
+    np.testing.assert_allclose(kl, exact, rtol=1e-5, atol=5e-7 * scale)  # a few roundings of expm1
 
 
 def test_kl_k3_estimates_the_divergence_under_the_policy():

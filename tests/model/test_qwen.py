@@ -98,7 +98,7 @@ def test_logits_are_those_of_hugging_face(changes):
   with torch.no_grad():
     expected = model(torch.tensor(ids)).logits.numpy()
   params = ours(model, config)
-  logits = qwen.lm_head(params, qwen.forward(params, jnp.asarray(ids), config), config)
+  logits = qwen.lm_head(params, fakes.forward(params, jnp.asarray(ids), config), config)
   assert np.abs(expected).max() > 1
   np.testing.assert_allclose(logits, expected, atol=1e-4)
 
@@ -115,19 +115,18 @@ def test_scores_are_those_of_hugging_face():
   with torch.no_grad():
     expected = model(torch.tensor(ids), attention_mask=torch.tensor(ids > 0)).logits[:, 0].numpy()
   params = ours(model, config)
-  scores = qwen.score_head(params, qwen.forward(params, jnp.asarray(ids), config), config)
+  scores = qwen.score_head(params, fakes.forward(params, jnp.asarray(ids), config), config)
   np.testing.assert_allclose(scores[jnp.arange(2), jnp.array(lengths) - 1], expected, atol=1e-4)
 
 
 def test_a_token_changes_nothing_before_it():
   params = fakes.params(CONFIG)
-  forward = jax.jit(qwen.forward, static_argnames='config')
   (ids,) = fakes.texts([12], CONFIG)
-  before = forward(params, jnp.asarray(ids)[None], CONFIG)[0]
+  before = fakes.forward(params, jnp.asarray(ids)[None], CONFIG)[0]
   for t in (0, 5, 11):
     changed = ids.copy()
     changed[t] = (ids[t] + 1) % CONFIG.vocab_size
-    after = forward(params, jnp.asarray(changed)[None], CONFIG)[0]
+    after = fakes.forward(params, jnp.asarray(changed)[None], CONFIG)[0]
     np.testing.assert_array_equal(after[:t], before[:t])
     assert (np.abs(after[t:] - before[t:]).max(axis=-1) > 1e-4).all()
 
@@ -136,7 +135,7 @@ def test_packed_is_unpacked():
   params = fakes.params(CONFIG)
   sequences = fakes.texts([7, 3, 5, 4, 7], CONFIG)
   rows = rows_lib.lay(sequences, row_length=13, num_rows=3)
-  hidden = qwen.forward(
+  hidden = fakes.forward(
     params,
     jnp.asarray(rows.ids),
     CONFIG,
@@ -144,30 +143,28 @@ def test_packed_is_unpacked():
     segments_BT=jnp.asarray(rows.segments),
   )
   assert np.isfinite(hidden).all()
-  for ids, row, offset in zip(sequences, rows.row, rows.offset, strict=True):
-    alone = qwen.forward(params, jnp.asarray(ids)[None], CONFIG)[0]
-    np.testing.assert_allclose(hidden[row, offset : offset + len(ids)], alone, atol=1e-5)
+  alone = fakes.forward(params, fakes.padded(sequences), CONFIG)
+  for b, (row, start) in enumerate(zip(rows.row, rows.offset, strict=True)):
+    num = len(sequences[b])
+    np.testing.assert_allclose(hidden[row, start : start + num], alone[b, :num], atol=1e-5)
 
 
 def test_by_default_a_row_is_one_document_from_position_0():
   params = fakes.params(CONFIG)
   ids = jnp.asarray(np.stack(fakes.texts([6, 6], CONFIG)))
-  said = qwen.forward(
+  said = fakes.forward(
     params,
     ids,
     CONFIG,
     positions_BT=jnp.tile(jnp.arange(6)[None], (2, 1)),
     segments_BT=jnp.ones_like(ids),
   )
-  np.testing.assert_array_equal(qwen.forward(params, ids, CONFIG), said)
+  np.testing.assert_array_equal(fakes.forward(params, ids, CONFIG), said)
 
 
-@pytest.mark.parametrize('tied', [False, True])
-def test_every_parameter_has_a_finite_gradient_and_all_but_the_keys_bias_count(tied):
-  """A bias of the keys shifts all scores of a query by the same, but for the rotation."""
-  config = dataclasses.replace(CONFIG, tie_word_embeddings=tied)
-  params = fakes.params(config)
-  rows = rows_lib.lay(fakes.texts([7, 3], config), row_length=12, num_rows=2)  # row 1: only padding
+def gradient(config, remat):
+  """Of a function of all hidden states, on packed rows of which one is all padding."""
+  rows = rows_lib.lay(fakes.texts([7, 3], config), row_length=12, num_rows=2)
 
   def loss(params):
     hidden = qwen.forward(
@@ -176,17 +173,34 @@ def test_every_parameter_has_a_finite_gradient_and_all_but_the_keys_bias_count(t
       config,
       positions_BT=jnp.asarray(rows.positions),
       segments_BT=jnp.asarray(rows.segments),
+      remat=remat,
     )
     return jnp.mean(jax.nn.logsumexp(qwen.lm_head(params, hidden, config), axis=-1))
 
-  grads = jax.jit(jax.grad(loss))(params)
-  for path, grad in jax.tree.leaves_with_path(grads):
-    assert np.isfinite(grad).all(), path
-    assert (np.abs(grad).reshape(grad.shape[0], -1).max(axis=-1) > 0).any(), path
+  return jax.jit(jax.grad(loss))(fakes.params(config))
+
+
+@pytest.mark.parametrize('tied', [False, True])
+def test_every_parameter_of_every_layer_has_a_finite_gradient_that_is_not_zero(tied):
+  grads = gradient(dataclasses.replace(CONFIG, tie_word_embeddings=tied), 'none')
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+  for path, leaf in jax.tree.leaves_with_path(grads['layers']):
+    assert (np.abs(leaf).max(axis=tuple(range(1, leaf.ndim))) > 1e-6).all(), path
+  for name in ('embed', 'norm', 'head'):
+    assert tied and name == 'head' or np.abs(grads[name]).max() > 1e-6
+
+
+@pytest.mark.parametrize('remat', sorted(qwen.REMAT.keys() - {'none'}))
+def test_no_gradient_depends_on_what_is_computed_again(remat):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    gradient(CONFIG, remat),
+    gradient(CONFIG, 'none'),
+  )
 
 
 def test_rms_norm_is_its_equation():
-  x = jax.random.normal(jax.random.key(0), (2, 3, 16)) * 1e-3
+  x = jnp.asarray(1e-3 * np.random.default_rng(0).standard_normal((2, 3, 16), np.float32))
   weight = jnp.arange(16.0)
   exact = np.asarray(x, np.float64)
   exact = exact / np.sqrt((exact**2).mean(axis=-1, keepdims=True) + 1e-6) * np.arange(16)
@@ -197,11 +211,11 @@ def test_computing_in_bfloat16_keeps_parameters_and_logits_in_float32():
   config = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
   params = fakes.params(config)
   ids = jnp.asarray(fakes.texts([9], config)[0])[None]
-  hidden = qwen.forward(params, ids, config)
+  hidden = fakes.forward(params, ids, config)
   logits = qwen.lm_head(params, hidden, config)
   assert (hidden.dtype, logits.dtype) == (jnp.bfloat16, jnp.float32)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
-  exact = qwen.lm_head(params, qwen.forward(params, ids, CONFIG), CONFIG)
+  exact = qwen.lm_head(params, fakes.forward(params, ids, CONFIG), CONFIG)
   assert 0 < np.abs(logits - exact).mean() < 0.03 * np.abs(exact).mean()
 
 
@@ -211,7 +225,7 @@ def test_initial_values_are_as_described(tied, scalar_head):
   config = dataclasses.replace(
     config_lib.preset('micro'), tie_word_embeddings=tied, scalar_head=scalar_head
   )
-  params = qwen.init(jax.random.key(3), config)
+  params = qwen.init_jit(jax.random.key(3), config)
   assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
   assert ('head' in params, 'score' in params) == (not tied and not scalar_head, scalar_head)
   described = jax.tree.leaves(qwen.describe(config), is_leaf=qwen.is_param)
@@ -230,7 +244,7 @@ def test_initial_values_are_as_described(tied, scalar_head):
 def test_a_leaf_is_drawn_by_its_name_alone():
   """A tied model, an untied one and a reward model of one seed share what they have in common."""
   drawn = [
-    qwen.init(jax.random.key(3), dataclasses.replace(CONFIG, **changes))
+    qwen.init_jit(jax.random.key(3), dataclasses.replace(CONFIG, **changes))
     for changes in ({}, {'tie_word_embeddings': True}, {'scalar_head': True})
   ]
   for other in drawn[1:]:
@@ -252,6 +266,6 @@ def test_init_compiled_is_init():
 def test_a_model_has_one_head():
   scalar = dataclasses.replace(CONFIG, scalar_head=True)
   with pytest.raises(ValueError, match='no language-model head'):
-    qwen.head_weights(qwen.init(jax.random.key(0), scalar), scalar)
+    qwen.head_weights(fakes.params(scalar), scalar)
   with pytest.raises(ValueError, match='scalar_head=True'):
-    qwen.score_head(qwen.init(jax.random.key(0), CONFIG), jnp.zeros((1, 1, 16)), CONFIG)
+    qwen.score_head(fakes.params(CONFIG), jnp.zeros((1, 1, 16)), CONFIG)

@@ -1,0 +1,35 @@
+"""The user's command, run as a user runs it: in a process of its own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def start(experiment: str, runs: pathlib.Path, *arguments: str) -> subprocess.Popen:
+  """Begins `python -m lwz.launch --config=experiments/EXPERIMENT ...` with its runs in `runs`."""
+  name, _, size = experiment.partition(':')
+  command = [
+    *(sys.executable, '-m', 'lwz.launch'),
+    f'--config=experiments/{name}.py:{size}',
+    f'--config.runs_dir={runs}',
+    *arguments,
+  ]
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env=os.environ | {'PYTHONUNBUFFERED': '1'},
+  )
+
+
+def launch(experiment: str, runs: pathlib.Path, *arguments: str, fails: bool = False) -> str:
+  """Runs the command to its end and returns what it printed; its exit status is checked."""
+  process = start(experiment, runs, *arguments)
+  output, _ = process.communicate(timeout=300)
+  assert (process.returncode != 0) == fails, output
+  return output

@@ -1,0 +1,113 @@
+"""The door: needs are run, finished runs are left alone, killed ones go on, bad input is named."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from lwz.store import metrics, samples
+from tests import jobs
+
+MAIN = 'grpo_think:micro'
+
+
+def done(folder):
+  return json.loads((folder / 'DONE').read_text())['summary']
+
+
+def test_the_main_job_runs_what_it_needs_and_a_second_start_does_nothing(micro_runs):
+  jobs.launch(MAIN, micro_runs)
+  for name in ('base_model', 'pretrain', 'reward_model', 'grpo_think'):
+    assert (micro_runs / f'{name}-micro' / 'DONE').exists()
+  before = {p: p.stat().st_mtime_ns for p in micro_runs.rglob('*') if p.is_file()}
+  output = jobs.launch(MAIN, micro_runs)
+  assert 'grpo_think-micro: complete, nothing to do' in output
+  assert before == {p: p.stat().st_mtime_ns for p in micro_runs.rglob('*') if p.is_file()}
+
+
+def test_what_the_main_job_leaves_behind(micro_runs):
+  jobs.launch(MAIN, micro_runs)
+  folder = micro_runs / 'grpo_think-micro'
+  records = metrics.read(folder)
+  # The sampler and the scorer are one model.
+  assert all(r['learn/logp_gap'] < 1e-5 for r in records)
+  assert all(0 <= r[f'reward/{n}'] <= 1 for r in records for n in ('length', 'writing', 'format'))
+  assert set(samples.read(folder)) == {0, 2}
+  assert '<svg' in (folder / 'report.html').read_text()
+  assert {'all', 'cut', 'repeat'} <= done(micro_runs / 'reward_model-micro')['accuracy'].keys()
+
+
+@pytest.mark.parametrize('name', ['base_model', 'pretrain', 'reward_model', 'grpo_think'])
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, tmp_path):
+  jobs.launch(MAIN, micro_runs)
+  for folder in micro_runs.iterdir():
+    if folder.name != f'{name}-micro':
+      (tmp_path / folder.name).symlink_to(folder)
+  keys = ('--config.checkpoint.every=1',)
+  process = jobs.start(f'{name}:micro', tmp_path, *keys)
+  written = tmp_path / f'{name}-micro' / 'metrics.jsonl'
+  while process.poll() is None and (not written.exists() or written.read_text().count('\n') < 2):
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert not (tmp_path / f'{name}-micro' / 'DONE').exists()
+  jobs.launch(f'{name}:micro', tmp_path, *keys)
+  clocks = ('time', 'seconds', 'tokens/per_second')
+  killed, whole = (
+    [{k: v for k, v in r.items() if not k.startswith(clocks)} for r in metrics.read(folder)]
+    for folder in (tmp_path / f'{name}-micro', micro_runs / f'{name}-micro')
+  )
+  assert killed == whole
+
+
+def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
+  jobs.launch('base_model:micro', micro_runs)
+  output = jobs.launch(
+    'base_model:micro', micro_runs, '--config.train.learning_rate=0.1', fails=True
+  )
+  assert 'train.learning_rate: 0.003 in the folder, 0.1 now' in output
+
+
+def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
+  jobs.launch('base_model:micro', tmp_path)
+  jobs.launch('base_model:micro', tmp_path, '--config.train.num_steps=6')
+  assert [r['step'] for r in metrics.read(tmp_path / 'base_model-micro')] == list(range(6))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--config.rl.group_sise=4'], 'Did you mean "group_size"'),
+    (['--config.rl.group_size=four'], 'config.rl.group_size'),
+    (['--config.data.folder=/no/such/folder'], '/no/such/folder: no such folder'),
+    (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
+    (['--config.rl.group_size=1'], 'rl.group_size must be at least 2'),
+    (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
+    (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
+    (['--config.init=nowhere/run'], 'nowhere/run'),
+  ],
+)
+def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):
+  output = jobs.launch(MAIN, tmp_path, *arguments, fails=True)
+  assert message in output
+  assert not list(tmp_path.glob('*/metrics.jsonl'))
+
+
+def test_an_unknown_size_names_the_sizes(tmp_path):
+  assert 'choose one of micro, tiny' in jobs.launch('grpo_think:33b', tmp_path, fails=True)
+
+
+def test_a_broken_line_is_named_or_counted(micro_runs, tmp_path):
+  jobs.launch('base_model:micro', micro_runs)
+  (tmp_path / 'base_model-micro').symlink_to(micro_runs / 'base_model-micro')
+  pair = {'prompt': 'Write about {}.', 'chosen': 'A b c d.', 'rejected': 'A b a b.'}
+  lines = [json.dumps(pair).replace('{}', str(i)) for i in range(40)]
+  lines[7] = '{"prompt": '
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text('\n'.join(lines))
+  arguments = (f'--config.data.preferences={path}',)
+  output = jobs.launch('reward_model:micro', tmp_path, *arguments, fails=True)
+  assert f'{path}:8' in output
+  output = jobs.launch('reward_model:micro', tmp_path, *arguments, '--config.data.skip_broken=True')
+  assert '1 unreadable lines skipped' in output
