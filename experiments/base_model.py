@@ -10,6 +10,6 @@ def get_config(size: str = 'tiny'):
   c = base.get_config(size)
   c.experiment = 'base_model'
   c.stage = 'pretrain'
-  c.train.num_steps = 4 if size == 'micro' else 450
+  c.train.num_steps = 4 if size == 'micro' else 250
   c.train.decay_steps = c.train.num_steps
   return c

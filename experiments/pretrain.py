@@ -16,8 +16,8 @@ def get_config(size: str = 'tiny'):
   pocket = size in base.POCKET
   c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
   c.needs = ('init',)
-  c.data.formatted_share = 0.5 if pocket else 0.01
-  c.train.num_steps = 4 if size == 'micro' else 160 if pocket else 1_788  # 30B tokens
+  c.data.formatted_share = 0.7 if pocket else 0.01
+  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_788  # 30B tokens
   c.train.decay_steps = c.train.num_steps
-  c.train.learning_rate = 1.5e-3 if pocket else 1e-5
+  c.train.learning_rate = 3e-3 if pocket else 1e-5
   return c

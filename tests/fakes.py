@@ -1,6 +1,4 @@
-"""Small stand-ins that several tests share: a pocket model, random texts, plain log-probabilities."""
-
-import functools
+"""Small stand-ins that several tests share: a pocket model, random texts, plain answers."""
 
 import functools
 

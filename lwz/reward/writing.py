@@ -25,5 +25,6 @@ class Scale:
 
 def squash(score_B: np.ndarray, scale: Scale) -> np.ndarray:
   """sigmoid((score - mean) / std): 0.5 for a typical held-out text, in (0, 1) up to rounding."""
-  # log sigmoid(x) = -log(exp(0) + exp(-x)), which no score overflows.
-  return np.exp(-np.logaddexp(0.0, -(np.asarray(score_B, np.float64) - scale.mean) / scale.std))
+  z_B = (np.asarray(score_B, np.float64) - scale.mean) / scale.std
+  small_B = np.exp(-np.abs(z_B))  # which no score overflows
+  return np.where(z_B < 0, small_B, 1.0) / (1.0 + small_B)

@@ -26,12 +26,21 @@ def write(
   Args:
     generate: the compiled engine, `programs.rollout.generate(...).jit()`.
     params: the policy.
-    prompts: ids of each prompt, at most `max_prompt_tokens`.
+    prompts: ids of each prompt, at least one and at most `max_prompt_tokens`.
     num_samples: G.
     max_prompt_tokens: what `generate` was built for.
     seed, step: name the draws, see `sampler.trajectory_keys`.
+
+  Raises:
+    ValueError: a prompt is empty or too long.
   """
   P = len(prompts)
+  for p, ids in enumerate(prompts):
+    if not 1 <= len(ids) <= max_prompt_tokens:
+      raise ValueError(
+        f'prompt {p} has {len(ids)} tokens, outside 1 ... max_prompt_tokens={max_prompt_tokens}: '
+        'raise the limit, or change the prompt'
+      )
   padded_PT = np.zeros((P, max_prompt_tokens), np.int32)
   for row, ids in zip(padded_PT, prompts, strict=True):
     row[: len(ids)] = ids

@@ -87,7 +87,9 @@ def test_attention_is_its_definition(num_heads, num_kv_heads):
   mask = rng.random((B, T, S)) < 0.5
   mask[:, :, 0] = True
   out = attention.attend(*map(jnp.asarray, (q, k, v, mask)))
-  np.testing.assert_allclose(out, naive(*(x.astype(np.float64) for x in (q, k, v)), mask), atol=2e-6)
+  np.testing.assert_allclose(
+    out, naive(*(x.astype(np.float64) for x in (q, k, v)), mask), atol=2e-6
+  )
 
 
 def test_what_is_masked_has_no_influence_at_all():

@@ -78,7 +78,7 @@ def test_pocket_sizes_compute_in_float32(size):
 
 
 def test_a_wrong_size_is_told_the_right_ones():
-  with pytest.raises(ValueError, match="no size '33b': choose one of micro, tiny, 0.5b"):
+  with pytest.raises(ValueError, match=r"no size '33b': choose one of micro, tiny, 0\.5b"):
     config_lib.preset('33b')
 
 

@@ -1,6 +1,7 @@
 """Qwen2.5: equal to Hugging Face's, causal, and indifferent to packing."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from lwz import rows as rows_lib
-from lwz.model import config as config_lib
 from lwz.model import qwen
 from tests import fakes
 
@@ -162,6 +162,7 @@ def test_by_default_a_row_is_one_document_from_position_0():
   np.testing.assert_array_equal(fakes.forward(params, ids, CONFIG), said)
 
 
+@functools.cache
 def gradient(config, remat):
   """Of a function of all hidden states, on packed rows of which one is all padding."""
   rows = rows_lib.lay(fakes.texts([7, 3], config), row_length=12, num_rows=2)
@@ -187,7 +188,7 @@ def test_every_parameter_of_every_layer_has_a_finite_gradient_that_is_not_zero(t
   for path, leaf in jax.tree.leaves_with_path(grads['layers']):
     assert (np.abs(leaf).max(axis=tuple(range(1, leaf.ndim))) > 1e-6).all(), path
   for name in ('embed', 'norm', 'head'):
-    assert tied and name == 'head' or np.abs(grads[name]).max() > 1e-6
+    assert (tied and name == 'head') or np.abs(grads[name]).max() > 1e-6
 
 
 @pytest.mark.parametrize('remat', sorted(qwen.REMAT.keys() - {'none'}))
@@ -219,15 +220,22 @@ def test_computing_in_bfloat16_keeps_parameters_and_logits_in_float32():
   assert 0 < np.abs(logits - exact).mean() < 0.03 * np.abs(exact).mean()
 
 
-@pytest.mark.parametrize('scalar_head', [False, True])
-@pytest.mark.parametrize('tied', [False, True])
-def test_initial_values_are_as_described(tied, scalar_head):
-  config = dataclasses.replace(
-    config_lib.preset('micro'), tie_word_embeddings=tied, scalar_head=scalar_head
-  )
-  params = qwen.init_jit(jax.random.key(3), config)
+HEADS = {'own': {}, 'tied': {'tie_word_embeddings': True}, 'scalar': {'scalar_head': True}}
+
+
+@functools.cache
+def drawn(head):
+  return qwen.init(jax.random.key(3), dataclasses.replace(CONFIG, **HEADS[head]))
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_initial_values_are_as_described(head):
+  config = dataclasses.replace(CONFIG, **HEADS[head])
+  params = drawn(head)
   assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
-  assert ('head' in params, 'score' in params) == (not tied and not scalar_head, scalar_head)
+  assert {'head', 'score'} & params.keys() == {'own': {'head'}, 'scalar': {'score'}}.get(
+    head, set()
+  )
   described = jax.tree.leaves(qwen.describe(config), is_leaf=qwen.is_param)
   for param, leaf in zip(described, jax.tree.leaves(params), strict=True):
     assert len(param.axes) == len(param.shape)
@@ -243,24 +251,11 @@ def test_initial_values_are_as_described(tied, scalar_head):
 
 def test_a_leaf_is_drawn_by_its_name_alone():
   """A tied model, an untied one and a reward model of one seed share what they have in common."""
-  drawn = [
-    qwen.init_jit(jax.random.key(3), dataclasses.replace(CONFIG, **changes))
-    for changes in ({}, {'tie_word_embeddings': True}, {'scalar_head': True})
-  ]
-  for other in drawn[1:]:
-    jax.tree.map(np.testing.assert_array_equal, other['layers'], drawn[0]['layers'])
-    np.testing.assert_array_equal(other['embed'], drawn[0]['embed'])
-  matrices = [leaf for leaf in jax.tree.leaves(drawn[0]) if leaf.std() > 0]
-  assert len({float(leaf.reshape(-1)[0]) for leaf in matrices}) == len(matrices)
-
-
-def test_init_compiled_is_init():
-  key = jax.random.key(3)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-    qwen.init_jit(key, CONFIG),
-    qwen.init(key, CONFIG),
-  )
+  for other in ('tied', 'scalar'):
+    jax.tree.map(np.testing.assert_array_equal, drawn(other)['layers'], drawn('own')['layers'])
+    np.testing.assert_array_equal(drawn(other)['embed'], drawn('own')['embed'])
+  matrices = [leaf for leaf in jax.tree.leaves(drawn('own')) if leaf.std() > 0]
+  assert len({float(leaf.reshape(-1)[0]) for leaf in matrices}) == len(matrices) == 9
 
 
 def test_a_model_has_one_head():

@@ -1,0 +1,91 @@
+"""The learning rate at each step, what decays, and how far one step can go."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lwz.learn import optimizer
+from lwz.model import qwen
+from tests import fakes
+
+
+def rates(steps, **numbers):
+  schedule = optimizer.schedule(2.0, **numbers)
+  return [float(schedule(step)) for step in steps]
+
+
+def test_a_warm_up_is_linear_and_then_constant():
+  found = rates([0, 1, 2, 4, 5, 1000], warmup_steps=4, decay_steps=0, final_share=0.1)
+  np.testing.assert_allclose(found, [0, 0.5, 1, 2, 2, 2], rtol=1e-6)
+
+
+def test_without_warm_up_and_decay_the_rate_is_constant():
+  found = rates([0, 1, 1000], warmup_steps=0, decay_steps=0, final_share=0.1)
+  np.testing.assert_allclose(found, [2, 2, 2], rtol=1e-6)
+
+
+def test_after_the_warm_up_comes_a_cosine_that_ends_at_the_final_share():
+  found = rates([0, 5, 10, 35, 60, 85, 110, 500], warmup_steps=10, decay_steps=110, final_share=0.1)
+  # Between 2 and 0.2: the mean plus half the distance times cos(0), cos(pi/4), ..., cos(pi).
+  half = 0.9 * np.sqrt(0.5)
+  np.testing.assert_allclose(
+    found, [0, 1, 2, 1.1 + half, 1.1, 1.1 - half, 0.2, 0.2], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_a_cosine_without_warm_up_begins_at_the_top():
+  found = rates([0, 50, 100], warmup_steps=0, decay_steps=100, final_share=0.0)
+  np.testing.assert_allclose(found, [2, 1, 0], atol=1e-6)
+
+
+def test_a_decay_that_would_end_within_the_warm_up_ends_right_after_it():
+  found = rates([0, 5, 10, 11, 12], warmup_steps=10, decay_steps=3, final_share=0.1)
+  np.testing.assert_allclose(found, [0, 1, 2, 0.2, 0.2], rtol=1e-5)
+
+
+def moved(params, grads, **numbers):
+  """How one step at rate 1 changes the parameters."""
+  rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
+  defaults = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'max_norm': 1.0}
+  tx = optimizer.adamw(rate, **(defaults | numbers))
+  with jax.numpy_dtype_promotion('standard'):
+    return jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params)[0])(
+      grads, params
+    )
+
+
+@pytest.mark.parametrize('changes', [{}, {'scalar_head': True}, {'tie_word_embeddings': True}])
+def test_matrices_of_the_model_decay_and_its_biases_norms_and_score_head_do_not(changes):
+  described = qwen.describe(fakes.config(**changes))
+  is_leaf = qwen.is_param
+  params = jax.tree.map(lambda p: jnp.ones(p.shape), described, is_leaf=is_leaf)
+  steps = moved(params, jax.tree.map(jnp.zeros_like, params), weight_decay=0.25)
+  # A matrix maps from or to the model's width: it is drawn at random, and not a vector per layer.
+  seen = set()
+  for path, param in jax.tree.leaves_with_path(described, is_leaf=is_leaf):
+    inner = [axis for axis in param.axes if axis != 'layers']
+    matrix = param.init == 'normal' and len(inner) > 1
+    step = steps
+    for key in path:
+      step = step[key.key]
+    np.testing.assert_array_equal(step, np.full(param.shape, -0.25 if matrix else 0.0), str(path))
+    seen.add((matrix, param.init))
+  assert {(True, 'normal'), (False, 'zeros'), (False, 'ones')} <= seen
+  assert ((False, 'normal') in seen) == ('scalar_head' in changes)
+
+
+def test_the_clip_is_of_the_global_norm_and_keeps_the_direction():
+  # Adam's first step has no scale, so two steps tell: the moments weigh the first gradient, clipped
+  # to the same length, like the second; with b1 = b2 = 0.5 half as much.
+  params = {'wq': jnp.zeros((1, 2)), 'bq': jnp.zeros(1)}
+  large = {'wq': jnp.array([[30.0, 40.0]]), 'bq': jnp.array([0.0])}  # norm 50, clipped to 1
+  small = {'wq': jnp.array([[-0.6, -0.8]]), 'bq': jnp.array([0.0])}  # norm 1, left alone
+  rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
+  tx = optimizer.adamw(rate, b1=0.5, b2=0.5, weight_decay=0.0, max_norm=1.0)
+  with jax.numpy_dtype_promotion('standard'):
+    _, state = tx.update(large, tx.init(params), params)
+    steps, _ = tx.update(small, state, params)
+  # m = 0.25 - 0.5 times (0.6, 0.8), v = 0.75 times their squares, both divided by 1 - 0.5**2.
+  np.testing.assert_allclose(steps['wq'], [[1 / 3, 1 / 3]], rtol=1e-5)
+  np.testing.assert_array_equal(steps['bq'], 0.0)

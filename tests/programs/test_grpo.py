@@ -1,0 +1,218 @@
+"""A GRPO update on packed micro-batches is the plain one: one row per trajectory, the loss as written."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lwz import rows as rows_lib
+from lwz.learn import losses, update
+from lwz.programs import grpo
+from tests import fakes
+
+CONFIG = fakes.config()
+B, T, ROW_LENGTH, MICRO_ROWS = 6, 7, 12, 2
+TEMPERATURE, LOW, HIGH, RATE = 0.8, 0.2, 0.3, 1.0
+PROMPTS = fakes.texts([2, 5, 1, 3, 3, 4], CONFIG, seed=1)
+ANSWERS = fakes.texts([5, 7, 1, 3, 6, 4], CONFIG, seed=2)
+ADVANTAGE = np.array([1.0, -0.7, 0.4, -1.3, 0.0, 0.9], np.float32)
+LENGTHS = np.array([len(a) for a in ANSWERS])
+MASK = rows_lib.length_mask(LENGTHS, T)
+AGGREGATES = {
+  'token': losses.budget_mean,
+  'sequence': lambda num_tokens: losses.sequence_mean,
+  'budget': lambda num_tokens: losses.budget_mean(50.0),
+}
+SHAPE = {'row_length': ROW_LENGTH, 'micro_rows': MICRO_ROWS}
+
+
+@functools.cache
+def program(num_sequences=B, aggregate='token'):
+  return grpo.update_step(
+    CONFIG,
+    optax.sgd(RATE),
+    num_sequences=num_sequences,
+    max_tokens=T,
+    temperature=TEMPERATURE,
+    chunk=16,
+    remat='none',
+    clip_low=LOW,
+    clip_high=HIGH,
+    aggregate=AGGREGATES[aggregate],
+    **SHAPE,
+  )
+
+
+@functools.cache
+def compiled(num_sequences=B, aggregate='token'):
+  return program(num_sequences, aggregate).jit()
+
+
+def state():
+  return update.init(fakes.params(CONFIG), optax.sgd(RATE))
+
+
+def answer_logprob(params):
+  """(logp, entropy) [B, T] of each trajectory's answer: prompt and answer alone in a row."""
+  whole = [np.concatenate(pair) for pair in zip(PROMPTS, ANSWERS, strict=True)]
+  tables = fakes.logprob(params, fakes.padded(whole, 20), CONFIG, TEMPERATURE)
+  start = jnp.array([len(p) - 1 for p in PROMPTS])[:, None] + jnp.arange(T)[None]
+  return [jnp.take_along_axis(table, start, axis=1) for table in tables]
+
+
+@functools.cache
+def old_logp():
+  """Of an older policy, so that the clip acts on both sides; NaN where there is no token."""
+  noise = np.random.default_rng(0).normal(0, 0.4, (B, T)).astype(np.float32)
+  return np.where(MASK, np.asarray(answer_logprob(fakes.params(CONFIG))[0]) + noise, np.nan)
+
+
+def batch(old=None, members=range(B), valid=None, answers=ANSWERS, advantage=ADVANTAGE):
+  """`minibatch` of some of the trajectories."""
+  members = list(members)
+  return grpo.minibatch(
+    [PROMPTS[b] for b in members],
+    [answers[b] for b in members],
+    (old_logp() if old is None else old)[members],
+    advantage[members],
+    (np.ones(B, bool) if valid is None else valid)[members],
+    **SHAPE,
+  )
+
+
+def plain(params, aggregate):
+  """L = - aggregate min(rho A, clip(rho, 1 - low, 1 + high) A), and what the metrics should say."""
+  logp, entropy = answer_logprob(params)
+  ratio = jnp.where(MASK, jnp.exp(logp - old_logp()), 1.0)
+  advantage = jnp.asarray(ADVANTAGE)[:, None]
+  gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - LOW, 1 + HIGH) * advantage)
+  gain = jnp.where(MASK, gain, 0.0)
+  match aggregate:
+    case 'token':
+      loss = -jnp.sum(gain) / np.float32(MASK.sum())
+    case 'sequence':
+      loss = -jnp.mean(jnp.sum(gain, axis=1) / LENGTHS.astype(np.float32))
+    case 'budget':
+      loss = -jnp.sum(gain) / 50.0
+  mean = lambda x: x[MASK].mean()  # noqa: E731
+  metrics = {
+    'entropy': mean(entropy),
+    'ratio': mean(ratio),
+    'logp_gap': mean(jnp.abs(logp - old_logp())),
+    'kl_sampler': mean(ratio - 1 - jnp.log(ratio)),
+    'clip_low': mean(jnp.float32((ratio < 1 - LOW) & (advantage < 0))),
+    'clip_high': mean(jnp.float32((ratio > 1 + HIGH) & (advantage > 0))),
+  }
+  return loss, metrics
+
+
+def assert_close(one, other, atol=1e-6):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
+
+
+def moved(grads):
+  return jax.tree.map(lambda p, g: p - RATE * g, fakes.params(CONFIG), grads)
+
+
+@pytest.mark.parametrize('aggregate', AGGREGATES)
+def test_packed_micro_batches_are_the_plain_update(aggregate):
+  minibatch, num_micro = batch()
+  assert num_micro == 2 < len(minibatch['micro']['here'])
+  new, metrics = compiled(B, aggregate)(state(), minibatch, num_micro)
+  (loss, expected), grads = jax.value_and_grad(plain, has_aux=True)(fakes.params(CONFIG), aggregate)
+  assert expected['clip_low'] > 0 and expected['clip_high'] > 0
+  assert_close(new.params, moved(grads))
+  np.testing.assert_allclose(metrics.pop('grad_norm'), optax.tree.norm(grads), rtol=1e-5)
+  assert_close(metrics, expected | {'loss': loss})
+
+
+def test_on_policy_it_is_reinforce():
+  params = fakes.params(CONFIG)
+  old = np.asarray(answer_logprob(params)[0])
+  new, metrics = compiled()(state(), *batch(old))
+  weight = jnp.where(MASK, jnp.asarray(ADVANTAGE)[:, None], 0.0) / np.float32(MASK.sum())
+  grads = jax.grad(lambda p: -jnp.sum(answer_logprob(p)[0] * weight))(params)
+  assert_close(new.params, moved(grads))
+  assert metrics['logp_gap'] < 1e-5 and abs(metrics['ratio'] - 1) < 1e-5
+  assert metrics['clip_low'] == metrics['clip_high'] == 0
+
+
+def test_an_invalid_trajectory_is_one_that_is_not_there():
+  valid = np.arange(B) != 3
+  advantage = np.where(valid, ADVANTAGE, 0.0).astype(np.float32)
+  masked, told = compiled()(state(), *batch(valid=valid, advantage=advantage))
+  removed, expected = compiled(B - 1)(state(), *batch(members=np.flatnonzero(valid)))
+  assert_close(masked.params, removed.params)
+  assert_close(told, expected)
+
+
+def test_what_an_invalid_trajectory_says_does_not_matter():
+  valid = np.arange(B) != 3
+  others = [*ANSWERS[:3], fakes.texts([len(ANSWERS[3])], CONFIG, seed=9)[0], *ANSWERS[4:]]
+  old = np.where(valid[:, None], old_logp(), np.nan)
+  one = compiled()(state(), *batch(valid=valid))
+  other = compiled()(state(), *batch(old=old, valid=valid, answers=others))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other))
+  assert_close(one, other)
+
+
+def test_a_minibatch_without_a_valid_trajectory_changes_nothing():
+  new, metrics = compiled()(state(), *batch(valid=np.zeros(B, bool)))
+  jax.tree.map(np.testing.assert_array_equal, new.params, fakes.params(CONFIG))
+  assert metrics['loss'] == 0
+
+
+def test_however_many_micro_batches_there_are_one_compilation_serves():
+  fn = program().jit()
+  short = [a[:1] for a in ANSWERS]
+  given = state()
+  used = []
+  for answers in (ANSWERS, short):
+    minibatch, num_micro = batch(answers=answers, old=np.zeros((B, T), np.float32))
+    used.append(num_micro)
+    before, (given, metrics) = given, fn(given, minibatch, num_micro)
+    assert before.params['embed'].is_deleted()
+  assert len(set(used)) == 2 and fn._cache_size() == 1 and given.step == 2
+  args = (given, minibatch, np.int32(num_micro))
+  assert fakes.fits(program(), args, (given, metrics))
+
+
+def test_a_minibatch_holds_every_trajectory_once():
+  minibatch, _ = batch()
+  micro = minibatch['micro']
+  np.testing.assert_array_equal(micro['here'].sum(axis=0), np.ones(B))
+  np.testing.assert_array_equal(minibatch['mask'], MASK)
+  for b, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
+    (m,) = np.flatnonzero(micro['here'][:, b])
+    at = micro['index'][m, b, : len(answer)]
+    np.testing.assert_array_equal(micro['ids'][m].reshape(-1)[at + 1], answer)
+    assert micro['ids'][m].reshape(-1)[at[0]] == prompt[-1]
+    assert micro['positions'][m].reshape(-1)[at[0]] == len(prompt) - 1
+
+
+def test_a_trajectory_longer_than_a_row_is_refused():
+  with pytest.raises(ValueError, match='sequence 1 has 12 tokens, a row only 11'):
+    grpo.minibatch(
+      PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool), row_length=11, micro_rows=2
+    )
+
+
+def test_every_epoch_sweeps_the_whole_rollout_once_in_an_order_of_its_own():
+  parts = grpo.sweeps(12, num_epochs=3, num_minibatches=4, seed=1, step=2)
+  assert [len(part) for part in parts] == [3] * 12
+  epochs = [np.concatenate(parts[4 * e : 4 * e + 4]).tolist() for e in range(3)]
+  assert all(sorted(order) == list(range(12)) for order in epochs)
+  assert len({tuple(order) for order in epochs}) == 3
+
+
+def test_the_order_is_counted():
+  def order(**changes):
+    sizes = {'num_epochs': 1, 'num_minibatches': 1, 'seed': 1, 'step': 2} | changes
+    return grpo.sweeps(12, **sizes)[0].tolist()
+
+  assert order() == order()
+  assert order() != order(seed=2) and order() != order(step=3)
+  assert order() == order(num_epochs=2)

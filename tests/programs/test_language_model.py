@@ -1,0 +1,89 @@
+"""Training on packed rows is training on the texts they hold, in whatever portions."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lwz import rows as rows_lib
+from lwz.learn import update
+from lwz.programs import language_model, reward_model
+from tests import fakes
+
+CONFIG = fakes.config()
+SHAPE = {'num_rows': 4, 'row_length': 12}
+TEXTS = fakes.texts([7, 3, 5, 11, 1, 9], CONFIG)
+ROWS = reward_model.as_dict(rows_lib.lay(TEXTS, **SHAPE))
+RATE = 0.5
+
+
+def plain(params):
+  """-mean log p and mean entropy of all tokens but the first of each text, one text per row."""
+  logp, entropy = fakes.logprob(params, fakes.padded(TEXTS), CONFIG)
+  mask = rows_lib.length_mask(np.array([len(t) - 1 for t in TEXTS]), logp.shape[1])
+  means = [jnp.sum(jnp.where(mask, x, 0)) / np.float32(mask.sum()) for x in (-logp, entropy)]
+  return means[0], means[1]
+
+
+@functools.cache
+def stepped(micro_rows, remat='none'):
+  built = language_model.train_step(
+    CONFIG, optax.sgd(RATE), micro_rows=micro_rows, chunk=5, remat=remat, **SHAPE
+  )
+  args = (update.init(fakes.params(CONFIG), optax.sgd(RATE)), ROWS)
+  state, metrics = built.jit()(*args)
+  assert args[0].params['embed'].is_deleted()
+  return state, metrics
+
+
+def assert_close(one, other):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
+
+
+def test_a_step_on_packed_rows_is_a_step_on_the_texts():
+  state, metrics = stepped(4)
+  params = fakes.params(CONFIG)
+  (loss, entropy), grads = jax.value_and_grad(plain, has_aux=True)(params)
+  assert_close(state.params, jax.tree.map(lambda p, g: p - RATE * g, params, grads))
+  np.testing.assert_allclose(metrics['loss'], loss, atol=1e-6)
+  np.testing.assert_allclose(metrics['entropy'], entropy, atol=1e-6)
+  np.testing.assert_allclose(metrics['grad_norm'], optax.tree.norm(grads), rtol=1e-5)
+  assert metrics['tokens'] == sum(len(t) - 1 for t in TEXTS) and state.step == 1
+
+
+@pytest.mark.parametrize('micro_rows, remat', [(1, 'none'), (2, 'full')])
+def test_micro_batches_are_the_whole_batch(micro_rows, remat):
+  state, metrics = stepped(micro_rows, remat)
+  assert_close(state.params, stepped(4)[0].params)
+  assert_close(metrics, stepped(4)[1])
+
+
+def test_portions_must_come_out_even():
+  with pytest.raises(ValueError, match=r'train\.rows=4 is not a multiple of train\.micro_rows=3'):
+    language_model.train_step(CONFIG, optax.sgd(RATE), micro_rows=3, chunk=5, remat='none', **SHAPE)
+
+
+def test_evaluation_is_the_sum_of_log_softmax_over_predicted_tokens():
+  built = language_model.evaluate(CONFIG, chunk=7, **SHAPE)
+  args = (fakes.params(CONFIG), ROWS)
+  result = built.jit()(*args)
+  assert fakes.fits(built, args, result)
+  loss, num_tokens = result
+  np.testing.assert_allclose(loss / num_tokens, plain(args[0])[0], atol=1e-6)
+  empty = jax.tree.map(np.zeros_like, ROWS)
+  assert tuple(map(float, built.jit()(args[0], empty))) == (0.0, 0.0)
+
+
+def test_the_program_announces_the_shapes_of_its_call():
+  optimizer = optax.adamw(1e-3)
+  built = language_model.train_step(CONFIG, optimizer, micro_rows=2, chunk=5, remat='none', **SHAPE)
+  args = (update.init(fakes.params(CONFIG), optimizer), ROWS)
+  shapes = fakes.shapes(args)
+  assert shapes == fakes.shapes(built.abstract_args)
+  state, metrics = built.jit()(*args)
+  assert fakes.shapes((state, metrics)) == fakes.shapes(
+    jax.eval_shape(built.fn, *built.abstract_args)
+  )

@@ -1,0 +1,97 @@
+"""A program is lowered from shapes alone, at any size; what it may take over, it takes over."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from lwz.learn import losses
+from lwz.model import config as config_lib
+from lwz.programs import grpo, language_model, program, reward_model, rollout
+
+ROWS = {'num_rows': 4, 'row_length': 32}
+LEARN = {'chunk': 16, 'remat': 'full'}
+
+
+def programs(size):
+  """One of each, with pocket batches: the parameters are what is large."""
+  config = config_lib.preset(size)
+  scorer = dataclasses.replace(config, scalar_head=True)
+  optimizer = optax.adamw(1e-5)
+  return {
+    built.name: built
+    for built in (
+      language_model.train_step(config, optimizer, micro_rows=2, **ROWS, **LEARN),
+      language_model.evaluate(config, chunk=16, **ROWS),
+      reward_model.train_step(scorer, optimizer, num_pairs=3, remat='full', **ROWS),
+      reward_model.score(scorer, **ROWS),
+      rollout.generate(
+        config,
+        num_prompts=2,
+        num_samples=3,
+        max_prompt_tokens=8,
+        max_tokens=16,
+        temperature=0.8,
+        stop_id=0,
+      ),
+      grpo.update_step(
+        config,
+        optimizer,
+        num_sequences=6,
+        max_tokens=16,
+        row_length=32,
+        micro_rows=2,
+        temperature=0.8,
+        clip_low=0.2,
+        clip_high=0.2,
+        aggregate=losses.budget_mean,
+        **LEARN,
+      ),
+    )
+  }
+
+
+NAMES = ('pretrain', 'evaluate', 'reward_model', 'score', 'generate', 'grpo')
+TRAINING = {'pretrain', 'reward_model', 'grpo'}
+
+
+@pytest.mark.parametrize('size', ['micro', '72b'])
+@pytest.mark.parametrize('name', NAMES)
+def test_every_program_is_lowered_from_its_abstract_arguments(size, name):
+  built = programs(size)[name]
+  lowered = built.lower()
+  inputs = jax.tree.leaves(lowered.in_avals)
+  assert [(x.shape, x.dtype) for x in inputs] == [
+    (x.shape, x.dtype) for x in jax.tree.leaves(built.abstract_args)
+  ]
+  assert 'module' in lowered.as_text()[:200]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_state_of_a_training_step_and_nothing_else_is_donated(name):
+  (args, _) = programs('micro')[name].lower().args_info
+  donated = [all(x.donated for x in jax.tree.leaves(arg)) for arg in args]
+  kept = [not any(x.donated for x in jax.tree.leaves(arg)) for arg in args]
+  assert donated == [name in TRAINING, *[False] * (len(args) - 1)]
+  assert kept == [not d for d in donated]
+
+
+@pytest.mark.parametrize('name', sorted(TRAINING))
+def test_a_training_step_returns_a_state_as_it_got_it(name):
+  built = programs('micro')[name]
+  state, metrics = jax.eval_shape(built.fn, *built.abstract_args)
+  before = built.abstract_args[0]
+  assert jax.tree.structure(state) == jax.tree.structure(before)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(before), strict=True):
+    assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+  assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
+
+
+def test_a_donated_buffer_is_gone_and_the_others_remain():
+  shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+  add = program.Program('add', lambda a, b: a + b, (shape, shape), donate=(0,)).jit()
+  a, b = jnp.ones(3), jnp.ones(3)
+  assert add(a, b).tolist() == [2, 2, 2]
+  assert a.is_deleted() and not b.is_deleted()

@@ -1,0 +1,106 @@
+"""Draws follow the softmax, and a draw is named by (seed, step, prompt, sample, position) alone."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from lwz.rollout import sampler
+
+LOGITS = np.array([2.0, 0.0, -1.0, 1.0, 0.5, -2.0], np.float32)
+
+
+def keys(seed=0, step=0, prompts=(0,), samples=(0,)):
+  return sampler.trajectory_keys(seed, step, jnp.array(prompts), jnp.array(samples))
+
+
+def softmax(logits):
+  weights = np.exp(logits.astype(np.float64))
+  return weights / weights.sum()
+
+
+def p_value(drawn, probabilities):
+  counts = np.bincount(drawn, minlength=len(probabilities))
+  return scipy.stats.chisquare(counts, len(drawn) * probabilities).pvalue
+
+
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 1.7])
+def test_frequencies_are_the_softmax_at_this_temperature_and_at_no_other(temperature):
+  num = 20_000
+  rows = jnp.tile(LOGITS[None], (num, 1))
+  drawn, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, temperature)
+  assert p_value(drawn, softmax(LOGITS / temperature)) > 1e-3
+  assert p_value(drawn, softmax(LOGITS / (temperature * 1.1))) < 1e-3
+
+
+def test_positions_of_one_trajectory_are_independent_draws():
+  num = 2_000
+  key, rows = keys(), jnp.asarray(LOGITS)[None]
+  draw = jax.jit(jax.vmap(lambda t: sampler.sample(key, t, rows, 1.0)[0][0]))
+  drawn = np.asarray(draw(jnp.arange(num)))
+  assert p_value(drawn, softmax(LOGITS)) > 1e-3
+  pairs = drawn[::2] * len(LOGITS) + drawn[1::2]
+  assert p_value(pairs, np.outer(softmax(LOGITS), softmax(LOGITS)).reshape(-1)) > 1e-3
+
+
+def test_a_key_depends_on_every_counter():
+  found = set()
+  for seed, step in itertools.product(range(3), range(3)):
+    prompts, samples = np.indices((4, 5)).reshape(2, -1)
+    found |= {tuple(k) for k in np.asarray(keys(seed, step, prompts, samples)).tolist()}
+  assert len(found) == 3 * 3 * 4 * 5
+
+
+def test_a_draw_depends_on_every_counter():
+  flat = jnp.zeros((1, 50_000))
+  drawn = [
+    int(sampler.sample(keys(seed, step, [prompt], [sample]), position, flat, 1.0)[0][0])
+    for seed, step, prompt, sample, position in [(7,) * 5, *(np.eye(5, dtype=int) + 7).tolist()]
+  ]
+  assert len(set(drawn)) == 6
+
+
+def test_a_key_depends_on_no_row():
+  prompts, samples = np.indices((3, 4)).reshape(2, -1)
+  order = np.random.default_rng(0).permutation(12)
+  all_keys = keys(1, 2, prompts, samples)
+  np.testing.assert_array_equal(keys(1, 2, prompts[order], samples[order]), all_keys[order])
+  np.testing.assert_array_equal(keys(1, 2, [2], [1]), all_keys[9:10])
+
+
+def test_a_draw_depends_on_no_row():
+  logits = jnp.asarray(np.random.default_rng(0).standard_normal((12, 40), np.float32))
+  prompts, samples = np.indices((3, 4)).reshape(2, -1)
+  all_keys = keys(1, 2, prompts, samples)
+  ids, logp = sampler.sample(all_keys, 5, logits, 0.8)
+  order = np.random.default_rng(1).permutation(12)
+  again, logp_again = sampler.sample(all_keys[order], 5, logits[order], 0.8)
+  np.testing.assert_array_equal(again, ids[order])
+  np.testing.assert_allclose(logp_again, logp[order], atol=1e-6)
+
+
+@pytest.mark.parametrize('temperature', [0.3, 1.0, 2.5])
+def test_the_log_probability_is_of_the_distribution_drawn_from(temperature):
+  logits = jnp.asarray(4 * np.random.default_rng(0).standard_normal((50, 9), np.float32))
+  ids, logp = sampler.sample(keys(0, 0, [0] * 50, range(50)), 0, logits, temperature)
+  table = jax.nn.log_softmax(logits / temperature, axis=-1)
+  np.testing.assert_allclose(logp, table[jnp.arange(50), ids], atol=1e-5)
+  assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
+
+
+def test_logits_of_bfloat16_are_divided_and_summed_in_float32():
+  logits = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4_000)), jnp.bfloat16)
+  many = keys(0, 0, [0] * 4, range(4))
+  half, full = (sampler.sample(many, 0, x, 0.7) for x in (logits, logits.astype(jnp.float32)))
+  np.testing.assert_array_equal(half[0], full[0])
+  np.testing.assert_array_equal(half[1], full[1])
+
+
+def test_temperature_0_takes_the_most_likely_token_with_certainty():
+  logits = jnp.array([[0.0, 3.0, 2.0], [5.0, 4.0, 4.9]])
+  ids, logp = sampler.sample(keys(0, 0, [0, 1], [0, 0]), 0, logits, 0.0)
+  assert ids.tolist() == [1, 0] and logp.tolist() == [0, 0]
+  assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
