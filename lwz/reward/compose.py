@@ -4,8 +4,8 @@ A component is a function from samples to one number each, NaN where its judge f
 are averaged nowhere here: their scales are removed first, in `learn.advantage`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def length(samples: Sequence[Sample], *, max_words: int) -> np.ndarray:
   return np.where([s.parsed.valid for s in samples], rewards, 0.0)
 
 
-def format(samples: Sequence[Sample]) -> np.ndarray:  # noqa: A001 (the paper's word)
+def format(samples: Sequence[Sample]) -> np.ndarray:
   """1 - redundancy of the answer; 0 where the structure is broken (section 4). [B]"""
   return np.array(
     [1.0 - format_lib.redundancy(s.parsed.answer) if s.parsed.valid else 0.0 for s in samples]

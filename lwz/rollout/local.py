@@ -55,6 +55,6 @@ def write(
 
 
 def decode(rollout: types.Rollout, decode_batch: Callable) -> list[str]:
-  """The text of each trajectory, without its stop token; `decode_batch` maps lists of ids to texts."""
+  """The text of each trajectory, without its stop token; `decode_batch`: lists of ids to texts."""
   ends_B = rollout.lengths - rollout.finished.astype(rollout.lengths.dtype)
   return decode_batch([ids[:end] for ids, end in zip(rollout.ids, ends_B, strict=True)])

@@ -1,4 +1,4 @@
-"""Chunked log-probabilities equal the dense ones, gradients included, in a fraction of the memory."""
+"""Chunked log-probabilities equal the dense ones, with their gradients, in a part of the memory."""
 
 import functools
 

@@ -106,7 +106,7 @@ def test_on_policy_the_gradient_is_that_of_reinforce(aggregate, clip):
   def reinforce(logp):
     return -AGGREGATES[aggregate](logp * advantage[:, None], mask)
 
-  loss, metrics, gradient = loss_and_gradient(
+  _, metrics, gradient = loss_and_gradient(
     new, new, advantage, mask, clip_low=clip, clip_high=clip, aggregate=AGGREGATES[aggregate]
   )
   np.testing.assert_allclose(gradient, jax.grad(reinforce)(new), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""A text's score is its own: packed, portioned or alone; training is Bradley-Terry on such scores."""
+"""A text's score is its own: packed, in portions or alone. Training is Bradley-Terry on scores."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def plain_scores(params, texts):
 
 
 def test_a_step_is_bradley_terry_on_the_scores_of_each_text():
-  optimizer, rate = optax.sgd(0.5), 0.5
+  optimizer, rate = optax.sgd(0.1), 0.1
   texts = CHOSEN + REJECTED
   rows = rows_lib.lay(texts, row_length=12, num_rows=4)
   last = rows.offset + np.array([len(t) for t in texts], np.int32) - 1
@@ -44,7 +44,7 @@ def test_a_step_is_bradley_terry_on_the_scores_of_each_text():
     margin = scores[:3] - scores[3:]
     return jnp.mean(jnp.log1p(jnp.exp(-margin))), margin
 
-  (loss, margin), grads = jax.value_and_grad(plain, has_aux=True)(params)
+  (loss, margin), grads = jax.jit(jax.value_and_grad(plain, has_aux=True))(params)
   assert (margin > 0).any() and (margin < 0).any()
   jax.tree.map(
     lambda p, g, q: np.testing.assert_allclose(p - rate * g, q, atol=1e-6),
