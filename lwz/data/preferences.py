@@ -132,6 +132,32 @@ def mix(text: str, rng: np.random.Generator, other: str) -> str:
   return _in_gaps(text, sentences)
 
 
+def scramble(text: str, rng: np.random.Generator, other: str) -> str:
+  """The words of each sentence in another order: all that grammar says is lost."""
+  del other
+  return _in_gaps(text, [_joined(rng.permutation(_split(part))) for part in _parts(text)])
+
+
+def stutter(text: str, rng: np.random.Generator, other: str) -> str:
+  """From a random word on, one word or mark over and over, as long as the text was."""
+  del other
+  words = _split(text)
+  if len(words) < 2:
+    return text
+  start = int(rng.integers(1, len(words)))
+  unit = str(rng.choice([words[start - 1], *';,.(']))
+  return _joined([*words[:start], *[unit] * (len(words) - start)])
+
+
+def _split(text: str) -> list[str]:
+  return re.findall(r'[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+', text)
+
+
+def _joined(words: collections.abc.Iterable[str]) -> str:
+  """Words with blanks between them, none beside a Han character."""
+  return re.sub(r'(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])', '', ' '.join(words))
+
+
 # kind -> (text, rng, another text) -> the text, damaged; unchanged where there is nothing to damage
 DAMAGES: dict[str, Damage] = {
   'shuffle': shuffle,
@@ -139,6 +165,8 @@ DAMAGES: dict[str, Damage] = {
   'cut': cut,
   'replace': replace,
   'mix': mix,
+  'scramble': scramble,
+  'stutter': stutter,
 }
 
 

@@ -42,23 +42,24 @@ def causal_mask(segments_BT: Int[Array, 'B T']) -> Bool[Array, 'B T T']:
 
 def attend(
   q_BTHC: Float[Array, 'B T H C'],
-  k_BSKC: Float[Array, 'B S K C'],
-  v_BSKC: Float[Array, 'B S K C'],
+  k_BKSC: Float[Array, 'B K S C'],
+  v_BKSC: Float[Array, 'B K S C'],
   mask_BTS: Bool[Array, 'B T S'],
 ) -> Float[Array, 'B T H C']:
   """softmax(q k^T / sqrt(C)) v, query head h reading key-value head h // (H / K) (arXiv 2305.13245).
 
+  Keys and values come with their heads outside, as the cache holds them: both products are then
+  plain matrix products per (b, k), with the query heads of a key-value head laid along time.
   A query that sees no key at all (padding) gets the plain mean of the values, never NaN.
   """
   B, T, H, C = q_BTHC.shape
-  S, K = k_BSKC.shape[1:3]
+  K, S = k_BKSC.shape[1:3]
   G = H // K
-  # Query heads of one key-value head are laid along time: two plain batched matrix products.
   q_BKtC = q_BTHC.reshape(B, T, K, G, C).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
   scores = jnp.einsum(
-    'bktc,bskc->bkts', q_BKtC, k_BSKC, preferred_element_type=jnp.float32
+    'bktc,bksc->bkts', q_BKtC, k_BKSC, preferred_element_type=jnp.float32
   ).reshape(B, K, G, T, S)
   scores = jnp.where(mask_BTS[:, None, None], scores * C**-0.5, jnp.finfo(jnp.float32).min)
-  probs = jax.nn.softmax(scores, axis=-1).astype(v_BSKC.dtype).reshape(B, K, G * T, S)
-  mixed_BKtC = jnp.einsum('bkts,bskc->bktc', probs, v_BSKC)
+  probs = jax.nn.softmax(scores, axis=-1).astype(v_BKSC.dtype).reshape(B, K, G * T, S)
+  mixed_BKtC = jnp.einsum('bkts,bksc->bktc', probs, v_BKSC)
   return mixed_BKtC.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4).reshape(B, T, H, C)

@@ -17,8 +17,8 @@ from lwz.model import config as config_lib
 class Cache:
   """Keys (rotated) and values of all layers."""
 
-  k: Float[Array, 'L B S K C']
-  v: Float[Array, 'L B S K C']
+  k: Float[Array, 'L B K S C']
+  v: Float[Array, 'L B K S C']
 
 
 def init(config: config_lib.QwenConfig, batch: int, num_slots: int) -> Cache:
@@ -26,8 +26,8 @@ def init(config: config_lib.QwenConfig, batch: int, num_slots: int) -> Cache:
   shape = (
     config.num_hidden_layers,
     batch,
-    num_slots,
     config.num_key_value_heads,
+    num_slots,
     config.head_dim,
   )
   return Cache(k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype))
@@ -37,14 +37,14 @@ def append(
   cache: Cache,
   layer: Int[Array, ''],
   slot: Int[Array, ''] | int,
-  k_BTKC: Float[Array, 'B T K C'],
-  v_BTKC: Float[Array, 'B T K C'],
+  k_BKTC: Float[Array, 'B K T C'],
+  v_BKTC: Float[Array, 'B K T C'],
 ) -> Cache:
   """Writes T tokens of one layer at slots [slot, slot + T)."""
-  at = (layer, 0, slot, 0, 0)
+  at = (layer, 0, 0, slot, 0)
   return Cache(
-    k=jax.lax.dynamic_update_slice(cache.k, k_BTKC[None], at),
-    v=jax.lax.dynamic_update_slice(cache.v, v_BTKC[None], at),
+    k=jax.lax.dynamic_update_slice(cache.k, k_BKTC[None], at),
+    v=jax.lax.dynamic_update_slice(cache.v, v_BKTC[None], at),
   )
 
 

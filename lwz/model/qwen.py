@@ -142,7 +142,8 @@ def _layer(x_BTD, weights, config: QwenConfig, phases, attend: Callable):
   v_BTKC = jnp.einsum('btd,dkc->btkc', h_BTD, w['wv']) + w['bv'][None, None]
   q_BTHC = attention.rotate(q_BTHC, cos, sin)
   k_BTKC = attention.rotate(k_BTKC, cos, sin)
-  mixed_BTHC, carry = attend(q_BTHC, k_BTKC, v_BTKC)
+  k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
+  mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
   x_BTD = x_BTD + jnp.einsum('bthc,hcd->btd', mixed_BTHC, w['wo'])
   h_BTD = rms_norm(x_BTD, weights['mlp_norm'], config.rms_norm_eps)
   gate_BTF = jax.nn.silu(jnp.einsum('btd,df->btf', h_BTD, w['w_gate']))

@@ -5,16 +5,11 @@ exactly one answer segment, and penalises repeated content "based on semantic ov
 names no metric; the one here is lexical, causal, and bounded in its work per word.
 """
 
-import collections
 import dataclasses
-import itertools
 import re
-from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from lwz import text as texts
 from lwz import types
+from lwz.reward import redundancy as redundancy_lib
 
 # What can be wrong with a structure, in words a log can count.
 FAULTS = (
@@ -35,34 +30,6 @@ FAULTS = (
   'text_outside',  # something but white space before, between or after the segments
 )
 
-# --- redundancy. Thresholds were set on honest technical prose (hard: few words, many formulas) and
-# --- on the same prose paraphrased by machine: shuffled, with a tenth to a half of its words new.
-
-# A run of 12 words (in Chinese 12 characters, a clause) is not written twice by chance. At 8
-# twice as much honest prose was marked, for its set phrases.
-LOOP = 12
-# A whole sentence needs less: every run of 5 words in it stood earlier.
-RUN = 5
-# An unpunctuated loop is shorter than LOOP: the same unit twice in a row, and at least 4 words of
-# echo where the unit has 2 or 3 (`again and again and` is honest), 2 where it has one.
-ECHO = 4
-# A paraphrase keeps half the content words of a sentence, and with its little words 0.6 of all.
-# Honest sentences of one topic share the first by chance, both seldom. It has at least 8
-# different words, 3 shared ones with content: below that, sentences resemble by chance.
-SENTENCE_CONTENT, SENTENCE_ALL = 0.5, 0.6
-SENTENCE_WORDS, SENTENCE_SHARED = 8, 3
-# A passage (at least 80 words, half overlapping the next) that keeps 0.6 of the content words of an
-# earlier one repeats it, however its sentences are cut, merged or ordered. Only those of its
-# sentences count of which 0.6 of the content words stand in that earlier passage.
-PASSAGE, STEP = 80, 40
-PASSAGE_CONTENT, PASSAGE_SHARED = 0.6, 12
-# Text without full stops is cut into pieces of this many words, longer than nearly all sentences.
-LONGEST = 60
-# A line of which a tenth is symbols is code or a table, whose lines resemble each other by nature:
-# it can repeat (runs, loops, whole lines), it cannot paraphrase.
-CODE = 0.1
-
-_SYMBOL = re.compile(r'[=<>{}\[\]()\\|/_#$%^&~*+`@]')
 _TAG = re.compile(
   '|'.join((types.THINK_OPEN, types.THINK_CLOSE, types.ANSWER_OPEN, types.ANSWER_CLOSE))
 )
@@ -111,42 +78,9 @@ def format_reward(text: str, style: str) -> float:
 def redundancy(text: str) -> float:
   """The share of the words of a text, in [0, 1], that repeat or paraphrase earlier ones of its own.
 
-  Words are those of `lwz.text.words` in lower case, without numbers, so that a counter
-  (`Item 1 ... Item 2 ...`) hides no loop. A word is redundant where it stands in
-
-    1. a run of LOOP words that stood earlier, or the echo of a unit of fewer words
-       (`go home now go home now`);
-    2. a sentence that stood earlier, or of which every run of RUN words did;
-    3. a sentence that paraphrases one earlier sentence: of the stems of its content words at least
-       SENTENCE_CONTENT, of all its words at least SENTENCE_ALL are shared, in any order;
-    4. a passage of about PASSAGE words that shares PASSAGE_CONTENT of its content words with one
-       earlier passage.
-
-  Shares are of the larger of two sets. In Chinese the words are characters, and pairs of characters
-  are content words too. The text decides from the left: whether a word is redundant depends on what
-  precedes it and on its own sentence, so to append text never redeems any, and to append a copy of
-  earlier sentences or paragraphs, after a sentence end or a line break, never lowers the value. A
-  text without words has none to repeat: 0. Meaning is out of reach: a sentence rewritten in all new
-  words counts as new.
-
-    redundancy('It rains. ' * 4) -> 0.75
+  `lwz.reward.redundancy` says by which rules: `redundancy('It rains. ' * 4) -> 0.75`.
   """
-  pieces, contents = [], []
-  for sentence in texts.sentences(text):
-    tokens = [word.lower() for word in texts.words(sentence) if not word.isdigit()]
-    code = len(_SYMBOL.findall(sentence)) >= CODE * len(sentence)
-    for i in range(0, len(tokens), LONGEST):
-      pieces.append(tokens[i : i + LONGEST])
-      contents.append(frozenset() if code else texts.content(pieces[-1]))
-  if not pieces:
-    return 0.0
-  lengths = np.array([len(piece) for piece in pieces])
-  hashes = texts.hash_words([word for piece in pieces for word in piece])
-  starts = np.cumsum(lengths) - lengths
-  whole = _repeated(pieces, hashes, starts)
-  whole |= _paraphrased(pieces, contents, whole)
-  whole |= _passages(contents, starts, lengths, whole)
-  return float(np.mean(_looped(hashes) | np.repeat(whole, lengths)))
+  return redundancy_lib.share(text)
 
 
 def _segment(text: str, opening: str, closing: str) -> str:
@@ -189,112 +123,3 @@ def _content_fault(text: str, style: str, think: str, answer: str) -> str:
   if style == 'think' and not think.strip():
     return 'empty_think'
   return '' if answer.strip() else 'empty_answer'
-
-
-def _stood(hashes: np.ndarray, n: int) -> np.ndarray:
-  """Whether the run of n words that begins at each place began earlier too: bool [T - n + 1]."""
-  runs = texts.shingles(hashes, n)
-  _, first, which = np.unique(runs, return_index=True, return_inverse=True)
-  return first[which] < np.arange(len(runs))
-
-
-def _spread(begins: np.ndarray, n: int, total: int) -> np.ndarray:
-  """Marks the n words from each marked beginning: bool [total]."""
-  change = np.zeros(total + 1, np.int64)
-  change[: len(begins)] += begins
-  change[n : n + len(begins)] -= begins
-  return np.cumsum(change[:total]) > 0
-
-
-def _looped(hashes: np.ndarray) -> np.ndarray:
-  """Rule 1: runs that stood earlier, and echoes of the unit just before: bool [T]."""
-  total = len(hashes)
-  marked = np.zeros(total, bool)
-  if total >= LOOP:
-    marked |= _spread(_stood(hashes, LOOP), LOOP, total)
-  for unit in range(1, min(LOOP, total)):
-    equal = np.concatenate(([0], np.cumsum(hashes[unit:] == hashes[:-unit])))
-    echo = max(unit, min(2 * unit, ECHO))
-    if len(equal) > echo:
-      marked[unit:] |= _spread(equal[echo:] - equal[:-echo] == echo, echo, total - unit)
-  return marked
-
-
-def _repeated(
-  pieces: Sequence[Sequence[str]], hashes: np.ndarray, starts: np.ndarray
-) -> np.ndarray:
-  """Rule 2: whole sentences that stood earlier: bool [K]."""
-  stood = np.cumsum(np.concatenate(([0], _stood(hashes, RUN))))
-  seen: set[tuple[str, ...]] = set()
-  marked = np.zeros(len(pieces), bool)
-  for k, (piece, start) in enumerate(zip(pieces, starts, strict=True)):
-    runs = len(piece) - RUN + 1
-    marked[k] = tuple(piece) in seen or (runs > 0 and stood[start + runs] - stood[start] == runs)
-    seen.add(tuple(piece))
-  return marked
-
-
-def _paraphrased(
-  pieces: Sequence[Sequence[str]], contents: Sequence[frozenset[str]], known: np.ndarray
-) -> np.ndarray:
-  """Rule 3: sentences that paraphrase one earlier sentence, `known` ones left out: bool [K]."""
-  alls = [
-    content.union(map(texts.stem, piece)) for piece, content in zip(pieces, contents, strict=True)
-  ]
-  fit = [
-    content
-    if len(content) >= SENTENCE_SHARED and len(every) >= SENTENCE_WORDS and not skip
-    else frozenset()
-    for content, every, skip in zip(contents, alls, known, strict=True)
-  ]
-
-  def accept(k: int, j: int) -> bool:
-    shared = len(contents[k] & contents[j])
-    return (
-      shared >= SENTENCE_SHARED
-      and shared >= SENTENCE_CONTENT * max(len(contents[k]), len(contents[j]))
-      and len(alls[k] & alls[j]) >= SENTENCE_ALL * max(len(alls[k]), len(alls[j]))
-    )
-
-  return np.array(texts.match_earlier(fit, range(len(fit)), SENTENCE_CONTENT, accept)) >= 0
-
-
-def _passages(
-  contents: Sequence[frozenset[str]], starts: np.ndarray, lengths: np.ndarray, known: np.ndarray
-) -> np.ndarray:
-  """Rule 4: sentences of a passage that shares its content with an earlier one: bool [K].
-
-  A passage begins every STEP words and holds the sentences that begin in its PASSAGE words; one
-  that the text has not filled yet, and one all of whose sentences are `known`, is left out.
-  """
-  total = int(starts[-1] + lengths[-1])
-  holds: list[list[int]] = [[] for _ in range(max((total - PASSAGE) // STEP + 1, 0))]
-  for k, start in enumerate(starts):
-    for members in holds[max((start - PASSAGE) // STEP + 1, 0) : start // STEP + 1]:
-      members.append(k)
-  sets = [
-    frozenset() if known[members].all() else _multiset(contents[k] for k in members)
-    for members in holds
-  ]
-  apart = PASSAGE // STEP - 1
-
-  def accept(k: int, j: int) -> bool:
-    shared = len(sets[k] & sets[j])
-    largest = max(len(sets[k]), len(sets[j]))
-    return shared >= PASSAGE_SHARED and shared >= PASSAGE_CONTENT * largest
-
-  marked = np.zeros(len(contents), bool)
-  barriers = [max(k - apart, 0) for k in range(len(sets))]
-  for k, j in enumerate(texts.match_earlier(sets, barriers, PASSAGE_CONTENT, accept)):
-    if j >= 0:
-      for member in holds[k]:
-        shared = len(contents[member] & sets[j])
-        marked[member] |= shared > 0 and shared >= PASSAGE_CONTENT * len(contents[member])
-  return marked
-
-
-def _multiset(contents: Iterable[frozenset[str]]) -> frozenset[str]:
-  """The words of several sentences; one that stands in n of them gives n members."""
-  counts = collections.Counter(itertools.chain.from_iterable(contents))
-  again = [word + ' ' * i for word, count in counts.items() for i in range(1, count)]
-  return frozenset(counts).union(again)

@@ -114,5 +114,5 @@ def _prefill(params, prompts_PT, lengths_P, config):
 
 def _grow(cache, num_slots):
   """The same cache with zeroed slots behind."""
-  more = num_slots - cache.k.shape[2]
-  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))), cache)
+  more = num_slots - cache.k.shape[3]
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more), (0, 0))), cache)

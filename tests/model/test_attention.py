@@ -64,6 +64,11 @@ def test_causal_mask_is_its_definition():
     assert mask[b, t, s] == (s <= t and segments[b, t] == segments[b, s])
 
 
+def attend(q, k, v, mask):
+  """`attention.attend` on keys and values that have their heads inside, as queries have."""
+  return attention.attend(q, jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), mask)
+
+
 def naive(q, k, v, mask):
   """One query, one head, one key at a time."""
   B, T, H, C = q.shape
@@ -86,7 +91,7 @@ def test_attention_is_its_definition(num_heads, num_kv_heads):
   k, v = 2 * rng.standard_normal((2, B, S, num_kv_heads, C), np.float32)
   mask = rng.random((B, T, S)) < 0.5
   mask[:, :, 0] = True
-  out = attention.attend(*map(jnp.asarray, (q, k, v, mask)))
+  out = attend(*map(jnp.asarray, (q, k, v, mask)))
   np.testing.assert_allclose(
     out, naive(*(x.astype(np.float64) for x in (q, k, v)), mask), atol=2e-6
   )
@@ -97,7 +102,7 @@ def test_what_is_masked_has_no_influence_at_all():
   q, k, v = (jnp.asarray(rng.standard_normal((1, 4, 2, 4), np.float32)) for _ in range(3))
   mask = attention.causal_mask(jnp.zeros((1, 4), jnp.int32))
   wild = [x.at[:, 3].set(1e4) for x in (k, v)]
-  out = attention.attend(q, k, v, mask), attention.attend(q, *wild, mask)
+  out = attend(q, k, v, mask), attend(q, *wild, mask)
   np.testing.assert_array_equal(out[0][:, :3], out[1][:, :3])
   assert np.abs(out[0][:, 3] - out[1][:, 3]).max() > 1
 
@@ -106,9 +111,9 @@ def test_a_query_without_keys_gets_the_mean_of_the_values_and_a_finite_gradient(
   rng = np.random.default_rng(0)
   q, k, v = (jnp.asarray(rng.standard_normal((1, 3, 2, 4), np.float32)) for _ in range(3))
   mask = jnp.ones((1, 3, 3), bool).at[0, 1].set(False)
-  out = attention.attend(q, k, v, mask)
+  out = attend(q, k, v, mask)
   np.testing.assert_allclose(out[0, 1], v[0].mean(axis=0), atol=1e-6)
-  grads = jax.grad(lambda *x: jnp.sum(attention.attend(*x, mask) ** 2), (0, 1, 2))(q, k, v)
+  grads = jax.grad(lambda *x: jnp.sum(attend(*x, mask) ** 2), (0, 1, 2))(q, k, v)
   assert all(np.isfinite(g).all() for g in grads)
 
 
@@ -116,7 +121,7 @@ def test_in_bfloat16_scores_and_softmax_are_still_float32():
   rng = np.random.default_rng(0)
   q, k, v = (jnp.asarray(rng.standard_normal((1, 64, 2, 64)), jnp.bfloat16) for _ in range(3))
   mask = attention.causal_mask(jnp.zeros((1, 64), jnp.int32))
-  out = attention.attend(q, k, v, mask)
+  out = attend(q, k, v, mask)
   exact = naive(*(np.asarray(x, np.float64) for x in (q, k, v)), np.asarray(mask))
   assert out.dtype == jnp.bfloat16
   # What is left is the rounding of weights and values to eight bits.

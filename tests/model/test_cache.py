@@ -14,15 +14,15 @@ CONFIG = fakes.config()
 def test_it_begins_as_zeros_of_the_compute_dtype():
   cache = cache_lib.init(fakes.config(dtype=jnp.bfloat16), batch=3, num_slots=5)
   for leaf in (cache.k, cache.v):
-    assert leaf.shape == (2, 3, 5, 2, 6) and leaf.dtype == jnp.bfloat16 and not leaf.any()
+    assert leaf.shape == (2, 3, 2, 5, 6) and leaf.dtype == jnp.bfloat16 and not leaf.any()
 
 
 def test_append_writes_these_slots_of_this_layer_and_no_others():
   cache = cache_lib.init(CONFIG, batch=3, num_slots=5)
   k, v = np.random.default_rng(0).standard_normal((2, 3, 2, 2, 6), np.float32)
   cache = cache_lib.append(cache, jnp.array(1), 2, jnp.asarray(k), jnp.asarray(v))
-  expected = np.zeros((2, 2, 3, 5, 2, 6), np.float32)
-  expected[:, 1, :, 2:4] = k, v
+  expected = np.zeros((2, 2, 3, 2, 5, 6), np.float32)
+  expected[:, 1, :, :, 2:4] = k, v
   np.testing.assert_array_equal((cache.k, cache.v), expected)
 
 
