@@ -1,4 +1,6 @@
-"""The only door: `python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value]`.
+"""The only door.
+
+    python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value ...]
 
 Parses the config, starts the devices, and runs what the experiment needs and then its stage.
 """

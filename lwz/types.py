@@ -29,7 +29,7 @@ STYLES = ('think', 'direct')
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """A titled text of the corpus: `Document('str.join', 'Concatenate any number of ...', 'stdlib')`."""
+  """A titled text of the corpus: `Document('str.join', 'Concatenate any number ...', 'stdlib')`."""
 
   title: str
   text: str
@@ -77,7 +77,7 @@ class Rollout:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """The judgement of a step: `values[p, g, r]` in [0, 1], and whether sample (p, g) counts at all."""
+  """The judgement of a step: `values[p, g, r]` in [0, 1], and whether sample (p, g) counts."""
 
   values: np.ndarray  # float32 [P, G, R]
   valid: np.ndarray  # bool [P, G], False where a judge failed

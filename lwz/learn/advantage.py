@@ -4,13 +4,16 @@ All functions take a validity mask: a sample whose judge failed neither counts i
 its group nor receives an advantage. A group without spread teaches nothing and gets exactly zero.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
 
-Valid = Shaped[ArrayLike, 'P G']  # bool, or 0 and 1
+AnyArray = jax.Array | np.ndarray
+Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
 
 
-def spread(reward_PG: Real[ArrayLike, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
+def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
   """Whether a group holds at least two different valid rewards."""
   reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
   low_P = jnp.min(jnp.where(valid_PG, reward_PG, jnp.inf), axis=1)
@@ -19,7 +22,7 @@ def spread(reward_PG: Real[ArrayLike, 'P G'], valid_PG: Valid | None = None) -> 
 
 
 def group_relative(
-  reward_PG: Real[ArrayLike, 'P G'],
+  reward_PG: Real[AnyArray, 'P G'],
   valid_PG: Valid | None = None,
   *,
   eps: Real[ArrayLike, ''] = 1e-4,
@@ -43,8 +46,8 @@ def group_relative(
 
 
 def balanced(
-  scores_PGR: Real[ArrayLike, 'P G R'],
-  weights_R: Real[ArrayLike, 'R'] | None = None,
+  scores_PGR: Real[AnyArray, 'P G R'],
+  weights_R: Real[AnyArray, 'R'] | None = None,
   valid_PG: Valid | None = None,
 ) -> Float[Array, 'P G']:
   """A = (A_length + A_writing + A_format) / 3: normalise each reward, then average (Eq. 5).
@@ -57,8 +60,8 @@ def balanced(
 
 
 def mean_reward(
-  scores_PGR: Real[ArrayLike, 'P G R'],
-  weights_R: Real[ArrayLike, 'R'] | None = None,
+  scores_PGR: Real[AnyArray, 'P G R'],
+  weights_R: Real[AnyArray, 'R'] | None = None,
   valid_PG: Valid | None = None,
 ) -> Float[Array, 'P G']:
   """The paper's ablation of Eq. 5: average the raw rewards, then normalise once."""

@@ -6,13 +6,16 @@ two log-probabilities means something only if both are of the same distribution.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Integer
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+AnyArray = jax.Array | np.ndarray
 
 
 def token_logprob(
-  hidden_BTD: Float[ArrayLike, 'B T D'],
-  head_DV: Float[ArrayLike, 'D V'],
-  targets_BT: Integer[ArrayLike, 'B T'],
+  hidden_BTD: Float[AnyArray, 'B T D'],
+  head_DV: Float[AnyArray, 'D V'],
+  targets_BT: Integer[AnyArray, 'B T'],
   *,
   temperature: float | int,
   chunk: int,

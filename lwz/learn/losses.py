@@ -4,26 +4,28 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real, Shaped
 
 # What comes in may be of NumPy or of JAX, and of any precision; sums and losses are float32.
-Mask = Shaped[ArrayLike, 'B T']  # bool, or weights, nearly always 0 and 1
+AnyArray = jax.Array | np.ndarray
+Mask = Shaped[AnyArray, 'B T']  # bool, or weights, nearly always 0 and 1
 Scalar = Real[ArrayLike, '']
-Aggregate = Callable[[Array, Array], Array]
+Aggregate = Callable[[AnyArray, AnyArray], Array]
 
 
-def masked_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def masked_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Mean of the values where the mask is set; 0 where it is set nowhere."""
   mask_BT = jnp.asarray(mask_BT, jnp.float32)
   return _masked_sum(values_BT, mask_BT) / jnp.maximum(jnp.sum(mask_BT), 1.0)
 
 
-def token_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def token_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Every token of the batch weighs the same (DAPO, arXiv 2503.14476, Eq. 8)."""
   return masked_mean(values_BT, mask_BT)
 
 
-def sequence_mean(values_BT: Float[ArrayLike, 'B T'], mask_BT: Mask) -> Float[Array, '']:
+def sequence_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Every sequence weighs the same: the mean of its own tokens (arXiv 2402.03300, Eq. 3)."""
   mask_BT = jnp.asarray(mask_BT, jnp.float32)
   totals_B = _masked_sum(values_BT, mask_BT, axis=1)
@@ -46,14 +48,14 @@ def _masked_sum(values_BT, mask_BT, axis=None):
 
 
 def next_token(
-  logp_BT: Float[ArrayLike, 'B T'], mask_BT: Mask, *, aggregate: Aggregate = token_mean
+  logp_BT: Float[AnyArray, 'B T'], mask_BT: Mask, *, aggregate: Aggregate = token_mean
 ) -> Float[Array, '']:
   """L = - mean of log p(token), the language-modelling loss, in nats per token."""
   return -aggregate(logp_BT, mask_BT)
 
 
 def bradley_terry(
-  chosen_B: Float[ArrayLike, 'B'], rejected_B: Float[ArrayLike, 'B']
+  chosen_B: Float[AnyArray, 'B'], rejected_B: Float[AnyArray, 'B']
 ) -> Float[Array, '']:
   """L = - mean log sigmoid(r(x, y_w) - r(x, y_l)) (Eq. 4 of the paper; Bradley and Terry, 1952)."""
   margin_B = jnp.asarray(chosen_B, jnp.float32) - jnp.asarray(rejected_B, jnp.float32)
@@ -61,7 +63,7 @@ def bradley_terry(
 
 
 def kl_k3(
-  logp_BT: Float[ArrayLike, 'B T'], ref_logp_BT: Float[ArrayLike, 'B T']
+  logp_BT: Float[AnyArray, 'B T'], ref_logp_BT: Float[AnyArray, 'B T']
 ) -> Float[Array, 'B T']:
   """Per-token estimate of KL(pi || ref) >= 0: r - log r - 1 with r = ref / pi.
 
@@ -73,9 +75,9 @@ def kl_k3(
 
 
 def grpo(
-  logp_BT: Float[ArrayLike, 'B T'],
-  old_logp_BT: Float[ArrayLike, 'B T'],
-  advantage_B: Real[ArrayLike, 'B'],
+  logp_BT: Float[AnyArray, 'B T'],
+  old_logp_BT: Float[AnyArray, 'B T'],
+  advantage_B: Real[AnyArray, 'B'],
   mask_BT: Mask,
   *,
   clip_low: Scalar,

@@ -46,7 +46,7 @@ def attend(
   v_BKSC: Float[Array, 'B K S C'],
   mask_BTS: Bool[Array, 'B T S'],
 ) -> Float[Array, 'B T H C']:
-  """softmax(q k^T / sqrt(C)) v, query head h reading key-value head h // (H / K) (arXiv 2305.13245).
+  """softmax(q k^T / sqrt(C)) v; query head h reads key-value head h // (H / K) (arXiv 2305.13245).
 
   Keys and values come with their heads outside, as the cache holds them: both products are then
   plain matrix products per (b, k), with the query heads of a key-value head laid along time.

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lwz.model import attention, config as config_lib
+from lwz.model import attention
 from lwz.model import cache as cache_lib
+from lwz.model import config as config_lib
 
 QwenConfig = config_lib.QwenConfig
 Params = Any  # a nested dict with the structure of `describe(config)`

@@ -111,7 +111,7 @@ def minibatch(
   B, T = old_logp_BT.shape
   num_micro_max = -(-B // micro_rows)
   rows = rows_lib.lay(
-    [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)],
+    [np.concatenate(pair).tolist() for pair in zip(prompts, answers, strict=True)],
     row_length=row_length,
     num_rows=num_micro_max * micro_rows,
   )

@@ -23,7 +23,7 @@ class Program:
   abstract_args: tuple[Any, ...]
   donate: tuple[int, ...] = ()
 
-  def jit(self) -> Callable:
+  def jit(self) -> jax.stages.Wrapped:
     """The function a stage calls; compiled at its first call."""
     return jax.jit(self.fn, donate_argnums=self.donate)
 

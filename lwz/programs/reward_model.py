@@ -38,7 +38,7 @@ def train_step(
   row_length: int,
   remat: str,
 ) -> program.Program:
-  """(state, rows, row_B, last_B) -> (state, metrics), B = 2 * num_pairs: all chosen, then all rejected."""
+  """(state, rows, row_B, last_B) -> (state, metrics); B holds all chosen, then all rejected."""
 
   def step(state, rows, row_B, last_B):
     def loss_fn(params, rows):

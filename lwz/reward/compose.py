@@ -69,5 +69,5 @@ def judge(
   """
   values_BR = np.stack([component(samples) for component in components.values()], axis=-1)
   values_PGR = values_BR.reshape(num_prompts, -1, len(components)).astype(np.float32)
-  valid_PG = np.isfinite(values_PGR).all(axis=-1)
+  valid_PG = np.asarray(np.isfinite(values_PGR).all(axis=-1))
   return types.Scores(values=np.where(valid_PG[:, :, None], values_PGR, 0.0), valid=valid_PG)

@@ -11,6 +11,7 @@ One step:
 
 import functools
 import time
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ AGGREGATES = {
     lambda num_tokens: losses.budget_mean(_minibatch_size(c) * c.rollout.max_tokens)
   ),
 }
-REWARDS = {
+REWARDS: dict[str, Callable[..., compose.Component]] = {
   'length': lambda c: functools.partial(compose.length, max_words=c.reward.max_words),
   'writing': lambda c: functools.partial(
     compose.writing, scorer=_scorer(c), floor=c.reward.writing_floor
@@ -65,15 +66,15 @@ def check(c) -> None:
     raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
   if c.rollout.temperature <= 0:
     raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
-  named = [
+  named: list[tuple[str, str, Collection[str]]] = [
     ('rl.advantage', c.rl.advantage, ADVANTAGES),
     ('rl.aggregate', c.rl.aggregate, AGGREGATES),
+    ('data.style', c.data.style, types.STYLES),
+    *[('reward.weights', name, REWARDS) for name in c.reward.weights],
   ]
-  named += [('data.style', c.data.style, types.STYLES)]
-  named += [('reward.weights', name, REWARDS) for name in c.reward.weights]
-  for key, value, table in named:
-    if value not in table:
-      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
+  for key, value, known in named:
+    if value not in known:
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
 
 
 def run(c) -> None:
@@ -150,7 +151,7 @@ def _prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
 
 
 def _fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
-  """The prompts that `max_prompt_tokens` holds. One in a user's file that it doesn't is an error."""
+  """The prompts that `max_prompt_tokens` holds; a longer one in a user's file is an error."""
   sizes = [len(_prompt_ids(c, tok, prompt)) for prompt in asked]
   fits = [size <= c.rollout.max_prompt_tokens for size in sizes]
   if c.data.prompts and not all(fits):

@@ -221,6 +221,6 @@ def finish(
     tables=tables,
     better=better,
   )
-  terminal.closing_table(f'{run_name(c)}: means of the first and the last steps', rows)
+  terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
   opened.mark_done((result or {}) | {row.name: row.last for row in rows})
   print(f'report: {opened.report}')

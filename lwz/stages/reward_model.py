@@ -17,7 +17,6 @@ import numpy as np
 from lwz import rows as rows_lib
 from lwz import types
 from lwz.data import corpus, preferences, templates, tokenizer
-from lwz.model import qwen
 from lwz.programs import reward_model
 from lwz.reward import length
 from lwz.stages import prepare

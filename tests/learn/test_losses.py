@@ -269,9 +269,9 @@ def test_next_token_is_the_cross_entropy():
 
 
 def test_bradley_terry_by_hand():
-  # sigmoid(log 3) = 3/4, sigmoid(-log 3) = 1/4
-  chosen, rejected = jnp.array([2.0, 1.0]) + jnp.log(3.0), jnp.array([2.0, 1.0 + 2 * np.log(3.0)])
-  expected = -(np.log(3 / 4) + np.log(1 / 4)) / 2
+  # sigmoid(log 3) = 3/4, sigmoid(-log 4) = 1/5
+  chosen, rejected = jnp.array([2.0 + np.log(3.0), 1.0]), jnp.array([2.0, 1.0 + np.log(4.0)])
+  expected = -(np.log(3 / 4) + np.log(1 / 5)) / 2
   np.testing.assert_allclose(losses.bradley_terry(chosen, rejected), expected, rtol=1e-6)
   equal = losses.bradley_terry(jnp.array([3.0, -1.0]), jnp.array([3.0, -1.0]))
   np.testing.assert_allclose(equal, np.log(2), rtol=1e-7)
