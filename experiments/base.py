@@ -88,6 +88,9 @@ def get_config(size: str) -> ConfigDict:
   c.log.samples_every = 10  # steps between written-out samples
   c.log.tensorboard = True
 
+  c.profile = ConfigDict()
+  c.profile.steps = ()  # write a jax.profiler trace and a memory profile of these
+
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 20  # steps
   c.checkpoint.keep = 2
@@ -101,6 +104,7 @@ def get_config(size: str) -> ConfigDict:
     'eval',
     'log',
     'checkpoint',
+    'profile',
     'outside_identity',
   )
   return c

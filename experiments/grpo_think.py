@@ -15,7 +15,7 @@ def get_config(size: str = 'tiny'):
   c.init = f'pretrain:{size}'
   c.reward.model = f'reward_model:{size if pocket else "72b"}'
   c.needs = ('init', 'reward.model')
-  c.train.num_steps = 3 if size == 'micro' else 130 if pocket else 150
+  c.train.num_steps = 3 if size == 'micro' else 170 if pocket else 150
   c.train.learning_rate = 7e-4 if pocket else 1e-6
   c.train.weight_decay = 0.0
   c.train.micro_rows = 4 if pocket else 1

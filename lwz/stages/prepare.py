@@ -179,7 +179,14 @@ class Training:
   def __iter__(self) -> Iterator[int]:
     """The steps that are left."""
     with contextlib.closing(self._checkpoints), self._writer, self._bar:
-      yield from range(self.start, self._c.train.num_steps)
+      for step in range(self.start, self._c.train.num_steps):
+        if step not in self._c.profile.steps:
+          yield step
+          continue
+        target = self._run.folder / 'profile'
+        with jax.profiler.trace(str(target)):
+          yield step
+        jax.profiler.save_device_memory_profile(str(target / f'memory-{step}.prof'))
 
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None

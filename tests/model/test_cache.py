@@ -18,18 +18,18 @@ def test_it_begins_as_zeros_of_the_compute_dtype():
 
 
 def test_append_writes_these_slots_of_this_layer_and_no_others():
-  cache = cache_lib.init(CONFIG, batch=3, num_slots=5)
-  k, v = np.random.default_rng(0).standard_normal((2, 3, 2, 2, 6), np.float32)
+  cache = cache_lib.init(CONFIG, batch=4, num_slots=5)
+  k, v = np.random.default_rng(0).standard_normal((2, 4, 2, 3, 6), np.float32)
   cache = cache_lib.append(cache, jnp.array(1), 2, jnp.asarray(k), jnp.asarray(v))
-  expected = np.zeros((2, 2, 3, 2, 5, 6), np.float32)
-  expected[:, 1, :, :, 2:4] = k, v
+  expected = np.zeros((2, 2, 4, 2, 5, 6), np.float32)
+  expected[:, 1, :, :, 2:5] = k, v
   np.testing.assert_array_equal((cache.k, cache.v), expected)
 
 
 def test_fork_repeats_each_row_next_to_itself():
-  rows = jnp.arange(3.0)[None, :, None, None, None] * jnp.ones((2, 1, 4, 2, 6))
+  rows = jnp.arange(3.0)[None, :, None, None, None] * jnp.ones((2, 1, 2, 4, 6))
   forked = cache_lib.fork(cache_lib.Cache(k=rows, v=-rows), 2)
-  assert forked.k.shape == (2, 6, 4, 2, 6)
+  assert forked.k.shape == (2, 6, 2, 4, 6)
   np.testing.assert_array_equal(forked.k[0, :, 0, 0, 0], [0, 0, 1, 1, 2, 2])
   np.testing.assert_array_equal(forked.v, -forked.k)
 
