@@ -51,8 +51,7 @@ def first_fit_decreasing(lengths: Sequence[int], row_length: int) -> list[list[i
 def lay(sequences: Sequence[Sequence[int]], *, row_length: int, num_rows: int) -> Rows:
   """Packs sequences into exactly `num_rows` rows (empty ones at the end).
 
-  `num_rows` must be a multiple of nothing in particular, but hold what first-fit-decreasing needs;
-  one row per sequence always does.
+  One row per sequence always suffices; fewer are refused where first-fit-decreasing needs more.
   """
   packed = first_fit_decreasing([len(s) for s in sequences], row_length)
   if len(packed) > num_rows:

@@ -21,6 +21,9 @@ import numpy as np
 # Mesh axes, outermost first.
 AXES = ('data', 'fsdp', 'tensor', 'context')
 
+# What public functions take: arrays of the device or of the host.
+AnyArray = jax.Array | np.ndarray
+
 # The output protocol of the paper (section 4): one think segment, then one answer segment.
 THINK_OPEN, THINK_CLOSE = '<think>', '</think>'
 ANSWER_OPEN, ANSWER_CLOSE = '<answer>', '</answer>'

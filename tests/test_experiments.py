@@ -96,5 +96,6 @@ def test_runs_at_micro(name, micro_runs):
     'tensorboard',
     'tokenizer',
   }
-  steps = [json.loads(line)['step'] for line in (folder / 'metrics.jsonl').open()]
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  steps = [json.loads(line)['step'] for line in lines]
   assert steps == list(range(load(name, 'micro').train.num_steps))

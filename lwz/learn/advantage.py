@@ -4,12 +4,12 @@ All functions take a validity mask: a sample whose judge failed neither counts i
 its group nor receives an advantage. A group without spread teaches nothing and gets exactly zero.
 """
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
 
-AnyArray = jax.Array | np.ndarray
+from lwz import types
+
+AnyArray = types.AnyArray
 Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
 
 

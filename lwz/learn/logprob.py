@@ -6,10 +6,11 @@ two log-probabilities means something only if both are of the same distribution.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Integer
 
-AnyArray = jax.Array | np.ndarray
+from lwz import types
+
+AnyArray = types.AnyArray
 
 
 def token_logprob(

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real, Shaped
 
+from lwz import types
+
 # What comes in may be of NumPy or of JAX, and of any precision; sums and losses are float32.
-AnyArray = jax.Array | np.ndarray
+AnyArray = types.AnyArray
 Mask = Shaped[AnyArray, 'B T']  # bool, or weights, nearly always 0 and 1
 Scalar = Real[ArrayLike, '']
 Aggregate = Callable[[AnyArray, AnyArray], Array]
@@ -27,9 +28,22 @@ def token_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array,
 
 def sequence_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
   """Every sequence weighs the same: the mean of its own tokens (arXiv 2402.03300, Eq. 3)."""
-  mask_BT = jnp.asarray(mask_BT, jnp.float32)
-  totals_B = _masked_sum(values_BT, mask_BT, axis=1)
-  return jnp.mean(totals_B / jnp.maximum(jnp.sum(mask_BT, axis=1), 1.0))
+  return sequence_budget_mean(values_BT.shape[0])(values_BT, mask_BT)
+
+
+def sequence_budget_mean(num_sequences: Scalar) -> Aggregate:
+  """Sum over sequences of the mean of each one's own tokens, divided by a constant.
+
+  With `num_sequences` the count of the whole batch it is `sequence_mean` split over micro-batches.
+  """
+  num_sequences = jnp.asarray(num_sequences, jnp.float32)
+
+  def aggregate(values_BT, mask_BT):
+    lengths_B = jnp.sum(jnp.asarray(mask_BT, jnp.float32), axis=1)
+    totals_B = _masked_sum(values_BT, mask_BT, axis=1)
+    return jnp.sum(totals_B / jnp.maximum(lengths_B, 1.0)) / num_sequences
+
+  return aggregate
 
 
 def budget_mean(num_tokens: Scalar) -> Aggregate:

@@ -35,12 +35,14 @@ def update_step(
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics).
 
-  `aggregate(num_tokens)` gives the aggregation of `losses.grpo`, bound to the token count of the
-  whole minibatch, so that shares of micro-batches add up.
+  `aggregate(num_tokens, num_sequences)` gives the aggregation of `losses.grpo`, bound to the counts
+  of the whole minibatch (what is masked counts in neither), so that shares of micro-batches add up.
   """
 
   def step(state, minibatch, num_micro):
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
+    written_B = jnp.any(minibatch['mask'], axis=1)
+    num_written = jnp.maximum(jnp.sum(written_B).astype(jnp.float32), 1.0)
     share = losses.budget_mean(num_tokens)
 
     def loss_fn(params, micro):
@@ -48,8 +50,8 @@ def update_step(
         params, micro, config, temperature=temperature, chunk=chunk, remat=remat
       )
       mask_BT = minibatch['mask'] & micro['here'][:, None]
-      logp_BT = logp_NT.reshape(-1)[micro['index']]
-      entropy_BT = entropy_NT.reshape(-1)[micro['index']]
+      logp_BT = logp_NT.reshape(-1)[minibatch['index']]
+      entropy_BT = entropy_NT.reshape(-1)[minibatch['index']]
       loss, metrics = losses.grpo(
         logp_BT,
         minibatch['old_logp'],
@@ -57,7 +59,7 @@ def update_step(
         mask_BT,
         clip_low=clip_low,
         clip_high=clip_high,
-        aggregate=aggregate(num_tokens),
+        aggregate=aggregate(num_tokens, num_written),
       )
       weight = jnp.sum(mask_BT).astype(jnp.float32) / num_tokens
       metrics = jax.tree.map(lambda x: x * weight, metrics)
@@ -76,12 +78,12 @@ def update_step(
     'old_logp': of((B, T), jnp.float32),
     'advantage': of((B,), jnp.float32),
     'mask': of((B, T), jnp.bool_),
+    'index': of((B, T), jnp.int32),
     'micro': {
       **{
         key: of((M, micro_rows, row_length), jnp.int32) for key in ('ids', 'segments', 'positions')
       },
       'here': of((M, B), jnp.bool_),
-      'index': of((M, B, T), jnp.int32),
     },
   }
   args = (state, minibatch, of((), jnp.int32))
@@ -126,12 +128,12 @@ def minibatch(
     'old_logp': np.asarray(old_logp_BT, np.float32),
     'advantage': np.asarray(advantage_B, np.float32),
     'mask': mask_BT,
+    'index': index_BT.astype(np.int32),
     'micro': {
       'ids': rows.ids.reshape(shape),
       'segments': rows.segments.reshape(shape),
       'positions': rows.positions.reshape(shape),
       'here': here_MB,
-      'index': np.broadcast_to(index_BT[None].astype(np.int32), (num_micro_max, B, T)),
     },
   }
   return arrays, -(-rows_lib.num_used(rows) // micro_rows)

@@ -34,10 +34,10 @@ from lwz.store import samples as sample_files
 # What an experiment may name. A new advantage, aggregation or reward is a function and a line here.
 ADVANTAGES = {'balanced': advantage.balanced, 'mean_reward': advantage.mean_reward}
 AGGREGATES = {
-  'token': lambda c: losses.budget_mean,
-  'sequence': lambda c: lambda num_tokens: losses.sequence_mean,
-  'budget': lambda c: (
-    lambda num_tokens: losses.budget_mean(_minibatch_size(c) * c.rollout.max_tokens)
+  'token': lambda c, num_tokens, num_sequences: losses.budget_mean(num_tokens),
+  'sequence': lambda c, num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),
+  'budget': lambda c, num_tokens, num_sequences: losses.budget_mean(
+    num_sequences * c.rollout.max_tokens
   ),
 }
 REWARDS: dict[str, Callable[..., compose.Component]] = {
@@ -140,7 +140,7 @@ def _programs(c, config, stop_id: int, optimizer):
     remat=c.train.remat,
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
-    aggregate=AGGREGATES[c.rl.aggregate](c),
+    aggregate=functools.partial(AGGREGATES[c.rl.aggregate], c),
   )
   return generate.jit(), update.jit()
 

@@ -22,8 +22,8 @@ ADVANTAGE = np.array([1.0, -0.7, 0.4, -1.3, 0.0, 0.9], np.float32)
 LENGTHS = np.array([len(a) for a in ANSWERS])
 MASK = rows_lib.length_mask(LENGTHS, T)
 AGGREGATES = {
-  'token': losses.budget_mean,
-  'sequence': lambda num_tokens: losses.sequence_mean,
+  'token': lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
+  'sequence': lambda num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),
 }
 SHAPE = {'row_length': ROW_LENGTH, 'micro_rows': MICRO_ROWS}
 
@@ -140,11 +140,12 @@ def test_on_policy_it_is_reinforce():
   assert metrics['clip_low'] == metrics['clip_high'] == 0
 
 
-def test_an_invalid_trajectory_is_one_that_is_not_there():
+@pytest.mark.parametrize('aggregate', AGGREGATES)
+def test_an_invalid_trajectory_is_one_that_is_not_there(aggregate):
   valid = np.arange(B) != 3
   advantage = np.where(valid, ADVANTAGE, 0.0).astype(np.float32)
-  masked, told = compiled()(state(), *batch(valid=valid, advantage=advantage))
-  removed, expected = compiled(B - 1)(state(), *batch(members=np.flatnonzero(valid)))
+  masked, told = compiled(B, aggregate)(state(), *batch(valid=valid, advantage=advantage))
+  removed, expected = compiled(B - 1, aggregate)(state(), *batch(members=np.flatnonzero(valid)))
   assert_close(masked.params, removed.params)
   assert_close(told, expected)
 
@@ -187,7 +188,7 @@ def test_a_minibatch_holds_every_trajectory_once():
   np.testing.assert_array_equal(minibatch['mask'], MASK)
   for b, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
     (m,) = np.flatnonzero(micro['here'][:, b])
-    at = micro['index'][m, b, : len(answer)]
+    at = minibatch['index'][b, : len(answer)]
     np.testing.assert_array_equal(micro['ids'][m].reshape(-1)[at + 1], answer)
     assert micro['ids'][m].reshape(-1)[at[0]] == prompt[-1]
     assert micro['positions'][m].reshape(-1)[at[0]] == len(prompt) - 1
