@@ -21,6 +21,7 @@ CORE = [
   'regex',
   'grain',
   'jinja2',
+  'markupsafe',
   # what says which run, and shows it
   'ml-collections',
   'absl-py',

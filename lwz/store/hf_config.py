@@ -1,0 +1,137 @@
+"""config.json of Hugging Face's Qwen2 <-> `QwenConfig`, in the keys of transformers 4 and of 5."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lwz.model import config as config_lib
+
+CAUSAL, SCALAR = 'Qwen2ForCausalLM', 'Qwen2ForSequenceClassification'
+END = 151_643  # <|endoftext|>, bos and eos of the base models
+
+# The sizes have the same name on both sides, and no default.
+SIZES = (
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'max_position_embeddings',
+)
+DTYPES = ('float32', 'bfloat16', 'float16')
+
+
+def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
+  """The configuration, and the dtype that the file names (None where it names none).
+
+  Both forms are read: `rope_theta` or `rope_parameters`, `torch_dtype` or `dtype`.
+
+  Raises FileNotFoundError where there is no such file; ValueError where it is no JSON, where a key
+  is missing, and where it asks for what `lwz.model.qwen` doesn't do, naming every such key.
+  """
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path}: missing, so this is no whole model; download or save it again'
+    )
+  try:
+    raw = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON: {error}') from error
+  if not isinstance(raw, dict):
+    raise ValueError(f'{path}: not a JSON object')
+  rope = _rope(raw)
+  eps_and_theta = {'rms_norm_eps': raw.get('rms_norm_eps'), 'rope_theta': rope.get('rope_theta')}
+  sizes: dict[str, Any] = {key: raw.get(key) for key in SIZES} | eps_and_theta
+  faults = [f'{key} is missing' for key, value in sizes.items() if value is None]
+  faults += _unsupported(raw, rope)
+  if faults:
+    raise ValueError(f'{path}: ' + '; '.join(faults))
+  try:
+    config = config_lib.QwenConfig(
+      **sizes,
+      head_dim=raw.get('head_dim') or raw['hidden_size'] // raw['num_attention_heads'],
+      tie_word_embeddings=raw.get('tie_word_embeddings', False),
+      initializer_range=raw.get('initializer_range', 0.02),
+      scalar_head=_architecture(raw) == SCALAR,
+    )
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  name = _dtype(raw)
+  return config, None if name is None else jnp.dtype(name)
+
+
+def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) -> str:
+  """config.json of a model whose tensors are of `dtype`; eos and bos are the tokenizer's.
+
+  Without a tokenizer they are Qwen2.5's <|endoftext|>, where the vocabulary has it. A tokenizer
+  without bos, as Qwen2.5's, lends its padding token, which is the bos of the published models.
+  """
+  bos = eos = END if config.vocab_size > END else None
+  if tokenizer is not None:
+    eos = tokenizer.eos_token_id
+    ids = (tokenizer.bos_token_id, tokenizer.pad_token_id, eos)
+    bos = next((i for i in ids if i is not None), None)
+  raw: dict[str, Any] = {
+    'architectures': [SCALAR if config.scalar_head else CAUSAL],
+    'attention_dropout': 0.0,
+    'bos_token_id': bos,
+    'dtype': dtype.name,
+    'eos_token_id': eos,
+    'head_dim': config.head_dim,
+    'hidden_act': 'silu',
+    'initializer_range': config.initializer_range,
+    'max_window_layers': config.num_hidden_layers,
+    'model_type': 'qwen2',
+    'rms_norm_eps': config.rms_norm_eps,
+    'rope_parameters': {'rope_theta': config.rope_theta, 'rope_type': 'default'},
+    'rope_theta': config.rope_theta,
+    'tie_word_embeddings': config.tie_word_embeddings,
+    'torch_dtype': dtype.name,
+    'use_cache': True,
+    'use_sliding_window': False,
+  }
+  raw |= {key: getattr(config, key) for key in SIZES}
+  if config.scalar_head:  # their number of labels is the length of this table
+    raw |= {'id2label': {'0': 'LABEL_0'}, 'label2id': {'LABEL_0': 0}}
+  return json.dumps(raw, indent=2, sort_keys=True) + '\n'
+
+
+def _rope(raw: dict[str, Any]) -> dict[str, Any]:
+  """RoPE in the new form: {'rope_theta', 'rope_type', ...}."""
+  scaling = raw.get('rope_scaling') or {}
+  new = raw.get('rope_parameters') or {}
+  rope = {'rope_theta': raw.get('rope_theta')} | scaling | new
+  return rope | {'rope_type': rope.get('rope_type') or rope.get('type') or 'default'}
+
+
+def _architecture(raw: dict[str, Any]) -> str:
+  return (raw.get('architectures') or [CAUSAL])[0]
+
+
+def _dtype(raw: dict[str, Any]) -> str | None:
+  name = raw.get('dtype') or raw.get('torch_dtype')
+  return None if name is None else str(name).removeprefix('torch.')
+
+
+def _unsupported(raw: dict[str, Any], rope: dict[str, Any]) -> list[str]:
+  """What the file asks for and the model cannot do."""
+  asked = {
+    'model_type': (raw.get('model_type'), ('qwen2',)),
+    'architectures': (_architecture(raw), (CAUSAL, SCALAR)),
+    'hidden_act': (raw.get('hidden_act', 'silu'), ('silu',)),
+    'dtype': (_dtype(raw), (None, *DTYPES)),
+    'rope_type': (rope['rope_type'], ('default',)),
+    'partial_rotary_factor': (rope.get('partial_rotary_factor', 1.0), (1.0,)),
+    'use_sliding_window': (bool(raw.get('use_sliding_window')), (False,)),
+    'layer_types': (sorted(set(raw.get('layer_types') or ())), ([], ['full_attention'])),
+    'quantization_config': (raw.get('quantization_config'), (None,)),
+  }
+  return [
+    f'{key} = {value!r} is not supported, only {" or ".join(map(repr, known))}'
+    for key, (value, known) in asked.items()
+    if value not in known
+  ]

@@ -1,0 +1,91 @@
+"""A safetensors file: 8 bytes of length, a JSON header of offsets, then the bytes of each tensor.
+
+Written by hand, so that one tensor at a time is in memory; `safetensors` itself wants them all.
+"""
+
+import collections.abc
+import json
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from etils import epath
+
+# The dtypes of a parameter, as a header calls them.
+DTYPES = {'F32': jnp.dtype('float32'), 'BF16': jnp.dtype('bfloat16'), 'F16': jnp.dtype('float16')}
+
+
+class Entry(NamedTuple):
+  """What the header says of a tensor, and whether the file is long enough to hold it."""
+
+  dtype: str  # 'BF16'
+  shape: tuple[int, ...]
+  whole: bool
+
+
+def header(file: pathlib.Path) -> dict[str, Entry]:
+  """Every tensor of a file, by name; reads no tensor.
+
+  Of a file that was cut short `safetensors` says only that it is; this says which tensors it lost.
+
+  Raises ValueError where there is no whole header.
+  """
+  size = file.stat().st_size
+  with file.open('rb') as opened:
+    start = 8 + int.from_bytes(opened.read(8), 'little')
+    try:
+      entries = json.loads(opened.read(min(start, size) - 8))  # a damaged length may be huge
+      return {
+        name: Entry(it['dtype'], tuple(it['shape']), start + it['data_offsets'][1] <= size)
+        for name, it in entries.items()
+        if name != '__metadata__'
+      }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+      raise ValueError(f'{file}: no whole safetensors header; download the file again') from error
+
+
+def opened(file: pathlib.Path) -> Any:
+  """A context whose `get_slice(name)` reads ranges of a tensor; ValueError for a bad file."""
+  try:
+    return safetensors.safe_open(os.fspath(file), framework='np')
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{file}: {error}; download the file again') from error
+
+
+def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+  """The bytes of a tensor."""
+  return dtype.itemsize * math.prod(shape)
+
+
+def write(
+  path: epath.Path,
+  described: dict[str, tuple[np.dtype, tuple[int, ...]]],
+  arrays: collections.abc.Iterable[np.ndarray],
+) -> None:
+  """Writes a file, taking the next array only when the one before is written.
+
+  Args:
+    path: may be in a bucket.
+    described: dtype (one of `DTYPES`) and shape of each tensor, in the order of `arrays`.
+    arrays: in C order.
+
+  Raises ValueError where an array is not as described.
+  """
+  codes = {dtype: code for code, dtype in DTYPES.items()}
+  entries: dict[str, Any] = {'__metadata__': {'format': 'pt'}}  # transformers wants it
+  end = 0
+  for name, (dtype, shape) in described.items():
+    start, end = end, end + nbytes(dtype, shape)
+    entries[name] = {'dtype': codes[dtype], 'shape': shape, 'data_offsets': (start, end)}
+  text = json.dumps(entries, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)  # so that tensors begin aligned
+  with path.open('wb') as file:
+    file.write(len(text).to_bytes(8, 'little') + text)
+    for (name, wanted), array in zip(described.items(), arrays, strict=True):
+      if (array.dtype, array.shape) != wanted:
+        raise ValueError(f'{path}: {name} is {array.dtype} {array.shape}, described as {wanted}')
+      file.write(array.reshape(-1).view(np.uint8).data)
