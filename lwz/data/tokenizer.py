@@ -91,13 +91,19 @@ def train(
 
 
 def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike) -> None:
-  """Writes tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them."""
+  """Writes tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them.
+
+  A new folder appears when it is whole, so that one cut short is not taken for a tokenizer.
+  """
   folder = epath.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  target = folder if folder.exists() else folder.parent / f'{folder.name}.partial'
+  target.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory() as local:  # transformers writes to no bucket
     tokenizer.save_pretrained(local)
     for path in epath.Path(local).iterdir():
-      path.copy(folder / path.name, overwrite=True)
+      path.copy(target / path.name, overwrite=True)
+  if target != folder:
+    target.rename(folder)
 
 
 def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:

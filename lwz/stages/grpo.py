@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from lwz import types
 from lwz.data import prompts, templates, tokenizer
@@ -27,7 +28,7 @@ from lwz.reward import compose, monitor, writing
 from lwz.reward import format as format_lib
 from lwz.rollout import local
 from lwz.stages import prepare
-from lwz.store import checkpoint
+from lwz.store import origin
 from lwz.store import run as run_lib
 from lwz.store import samples as sample_files
 
@@ -51,6 +52,8 @@ REWARDS: dict[str, Callable[..., compose.Component]] = {
 
 def check(c) -> None:
   prepare.check(c, ['init', 'reward.model'])
+  if not prepare.is_experiment(c.reward.model):
+    run_lib.Run(epath.Path(c.reward.model)).read_done()  # it measured the scale of its scores
   if c.data.prompts:
     prompts.load(c.data.prompts)
   longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
@@ -80,7 +83,7 @@ def check(c) -> None:
 def run(c) -> None:
   opened = prepare.open_run(c)
   tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c.size)
+  config = prepare.model_config(c, opened.folder, len(tok))
   asked = _fitting(c, tok, prepare.writing_prompts(c))
   rewards = {name: REWARDS[name](c) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
@@ -187,11 +190,11 @@ def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sa
 
 def _scorer(c):
   """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
-  folder = prepare.reference(c, c.reward.model)
-  config = prepare.model_config(run_lib.read_config(folder)['size'], scalar_head=True)
-  params = checkpoint.load_params(folder, qwen.abstract(config))
-  tok = tokenizer.load(folder / 'tokenizer')
-  measured = run_lib.Run(folder).read_done()['summary']
+  source = prepare.reference(c, c.reward.model)
+  config = origin.config(source)
+  params = origin.params(source, config, jax.random.key(0))
+  tok = tokenizer.load(origin.tokenizer(source))
+  measured = run_lib.Run(epath.Path(source)).read_done()['summary']
   scale = writing.Scale(measured['mean'], measured['std'])
   shape = {'num_rows': c.train.micro_rows, 'row_length': c.data.row_length}
   score_fn = reward_model.score(config, **shape).jit()

@@ -18,7 +18,7 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
-from lwz.store import checkpoint, metrics, run, samples
+from lwz.store import checkpoint, metrics, origin, run, samples
 
 
 def run_name(c) -> str:
@@ -30,11 +30,9 @@ def run_folder(c) -> epath.Path:
   return epath.Path(c.runs_dir) / run_name(c)
 
 
-def reference(c, value: str) -> epath.Path:
-  """The folder of `experiment:size` under `runs_dir`, or of the run that `value` is a path to."""
-  if is_experiment(value):
-    return epath.Path(c.runs_dir) / value.replace(':', '-')
-  return epath.Path(value)
+def reference(c, value: str) -> str:
+  """The folder of `experiment:size` under `runs_dir`; any other value is a folder or a hub id."""
+  return str(epath.Path(c.runs_dir) / value.replace(':', '-')) if is_experiment(value) else value
 
 
 def check(c, references: Sequence[str]) -> None:
@@ -42,9 +40,6 @@ def check(c, references: Sequence[str]) -> None:
 
   `references` are the dotted keys of this stage that name runs.
   """
-  longest = config_lib.preset(c.size).max_position_embeddings
-  if c.data.row_length > longest:
-    raise ValueError(f'data.row_length={c.data.row_length}: size {c.size} has {longest} positions')
   if c.train.rows % c.train.micro_rows:
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of train.micro_rows={c.train.micro_rows}'
@@ -62,12 +57,16 @@ def check(c, references: Sequence[str]) -> None:
     raise ValueError(f'train.remat: no {c.train.remat!r}; choose from {", ".join(qwen.REMAT)}')
   if c.data.folder and not epath.Path(c.data.folder).is_dir():
     raise FileNotFoundError(f'data.folder={c.data.folder}: no such folder')
-  for key in references:
-    value, folder = get(c, key), reference(c, get(c, key))
-    if value != 'random' and not is_experiment(value) and not (folder / 'DONE').exists():
-      raise FileNotFoundError(
-        f'{key}={value}: no finished run there; give experiment:size, or the folder of a run'
-      )
+  longest = min(_expected(c, get(c, key)).max_position_embeddings for key in references)
+  if c.data.row_length > longest:
+    raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
+
+
+def _expected(c, value: str) -> config_lib.QwenConfig:
+  """The model that a reference will have led to, or has; FileNotFoundError where there is none."""
+  if value == 'random':
+    return config_lib.preset(c.size)
+  return config_lib.preset(value.split(':')[1]) if is_experiment(value) else origin.config(value)
 
 
 def get(c, key: str):
@@ -116,13 +115,35 @@ def load_tokenizer(c, folder: epath.Path):
   """The tokenizer of this run; that of `init` and then kept in the folder, on the first start."""
   own = folder / 'tokenizer'
   if not own.exists():
-    source = c.data.tokenizer or reference(c, c.init) / 'tokenizer'
+    source = c.data.tokenizer or origin.tokenizer(reference(c, c.init))
     tokenizer.save(tokenizer.load(source), own)
   return tokenizer.load(own)
 
 
-def model_config(size: str, *, scalar_head: bool = False) -> config_lib.QwenConfig:
-  return dataclasses.replace(config_lib.preset(size), scalar_head=scalar_head)
+def model_config(
+  c, folder: epath.Path, num_tokens: int, *, scalar_head: bool = False
+) -> config_lib.QwenConfig:
+  """The model of this run, kept in its folder: that of `init`, or the preset where that is random.
+
+  It must have as many embeddings as the tokenizer has tokens.
+  """
+  if origin.is_run(folder):
+    return origin.config(folder)
+  random = c.init == 'random'
+  config = config_lib.preset(c.size) if random else origin.config(reference(c, c.init))
+  if num_tokens > config.vocab_size:
+    raise ValueError(f'the tokenizer has {num_tokens} tokens, the model only {config.vocab_size}')
+  config = dataclasses.replace(config, scalar_head=scalar_head)
+  origin.keep(folder, config)
+  return config
+
+
+def initial_params(c, config: config_lib.QwenConfig):
+  """float32 parameters as `c.init` says."""
+  key = jax.random.key(c.seed)
+  if c.init == 'random':
+    return qwen.init_jit(key, config)
+  return origin.params(reference(c, c.init), config, key)
 
 
 def adamw(c) -> optax.GradientTransformation:
@@ -139,15 +160,6 @@ def adamw(c) -> optax.GradientTransformation:
     weight_decay=c.train.weight_decay,
     max_norm=c.train.max_norm,
   )
-
-
-def initial_params(c, config: config_lib.QwenConfig):
-  """Parameters as `c.init` says; a scalar head is new where the model it comes from has none."""
-  fresh = qwen.init_jit(jax.random.key(c.seed), config)
-  if c.init == 'random':
-    return fresh
-  body = {key: value for key, value in qwen.abstract(config).items() if key != 'score'}
-  return fresh | checkpoint.load_params(reference(c, c.init), body)
 
 
 class Training:

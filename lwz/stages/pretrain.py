@@ -14,6 +14,7 @@ import jax
 
 from lwz import types
 from lwz.data import formatted, pipeline, tokenizer
+from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model
 from lwz.reward import length
@@ -32,9 +33,7 @@ def run(c) -> None:
   if c.init == 'random' and not c.data.tokenizer:
     _train_tokenizer(c, opened.folder, train)
   tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c.size)
-  if len(tok) > config.vocab_size:
-    raise ValueError(f'the tokenizer has {len(tok)} entries, the model {config.vocab_size}')
+  config = prepare.model_config(c, opened.folder, len(tok))
 
   shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows}
   batches = iter(
@@ -96,9 +95,7 @@ def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:
     return
   texts = [f'{d.title}\n\n{d.text}' for d in documents]
   texts += [prompt + completion for prompt, completion in _examples(c, documents[::4])]
-  tokenizer.save(
-    tokenizer.train(texts, prepare.model_config(c.size).vocab_size), folder / 'tokenizer'
-  )
+  tokenizer.save(tokenizer.train(texts, config_lib.preset(c.size).vocab_size), folder / 'tokenizer')
 
 
 def _plain_ids(tok, documents: list[types.Document]) -> list[list[int]]:

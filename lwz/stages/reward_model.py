@@ -32,7 +32,7 @@ def run(c) -> None:
   opened = prepare.open_run(c)
   train, heldout = _pairs(c, opened.folder)
   tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c.size, scalar_head=True)
+  config = prepare.model_config(c, opened.folder, len(tok), scalar_head=True)
   train, texts = _encoded(c, tok, train)
   heldout, tests = _encoded(c, tok, heldout)
 

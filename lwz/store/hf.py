@@ -51,7 +51,7 @@ def load(
   Raises FileNotFoundError where there is no model, ValueError where config.json asks for what this
   model cannot do, or where the tensors are not exactly those it promises, naming each.
   """
-  path = _local(folder)
+  path = local(folder)
   config, named = hf_config.read(path / 'config.json')
   files, promised = _files(path)
   found = _checked(path, files, promised, config)
@@ -117,7 +117,7 @@ def save(
   multihost_utils.sync_global_devices('hf.save')
 
 
-def _local(folder: epath.PathLike) -> pathlib.Path:
+def local(folder: epath.PathLike) -> pathlib.Path:
   if atomic.is_remote(folder):
     raise ValueError(f'{folder}: copy the model to a local disk first; weights are mapped from it')
   path = pathlib.Path(folder)

@@ -235,11 +235,3 @@ def _load(path: epath.Path) -> dict[str, Any]:
 
 def _now() -> str:
   return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-
-
-def read_config(folder: epath.PathLike) -> dict[str, Any]:
-  """The config of a run; FileNotFoundError where `folder` is no run's."""
-  path = epath.Path(folder) / 'config.json'
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: no such run; run it first, or name another folder')
-  return _load(path)['config']
