@@ -91,6 +91,17 @@ def get_config(size: str) -> ConfigDict:
   c.profile = ConfigDict()
   c.profile.steps = ()  # write a jax.profiler trace and a memory profile of these
 
+  c.report = ConfigDict()
+  c.report.runs = ()  # names of runs to put side by side
+  c.report.figures = (
+    'valid_format',
+    'reward/length',
+    'reward/writing',
+    'redundancy',
+    'words/answer',
+    'learn/entropy',
+  )
+
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 20  # steps
   c.checkpoint.keep = 2
@@ -105,6 +116,7 @@ def get_config(size: str) -> ConfigDict:
     'log',
     'checkpoint',
     'profile',
+    'report',
     'outside_identity',
   )
   return c

@@ -83,7 +83,10 @@ def test_every_key_is_read():
   assert set(dotted(base.get_config('tiny'))) - read == set()
 
 
-@pytest.mark.parametrize('name', NAMES)
+TRAINING = [name for name in NAMES if name != 'report']
+
+
+@pytest.mark.parametrize('name', TRAINING)
 def test_runs_at_micro(name, micro_runs):
   jobs.launch(f'{name}:micro', micro_runs)
   folder = micro_runs / f'{name}-micro'
@@ -99,3 +102,24 @@ def test_runs_at_micro(name, micro_runs):
   lines = (folder / 'metrics.jsonl').read_text().splitlines()
   steps = [json.loads(line)['step'] for line in lines]
   assert steps == list(range(load(name, 'micro').train.num_steps))
+
+
+def test_runs_stand_side_by_side(micro_runs):
+  for name in ('grpo_think', 'grpo_nothink'):
+    jobs.launch(f'{name}:micro', micro_runs)
+  jobs.launch('report:micro', micro_runs)
+  folder = micro_runs / 'report-micro'
+  table = (folder / 'table.md').read_text().splitlines()
+  assert [line.split(' | ')[0] for line in table[2:]] == [
+    '| grpo_think-micro',
+    '| grpo_nothink-micro',
+  ]
+  figures = load('report', 'micro').report.figures
+  assert table[0].split(' | ')[1:] == [*figures[:-1], f'{figures[-1]} |']
+  assert (folder / 'curves.svg').read_text().count('<svg') == 1 + len(figures)
+  assert 'grpo_nothink-micro' in (folder / 'report.html').read_text()
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+  output = jobs.launch('report:micro', tmp_path, fails=True)
+  assert 'grpo_think-micro/metrics.jsonl: no metrics here' in output

@@ -19,7 +19,7 @@ class Checkpoints:
   def __init__(self, folder: epath.PathLike, *, keep: int = 2):
     if keep < 1:
       raise ValueError(f'keep = {keep}: at least one checkpoint must stay')
-    self._path = epath.Path(folder) / 'checkpoints'
+    self._path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
@@ -103,7 +103,7 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
   Raises FileNotFoundError where there is no such checkpoint, ValueError where names or shapes
   differ, naming each leaf.
   """
-  path = epath.Path(folder) / 'checkpoints'
+  path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
   if not path.exists():
     raise FileNotFoundError(f'{path}: no checkpoints here; is this the folder of a trained run?')
   options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)

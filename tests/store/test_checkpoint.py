@@ -59,6 +59,15 @@ def test_state_and_extra_come_back_bit_for_bit(checkpoints):
   assert restored.step.dtype == jnp.int32 and restored.params['half'].dtype == jnp.bfloat16
 
 
+def test_a_relative_folder_is_as_good(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  opened = checkpoint.Checkpoints('runs/one')
+  opened.save(1, make(), EXTRA)
+  opened.close()
+  wanted = abstract(make()).params
+  assert_same_bits(checkpoint.load_params('runs/one', wanted), make().params)
+
+
 def test_buffers_may_be_donated_as_soon_as_save_returns(checkpoints):
   state = make(1, width=1024)
   kept = jax.tree.map(lambda x: np.array(x), state)

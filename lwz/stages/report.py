@@ -1,0 +1,67 @@
+"""Runs side by side: the same figures of several runs as one page, one picture and one table.
+
+1. read the metrics of each run                 store.metrics
+2. draw each figure, a curve per run            report.curves
+3. write report.html, curves.svg and table.md   report.page
+"""
+
+from etils import epath
+
+from lwz.report import curves, page, summary
+from lwz.stages import prepare
+from lwz.store import metrics
+
+_WIDTH, _HEIGHT, _ACROSS = 324, 198, 3  # of a curve, and how many beside each other
+
+
+def check(c) -> None:
+  if not c.report.runs:
+    raise ValueError('report.runs is empty: name runs, as in "(\'grpo_think-tiny\',)"')
+  for name in c.report.runs:
+    metrics.read(epath.Path(c.runs_dir) / name)
+
+
+def run(c) -> None:
+  folder = prepare.run_folder(c)
+  runs = {name: metrics.read(epath.Path(c.runs_dir) / name) for name in c.report.runs}
+  drawn = [curves.draw(_beside(runs, key), list(runs), title=key) for key in c.report.figures]
+  header = ('run', *c.report.figures)
+  rows = [(name, *_row(records, c.report.figures)) for name, records in runs.items()]
+  page.write(
+    folder / 'report.html',
+    title=prepare.run_name(c),
+    subtitle='means of the first and the last 10 steps',
+    curves=[('', svg) for svg in drawn],
+    tables=[('first and last', header, rows)],
+  )
+  (folder / 'curves.svg').write_text(_grid(drawn))
+  lines = [header, ('---',) * len(header), *rows]
+  (folder / 'table.md').write_text(''.join(f'| {" | ".join(row)} |\n' for row in lines))
+  print(f'report: {folder / "report.html"}')
+
+
+def _beside(runs: dict[str, list[dict]], key: str) -> list[dict]:
+  """Records in which each run's values of one key stand under the run's name."""
+  return [{'step': r['step'], name: r.get(key)} for name, records in runs.items() for r in records]
+
+
+def _row(records: list[dict], keys) -> list[str]:
+  """'first → last' of each key, '-' where a run has none."""
+  rows = {row.name: row for row in summary.first_last(records, keys)}
+  return [f'{rows[k].first:.3f} → {rows[k].last:.3f}' if k in rows else '-' for k in keys]
+
+
+def _grid(drawn: list[str]) -> str:
+  """One SVG file of several curves."""
+  height = _HEIGHT * -(-len(drawn) // _ACROSS)
+  cells = [
+    svg.replace(
+      '<svg ',
+      f'<svg x="{i % _ACROSS * _WIDTH}" y="{i // _ACROSS * _HEIGHT}" '
+      + f'width="{_WIDTH}" height="{_HEIGHT}" ',
+      1,
+    )
+    for i, svg in enumerate(drawn)
+  ]
+  size = f'{_WIDTH * _ACROSS} {height}'
+  return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">{"".join(cells)}</svg>\n'
