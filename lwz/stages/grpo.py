@@ -10,7 +10,6 @@ One step:
 """
 
 import functools
-import time
 from collections.abc import Callable, Collection
 
 import jax
@@ -69,6 +68,8 @@ def check(c) -> None:
     raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
   if c.rollout.temperature <= 0:
     raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+  if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
+    raise ValueError('reward.weights must not be negative, and one of them must be positive')
   named: list[tuple[str, str, Collection[str]]] = [
     ('rl.advantage', c.rl.advantage, ADVANTAGES),
     ('rl.aggregate', c.rl.aggregate, AGGREGATES),
@@ -92,26 +93,26 @@ def run(c) -> None:
 
   state = training.state
   for step in training:
-    clock = [time.monotonic()]
     chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     rollout = _write(c, generate, state.params, prompt_ids, step)
-    clock.append(time.monotonic())
+    training.lap('write')
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
     scores = compose.judge(samples, rewards, len(chosen))
     _stop_on_failures(c, scores)
-    clock.append(time.monotonic())
+    training.lap('judge')
     advantage_PG = ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
     learned = []
     for members in _sweeps(c, step):
       batch = _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members)
       state, metrics = update(state, *batch)
       learned.append(jax.device_get(metrics))
-    clock.append(time.monotonic())
-    values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned, clock)
+    training.lap('learn')
     if step % c.log.samples_every == 0 or step + 1 == c.train.num_steps:
       shown = monitor.show(samples, scores, list(rewards), num=8)
       sample_files.write(opened.folder, step, shown)
+    values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned)
+    values['tokens/per_second'] = rollout.lengths.sum() / training.laps['seconds/write']
     training.record(step, state, values, show=[f'reward/{name}' for name in rewards])
   _finish(c, opened, config, asked)
 
@@ -237,18 +238,13 @@ def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[d
   )
 
 
-def _figures(rollout: types.Rollout, learned: list[dict], clock: list[float]) -> dict[str, float]:
-  """What rollout and updates say of a step, and where its time went."""
-  write, judge, learn = np.diff(clock)
+def _figures(rollout: types.Rollout, learned: list[dict]) -> dict[str, float]:
+  """What the rollout and the updates of a step say."""
   out = {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
   out['learn/logp_gap'] = float(learned[0]['logp_gap'])  # before an update, the policies are one
   return out | {
     'tokens/trajectory': float(rollout.lengths.mean()),
     'tokens/finished': float(rollout.finished.mean()),
-    'tokens/per_second': float(rollout.lengths.sum() / write),
-    'seconds/write': float(write),
-    'seconds/judge': float(judge),
-    'seconds/learn': float(learn),
   }
 
 

@@ -186,7 +186,8 @@ class Training:
     self._bar = terminal.progress(
       c.train.num_steps, start=self.start, label=run_name(c), quiet=jax.process_index() != 0
     )
-    self._began = time.monotonic()
+    self._began = self._lapped = time.monotonic()
+    self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
     """The steps that are left."""
@@ -200,18 +201,24 @@ class Training:
           yield step
         jax.profiler.save_device_memory_profile(str(target / f'memory-{step}.prof'))
 
+  def lap(self, name: str) -> None:
+    """Ends a phase of the step: `laps['seconds/NAME']`, recorded with it, is what it took."""
+    now = time.monotonic()
+    self.laps[f'seconds/{name}'], self._lapped = now - self._lapped, now
+
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
   ) -> None:
     """Writes down a step that is done. `show` names the figures for the bar."""
     now = time.monotonic()
-    values = {name: float(value) for name, value in values.items()}
+    values = {name: float(value) for name, value in values.items()} | self.laps
     self._writer.write(step, values | {'seconds': now - self._began})
-    self._began = now
+    self._began, self.laps = now, {}
     self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
     self.state, self.extra = state, {'step': step + 1, **(extra or {})}
     if (step + 1) % self._c.checkpoint.every == 0 or step + 1 == self._c.train.num_steps:
       self._checkpoints.save(step + 1, state, self.extra)
+    self._lapped = time.monotonic()
 
 
 def finish(
