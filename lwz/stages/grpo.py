@@ -112,7 +112,7 @@ def run(c) -> None:
       shown = monitor.show(samples, scores, list(rewards), num=8)
       sample_files.write(opened.folder, step, shown)
     values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned)
-    values['tokens/per_second'] = rollout.lengths.sum() / training.laps['seconds/write']
+    values['tokens/per_second'] = float(rollout.lengths.sum()) / training.laps['seconds/write']
     training.record(step, state, values, show=[f'reward/{name}' for name in rewards])
   _finish(c, opened, config, asked)
 
