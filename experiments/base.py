@@ -9,6 +9,19 @@ from ml_collections import ConfigDict
 POCKET = ('micro', 'tiny')
 SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b')
 
+# Keys that a stage has no use for: with another value of one, a run is still the same run.
+UNREAD = {
+  'pretrain': (
+    *('rl', 'rollout', 'reward'),
+    *('data.preferences', 'data.prompts', 'data.skip_broken', 'data.slack', 'data.style'),
+  ),
+  'reward_model': (
+    *('rl', 'rollout', 'reward'),
+    *('data.formatted_share', 'data.prompts', 'data.slack', 'data.style', 'data.template'),
+  ),
+  'grpo': ('data.formatted_share', 'data.preferences', 'data.skip_broken'),
+}
+
 
 def get_config(size: str) -> ConfigDict:
   if size not in SIZES:

@@ -23,4 +23,5 @@ def get_config(size: str = 'tiny'):
   if pocket:
     c.rl.prompts_per_step, c.rl.group_size = (2, 4) if size == 'micro' else (4, 8)
     c.rl.num_minibatches = 2
+  c.outside_identity += base.UNREAD['grpo']
   return c

@@ -83,6 +83,12 @@ def test_every_key_is_read():
   assert set(dotted(base.get_config('tiny'))) - read == set()
 
 
+@pytest.mark.parametrize('stage', base.UNREAD)
+def test_what_is_no_part_of_a_run_is_not_read_by_its_stage(stage):
+  read = read_keys((FOLDER.parent / f'lwz/stages/{stage}.py').read_text())
+  assert read and not read & set(base.UNREAD[stage])
+
+
 TRAINING = [name for name in NAMES if name != 'report']
 
 

@@ -35,7 +35,8 @@ def test_what_the_main_job_leaves_behind(micro_runs):
   assert all(0 <= r[f'reward/{n}'] <= 1 for r in records for n in ('length', 'writing', 'format'))
   assert set(samples.read(folder)) == {0, 2}
   assert '<svg' in (folder / 'report.html').read_text()
-  assert {'all', 'cut', 'repeat'} <= done(micro_runs / 'reward_model-micro')['accuracy'].keys()
+  summary = done(micro_runs / 'reward_model-micro')
+  assert {'all', 'cut', 'repeat'} <= summary['heldout_by_source'].keys()
 
 
 @pytest.mark.parametrize('name', ['base_model', 'pretrain', 'reward_model', 'grpo_think'])

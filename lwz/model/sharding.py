@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lwz import types
 from lwz.model import config as config_lib
@@ -48,7 +48,7 @@ def make_mesh(
   return Mesh(devices.reshape(sizes), types.AXES, axis_types=auto)
 
 
-def spec(name: str, param: qwen.Param, table: Table, mesh: Mesh) -> PartitionSpec:
+def spec(name: str, param: qwen.Param, table: Table, mesh: Mesh | AbstractMesh) -> PartitionSpec:
   """How one parameter is cut.
 
   Key-value heads that are fewer than the ways of their axis, and divide it, are replicated: each
@@ -71,7 +71,9 @@ def spec(name: str, param: qwen.Param, table: Table, mesh: Mesh) -> PartitionSpe
   return PartitionSpec(*parts)
 
 
-def shardings(config: config_lib.QwenConfig, mesh: Mesh, table: Table) -> qwen.Params:
+def shardings(
+  config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh, table: Table
+) -> qwen.Params:
   """A `NamedSharding` for every parameter, in the structure of `qwen.describe(config)`."""
 
   def place(path, param):

@@ -248,5 +248,5 @@ def finish(
     better=better,
   )
   terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
-  opened.mark_done((result or {}) | {row.name: row.last for row in rows})
+  opened.mark_done({row.name: row.last for row in rows} | (result or {}))
   print(f'report: {opened.report}')

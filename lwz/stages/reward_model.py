@@ -73,7 +73,7 @@ def run(c) -> None:
     result={
       'mean': float(scores_B2.mean()),
       'std': float(scores_B2.std()),
-      'accuracy': {source: accuracy for source, _, accuracy in table},
+      'heldout_by_source': {source: accuracy for source, _, accuracy in table},
     },
   )
   for source, num, accuracy in table:

@@ -1,5 +1,6 @@
 """The tables cut the real sizes as they should, and no mesh changes a number."""
 
+import dataclasses
 import functools
 
 import jax
@@ -28,7 +29,7 @@ def devices(num):
 def test_a_mesh_has_the_axes_of_the_house():
   mesh = sharding.make_mesh((2, 2, 2))
   assert dict(mesh.shape) == {'data': 2, 'fsdp': 2, 'tensor': 2, 'context': 1}
-  with pytest.raises(ValueError, match='data=3 does not fit 8 devices'):
+  with pytest.raises(ValueError, match=r'a mesh of data=3, .* does not fit 8 devices'):
     sharding.make_mesh((3,))
 
 
@@ -105,12 +106,12 @@ def measured(shape):
 @pytest.mark.parametrize('shape', MESHES, ids=str)
 def test_no_mesh_changes_a_number(shape):
   alone, cut = measured((1,)), measured(shape)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), alone, cut)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), alone, cut)
   assert np.abs(jax.tree.leaves(alone[1])[0]).max() > 1e-4
 
 
 def test_bfloat16_is_a_dtype_like_another():
-  config = fakes.config(dtype=jnp.bfloat16)
+  config = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1, 1, 2), devices(2))
   assert jax.tree.structure(sharding.shardings(config, mesh, sharding.DECODE)) == (
     jax.tree.structure(qwen.abstract(config))

@@ -46,7 +46,7 @@ def programs(size):
         temperature=0.8,
         clip_low=0.2,
         clip_high=0.2,
-        aggregate=losses.budget_mean,
+        aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
         **LEARN,
       ),
     )
