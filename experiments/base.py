@@ -38,7 +38,8 @@ def get_config(size: str) -> ConfigDict:
   c.runs_dir = 'runs'  # where run folders live; may be gs://...
   c.needs = ()  # dotted keys whose values, where they read experiment:size, must be run before
   c.needs_policy = 'run' if pocket else 'stop'  # 'run' what is missing, or 'stop' with the commands
-  c.init = 'random'  # where parameters begin: 'random', experiment:size, or a run folder
+  # Where parameters begin: 'random', experiment:size, a run's folder, a Hugging Face model.
+  c.init = 'random'
 
   c.data = ConfigDict()
   c.data.folder = ''  # .txt, .md and .jsonl files; '' is the text that comes with every Python

@@ -59,17 +59,9 @@ def _real(hidden, layers, heads, kv_heads, intermediate, vocab, tied, eps, posit
 
 
 def _pocket(hidden, layers, heads, kv_heads, intermediate, vocab, positions):
-  return QwenConfig(
-    vocab_size=vocab,
-    hidden_size=hidden,
-    intermediate_size=intermediate,
-    num_hidden_layers=layers,
-    num_attention_heads=heads,
-    num_key_value_heads=kv_heads,
-    head_dim=hidden // heads,
-    max_position_embeddings=positions,
+  return dataclasses.replace(
+    _real(hidden, layers, heads, kv_heads, intermediate, vocab, True, 1e-6, positions),
     rope_theta=10_000.0,  # a base of 1e6 wastes most of the phases on a context this short
-    tie_word_embeddings=True,
     dtype=jnp.float32,
   )
 

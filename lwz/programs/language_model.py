@@ -15,12 +15,9 @@ def row_shapes(num_rows: int, row_length: int) -> dict:
   return {'ids': shape, 'segments': shape, 'positions': shape}
 
 
-def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none'):
-  """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
-
-  The last token of a row, padding, and the step from one segment into the next predict nothing.
-  """
-  hidden_NTD = qwen.forward(
+def row_hidden(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> jax.Array:
+  """Hidden states [N, T, D] of packed rows, where a segment sees only itself."""
+  return qwen.forward(
     params,
     rows['ids'],
     config,
@@ -28,6 +25,14 @@ def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, re
     segments_BT=rows['segments'],
     remat=remat,
   )
+
+
+def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none'):
+  """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
+
+  The last token of a row, padding, and the step from one segment into the next predict nothing.
+  """
+  hidden_NTD = row_hidden(params, rows, config, remat)
   targets_NT = jnp.roll(rows['ids'], -1, axis=1)
   logp_NT, entropy_NT = logprob.token_logprob(
     hidden_NTD, qwen.head_weights(params, config), targets_NT, temperature=temperature, chunk=chunk

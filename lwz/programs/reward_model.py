@@ -18,15 +18,7 @@ from lwz.programs import language_model, program
 
 def token_scores(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> jax.Array:
   """The scalar head at every token of packed rows, [N, T]."""
-  hidden_NTD = qwen.forward(
-    params,
-    rows['ids'],
-    config,
-    positions_BT=rows['positions'],
-    segments_BT=rows['segments'],
-    remat=remat,
-  )
-  return qwen.score_head(params, hidden_NTD, config)
+  return qwen.score_head(params, language_model.row_hidden(params, rows, config, remat), config)
 
 
 def train_step(

@@ -87,13 +87,7 @@ def measured(shape):
       logp, _, mask = language_model.row_logprob(params, rows, CONFIG, temperature=1.0, chunk=24)
       return losses.next_token(logp, mask)
 
-    hidden = qwen.forward(
-      params,
-      rows['ids'],
-      CONFIG,
-      positions_BT=rows['positions'],
-      segments_BT=rows['segments'],
-    )
+    hidden = language_model.row_hidden(params, rows, CONFIG)
     grads = jax.grad(loss_fn)(params)
     state, _ = update.apply(update.init(params, optimizer), grads, optimizer)
     return qwen.lm_head(params, hidden, CONFIG), grads, state.params
