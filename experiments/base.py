@@ -53,7 +53,7 @@ def get_config(size: str) -> ConfigDict:
   c.data.slack = 0.25  # a prompt's range is its document's own length, this much less or more
   c.data.prompts = ''  # JSONL of prompts; '' makes them from held-out titles
   c.data.preferences = ''  # JSONL of pairs; '' makes them by damaging passages
-  c.data.skip_broken = False  # count and skip unreadable lines instead of stopping
+  c.data.skip_broken = False  # count and skip unreadable lines of `preferences`, don't stop
 
   c.train = ConfigDict()
   c.train.num_steps = 0

@@ -34,7 +34,18 @@ INHERITED = (
   'log.tensorboard',
 )
 
+PATHS = (
+  'runs_dir',
+  'init',
+  'reward.model',
+  'data.folder',
+  'data.tokenizer',
+  'data.prompts',
+  'data.preferences',
+)
+
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
+flags.mark_flag_as_required('config')
 
 
 def needs(c, experiments: pathlib.Path) -> list:
@@ -93,10 +104,11 @@ def launch(c, experiments: pathlib.Path) -> None:
       + '\n'.join(commands)
       + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
     )
-  todo = [c] if prepare.is_complete(c) else [*missing, c]
+  todo = [] if prepare.is_complete(c) else [*missing, c]
   for config in todo:
     _stage(config).check(config)
-  for config in todo:
+    prepare.check_identity(config)
+  for config in todo or [c]:
     execute(config)
 
 
@@ -104,6 +116,8 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
   c = _CONFIG.value
+  for key in PATHS:
+    _set(c, key, os.path.expanduser(prepare.get(c, key)))  # --config.key=~/x: no shell expands it
   path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
@@ -116,7 +130,8 @@ def parse(argv):
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    sys.exit(f'lwz: {str(error).strip(chr(34)).encode().decode("unicode_escape")}')
+    message = str(error).strip('"').replace('\\n', '\n')
+    sys.exit(f'lwz: {message}')
 
 
 if __name__ == '__main__':

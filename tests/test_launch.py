@@ -87,12 +87,31 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
     (['--config.init=nowhere/run'], 'nowhere/run'),
+    (['--config.log.samples_every=0'], 'log.samples_every=0 must be at least 1'),
+    (['--config.data.heldout=0.0'], 'data.heldout=0.0 is a share'),
+    (['--config.reward.max_words=10'], 'reward.max_words=10, where the length reward is 0'),
+    (['--config.init=random'], "init='random' has no tokenizer"),
   ],
 )
 def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):
   output = jobs.launch(MAIN, tmp_path, *arguments, fails=True)
   assert message in output
   assert not list(tmp_path.glob('*/metrics.jsonl'))
+
+
+def test_another_config_is_refused_before_what_it_needs_is_run(micro_runs, tmp_path):
+  jobs.launch(MAIN, micro_runs)
+  (tmp_path / 'grpo_think-micro').symlink_to(micro_runs / 'grpo_think-micro')
+  output = jobs.launch(MAIN, tmp_path, '--config.rl.clip_low=0.1', fails=True)
+  assert 'rl.clip_low: 0.2 in the folder, 0.1 now' in output
+  assert [p.name for p in tmp_path.iterdir()] == ['grpo_think-micro']
+
+
+def test_a_prompt_that_asks_for_too_much_is_named_at_the_start(tmp_path):
+  path = tmp_path / 'prompts.jsonl'
+  path.write_text('{"text": "Write about rivers.", "lower": 10, "upper": 400}')
+  output = jobs.launch(MAIN, tmp_path, f'--config.data.prompts={path}', fails=True)
+  assert f'{path} asks for up to 400 words, above reward.max_words=160' in output
 
 
 def test_an_unknown_size_names_the_sizes(tmp_path):

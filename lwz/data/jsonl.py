@@ -60,4 +60,6 @@ def field(record: dict[str, Any], name: str, kind: type, default: Any = None) ->
     raise ValueError(f'no field {name!r}; there are {sorted(record)}')
   if not isinstance(value, kind) or isinstance(value, bool):
     raise ValueError(f'{name!r} should be {kind.__name__}, found {type(value).__name__}')
+  if isinstance(value, str):
+    value.encode()  # half of a surrogate pair is a ValueError here, not hours later
   return value

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from etils import epath
 
 from lwz.report import number, summary
 
+_CONTROL = re.compile(r'[\x00-\x08\x0b\x0c\x0e-\x1f]')  # no part of HTML, yet a sample may hold it
 _TEMPLATES = jinja2.Environment(
   loader=jinja2.PackageLoader('lwz.report', '.'),
   autoescape=True,
@@ -69,6 +71,7 @@ def write(
   file = epath.Path(path)
   file.parent.mkdir(parents=True, exist_ok=True)
   # Bytes, since a host's locale need not be UTF-8; a sampled text may hold half a character.
+  text = _CONTROL.sub('\N{REPLACEMENT CHARACTER}', text)
   file.write_bytes(text.encode('utf-8', 'backslashreplace'))
 
 

@@ -43,6 +43,10 @@ CODE = 0.1
 # Symbols in a row, whatever they are: five are a rule or an ellipsis, more begin to fill a page.
 DRONE = 5
 
+# Honest words have up to four links: `state-of-the-art`.
+CHAIN = 4
+
+_LINK = re.compile("['’-]")
 _SYMBOL = re.compile(r'[=<>{}\[\]()\\|/_#$%^&~*+`@]')
 _DRONE = re.compile(rf'(?:[^\w\s][^\S\n]*){{{2 * DRONE},}}')
 
@@ -74,7 +78,7 @@ def share(text: str) -> float:
   """
   pieces, contents = [], []
   for sentence in texts.sentences(text):
-    tokens = [word.lower() for word in texts.words(sentence) if not word.isdigit()]
+    tokens = [part.lower() for word in texts.words(sentence) for part in _parts(word)]
     code = len(_SYMBOL.findall(sentence)) >= CODE * len(sentence)
     for i in range(0, len(tokens), LONGEST):
       pieces.append(tokens[i : i + LONGEST])
@@ -90,6 +94,12 @@ def share(text: str) -> float:
   whole |= _passages(contents, starts, lengths, whole)
   marked = _looped(hashes) | np.repeat(whole, lengths)
   return float((np.sum(marked) + drones) / (len(marked) + drones))
+
+
+def _parts(word: str) -> list[str]:
+  """A word as it counts: numbers do not, and a chain (`river-river-river-...`) is its links."""
+  links = _LINK.split(word)
+  return [part for part in (links if len(links) > CHAIN else [word]) if not part.isdigit()]
 
 
 def _drones(text: str) -> int:

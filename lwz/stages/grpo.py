@@ -53,8 +53,17 @@ def check(c) -> None:
   prepare.check(c, ['init', 'reward.model'])
   if not prepare.is_experiment(c.reward.model):
     run_lib.Run(epath.Path(c.reward.model)).read_done()  # it measured the scale of its scores
+  longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts:
-    prompts.load(c.data.prompts)
+    asked = prompts.load(c.data.prompts)
+    if not asked:
+      raise ValueError(f'{c.data.prompts}: no prompts in it')
+    longest_asked = max(prompt.upper for prompt in asked)
+  if longest_asked > c.reward.max_words:
+    raise ValueError(
+      f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '
+      f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
+    )
   longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
   if longest > c.data.row_length:
     raise ValueError(
@@ -73,7 +82,6 @@ def check(c) -> None:
   named: list[tuple[str, str, Collection[str]]] = [
     ('rl.advantage', c.rl.advantage, ADVANTAGES),
     ('rl.aggregate', c.rl.aggregate, AGGREGATES),
-    ('data.style', c.data.style, types.STYLES),
     *[('reward.weights', name, REWARDS) for name in c.reward.weights],
   ]
   for key, value, known in named:
@@ -196,6 +204,8 @@ def _scorer(c):
   params = origin.params(source, config, jax.random.key(0))
   tok = tokenizer.load(origin.tokenizer(source))
   measured = run_lib.Run(epath.Path(source)).read_done()['summary']
+  if not {'mean', 'std'} <= measured.keys():
+    raise ValueError(f'reward.model={c.reward.model}: {source} is no run of a reward model')
   scale = writing.Scale(measured['mean'], measured['std'])
   shape = {'num_rows': c.train.micro_rows, 'row_length': c.data.row_length}
   score_fn = reward_model.score(config, **shape).jit()

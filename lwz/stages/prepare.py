@@ -12,7 +12,7 @@ import optax
 from etils import epath
 
 from lwz import types
-from lwz.data import corpus, prompts, tokenizer
+from lwz.data import corpus, prompts, templates, tokenizer
 from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
 from lwz.model import qwen
@@ -35,31 +35,69 @@ def reference(c, value: str) -> str:
   return str(epath.Path(c.runs_dir) / value.replace(':', '-')) if is_experiment(value) else value
 
 
+# What a number must be at least, whatever the stage.
+_LEAST = {
+  'seed': 0,
+  'data.lower': 1,
+  'data.row_length': 2,
+  'train.num_steps': 1,
+  'train.rows': 1,
+  'train.micro_rows': 1,
+  'train.chunk': 1,
+  'train.learning_rate': 0,
+  'train.warmup_steps': 0,
+  'rl.prompts_per_step': 1,
+  'rl.group_size': 1,
+  'rl.num_epochs': 1,
+  'rl.num_minibatches': 1,
+  'rl.clip_low': 0,
+  'rl.clip_high': 0,
+  'rollout.max_prompt_tokens': 1,
+  'rollout.max_tokens': 1,
+  'reward.max_words': 1,
+  'eval.every': 1,
+  'eval.batches': 1,
+  'log.samples_every': 1,
+  'checkpoint.every': 1,
+  'checkpoint.keep': 1,
+}
+
+
 def check(c, references: Sequence[str]) -> None:
   """What every stage can know to be wrong before any work is done.
 
   `references` are the dotted keys of this stage that name runs.
   """
-  if c.train.rows % c.train.micro_rows:
-    raise ValueError(
-      f'train.rows={c.train.rows} is not a multiple of train.micro_rows={c.train.micro_rows}'
-    )
-  for key in (
-    'train.num_steps',
-    'train.chunk',
-    'checkpoint.every',
-    'checkpoint.keep',
-    'eval.every',
+  for key, least in _LEAST.items():
+    if get(c, key) < least:
+      raise ValueError(f'{key}={get(c, key)} must be at least {least}')
+  for key, low, high in (('data.heldout', 0, 1), ('data.slack', -1e-9, 1)):
+    if not low < get(c, key) < high:
+      raise ValueError(f'{key}={get(c, key)} is a share, below 1 and not negative')
+  if c.data.lower > c.data.upper:
+    raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}')
+  for key, known in (
+    ('train.remat', qwen.REMAT),
+    ('data.template', templates.TEMPLATES),
+    ('data.style', types.STYLES),
+    ('needs_policy', ('run', 'stop')),
   ):
-    if get(c, key) < 1:
-      raise ValueError(f'{key}={get(c, key)} must be at least 1')
-  if c.train.remat not in qwen.REMAT:
-    raise ValueError(f'train.remat: no {c.train.remat!r}; choose from {", ".join(qwen.REMAT)}')
-  if c.data.folder and not epath.Path(c.data.folder).is_dir():
-    raise FileNotFoundError(f'data.folder={c.data.folder}: no such folder')
+    if get(c, key) not in known:
+      raise ValueError(f'{key}: there is no {get(c, key)!r}; choose from {", ".join(known)}')
+  if c.data.folder:
+    corpus.documents(c.data.folder)
+  if c.data.tokenizer:
+    tokenizer.load(c.data.tokenizer)
+  elif c.init == 'random' and c.stage != 'pretrain':
+    raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
   longest = min(_expected(c, get(c, key)).max_position_embeddings for key in references)
   if c.data.row_length > longest:
     raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
+
+
+def check_identity(c) -> None:
+  """Raises where the folder holds a run of another config, naming the keys that differ."""
+  run.check_identity(run_folder(c), c.to_dict(), c.outside_identity)
 
 
 def _expected(c, value: str) -> config_lib.QwenConfig:

@@ -23,6 +23,10 @@ from lwz.stages import prepare
 
 def check(c) -> None:
   prepare.check(c, ['init'])
+  if c.train.rows % c.train.micro_rows:
+    raise ValueError(
+      f'train.rows={c.train.rows} is not a multiple of train.micro_rows={c.train.micro_rows}'
+    )
   if not 0 <= c.data.formatted_share <= 1:
     raise ValueError(f'data.formatted_share={c.data.formatted_share} is no share, in [0, 1]')
 

@@ -24,8 +24,11 @@ from lwz.stages import prepare
 
 def check(c) -> None:
   prepare.check(c, ['init'])
-  if c.data.preferences:
-    preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
+  if c.data.preferences and not all(_from_file(c)[:2]):
+    raise ValueError(
+      f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
+      f'data.heldout={c.data.heldout} of the requests to test with'
+    )
 
 
 def run(c) -> None:
@@ -83,12 +86,10 @@ def run(c) -> None:
 def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
   """Training and held-out pairs; no request is on both sides."""
   if c.data.preferences:
-    found, num_skipped = preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
+    train, heldout, num_skipped = _from_file(c)
     if num_skipped:
       print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
-    held = [corpus.fraction(pair.prompt, 'heldout') < c.data.heldout for pair in found]
-    train = [pair for pair, out in zip(found, held, strict=True) if not out]
-    return train, [pair for pair, out in zip(found, held, strict=True) if out]
+    return train, heldout
   parts = []
   for name, documents in zip(('train', 'heldout'), prepare.documents(c), strict=True):
     path = folder / f'preferences-{name}.jsonl'
@@ -102,6 +103,14 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
     preferences.save(path, made)
     parts.append(preferences.load(path)[0])
   return parts[0], parts[1]
+
+
+def _from_file(c) -> tuple[list[types.Preference], list[types.Preference], int]:
+  """Training pairs, held-out pairs, and how many lines of the file were skipped."""
+  found, num_skipped = preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
+  held = [corpus.fraction(pair.prompt, 'heldout') < c.data.heldout for pair in found]
+  train = [pair for pair, out in zip(found, held, strict=True) if not out]
+  return train, [pair for pair, out in zip(found, held, strict=True) if out], num_skipped
 
 
 def _encoded(c, tok, pairs: list[types.Preference]) -> tuple[list, list]:

@@ -147,6 +147,13 @@ def is_complete(
   )
 
 
+def check_identity(folder: epath.PathLike, config: dict[str, Any], outside: Sequence[str]) -> None:
+  """Raises the ValueError of `open_run` where the folder holds a run of another identity."""
+  path = epath.Path(folder) / 'config.json'
+  if path.exists():
+    _refuse_other(path, _load(path)['config'], config, outside)
+
+
 def flatten(config: dict[str, Any]) -> dict[str, str]:
   """Dotted key to JSON text: `{'a': {'b': (1, 2)}} -> {'a.b': '[1, 2]'}`. An empty dict is a value.
 

@@ -384,3 +384,9 @@ def test_appending_never_redeems(lines, more):
 def test_it_is_a_share_of_any_text(given_text):
   assert 0.0 <= format_lib.redundancy(given_text) <= 1.0
   assert format_lib.redundancy(given_text) == format_lib.redundancy(given_text)
+
+
+@pytest.mark.parametrize('chain', ['river-' * 500 + 'x', "don't-" * 300 + 'x', 'a’b’' * 200])
+def test_a_chain_of_words_is_its_links(chain):
+  assert format_lib.redundancy(chain) > 0.9
+  assert format_lib.redundancy('A state-of-the-art mother-in-law can’t be had.') == 0
