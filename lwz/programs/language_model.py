@@ -27,19 +27,26 @@ def row_hidden(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> ja
   )
 
 
+def predicts(segments_NT: jax.Array) -> jax.Array:
+  """bool [N, T]: tokens that predict the next one of their own segment.
+
+  The last token of a row, padding, and the step from one segment into the next predict nothing.
+  """
+  same_NT = (segments_NT == jnp.roll(segments_NT, -1, axis=1)) & (segments_NT > 0)
+  return same_NT.at[:, -1].set(False)
+
+
 def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none'):
   """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
 
-  The last token of a row, padding, and the step from one segment into the next predict nothing.
+  `mask_NT` is `predicts`: where it is False, the other two mean nothing.
   """
   hidden_NTD = row_hidden(params, rows, config, remat)
   targets_NT = jnp.roll(rows['ids'], -1, axis=1)
   logp_NT, entropy_NT = logprob.token_logprob(
     hidden_NTD, qwen.head_weights(params, config), targets_NT, temperature=temperature, chunk=chunk
   )
-  segments_NT = rows['segments']
-  same_NT = (segments_NT == jnp.roll(segments_NT, -1, axis=1)) & (segments_NT > 0)
-  return logp_NT, entropy_NT, same_NT.at[:, -1].set(False)
+  return logp_NT, entropy_NT, predicts(rows['segments'])
 
 
 def train_step(
@@ -57,9 +64,7 @@ def train_step(
     raise ValueError(f'train.rows={num_rows} is not a multiple of train.micro_rows={micro_rows}')
 
   def step(state, rows):
-    same_NT = rows['segments'] == jnp.roll(rows['segments'], -1, axis=1)
-    mask_NT = (same_NT & (rows['segments'] > 0)).at[:, -1].set(False)
-    num_tokens = jnp.maximum(jnp.sum(mask_NT).astype(jnp.float32), 1.0)
+    num_tokens = jnp.maximum(jnp.sum(predicts(rows['segments'])).astype(jnp.float32), 1.0)
 
     def loss_fn(params, micro):
       logp, entropy, mask = row_logprob(
