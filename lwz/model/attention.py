@@ -33,11 +33,16 @@ def rotate(
   return rotated.astype(x_BTHC.dtype)
 
 
-def causal_mask(segments_BT: Int[Array, 'B T']) -> Bool[Array, 'B T T']:
-  """Query t sees key s iff s <= t and both lie in the same segment (a document of a packed row)."""
-  same = segments_BT[:, :, None] == segments_BT[:, None, :]
-  num_tokens = segments_BT.shape[1]
-  return same & jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None]
+def causal_mask(
+  q_segments_BT: Int[Array, 'B T'],
+  kv_segments_BS: Int[Array, 'B S'],
+  offset: Int[Array, ''] | int = 0,
+) -> Bool[Array, 'B T S']:
+  """Query t, at position offset + t of its row, sees key s iff s <= offset + t and both lie in the
+  same segment (a document of a packed row)."""
+  same_BTS = q_segments_BT[:, :, None] == kv_segments_BS[:, None, :]
+  query_T = offset + jnp.arange(q_segments_BT.shape[1])
+  return same_BTS & (query_T[:, None] >= jnp.arange(kv_segments_BS.shape[1])[None, :])[None]
 
 
 def attend(

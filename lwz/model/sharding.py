@@ -1,9 +1,11 @@
 """Sharding as tables: which mesh axis each logical axis of a parameter lies along.
 
 The same model code runs on one device and on a pod; only the table and the mesh differ. Logical
-axes are those of `qwen.describe`.
+axes are those of `parameters.describe`.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from lwz import types
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import parameters
 
 Table = Mapping[str, str | tuple[str, ...] | None]
 
@@ -48,7 +50,9 @@ def make_mesh(
   return Mesh(devices.reshape(sizes), types.AXES, axis_types=auto)
 
 
-def spec(name: str, param: qwen.Param, table: Table, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+def spec(
+  name: str, param: parameters.Param, table: Table, mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
   """How one parameter is cut.
 
   Key-value heads that are fewer than the ways of their axis, and divide it, are replicated: each
@@ -73,11 +77,51 @@ def spec(name: str, param: qwen.Param, table: Table, mesh: Mesh | AbstractMesh) 
 
 def shardings(
   config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh, table: Table
-) -> qwen.Params:
-  """A `NamedSharding` for every parameter, in the structure of `qwen.describe(config)`."""
+) -> parameters.Params:
+  """A `NamedSharding` for every parameter, in the structure of `parameters.describe(config)`."""
 
   def place(path, param):
     name = jax.tree_util.keystr(path, simple=True, separator='.')
     return NamedSharding(mesh, spec(name, param, table, mesh))
 
-  return jax.tree_util.tree_map_with_path(place, qwen.describe(config), is_leaf=qwen.is_param)
+  return jax.tree_util.tree_map_with_path(
+    place, parameters.describe(config), is_leaf=parameters.is_param
+  )
+
+
+def gather_layer(
+  weights: Any, config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh | None
+) -> Any:
+  """The weights of one layer in the compute dtype, whole along `fsdp`, as its products need them.
+
+  The cast comes first, so half of the bytes travel. Backward, the gradient of a weight is cut along
+  `fsdp` again at once (a reduce-scatter, in the compute dtype) and never whole in float32.
+  """
+  cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), weights)
+  if mesh is None or mesh.size == 1:
+    return cast
+  described = parameters.describe(config)['layers']
+
+  def gather(name, leaf):
+    param = described[name]
+    one = dataclasses.replace(param, shape=param.shape[1:], axes=param.axes[1:])
+    cut, whole = (NamedSharding(mesh, spec(name, one, table, mesh)) for table in (TRAIN, DECODE))
+    return _gather(leaf, whole, cut)
+
+  return {name: gather(name, leaf) for name, leaf in cast.items()}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(weight, whole: NamedSharding, cut: NamedSharding):
+  return jax.lax.with_sharding_constraint(weight, whole)
+
+
+def _gather_forward(weight, whole, cut):
+  return _gather(weight, whole, cut), None
+
+
+def _gather_backward(whole, cut, _, cotangent):
+  return (jax.lax.with_sharding_constraint(cotangent, cut),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)

@@ -5,6 +5,7 @@ sequences: log-probabilities are gathered back to [B, T]. Rows are worked off in
 many as the packing needed; since the loop's length is an argument, there is one compilation.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,7 +16,7 @@ import optax
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
 from lwz.model import qwen
-from lwz.programs import language_model, program
+from lwz.programs import language_model, placement, program
 
 
 def update_step(
@@ -32,6 +33,7 @@ def update_step(
   clip_low: float,
   clip_high: float,
   aggregate: Callable,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics).
 
@@ -47,7 +49,7 @@ def update_step(
 
     def loss_fn(params, micro):
       logp_NT, entropy_NT, _ = language_model.row_logprob(
-        params, micro, config, temperature=temperature, chunk=chunk, remat=remat
+        params, micro, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
       )
       mask_BT = minibatch['mask'] & micro['here'][:, None]
       logp_BT = logp_NT.reshape(-1)[minibatch['index']]
@@ -71,23 +73,22 @@ def update_step(
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  state = jax.eval_shape(lambda p: update.init(p, optimizer), qwen.abstract(config))
+  state = placement.state(config, optimizer, mesh)
   B, T, M = num_sequences, max_tokens, -(-num_sequences // micro_rows)
-  of = jax.ShapeDtypeStruct
+  of = functools.partial(placement.array, mesh=mesh)
+  row = placement.array((M, micro_rows, row_length), jnp.int32, mesh, None, 'rows', 'time')
   minibatch = {
     'old_logp': of((B, T), jnp.float32),
     'advantage': of((B,), jnp.float32),
     'mask': of((B, T), jnp.bool_),
     'index': of((B, T), jnp.int32),
     'micro': {
-      **{
-        key: of((M, micro_rows, row_length), jnp.int32) for key in ('ids', 'segments', 'positions')
-      },
+      **dict.fromkeys(('ids', 'segments', 'positions'), row),
       'here': of((M, B), jnp.bool_),
     },
   }
   args = (state, minibatch, of((), jnp.int32))
-  return program.Program('grpo', step, args, donate=(0,))
+  return program.Program('grpo', step, args, (0,), placement.results(state, mesh))
 
 
 def minibatch(

@@ -5,17 +5,19 @@ import jax.numpy as jnp
 import optax
 
 from lwz.learn import logprob, losses, update
-from lwz.model import qwen
-from lwz.programs import program
+from lwz.model import activations, qwen, sharding
+from lwz.programs import placement, program
 
 
-def row_shapes(num_rows: int, row_length: int) -> dict:
+def row_shapes(num_rows: int, row_length: int, mesh: placement.AnyMesh = None) -> dict:
   """Packed rows as `rows.lay` and the pretraining pipeline make them."""
-  shape = jax.ShapeDtypeStruct((num_rows, row_length), jnp.int32)
+  shape = placement.array((num_rows, row_length), jnp.int32, mesh, 'rows', 'time')
   return {'ids': shape, 'segments': shape, 'positions': shape}
 
 
-def row_hidden(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> jax.Array:
+def row_hidden(
+  params, rows, config: qwen.QwenConfig, remat: str = 'none', mesh: placement.AnyMesh = None
+) -> jax.Array:
   """Hidden states [N, T, D] of packed rows, where a segment sees only itself."""
   return qwen.forward(
     params,
@@ -24,6 +26,7 @@ def row_hidden(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> ja
     positions_BT=rows['positions'],
     segments_BT=rows['segments'],
     remat=remat,
+    mesh=mesh,
   )
 
 
@@ -36,15 +39,22 @@ def predicts(segments_NT: jax.Array) -> jax.Array:
   return same_NT.at[:, -1].set(False)
 
 
-def row_logprob(params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none'):
+def row_logprob(
+  params, rows, config: qwen.QwenConfig, *, temperature, chunk, remat='none', mesh=None
+):
   """(logp_NT, entropy_NT, mask_NT): entry (n, t) is of token t + 1 given those before it.
 
   `mask_NT` is `predicts`: where it is False, the other two mean nothing.
   """
-  hidden_NTD = row_hidden(params, rows, config, remat)
+  hidden_NTD = row_hidden(params, rows, config, remat, mesh)
   targets_NT = jnp.roll(rows['ids'], -1, axis=1)
   logp_NT, entropy_NT = logprob.token_logprob(
-    hidden_NTD, qwen.head_weights(params, config), targets_NT, temperature=temperature, chunk=chunk
+    hidden_NTD,
+    qwen.head_weights(params, config),
+    targets_NT,
+    temperature=temperature,
+    chunk=chunk,
+    mesh=mesh,
   )
   return logp_NT, entropy_NT, predicts(rows['segments'])
 
@@ -58,6 +68,7 @@ def train_step(
   micro_rows: int,
   chunk: int,
   remat: str,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time."""
   if num_rows % micro_rows:
@@ -68,28 +79,44 @@ def train_step(
 
     def loss_fn(params, micro):
       logp, entropy, mask = row_logprob(
-        params, micro, config, temperature=1.0, chunk=chunk, remat=remat
+        params, micro, config, temperature=1.0, chunk=chunk, remat=remat, mesh=mesh
       )
       share = losses.budget_mean(num_tokens)
       return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
 
-    micro = jax.tree.map(lambda x: x.reshape(-1, micro_rows, row_length), rows)
+    micro = jax.tree.map(lambda x: _micro_batches(x, micro_rows, mesh), rows)
     grads, metrics = update.accumulate(loss_fn, state.params, micro, num_rows // micro_rows)
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms | {'tokens': num_tokens}
 
-  state = jax.eval_shape(lambda p: update.init(p, optimizer), qwen.abstract(config))
-  return program.Program('pretrain', step, (state, row_shapes(num_rows, row_length)), donate=(0,))
+  state = placement.state(config, optimizer, mesh)
+  args = (state, row_shapes(num_rows, row_length, mesh))
+  return program.Program('pretrain', step, args, (0,), placement.results(state, mesh))
+
+
+def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) -> jax.Array:
+  """[M, micro_rows, T]: every micro-batch takes its share of the rows that a device holds."""
+  x_NMT = x_NT.reshape(micro_rows, -1, x_NT.shape[1])
+  x_NMT = activations.constrain(x_NMT, mesh, 'rows', None, 'time')
+  return x_NMT.transpose(1, 0, 2)
 
 
 def evaluate(
-  config: qwen.QwenConfig, *, num_rows: int, row_length: int, chunk: int
+  config: qwen.QwenConfig,
+  *,
+  num_rows: int,
+  row_length: int,
+  chunk: int,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, rows) -> (sum of negative log-probabilities, number of tokens)."""
 
   def step(params, rows):
-    logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk)
+    logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk, mesh=mesh)
     return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
 
-  args = (qwen.abstract(config), row_shapes(num_rows, row_length))
+  args = (
+    placement.params(config, mesh, sharding.TRAIN),
+    row_shapes(num_rows, row_length, mesh),
+  )
   return program.Program('evaluate', step, args)

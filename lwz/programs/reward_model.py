@@ -12,13 +12,16 @@ import optax
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
-from lwz.model import qwen
-from lwz.programs import language_model, program
+from lwz.model import qwen, sharding
+from lwz.programs import language_model, placement, program
 
 
-def token_scores(params, rows, config: qwen.QwenConfig, remat: str = 'none') -> jax.Array:
+def token_scores(
+  params, rows, config: qwen.QwenConfig, remat: str = 'none', mesh: placement.AnyMesh = None
+) -> jax.Array:
   """The scalar head at every token of packed rows, [N, T]."""
-  return qwen.score_head(params, language_model.row_hidden(params, rows, config, remat), config)
+  hidden_NTD = language_model.row_hidden(params, rows, config, remat, mesh)
+  return qwen.score_head(params, hidden_NTD, config)
 
 
 def train_step(
@@ -29,12 +32,13 @@ def train_step(
   num_rows: int,
   row_length: int,
   remat: str,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, rows, row_B, last_B) -> (state, metrics); B holds all chosen, then all rejected."""
 
   def step(state, rows, row_B, last_B):
     def loss_fn(params, rows):
-      scores = token_scores(params, rows, config, remat)[row_B, last_B]
+      scores = token_scores(params, rows, config, remat, mesh)[row_B, last_B]
       chosen, rejected = scores[:num_pairs], scores[num_pairs:]
       metrics = {
         'accuracy': jnp.mean((chosen > rejected).astype(jnp.float32)),
@@ -48,20 +52,25 @@ def train_step(
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  state = jax.eval_shape(lambda p: update.init(p, optimizer), qwen.abstract(config))
-  index = jax.ShapeDtypeStruct((2 * num_pairs,), jnp.int32)
-  args = (state, language_model.row_shapes(num_rows, row_length), index, index)
-  return program.Program('reward_model', step, args, donate=(0,))
+  state = placement.state(config, optimizer, mesh)
+  index = placement.array((2 * num_pairs,), jnp.int32, mesh)
+  args = (state, language_model.row_shapes(num_rows, row_length, mesh), index, index)
+  return program.Program('reward_model', step, args, (0,), placement.results(state, mesh))
 
 
-def score(config: qwen.QwenConfig, *, num_rows: int, row_length: int) -> program.Program:
-  """(params, rows) -> scores [N, T] at every token."""
+def score(
+  config: qwen.QwenConfig, *, num_rows: int, row_length: int, mesh: placement.AnyMesh = None
+) -> program.Program:
+  """(params, rows) -> scores [N, T] at every token; parameters in the compute dtype, by TRAIN."""
 
   def step(params, rows):
-    return token_scores(params, rows, config)
+    return token_scores(params, rows, config, mesh=mesh)
 
-  args = (qwen.abstract(config), language_model.row_shapes(num_rows, row_length))
-  return program.Program('score', step, args)
+  args = (
+    placement.params(config, mesh, sharding.TRAIN, config.dtype),
+    language_model.row_shapes(num_rows, row_length, mesh),
+  )
+  return program.Program('score', step, args, (), placement.replicated(mesh))
 
 
 def score_all(

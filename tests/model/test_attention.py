@@ -59,9 +59,18 @@ def test_rotation_keeps_the_dtype_and_turns_in_float32():
 
 def test_causal_mask_is_its_definition():
   segments = np.array([[1, 1, 2, 2, 2, 0], [3, 3, 3, 3, 3, 3]])
-  mask = np.asarray(attention.causal_mask(jnp.asarray(segments)))
-  for b, t, s in np.ndindex(mask.shape):
-    assert mask[b, t, s] == (s <= t and segments[b, t] == segments[b, s])
+  for first, last in ((0, 6), (2, 5)):  # all queries, and some of them
+    queries = segments[:, first:last]
+    mask = np.asarray(attention.causal_mask(jnp.asarray(queries), jnp.asarray(segments), first))
+    assert mask.shape == (2, last - first, 6)
+    for b, t, s in np.ndindex(mask.shape):
+      assert mask[b, t, s] == (s <= first + t and queries[b, t] == segments[b, s])
+
+
+def causal(*shape):
+  """The mask of rows of one document."""
+  segments = jnp.zeros(shape, jnp.int32)
+  return attention.causal_mask(segments, segments)
 
 
 def attend(q, k, v, mask):
@@ -100,7 +109,7 @@ def test_attention_is_its_definition(num_heads, num_kv_heads):
 def test_what_is_masked_has_no_influence_at_all():
   rng = np.random.default_rng(0)
   q, k, v = (jnp.asarray(rng.standard_normal((1, 4, 2, 4), np.float32)) for _ in range(3))
-  mask = attention.causal_mask(jnp.zeros((1, 4), jnp.int32))
+  mask = causal(*(1, 4))
   wild = k.at[:, 3].set(1e4), v.at[:, 3].set(1e30)
   out = attend(q, k, v, mask), attend(q, *wild, mask)
   np.testing.assert_array_equal(out[0][:, :3], out[1][:, :3])
@@ -121,7 +130,7 @@ def test_in_bfloat16_scores_and_softmax_are_still_float32():
   rng = np.random.default_rng(0)
   q, k, v = (jnp.asarray(rng.standard_normal((1, 64, 2, 64)), jnp.bfloat16) for _ in range(3))
   q = q * jnp.bfloat16(16)  # scores so large that eight bits of them are too few
-  mask = attention.causal_mask(jnp.zeros((1, 64), jnp.int32))
+  mask = causal(*(1, 64))
   out = attend(q, k, v, mask)
   exact = naive(*(np.asarray(x, np.float64) for x in (q, k, v)), np.asarray(mask))
   assert out.dtype == jnp.bfloat16

@@ -84,10 +84,12 @@ def measured(shape):
   @jax.jit
   def step(params, rows):
     def loss_fn(params):
-      logp, _, mask = language_model.row_logprob(params, rows, CONFIG, temperature=1.0, chunk=24)
+      logp, _, mask = language_model.row_logprob(
+        params, rows, CONFIG, temperature=1.0, chunk=24, mesh=mesh
+      )
       return losses.next_token(logp, mask)
 
-    hidden = language_model.row_hidden(params, rows, CONFIG)
+    hidden = language_model.row_hidden(params, rows, CONFIG, mesh=mesh)
     grads = jax.grad(loss_fn)(params)
     state, _ = update.apply(update.init(params, optimizer), grads, optimizer)
     return qwen.lm_head(params, hidden, CONFIG), grads, state.params

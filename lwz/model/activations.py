@@ -1,0 +1,44 @@
+"""Where activations lie on a mesh: the axes that each of their dimensions is cut along.
+
+Rows are cut over data and fsdp; inside a block heads, feed-forward and vocabulary lie along tensor.
+Between blocks, where nothing mixes tokens, the time dimension takes tensor instead (sequence
+parallelism, arXiv 2205.05198), so that what a layer keeps for its backward pass is cut by all axes.
+"""
+
+import math
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+LAYOUT: dict[str | None, tuple[str, ...]] = {
+  None: (),
+  'rows': ('data', 'fsdp'),
+  'time': ('context',),
+  'residual': ('context', 'tensor'),  # time, between blocks
+  'heads': ('tensor',),
+  'kv_heads': ('tensor',),
+  'mlp': ('tensor',),
+  'vocab': ('tensor',),
+}
+
+
+def spec(
+  mesh: Mesh | AbstractMesh, shape: tuple[int, ...], logical: tuple[str | None, ...]
+) -> PartitionSpec:
+  """The axes of each dimension; one that its axes do not divide (T = 1 in decoding) stays whole."""
+  parts: list[tuple[str, ...] | None] = []
+  for size, name in zip(shape, logical, strict=True):
+    axes = tuple(axis for axis in LAYOUT[name] if mesh.shape[axis] > 1)
+    fits = axes and size % math.prod(mesh.shape[axis] for axis in axes) == 0
+    parts.append(axes if fits else None)
+  return PartitionSpec(*parts)
+
+
+def constrain(x: jax.Array, mesh: Mesh | AbstractMesh | None, *logical: str | None) -> jax.Array:
+  """`x`, laid out by the names of its dimensions; without a mesh, `x` itself.
+
+  >>> constrain(x_BTD, mesh, 'rows', 'residual', None)
+  """
+  if mesh is None:
+    return x
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(mesh, x.shape, logical)))

@@ -1,0 +1,99 @@
+"""Every parameter of the model, once: shape, dtype, logical axes, how it begins.
+
+Abstract trees, initial values, sharding and the names of checkpoints derive from `describe`.
+"""
+
+import dataclasses
+import math
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lwz.model import config as config_lib
+
+QwenConfig = config_lib.QwenConfig
+Params = Any  # a nested dict with the structure of `describe(config)`
+
+
+@dataclasses.dataclass(frozen=True)
+class Param:
+  """One parameter: its shape, the logical axis of each dimension, how it begins."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str, ...]
+  init: str  # 'normal' (std initializer_range), 'zeros' or 'ones'
+  dtype: Any = jnp.float32
+
+
+def describe(config: QwenConfig) -> dict:
+  """Every parameter of the model, once. Leaves of `layers` are stacked over L.
+
+  >>> describe(preset('32b'))['layers']['wq'].shape
+  (64, 5120, 40, 128)
+  """
+  V, D, F = config.vocab_size, config.hidden_size, config.intermediate_size
+  L, H, K, C = (
+    config.num_hidden_layers,
+    config.num_attention_heads,
+    config.num_key_value_heads,
+    config.head_dim,
+  )
+  layers = {
+    'attention_norm': Param((L, D), ('layers', 'embed'), 'ones'),
+    'wq': Param((L, D, H, C), ('layers', 'embed', 'heads', 'head_dim'), 'normal'),
+    'bq': Param((L, H, C), ('layers', 'heads', 'head_dim'), 'zeros'),
+    'wk': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal'),
+    'bk': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
+    'wv': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal'),
+    'bv': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
+    'wo': Param((L, H, C, D), ('layers', 'heads', 'head_dim', 'embed'), 'normal'),
+    'mlp_norm': Param((L, D), ('layers', 'embed'), 'ones'),
+    'w_gate': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal'),
+    'w_up': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal'),
+    'w_down': Param((L, F, D), ('layers', 'mlp', 'embed'), 'normal'),
+  }
+  params = {
+    'embed': Param((V, D), ('vocab', 'embed'), 'normal'),
+    'layers': layers,
+    'norm': Param((D,), ('embed',), 'ones'),
+  }
+  if config.scalar_head:
+    params['score'] = Param((D,), ('embed',), 'normal')
+  elif not config.tie_word_embeddings:
+    params['head'] = Param((D, V), ('embed', 'vocab'), 'normal')
+  return params
+
+
+def is_param(x) -> bool:
+  return isinstance(x, Param)
+
+
+def abstract(config: QwenConfig) -> Params:
+  """The parameters as shapes and dtypes, without memory."""
+  return jax.tree.map(
+    lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), describe(config), is_leaf=is_param
+  )
+
+
+def init(key: jax.Array, config: QwenConfig) -> Params:
+  """Random parameters. A leaf's draw depends on its name alone, not on the other leaves."""
+
+  def draw(path, param):
+    if param.init == 'normal':
+      name_key = jax.random.fold_in(key, _crc(jax.tree_util.keystr(path)))
+      return config.initializer_range * jax.random.normal(name_key, param.shape, param.dtype)
+    return jnp.full(param.shape, {'zeros': 0, 'ones': 1}[param.init], param.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, describe(config), is_leaf=is_param)
+
+
+def _crc(text: str) -> int:
+  return zlib.crc32(text.encode()) & 0x7FFFFFFF
+
+
+def num_params(config: QwenConfig) -> int:
+  """Number of parameters, tied embeddings counted once: 32,763,876,352 for `32b`."""
+  described = jax.tree.leaves(describe(config), is_leaf=is_param)
+  return sum(math.prod(param.shape) for param in described)

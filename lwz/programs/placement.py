@@ -1,0 +1,74 @@
+"""The arguments of programs as shapes that say where they lie on a mesh."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from lwz import types
+from lwz.learn import update
+from lwz.model import activations, qwen, sharding
+
+AnyMesh = Mesh | AbstractMesh | None
+
+
+def replicated(mesh: AnyMesh) -> NamedSharding | None:
+  """Whole on every device."""
+  return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def array(
+  shape: tuple[int, ...], dtype: Any, mesh: AnyMesh, *logical: str | None
+) -> jax.ShapeDtypeStruct:
+  """An array laid out by the names of its dimensions (`activations.LAYOUT`); unnamed, whole."""
+  if mesh is None:
+    return jax.ShapeDtypeStruct(shape, dtype)
+  spec = activations.spec(mesh, shape, logical or (None,) * len(shape))
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+
+def params(
+  config: qwen.QwenConfig, mesh: AnyMesh, table: sharding.Table, dtype: Any = jnp.float32
+) -> qwen.Params:
+  """The parameters by a table, in one dtype."""
+  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(config))
+  if mesh is None:
+    return abstract
+  return jax.tree.map(_place, abstract, sharding.shardings(config, mesh, table))
+
+
+def state(
+  config: qwen.QwenConfig, optimizer: optax.GradientTransformation, mesh: AnyMesh
+) -> types.TrainState:
+  """A training state by TRAIN: what an optimiser keeps for a parameter lies where that lies."""
+  masters = params(config, mesh, sharding.TRAIN)
+  abstract = jax.eval_shape(lambda p: update.init(p, optimizer), masters)
+  if mesh is None:
+    return abstract
+  everywhere = replicated(mesh)
+  opt_state = optax.tree.map_params(
+    optimizer,
+    lambda kept, master: _place(kept, master.sharding),
+    abstract.opt_state,
+    masters,
+    transform_non_params=lambda kept: _place(kept, everywhere),
+  )
+  return types.TrainState(
+    step=_place(abstract.step, everywhere), params=masters, opt_state=opt_state
+  )
+
+
+def _place(abstract, where):
+  return jax.ShapeDtypeStruct(abstract.shape, abstract.dtype, sharding=where)
+
+
+def results(state: types.TrainState, mesh: AnyMesh) -> Any:
+  """Where (state, metrics) of a training step lie: the state as it came, metrics everywhere."""
+  return None if mesh is None else (shardings(state), replicated(mesh))
+
+
+def shardings(abstract: Any) -> Any:
+  """Where the leaves of such a tree lie, as `jax.device_put` and `jax.jit` take it."""
+  return jax.tree.map(lambda x: x.sharding, abstract)
