@@ -55,10 +55,18 @@ def get_config(size: str) -> ConfigDict:
   c.data.preferences = ''  # JSONL of pairs; '' makes them by damaging passages
   c.data.skip_broken = False  # count and skip unreadable lines of `preferences`, don't stop
 
+  # How the devices are laid out: rows are cut over data and fsdp, parameters over fsdp and tensor,
+  # tokens of a row over context; -1 is what remains. With fewer than there are, the first are used.
+  c.mesh = ConfigDict()
+  c.mesh.data = 1
+  c.mesh.fsdp = 1 if pocket else -1
+  c.mesh.tensor = 1
+  c.mesh.context = 1
+
   c.train = ConfigDict()
   c.train.num_steps = 0
   c.train.rows = 8 if pocket else 512  # packed rows per step (pairs per step, for reward models)
-  c.train.micro_rows = 8 if pocket else 64  # rows per pass forward and back
+  c.train.micro_rows = 8 if pocket else 64  # rows per pass, for each of mesh.data x mesh.fsdp
   c.train.learning_rate = 3e-3 if pocket else 1e-5
   c.train.warmup_steps = 10
   c.train.decay_steps = 0  # of the cosine; 0 keeps the rate constant
@@ -105,6 +113,11 @@ def get_config(size: str) -> ConfigDict:
   c.profile = ConfigDict()
   c.profile.steps = ()  # write a jax.profiler trace and a memory profile of these
 
+  c.preflight = ConfigDict()
+  c.preflight.topology = 'local'  # 'v5p:4x4x4', 'gpu:h100:8x8', or 'local': the attached devices
+  c.preflight.experiment = ''  # whose programs are compiled, and its stage: experiments/preflight.py
+  c.preflight.stage = ''
+
   c.report = ConfigDict()
   c.report.runs = ()  # names of runs to put side by side
   c.report.figures = (
@@ -126,10 +139,12 @@ def get_config(size: str) -> ConfigDict:
     'name',
     'needs_policy',
     'train.num_steps',
+    'mesh',
     'eval',
     'log',
     'checkpoint',
     'profile',
+    'preflight',
     'report',
     'outside_identity',
   )

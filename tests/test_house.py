@@ -50,6 +50,7 @@ NEVER['evals'] |= NETWORK
 
 NEVER_IN_LWZ = {'torch', 'tensorflow', 'experiments', 'tests'}
 VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
+SHARED = {'lwz.stages.prepare', 'lwz.stages.training'}  # what stages have in common: none of them
 FILE_LINES, FUNCTION_LINES = 300, 80
 
 
@@ -84,7 +85,7 @@ def keeps_stages_apart(module, source):
   others = {name for name in others if name.startswith('lwz.stages.')}
   if room_of(module) != 'stages':
     return []
-  allowed = {module, 'lwz.stages.prepare'}
+  allowed = {module, *SHARED}
   return [f'a stage does not import another: {name}' for name in sorted(others - allowed)]
 
 

@@ -6,11 +6,13 @@ axes are those of `parameters.describe`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lwz import types
@@ -36,18 +38,25 @@ DECODE: Table = {**TRAIN, 'embed': None}
 def make_mesh(
   shape: Sequence[int], devices: Sequence[jax.Device] | np.ndarray | None = None
 ) -> Mesh:
-  """A mesh over `types.AXES`, outermost first; missing trailing sizes are 1.
+  """A mesh over `types.AXES`, outermost first; missing trailing sizes are 1, a -1 is what remains.
 
-  `make_mesh((1, 4, 2))` has 4-way fsdp and 2-way tensor on 8 devices. Raises ValueError where the
-  sizes do not multiply to the number of devices.
+  `make_mesh((1, 4, 2))` has 4-way fsdp and 2-way tensor. Sizes that multiply to fewer than there
+  are take the first devices, in one process; to more, or in several processes, they are refused.
   """
-  sizes = (*shape, *(1,) * (len(types.AXES) - len(shape)))
-  devices = np.asarray(jax.devices() if devices is None else devices)
-  if len(sizes) > len(types.AXES) or int(np.prod(sizes)) != devices.size:
-    named = ', '.join(f'{axis}={size}' for axis, size in zip(types.AXES, sizes, strict=False))
+  sizes = [*shape, *(1,) * (len(types.AXES) - len(shape))]
+  devices = np.asarray(jax.devices() if devices is None else devices).reshape(-1)
+  named = ', '.join(f'{axis}={size}' for axis, size in zip(types.AXES, sizes, strict=False))
+  known = math.prod(size for size in sizes if size != -1)
+  if sizes.count(-1) == 1 and known > 0 and devices.size % known == 0:
+    sizes[sizes.index(-1)] = devices.size // known
+  num = math.prod(sizes)
+  wasted = num != devices.size and jax.process_count() > 1
+  if len(sizes) > len(types.AXES) or min(sizes) < 1 or num > devices.size or wasted:
     raise ValueError(f'a mesh of {named} does not fit {devices.size} devices')
-  auto = (AxisType.Auto,) * len(types.AXES)
-  return Mesh(devices.reshape(sizes), types.AXES, axis_types=auto)
+  ordered = mesh_utils.create_device_mesh(
+    sizes, devices[:num].tolist(), allow_split_physical_axes=True
+  )
+  return Mesh(ordered, types.AXES, axis_types=(AxisType.Auto,) * len(types.AXES))
 
 
 def spec(

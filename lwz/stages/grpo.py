@@ -26,7 +26,7 @@ from lwz.programs import rollout as rollout_program
 from lwz.reward import compose, monitor, writing
 from lwz.reward import format as format_lib
 from lwz.rollout import local
-from lwz.stages import prepare
+from lwz.stages import prepare, training
 from lwz.store import origin
 from lwz.store import run as run_lib
 from lwz.store import samples as sample_files
@@ -41,16 +41,17 @@ AGGREGATES = {
   ),
 }
 REWARDS: dict[str, Callable[..., compose.Component]] = {
-  'length': lambda c: functools.partial(compose.length, max_words=c.reward.max_words),
-  'writing': lambda c: functools.partial(
-    compose.writing, scorer=_scorer(c), floor=c.reward.writing_floor
+  'length': lambda c, mesh: functools.partial(compose.length, max_words=c.reward.max_words),
+  'writing': lambda c, mesh: functools.partial(
+    compose.writing, scorer=_scorer(c, mesh), floor=c.reward.writing_floor
   ),
-  'format': lambda c: compose.format,
+  'format': lambda c, mesh: compose.format,
 }
 
 
 def check(c) -> None:
   prepare.check(c, ['init', 'reward.model'])
+  prepare.check_mesh(c, ['init', 'reward.model'])
   if not prepare.is_experiment(c.reward.model):
     run_lib.Run(epath.Path(c.reward.model)).read_done()  # it measured the scale of its scores
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
@@ -94,34 +95,35 @@ def run(c) -> None:
   tok = prepare.load_tokenizer(c, opened.folder)
   config = prepare.model_config(c, opened.folder, len(tok))
   asked = _fitting(c, tok, prepare.writing_prompts(c))
-  rewards = {name: REWARDS[name](c) for name in c.reward.weights}
+  mesh = prepare.mesh(c)
+  rewards = {name: REWARDS[name](c, mesh) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-  training = prepare.Training(c, opened, config)
-  generate, update = _programs(c, config, tok.eos_token_id, training.optimizer)
+  loop = training.Training(c, opened, config, mesh)
+  generate, update = _programs(c, config, tok.eos_token_id, loop.optimizer, mesh)
 
-  state = training.state
-  for step in training:
+  state = loop.state
+  for step in loop:
     chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     rollout = _write(c, generate, state.params, prompt_ids, step)
-    training.lap('write')
+    loop.lap('write')
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
     scores = compose.judge(samples, rewards, len(chosen))
     _stop_on_failures(c, scores)
-    training.lap('judge')
+    loop.lap('judge')
     advantage_PG = ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
     learned = []
     for members in _sweeps(c, step):
-      batch = _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members)
+      batch = _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members)
       state, metrics = update(state, *batch)
       learned.append(jax.device_get(metrics))
-    training.lap('learn')
+    loop.lap('learn')
     if step % c.log.samples_every == 0 or step + 1 == c.train.num_steps:
       shown = monitor.show(samples, scores, list(rewards), num=8)
       sample_files.write(opened.folder, step, shown)
     values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned)
-    values['tokens/per_second'] = float(rollout.lengths.sum()) / training.laps['seconds/write']
-    training.record(step, state, values, show=[f'reward/{name}' for name in rewards])
+    values['tokens/per_second'] = float(rollout.lengths.sum()) / loop.laps['seconds/write']
+    loop.record(step, state, values, show=[f'reward/{name}' for name in rewards])
   _finish(c, opened, config, asked)
 
 
@@ -129,7 +131,7 @@ def _minibatch_size(c) -> int:
   return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
 
 
-def _programs(c, config, stop_id: int, optimizer):
+def _programs(c, config, stop_id: int, optimizer, mesh):
   """The two compiled steps: writing and learning."""
   generate = rollout_program.generate(
     config,
@@ -146,13 +148,14 @@ def _programs(c, config, stop_id: int, optimizer):
     num_sequences=_minibatch_size(c),
     max_tokens=c.rollout.max_tokens,
     row_length=c.data.row_length,
-    micro_rows=c.train.micro_rows,
+    micro_rows=prepare.pass_rows(c, mesh),
     temperature=c.rollout.temperature,
     chunk=c.train.chunk,
     remat=c.train.remat,
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
     aggregate=functools.partial(AGGREGATES[c.rl.aggregate], c),
+    mesh=mesh,
   )
   return generate.jit(), update.jit()
 
@@ -197,18 +200,18 @@ def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sa
   ]
 
 
-def _scorer(c):
+def _scorer(c, mesh):
   """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
   source = prepare.reference(c, c.reward.model)
   config = origin.config(source)
-  params = origin.params(source, config, jax.random.key(0))
+  params = origin.params(source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype)
   tok = tokenizer.load(origin.tokenizer(source))
   measured = run_lib.Run(epath.Path(source)).read_done()['summary']
   if not {'mean', 'std'} <= measured.keys():
     raise ValueError(f'reward.model={c.reward.model}: {source} is no run of a reward model')
   scale = writing.Scale(measured['mean'], measured['std'])
-  shape = {'num_rows': c.train.micro_rows, 'row_length': c.data.row_length}
-  score_fn = reward_model.score(config, **shape).jit()
+  shape = {'num_rows': prepare.pass_rows(c, mesh), 'row_length': c.data.row_length}
+  score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
 
   def score(pairs):
     texts = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
@@ -236,7 +239,7 @@ def _sweeps(c, step: int) -> list[np.ndarray]:
   )
 
 
-def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[dict, int]:
+def _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[dict, int]:
   return grpo.minibatch(
     [prompt_ids[b // c.rl.group_size] for b in members],
     [rollout.ids[b, : rollout.lengths[b]] for b in members],
@@ -244,7 +247,7 @@ def _minibatch(c, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[d
     np.asarray(advantage_PG).reshape(-1)[members],
     scores.valid.reshape(-1)[members],
     row_length=c.data.row_length,
-    micro_rows=c.train.micro_rows,
+    micro_rows=prepare.pass_rows(c, mesh),
   )
 
 

@@ -1,24 +1,20 @@
-"""What every training stage opens and closes with: folder, tokenizer, state, loop, report."""
+"""What every stage opens and closes with: checks, folder, mesh, tokenizer, model, report."""
 
-import contextlib
 import dataclasses
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import optax
 from etils import epath
 
 from lwz import types
 from lwz.data import corpus, prompts, templates, tokenizer
-from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
-from lwz.store import checkpoint, metrics, origin, run, samples
+from lwz.store import metrics, origin, run, samples
 
 
 def run_name(c) -> str:
@@ -93,6 +89,31 @@ def check(c, references: Sequence[str]) -> None:
   longest = min(_expected(c, get(c, key)).max_position_embeddings for key in references)
   if c.data.row_length > longest:
     raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
+
+
+def check_mesh(c, references: Sequence[str]) -> None:
+  """Raises where the tokens of a row, or a dimension of one of the models, cannot be cut so."""
+  over = mesh(c)
+  ways = over.shape['tensor'] * over.shape['context']
+  if c.data.row_length % ways:
+    raise ValueError(
+      f'data.row_length={c.data.row_length} is not divisible by mesh.tensor x mesh.context = {ways}'
+    )
+  for key in references:
+    try:
+      sharding.shardings(_expected(c, get(c, key)), over, sharding.TRAIN)
+    except ValueError as error:
+      raise ValueError(f'{key}={get(c, key)}: {error}') from error
+
+
+def mesh(c) -> jax.sharding.Mesh:
+  """The devices of this run, laid out as `c.mesh` says."""
+  return sharding.make_mesh([c.mesh[axis] for axis in types.AXES])
+
+
+def pass_rows(c, over: jax.sharding.Mesh) -> int:
+  """Rows of one pass: `train.micro_rows` for each way that rows are cut."""
+  return c.train.micro_rows * over.shape['data'] * over.shape['fsdp']
 
 
 def check_identity(c) -> None:
@@ -174,89 +195,6 @@ def model_config(
   config = dataclasses.replace(config, scalar_head=scalar_head)
   origin.keep(folder, config)
   return config
-
-
-def initial_params(c, config: config_lib.QwenConfig):
-  """float32 parameters as `c.init` says."""
-  key = jax.random.key(c.seed)
-  if c.init == 'random':
-    return qwen.init_jit(key, config)
-  return origin.params(reference(c, c.init), config, key)
-
-
-def adamw(c) -> optax.GradientTransformation:
-  rate = optimizer.schedule(
-    c.train.learning_rate,
-    warmup_steps=c.train.warmup_steps,
-    decay_steps=c.train.decay_steps,
-    final_share=c.train.final_share,
-  )
-  return optimizer.adamw(
-    rate,
-    b1=c.train.b1,
-    b2=c.train.b2,
-    weight_decay=c.train.weight_decay,
-    max_norm=c.train.max_norm,
-  )
-
-
-class Training:
-  """A training loop that can be stopped at any step: iterate over it, and `record` each step.
-
-  A step that is recorded is counted in metrics.jsonl, on the progress bar and, every
-  `checkpoint.every` steps and at the end, in a checkpoint together with `extra`.
-  """
-
-  def __init__(self, c, opened: run.Run, config: config_lib.QwenConfig):
-    self._c, self._run = c, opened
-    self._checkpoints = checkpoint.Checkpoints(opened.folder, keep=c.checkpoint.keep)
-    self.optimizer = adamw(c)
-    self.extra: dict[str, Any] = {}
-    if self._checkpoints.latest() is None:
-      self.state = update.init(initial_params(c, config), self.optimizer)
-    else:
-      abstract = jax.eval_shape(lambda p: update.init(p, self.optimizer), qwen.abstract(config))
-      self.state, self.extra = self._checkpoints.restore(abstract)
-    self.start = self.extra['step'] if self.extra else 0
-    self._writer = metrics.Writer(
-      opened.folder, start_step=self.start, tensorboard=c.log.tensorboard
-    )
-    self._bar = terminal.progress(
-      c.train.num_steps, start=self.start, label=run_name(c), quiet=jax.process_index() != 0
-    )
-    self._began = self._lapped = time.monotonic()
-    self.laps: dict[str, float] = {}
-
-  def __iter__(self) -> Iterator[int]:
-    """The steps that are left."""
-    with contextlib.closing(self._checkpoints), self._writer, self._bar:
-      for step in range(self.start, self._c.train.num_steps):
-        if step not in self._c.profile.steps:
-          yield step
-          continue
-        target = self._run.folder / 'profile'
-        with jax.profiler.trace(str(target)):
-          yield step
-        jax.profiler.save_device_memory_profile(str(target / f'memory-{step}.prof'))
-
-  def lap(self, name: str) -> None:
-    """Ends a phase of the step: `laps['seconds/NAME']`, recorded with it, is what it took."""
-    now = time.monotonic()
-    self.laps[f'seconds/{name}'], self._lapped = now - self._lapped, now
-
-  def record(
-    self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
-  ) -> None:
-    """Writes down a step that is done. `show` names the figures for the bar."""
-    now = time.monotonic()
-    values = {name: float(value) for name, value in values.items()} | self.laps
-    self._writer.write(step, values | {'seconds': now - self._began})
-    self._began, self.laps = now, {}
-    self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
-    self.state, self.extra = state, {'step': step + 1, **(extra or {})}
-    if (step + 1) % self._c.checkpoint.every == 0 or step + 1 == self._c.train.num_steps:
-      self._checkpoints.save(step + 1, state, self.extra)
-    self._lapped = time.monotonic()
 
 
 def finish(

@@ -18,14 +18,16 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model
 from lwz.reward import length
-from lwz.stages import prepare
+from lwz.stages import prepare, training
 
 
 def check(c) -> None:
   prepare.check(c, ['init'])
-  if c.train.rows % c.train.micro_rows:
+  prepare.check_mesh(c, ['init'])
+  if c.train.rows % (rows := prepare.pass_rows(c, prepare.mesh(c))):
     raise ValueError(
-      f'train.rows={c.train.rows} is not a multiple of train.micro_rows={c.train.micro_rows}'
+      f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
+      'train.micro_rows x mesh.data x mesh.fsdp'
     )
   if not 0 <= c.data.formatted_share <= 1:
     raise ValueError(f'data.formatted_share={c.data.formatted_share} is no share, in [0, 1]')
@@ -55,20 +57,22 @@ def run(c) -> None:
     ids = _formatted_ids(c, tok, heldout)
     tests['heldout_formatted'] = pipeline.heldout(ids, pad_id=tok.pad_token_id, **shape)
 
-  training = prepare.Training(c, opened, config)
+  mesh = prepare.mesh(c)
+  loop = training.Training(c, opened, config, mesh)
   step_fn = language_model.train_step(
     config,
-    training.optimizer,
-    micro_rows=c.train.micro_rows,
+    loop.optimizer,
+    micro_rows=prepare.pass_rows(c, mesh),
     chunk=c.train.chunk,
     remat=c.train.remat,
+    mesh=mesh,
     **shape,
   ).jit()
-  eval_fn = language_model.evaluate(config, chunk=c.train.chunk, **shape).jit()
-  if 'data' in training.extra:
-    batches.set_state(training.extra['data'])
-  state = training.state
-  for step in training:
+  eval_fn = language_model.evaluate(config, chunk=c.train.chunk, mesh=mesh, **shape).jit()
+  if 'data' in loop.extra:
+    batches.set_state(loop.extra['data'])
+  state = loop.state
+  for step in loop:
     measured = {}
     if step % c.eval.every == 0:
       measured |= _evaluate(c, eval_fn, state.params, tests)
@@ -76,7 +80,7 @@ def run(c) -> None:
     if step + 1 == c.train.num_steps:
       measured |= _evaluate(c, eval_fn, state.params, tests)
     values = jax.device_get(values) | measured
-    training.record(step, state, values, show=('loss',), extra={'data': batches.get_state()})
+    loop.record(step, state, values, show=('loss',), extra={'data': batches.get_state()})
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
   prepare.finish(

@@ -19,11 +19,12 @@ from lwz import types
 from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.programs import reward_model
 from lwz.reward import length
-from lwz.stages import prepare
+from lwz.stages import prepare, training
 
 
 def check(c) -> None:
   prepare.check(c, ['init'])
+  prepare.check_mesh(c, ['init'])
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
       f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
@@ -39,26 +40,27 @@ def run(c) -> None:
   train, texts = _encoded(c, tok, train)
   heldout, tests = _encoded(c, tok, heldout)
 
-  training = prepare.Training(c, opened, config)
+  mesh = prepare.mesh(c)
+  loop = training.Training(c, opened, config, mesh)
   shape = {'row_length': c.data.row_length, 'num_rows': 2 * c.train.rows}
   step_fn = reward_model.train_step(
-    config, training.optimizer, num_pairs=c.train.rows, remat=c.train.remat, **shape
+    config, loop.optimizer, num_pairs=c.train.rows, remat=c.train.remat, mesh=mesh, **shape
   ).jit()
-  score_fn = reward_model.score(config, **shape).jit()
+  score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
 
   def evaluate(params) -> np.ndarray:
     flat = [ids for pair in tests for ids in pair]
     return reward_model.score_all(score_fn, params, flat, **shape).reshape(-1, 2)
 
-  state = training.state
-  for step in training:
+  state = loop.state
+  for step in loop:
     measured = {}
     if step % c.eval.every == 0 or step + 1 == c.train.num_steps:
       scores_B2 = evaluate(state.params)
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = _take(len(texts), step, c.train.rows, c.seed)
     state, values = step_fn(state, *_batch([texts[i] for i in batch], c.data.row_length))
-    training.record(step, state, jax.device_get(values) | measured, show=('loss', 'accuracy'))
+    loop.record(step, state, jax.device_get(values) | measured, show=('loss', 'accuracy'))
 
   scores_B2 = evaluate(state.params)
   table = _accuracies(scores_B2, [pair.source for pair in heldout])

@@ -18,14 +18,11 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.store import atomic, hf_config, names, safetensor
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 EMBED = 'model.embed_tokens.weight'
-
-# The mesh axis that a logical axis is cut along; others are whole on every device.
-CUT = {'embed': 'fsdp', 'heads': 'tensor', 'kv_heads': 'tensor', 'mlp': 'tensor', 'vocab': 'tensor'}
 
 
 def load(
@@ -43,8 +40,8 @@ def load(
 
   Args:
     folder: a local folder, or a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
-    mesh: what to lay the leaves over: model width along `fsdp`; heads, feed-forward and vocabulary
-      along `tensor`; where it divides them, else whole. Without a mesh, the first local device.
+    mesh: what to lay the leaves over, by `sharding.TRAIN` where that divides them, else whole.
+      Without a mesh, the first local device.
     dtype: of the parameters and of compute; None for that of the checkpoint, which is what
       config.json says, and where it is silent that of the embedding.
 
@@ -220,7 +217,7 @@ def _place(
 def _sharding(param: qwen.Param, mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   if mesh is None:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  cuts = zip([CUT.get(axis) for axis in param.axes], param.shape, strict=True)
+  cuts = zip([sharding.TRAIN[axis] for axis in param.axes], param.shape, strict=True)
   spec = [cut if cut in mesh.shape and not size % mesh.shape[cut] else None for cut, size in cuts]
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
 

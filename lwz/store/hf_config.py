@@ -1,5 +1,6 @@
 """config.json of Hugging Face's Qwen2 <-> `QwenConfig`, in the keys of transformers 4 and of 5."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lwz.model import config as config_lib
+from lwz.model import yarn as yarn_lib
 
 CAUSAL, SCALAR = 'Qwen2ForCausalLM', 'Qwen2ForSequenceClassification'
 END = 151_643  # <|endoftext|>, bos and eos of the base models
@@ -23,12 +25,14 @@ SIZES = (
   'max_position_embeddings',
 )
 DTYPES = ('float32', 'bfloat16', 'float16')
+YARN = tuple(field.name for field in dataclasses.fields(yarn_lib.Yarn))
 
 
 def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
   """The configuration, and the dtype that the file names (None where it names none).
 
-  Both forms are read: `rope_theta` or `rope_parameters`, `torch_dtype` or `dtype`.
+  Both forms are read: `rope_theta` and `rope_scaling` or `rope_parameters`, `torch_dtype` or
+  `dtype`.
 
   Raises FileNotFoundError where there is no such file; ValueError where it is no JSON, where a key
   is missing, and where it asks for what `lwz.model.qwen` doesn't do, naming every such key.
@@ -47,6 +51,8 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
   eps_and_theta = {'rms_norm_eps': raw.get('rms_norm_eps'), 'rope_theta': rope.get('rope_theta')}
   sizes: dict[str, Any] = {key: raw.get(key) for key in SIZES} | eps_and_theta
   faults = [f'{key} is missing' for key, value in sizes.items() if value is None]
+  if rope['rope_type'] == 'yarn' and rope.get('factor') is None:
+    faults.append('rope_scaling.factor is missing')
   faults += _unsupported(raw, rope)
   if faults:
     raise ValueError(f'{path}: ' + '; '.join(faults))
@@ -56,9 +62,10 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
       head_dim=raw.get('head_dim') or raw['hidden_size'] // raw['num_attention_heads'],
       tie_word_embeddings=raw.get('tie_word_embeddings', False),
       initializer_range=raw.get('initializer_range', 0.02),
+      rope_scaling=_yarn(rope),
       scalar_head=_architecture(raw) == SCALAR,
     )
-  except ValueError as error:
+  except (TypeError, ValueError) as error:
     raise ValueError(f'{path}: {error}') from error
   name = _dtype(raw)
   return config, None if name is None else jnp.dtype(name)
@@ -75,6 +82,10 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
     eos = tokenizer.eos_token_id
     ids = (tokenizer.bos_token_id, tokenizer.pad_token_id, eos)
     bos = next((i for i in ids if i is not None), None)
+  scaling = {}
+  if config.rope_scaling is not None:
+    said = {k: v for k, v in dataclasses.asdict(config.rope_scaling).items() if v is not None}
+    scaling = {'rope_type': 'yarn', 'type': 'yarn'} | said
   raw: dict[str, Any] = {
     'architectures': [SCALAR if config.scalar_head else CAUSAL],
     'attention_dropout': 0.0,
@@ -87,7 +98,7 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
     'max_window_layers': config.num_hidden_layers,
     'model_type': 'qwen2',
     'rms_norm_eps': config.rms_norm_eps,
-    'rope_parameters': {'rope_theta': config.rope_theta, 'rope_type': 'default'},
+    'rope_parameters': {'rope_theta': config.rope_theta, 'rope_type': 'default'} | scaling,
     'rope_theta': config.rope_theta,
     'tie_word_embeddings': config.tie_word_embeddings,
     'torch_dtype': dtype.name,
@@ -95,17 +106,31 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
     'use_sliding_window': False,
   }
   raw |= {key: getattr(config, key) for key in SIZES}
+  if scaling:
+    raw['rope_scaling'] = scaling
   if config.scalar_head:  # their number of labels is the length of this table
     raw |= {'id2label': {'0': 'LABEL_0'}, 'label2id': {'LABEL_0': 0}}
   return json.dumps(raw, indent=2, sort_keys=True) + '\n'
 
 
 def _rope(raw: dict[str, Any]) -> dict[str, Any]:
-  """RoPE in the new form: {'rope_theta', 'rope_type', ...}."""
+  """RoPE in the new form: {'rope_theta', 'rope_type', ...}.
+
+  Where a file has both forms, the old one is heard, as by transformers.
+  """
   scaling = raw.get('rope_scaling') or {}
   new = raw.get('rope_parameters') or {}
-  rope = {'rope_theta': raw.get('rope_theta')} | scaling | new
-  return rope | {'rope_type': rope.get('rope_type') or rope.get('type') or 'default'}
+  rope = {'rope_theta': new.get('rope_theta', raw.get('rope_theta'))} | (scaling or new)
+  rope['rope_type'] = rope.get('rope_type') or rope.pop('type', None) or 'default'
+  if rope['rope_type'] == 'yarn':
+    rope.setdefault('original_max_position_embeddings', raw.get('max_position_embeddings'))
+  return rope
+
+
+def _yarn(rope: dict[str, Any]) -> yarn_lib.Yarn | None:
+  if rope['rope_type'] != 'yarn':
+    return None
+  return yarn_lib.Yarn(**{key: rope[key] for key in YARN if rope.get(key) is not None})
 
 
 def _architecture(raw: dict[str, Any]) -> str:
@@ -124,12 +149,16 @@ def _unsupported(raw: dict[str, Any], rope: dict[str, Any]) -> list[str]:
     'architectures': (_architecture(raw), (CAUSAL, SCALAR)),
     'hidden_act': (raw.get('hidden_act', 'silu'), ('silu',)),
     'dtype': (_dtype(raw), (None, *DTYPES)),
-    'rope_type': (rope['rope_type'], ('default',)),
+    'rope_type': (rope['rope_type'], ('default', 'yarn')),
     'partial_rotary_factor': (rope.get('partial_rotary_factor', 1.0), (1.0,)),
     'use_sliding_window': (bool(raw.get('use_sliding_window')), (False,)),
     'layer_types': (sorted(set(raw.get('layer_types') or ())), ([], ['full_attention'])),
     'quantization_config': (raw.get('quantization_config'), (None,)),
   }
+  if rope['rope_type'] == 'yarn':  # DeepSeek's two
+    asked |= {
+      f'rope_scaling.{key}': (rope.get(key), (None,)) for key in ('mscale', 'mscale_all_dim')
+    }
   return [
     f'{key} = {value!r} is not supported, only {" or ".join(map(repr, known))}'
     for key, (value, known) in asked.items()

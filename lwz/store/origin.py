@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.store import atomic, checkpoint, hf, hf_config
 
 KEPT = 'model.json'
@@ -39,25 +39,40 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
   return dataclasses.replace(found, dtype=jnp.dtype(dtype or jnp.bfloat16))
 
 
-def params(source: epath.PathLike, wanted: config_lib.QwenConfig, key: jax.Array) -> qwen.Params:
-  """float32 parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
+def params(
+  source: epath.PathLike,
+  wanted: config_lib.QwenConfig,
+  key: jax.Array,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+) -> qwen.Params:
+  """Parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
 
-  A scalar head that the source lacks is drawn from `key`; a language-model head that `wanted` has
-  no use for is left behind.
+  They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
+  that the source lacks is drawn from `key`; a language-model head that `wanted` has no use for is
+  left behind.
   """
-  abstract = qwen.abstract(wanted)
+  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(wanted))
+  if mesh is not None:
+    abstract = jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      abstract,
+      sharding.shardings(wanted, mesh, sharding.TRAIN),
+    )
   if is_run(source):
     has_head = config(source).scalar_head
     body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}
     loaded = checkpoint.load_params(source, body)
   else:
-    loaded = {
-      name: jax.tree.map(lambda x: x.astype(jnp.float32), leaf)
-      for name, leaf in hf.load(source)[1].items()
-      if name in abstract
-    }
+    found = hf.load(source, mesh, dtype)[1]
+    loaded = {name: leaf for name, leaf in found.items() if name in abstract}
   if 'score' in abstract and 'score' not in loaded:
-    loaded['score'] = jax.jit(lambda key: qwen.init(key, wanted)['score'])(key)
+    draw = jax.jit(
+      lambda key: qwen.init(key, wanted)['score'].astype(dtype),
+      out_shardings=getattr(abstract['score'], 'sharding', None),
+    )
+    loaded['score'] = draw(key)
   return loaded
 
 

@@ -19,7 +19,7 @@ from tests import fakes
 CONFIG = fakes.config(
   hidden_size=16, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, vocab_size=64
 )
-MESHES = [(1, 8, 1), (1, 2, 4), (2, 2, 2), (8,)]
+MESHES = [(1, 8, 1), (1, 2, 4), (2, 2, 2), (1, 2, 2, 2), (8,)]
 
 
 def devices(num):
@@ -29,8 +29,15 @@ def devices(num):
 def test_a_mesh_has_the_axes_of_the_house():
   mesh = sharding.make_mesh((2, 2, 2))
   assert dict(mesh.shape) == {'data': 2, 'fsdp': 2, 'tensor': 2, 'context': 1}
-  with pytest.raises(ValueError, match=r'a mesh of data=3, .* does not fit 8 devices'):
-    sharding.make_mesh((3,))
+  with pytest.raises(ValueError, match=r'a mesh of data=9, .* does not fit 8 devices'):
+    sharding.make_mesh((9,))
+  with pytest.raises(ValueError, match=r'fsdp=-1, tensor=3, .* does not fit 8 devices'):
+    sharding.make_mesh((1, -1, 3))
+
+
+def test_a_size_left_open_takes_what_remains():
+  assert sharding.make_mesh((1, -1, 2)).devices.shape == (1, 4, 2, 1)
+  assert sharding.make_mesh((1, 1, 1, 1)).devices.tolist() == [[[[jax.devices()[0]]]]]
 
 
 @pytest.mark.parametrize('size', ['7b', '14b', '32b', '72b'])
