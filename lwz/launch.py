@@ -31,6 +31,10 @@ INHERITED = (
   'data.template',
   'data.preferences',
   'data.skip_broken',
+  'mesh.data',
+  'mesh.fsdp',
+  'mesh.tensor',
+  'mesh.context',
   'log.tensorboard',
 )
 
@@ -42,6 +46,9 @@ PATHS = (
   'data.tokenizer',
   'data.prompts',
   'data.preferences',
+  'eval.file',
+  'eval.annotations',
+  'judge.cache',
 )
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -51,8 +58,7 @@ flags.mark_flag_as_required('config')
 def needs(c, experiments: pathlib.Path) -> list:
   """Configs of the runs that `c` needs, in order, with those that these need before them."""
   found = []
-  for key in c.needs:
-    value = prepare.get(c, key)
+  for key, value in _named(c):
     if not prepare.is_experiment(value):
       continue  # a folder: there is nothing to run
     experiment, _, size = value.partition(':')
@@ -64,6 +70,12 @@ def needs(c, experiments: pathlib.Path) -> list:
       _set(need, name, prepare.get(c, name))
     found += [*needs(need, experiments), need]
   return list({prepare.run_name(need): need for need in found}.values())
+
+
+def _named(c) -> list[tuple[str, str]]:
+  """(key, value) of all that `c.needs`; a key may hold one value or several."""
+  values = [(key, prepare.get(c, key)) for key in c.needs]
+  return [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
 
 
 def _set(c, key: str, value) -> None:

@@ -50,7 +50,8 @@ NEVER['evals'] |= NETWORK
 
 NEVER_IN_LWZ = {'torch', 'tensorflow', 'experiments', 'tests'}
 VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
-SHARED = {'lwz.stages.prepare', 'lwz.stages.training'}  # what stages have in common: none of them
+# What stages have in common, none of them a stage.
+SHARED = {f'lwz.stages.{name}' for name in ('choices', 'judging', 'prepare', 'training', 'writers')}
 FILE_LINES, FUNCTION_LINES = 300, 80
 
 

@@ -39,6 +39,21 @@ def test_what_the_main_job_leaves_behind(micro_runs):
   assert {'all', 'cut', 'repeat'} <= summary['heldout_by_source'].keys()
 
 
+@pytest.mark.slow
+def test_a_mesh_draws_the_same_curves(micro_runs, tmp_path, monkeypatch):
+  """Stopped on two devices, gone on with on four; so is every run it needs."""
+  jobs.launch(MAIN, micro_runs)
+  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+  jobs.launch(MAIN, tmp_path, '--config.mesh.fsdp=2', '--config.train.num_steps=2')
+  jobs.launch(MAIN, tmp_path, '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
+  for name in ('base_model', 'pretrain', 'reward_model', 'grpo_think'):
+    alone, cut = (metrics.read(runs / f'{name}-micro') for runs in (micro_runs, tmp_path))
+    assert [r['step'] for r in cut] == [r['step'] for r in alone]
+    for figure in {'loss', 'grad_norm', 'learn/entropy', 'tokens/trajectory'} & alone[0].keys():
+      there, here = ([r[figure] for r in records] for records in (alone, cut))
+      assert here == pytest.approx(there, rel=1e-3, abs=1e-6), (name, figure)
+
+
 @pytest.mark.parametrize('name', ['base_model', 'pretrain', 'reward_model', 'grpo_think'])
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, tmp_path):
   jobs.launch(MAIN, micro_runs)

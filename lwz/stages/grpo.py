@@ -9,8 +9,9 @@ One step:
   6. record and save                                                              store
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -18,35 +19,16 @@ import numpy as np
 from etils import epath
 
 from lwz import types
-from lwz.data import prompts, templates, tokenizer
-from lwz.learn import advantage, losses
+from lwz.data import prompts, templates
 from lwz.model import qwen
-from lwz.programs import grpo, reward_model
+from lwz.programs import grpo, program, reward_model
 from lwz.programs import rollout as rollout_program
-from lwz.reward import compose, monitor, writing
+from lwz.reward import compose, monitor
 from lwz.reward import format as format_lib
 from lwz.rollout import local
-from lwz.stages import prepare, training
-from lwz.store import origin
+from lwz.stages import choices, prepare, training
 from lwz.store import run as run_lib
 from lwz.store import samples as sample_files
-
-# What an experiment may name. A new advantage, aggregation or reward is a function and a line here.
-ADVANTAGES = {'balanced': advantage.balanced, 'mean_reward': advantage.mean_reward}
-AGGREGATES = {
-  'token': lambda c, num_tokens, num_sequences: losses.budget_mean(num_tokens),
-  'sequence': lambda c, num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),
-  'budget': lambda c, num_tokens, num_sequences: losses.budget_mean(
-    num_sequences * c.rollout.max_tokens
-  ),
-}
-REWARDS: dict[str, Callable[..., compose.Component]] = {
-  'length': lambda c, mesh: functools.partial(compose.length, max_words=c.reward.max_words),
-  'writing': lambda c, mesh: functools.partial(
-    compose.writing, scorer=_scorer(c, mesh), floor=c.reward.writing_floor
-  ),
-  'format': lambda c, mesh: compose.format,
-}
 
 
 def check(c) -> None:
@@ -81,9 +63,9 @@ def check(c) -> None:
   if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
     raise ValueError('reward.weights must not be negative, and one of them must be positive')
   named: list[tuple[str, str, Collection[str]]] = [
-    ('rl.advantage', c.rl.advantage, ADVANTAGES),
-    ('rl.aggregate', c.rl.aggregate, AGGREGATES),
-    *[('reward.weights', name, REWARDS) for name in c.reward.weights],
+    ('rl.advantage', c.rl.advantage, choices.ADVANTAGES),
+    ('rl.aggregate', c.rl.aggregate, choices.AGGREGATES),
+    *[('reward.weights', name, choices.REWARDS) for name in c.reward.weights],
   ]
   for key, value, known in named:
     if value not in known:
@@ -96,10 +78,11 @@ def run(c) -> None:
   config = prepare.model_config(c, opened.folder, len(tok))
   asked = _fitting(c, tok, prepare.writing_prompts(c))
   mesh = prepare.mesh(c)
-  rewards = {name: REWARDS[name](c, mesh) for name in c.reward.weights}
+  rewards = {name: choices.REWARDS[name](c, mesh) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
   loop = training.Training(c, opened, config, mesh)
-  generate, update = _programs(c, config, tok.eos_token_id, loop.optimizer, mesh)
+  compiled = programs(c, models(c) | {'policy': config}, mesh, tok.eos_token_id)
+  generate, update = compiled['generate'].jit(), compiled['grpo'].jit()
 
   state = loop.state
   for step in loop:
@@ -111,7 +94,7 @@ def run(c) -> None:
     scores = compose.judge(samples, rewards, len(chosen))
     _stop_on_failures(c, scores)
     loop.lap('judge')
-    advantage_PG = ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
+    advantage_PG = choices.ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
     learned = []
     for members in _sweeps(c, step):
       batch = _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members)
@@ -131,10 +114,19 @@ def _minibatch_size(c) -> int:
   return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
 
 
-def _programs(c, config, stop_id: int, optimizer, mesh):
-  """The two compiled steps: writing and learning."""
+def models(c) -> dict[str, qwen.QwenConfig]:
+  """The models of a run as its config promises them."""
+  reward = dataclasses.replace(prepare.expected(c, c.reward.model), scalar_head=True)
+  return {'policy': prepare.expected(c, c.init), 'reward': reward}
+
+
+def programs(
+  c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh, stop_id: int = 0
+) -> dict[str, program.Program]:
+  """What a run compiles: writing, judging, learning."""
+  policy = models['policy']
   generate = rollout_program.generate(
-    config,
+    policy,
     num_prompts=c.rl.prompts_per_step,
     num_samples=c.rl.group_size,
     max_prompt_tokens=c.rollout.max_prompt_tokens,
@@ -142,22 +134,23 @@ def _programs(c, config, stop_id: int, optimizer, mesh):
     temperature=c.rollout.temperature,
     stop_id=stop_id,
   )
+  score = reward_model.score(models['reward'], mesh=mesh, **choices.score_shape(c, mesh))
   update = grpo.update_step(
-    config,
-    optimizer,
+    policy,
+    training.adamw(c),
     num_sequences=_minibatch_size(c),
     max_tokens=c.rollout.max_tokens,
     row_length=c.data.row_length,
-    micro_rows=prepare.pass_rows(c, mesh),
+    micro_rows=prepare.pass_rows(c, mesh, _minibatch_size(c)),
     temperature=c.rollout.temperature,
     chunk=c.train.chunk,
     remat=c.train.remat,
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
-    aggregate=functools.partial(AGGREGATES[c.rl.aggregate], c),
+    aggregate=functools.partial(choices.AGGREGATES[c.rl.aggregate], c),
     mesh=mesh,
   )
-  return generate.jit(), update.jit()
+  return {'generate': generate, 'score': score, 'grpo': update}
 
 
 def _prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
@@ -200,26 +193,6 @@ def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sa
   ]
 
 
-def _scorer(c, mesh):
-  """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
-  source = prepare.reference(c, c.reward.model)
-  config = origin.config(source)
-  params = origin.params(source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype)
-  tok = tokenizer.load(origin.tokenizer(source))
-  measured = run_lib.Run(epath.Path(source)).read_done()['summary']
-  if not {'mean', 'std'} <= measured.keys():
-    raise ValueError(f'reward.model={c.reward.model}: {source} is no run of a reward model')
-  scale = writing.Scale(measured['mean'], measured['std'])
-  shape = {'num_rows': prepare.pass_rows(c, mesh), 'row_length': c.data.row_length}
-  score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
-
-  def score(pairs):
-    texts = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
-    return writing.squash(reward_model.score_all(score_fn, params, texts, **shape), scale)
-
-  return score
-
-
 def _stop_on_failures(c, scores: types.Scores) -> None:
   share = 1.0 - scores.valid.mean()
   if share > c.reward.max_failures:
@@ -247,7 +220,7 @@ def _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members) -> t
     np.asarray(advantage_PG).reshape(-1)[members],
     scores.valid.reshape(-1)[members],
     row_length=c.data.row_length,
-    micro_rows=prepare.pass_rows(c, mesh),
+    micro_rows=prepare.pass_rows(c, mesh, _minibatch_size(c)),
   )
 
 

@@ -86,7 +86,7 @@ def check(c, references: Sequence[str]) -> None:
     tokenizer.load(c.data.tokenizer)
   elif c.init == 'random' and c.stage != 'pretrain':
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
-  longest = min(_expected(c, get(c, key)).max_position_embeddings for key in references)
+  longest = min(expected(c, get(c, key)).max_position_embeddings for key in references)
   if c.data.row_length > longest:
     raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
 
@@ -101,7 +101,7 @@ def check_mesh(c, references: Sequence[str]) -> None:
     )
   for key in references:
     try:
-      sharding.shardings(_expected(c, get(c, key)), over, sharding.TRAIN)
+      sharding.shardings(expected(c, get(c, key)), over, sharding.TRAIN)
     except ValueError as error:
       raise ValueError(f'{key}={get(c, key)}: {error}') from error
 
@@ -111,9 +111,10 @@ def mesh(c) -> jax.sharding.Mesh:
   return sharding.make_mesh([c.mesh[axis] for axis in types.AXES])
 
 
-def pass_rows(c, over: jax.sharding.Mesh) -> int:
-  """Rows of one pass: `train.micro_rows` for each way that rows are cut."""
-  return c.train.micro_rows * over.shape['data'] * over.shape['fsdp']
+def pass_rows(c, over: jax.sharding.Mesh, num_rows: int) -> int:
+  """Rows of one pass over `num_rows`: at most `train.micro_rows` for each way that rows are cut."""
+  ways = over.shape['data'] * over.shape['fsdp']
+  return ways * min(c.train.micro_rows, -(-num_rows // ways))
 
 
 def check_identity(c) -> None:
@@ -121,7 +122,7 @@ def check_identity(c) -> None:
   run.check_identity(run_folder(c), c.to_dict(), c.outside_identity)
 
 
-def _expected(c, value: str) -> config_lib.QwenConfig:
+def expected(c, value: str) -> config_lib.QwenConfig:
   """The model that a reference will have led to, or has; FileNotFoundError where there is none."""
   if value == 'random':
     return config_lib.preset(c.size)

@@ -16,7 +16,7 @@ from lwz import types
 from lwz.data import formatted, pipeline, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.programs import language_model
+from lwz.programs import language_model, program
 from lwz.reward import length
 from lwz.stages import prepare, training
 
@@ -24,7 +24,7 @@ from lwz.stages import prepare, training
 def check(c) -> None:
   prepare.check(c, ['init'])
   prepare.check_mesh(c, ['init'])
-  if c.train.rows % (rows := prepare.pass_rows(c, prepare.mesh(c))):
+  if c.train.rows % (rows := prepare.pass_rows(c, prepare.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
       'train.micro_rows x mesh.data x mesh.fsdp'
@@ -59,16 +59,8 @@ def run(c) -> None:
 
   mesh = prepare.mesh(c)
   loop = training.Training(c, opened, config, mesh)
-  step_fn = language_model.train_step(
-    config,
-    loop.optimizer,
-    micro_rows=prepare.pass_rows(c, mesh),
-    chunk=c.train.chunk,
-    remat=c.train.remat,
-    mesh=mesh,
-    **shape,
-  ).jit()
-  eval_fn = language_model.evaluate(config, chunk=c.train.chunk, mesh=mesh, **shape).jit()
+  compiled = programs(c, {'policy': config}, mesh)
+  step_fn, eval_fn = compiled['pretrain'].jit(), compiled['evaluate'].jit()
   if 'data' in loop.extra:
     batches.set_state(loop.extra['data'])
   state = loop.state
@@ -95,6 +87,30 @@ def run(c) -> None:
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'documents': len(train)},
   )
+
+
+def models(c) -> dict[str, qwen.QwenConfig]:
+  """The model of a run as its config promises it."""
+  return {'policy': prepare.expected(c, c.init)}
+
+
+def programs(
+  c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
+) -> dict[str, program.Program]:
+  """What a run compiles: the training step and the held-out loss."""
+  shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows, 'chunk': c.train.chunk}
+  train = language_model.train_step(
+    models['policy'],
+    training.adamw(c),
+    micro_rows=prepare.pass_rows(c, mesh, c.train.rows),
+    remat=c.train.remat,
+    mesh=mesh,
+    **shape,
+  )
+  return {
+    'pretrain': train,
+    'evaluate': language_model.evaluate(models['policy'], mesh=mesh, **shape),
+  }
 
 
 def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:

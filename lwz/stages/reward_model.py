@@ -11,13 +11,16 @@ At the end: accuracy on held-out pairs, by source; mean and spread of the scores
 writing reward its scale.
 """
 
+import dataclasses
+
 import jax
 import numpy as np
 
 from lwz import rows as rows_lib
 from lwz import types
 from lwz.data import corpus, preferences, templates, tokenizer
-from lwz.programs import reward_model
+from lwz.model import qwen
+from lwz.programs import program, reward_model
 from lwz.reward import length
 from lwz.stages import prepare, training
 
@@ -42,15 +45,12 @@ def run(c) -> None:
 
   mesh = prepare.mesh(c)
   loop = training.Training(c, opened, config, mesh)
-  shape = {'row_length': c.data.row_length, 'num_rows': 2 * c.train.rows}
-  step_fn = reward_model.train_step(
-    config, loop.optimizer, num_pairs=c.train.rows, remat=c.train.remat, mesh=mesh, **shape
-  ).jit()
-  score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
+  compiled = programs(c, {'policy': config}, mesh)
+  step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 
   def evaluate(params) -> np.ndarray:
     flat = [ids for pair in tests for ids in pair]
-    return reward_model.score_all(score_fn, params, flat, **shape).reshape(-1, 2)
+    return reward_model.score_all(score_fn, params, flat, **_shape(c)).reshape(-1, 2)
 
   state = loop.state
   for step in loop:
@@ -83,6 +83,33 @@ def run(c) -> None:
   )
   for source, num, accuracy in table:
     print(f'  held-out accuracy, {source}: {accuracy:.3f} of {num} pairs')
+
+
+def models(c) -> dict[str, qwen.QwenConfig]:
+  """The model of a run as its config promises it."""
+  return {'policy': dataclasses.replace(prepare.expected(c, c.init), scalar_head=True)}
+
+
+def programs(
+  c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
+) -> dict[str, program.Program]:
+  """What a run compiles: the training step, and scoring of held-out pairs."""
+  train = reward_model.train_step(
+    models['policy'],
+    training.adamw(c),
+    num_pairs=c.train.rows,
+    remat=c.train.remat,
+    mesh=mesh,
+    **_shape(c),
+  )
+  return {
+    'reward_model': train,
+    'score': reward_model.score(models['policy'], mesh=mesh, **_shape(c)),
+  }
+
+
+def _shape(c) -> dict[str, int]:
+  return {'row_length': c.data.row_length, 'num_rows': 2 * c.train.rows}
 
 
 def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
