@@ -43,7 +43,10 @@ def _scorer(c, mesh):
   """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
   source = prepare.reference(c, c.reward.model)
   config = origin.config(source)
-  params = origin.params(source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype)
+  with prepare.loading(source) as progress:
+    params = origin.params(
+      source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
+    )
   tok = tokenizer.load(origin.tokenizer(source))
   measured = run.Run(epath.Path(source)).read_done()['summary']
   if not {'mean', 'std'} <= measured.keys():

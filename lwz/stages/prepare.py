@@ -1,8 +1,9 @@
 """What every stage opens and closes with: checks, folder, mesh, tokenizer, model, report."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -104,6 +105,21 @@ def check_mesh(c, references: Sequence[str]) -> None:
       sharding.shardings(expected(c, get(c, key)), over, sharding.TRAIN)
     except ValueError as error:
       raise ValueError(f'{key}={get(c, key)}: {error}') from error
+
+
+@contextlib.contextmanager
+def loading(source: str) -> Iterator[Callable[[int, int], None]]:
+  """A progress bar for `hf.load`, where there is anything to load."""
+  with contextlib.ExitStack() as stack:
+    bars: list[terminal.Progress] = []
+
+    def progress(done, total):
+      if not bars:
+        bar = terminal.progress(total, label=f'load {source}', quiet=jax.process_index() != 0)
+        bars.append(stack.enter_context(bar))
+      bars[0].update(done)
+
+    yield progress
 
 
 def mesh(c) -> jax.sharding.Mesh:

@@ -29,7 +29,9 @@ def begin(
     where = placement.shardings(wanted.params)
     params = jax.jit(functools.partial(qwen.init, config=config), out_shardings=where)(key)
   else:
-    params = origin.params(prepare.reference(c, c.init), config, key, mesh=mesh)
+    source = prepare.reference(c, c.init)
+    with prepare.loading(source) as progress:
+      params = origin.params(source, config, key, mesh=mesh, progress=progress)
   fresh = jax.jit(
     lambda params: update.init(params, rule),
     out_shardings=placement.shardings(wanted),

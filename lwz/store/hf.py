@@ -2,8 +2,8 @@
 
 import collections
 import collections.abc
-import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import tempfile
@@ -18,8 +18,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from lwz.model import config as config_lib
-from lwz.model import qwen, sharding
-from lwz.store import atomic, hf_config, names, safetensor
+from lwz.model import qwen
+from lwz.store import atomic, hf_config, leaf, names, safetensor
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 EMBED = 'model.embed_tokens.weight'
@@ -29,14 +29,16 @@ def load(
   folder: epath.PathLike,
   mesh: jax.sharding.Mesh | None = None,
   dtype: jax.typing.DTypeLike | None = None,
+  *,
+  progress: collections.abc.Callable[[int, int], None] | None = None,
 ) -> tuple[config_lib.QwenConfig, qwen.Params]:
   """The configuration and the parameters of a Qwen2 checkpoint; needs no tokenizer.
 
   A Qwen2ForSequenceClassification gives a config with `scalar_head`. Where config.json ties the
   embeddings, an `lm_head.weight` is let through only as a copy of them.
 
-  Leaf after leaf goes to the devices, and each reads the part it holds: a host never has more
-  than its part of one leaf in memory.
+  Tensor after tensor goes to the devices, and each reads the part it holds: beside the parameters,
+  a host has no more than its part of one tensor in memory.
 
   Args:
     folder: a local folder, or a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
@@ -44,6 +46,7 @@ def load(
       Without a mesh, the first local device.
     dtype: of the parameters and of compute; None for that of the checkpoint, which is what
       config.json says, and where it is silent that of the embedding.
+    progress: called with the number of tensors that were read, and of all.
 
   Raises FileNotFoundError where there is no model, ValueError where config.json asks for what this
   model cannot do, or where the tensors are not exactly those it promises, naming each.
@@ -54,22 +57,24 @@ def load(
   found = _checked(path, files, promised, config)
   wanted = names.tensors(config)
   dtype = jnp.dtype(dtype or named or safetensor.DTYPES[found[EMBED][1]])
-  with contextlib.ExitStack() as stack:
-    opened = {file: stack.enter_context(safetensor.opened(file)) for file in files}
+  copied = config.tie_word_embeddings and 'lm_head.weight' in found
+  if copied and not leaf.same(
+    ('lm_head.weight', found['lm_head.weight'][0]), (EMBED, found[EMBED][0]), config.vocab_size
+  ):
+    raise ValueError(
+      f'{path}: config.json ties the embeddings, but lm_head.weight is not the embedding; '
+      'set tie_word_embeddings to false to use it, or delete the tensor'
+    )
+  counted = itertools.count(1)
 
-    def source(name):
-      return opened[found[name][0]].get_slice(name)
+  def read():
+    if progress is not None:
+      progress(next(counted), len(wanted))
 
-    copied = config.tie_word_embeddings and 'lm_head.weight' in found
-    if copied and not np.array_equal(source('lm_head.weight')[:], source(EMBED)[:]):
-      raise ValueError(
-        f'{path}: config.json ties the embeddings, but lm_head.weight is not the embedding; '
-        'set tie_word_embeddings to false to use it, or delete the tensor'
-      )
-    leaves = {}
-    for leaf, param in names.flatten(qwen.describe(config)).items():
-      parts = [(tensor, source(tensor.name)) for tensor in wanted if tensor.leaf == leaf]
-      leaves[leaf] = _place(parts, param, dtype, mesh)
+  leaves = {}
+  for name, param in names.flatten(qwen.describe(config)).items():
+    parts = [(tensor, found[tensor.name][0]) for tensor in wanted if tensor.leaf == name]
+    leaves[name] = leaf.assemble(parts, param, dtype, mesh, read)
   params = flax.traverse_util.unflatten_dict(leaves, sep='.')
   return dataclasses.replace(config, dtype=dtype), params
 
@@ -187,39 +192,6 @@ def _checked(
       + '\n  '.join(sorted(faults))
     )
   return found
-
-
-def _place(
-  parts: list[tuple[names.Tensor, Any]],
-  param: qwen.Param,
-  dtype: np.dtype,
-  mesh: jax.sharding.Mesh | None,
-) -> jax.Array:
-  """One leaf of ours from its tensors, as (tensor, source of slices), one per layer if stacked."""
-  read = {}  # devices that hold the same part share one reading
-
-  def part(index):
-    key = tuple(dim.indices(size) for dim, size in zip(index, param.shape, strict=True))
-    if key not in read:
-      block = np.empty([stop - start for start, stop, _ in key], dtype)
-      if parts[0][0].layer is None:
-        ((tensor, source),) = parts
-        block[...] = names.to_ours(tensor, source.__getitem__, index)
-      else:
-        for row, (tensor, source) in zip(block, parts[index[0]], strict=True):
-          row[...] = names.to_ours(tensor, source.__getitem__, index[1:])
-      read[key] = block
-    return read[key]
-
-  return jax.make_array_from_callback(param.shape, _sharding(param, mesh), part)
-
-
-def _sharding(param: qwen.Param, mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
-  if mesh is None:
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  cuts = zip([sharding.TRAIN[axis] for axis in param.axes], param.shape, strict=True)
-  spec = [cut if cut in mesh.shape and not size % mesh.shape[cut] else None for cut, size in cuts]
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
 
 
 def _leaves(config: config_lib.QwenConfig, params: qwen.Params) -> dict[str, jax.Array]:

@@ -130,7 +130,10 @@ def _rope(raw: dict[str, Any]) -> dict[str, Any]:
 def _yarn(rope: dict[str, Any]) -> yarn_lib.Yarn | None:
   if rope['rope_type'] != 'yarn':
     return None
-  return yarn_lib.Yarn(**{key: rope[key] for key in YARN if rope.get(key) is not None})
+  said = {key: rope[key] for key in YARN if rope.get(key) is not None}
+  whole = ('original_max_position_embeddings', 'truncate')
+  numbers: dict[str, Any] = {k: v if k in whole else float(v) for k, v in said.items()}
+  return yarn_lib.Yarn(**numbers)
 
 
 def _architecture(raw: dict[str, Any]) -> str:

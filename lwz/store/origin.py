@@ -5,6 +5,7 @@ A run keeps its model's configuration in `model.json`, in the form of Hugging Fa
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +47,13 @@ def params(
   *,
   mesh: jax.sharding.Mesh | None = None,
   dtype: jax.typing.DTypeLike = jnp.float32,
+  progress: Callable[[int, int], None] | None = None,
 ) -> qwen.Params:
   """Parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
 
   They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
   that the source lacks is drawn from `key`; a language-model head that `wanted` has no use for is
-  left behind.
+  left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
   """
   abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(wanted))
   if mesh is not None:
@@ -65,7 +67,7 @@ def params(
     body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}
     loaded = checkpoint.load_params(source, body)
   else:
-    found = hf.load(source, mesh, dtype)[1]
+    found = hf.load(source, mesh, dtype, progress=progress)[1]
     loaded = {name: leaf for name, leaf in found.items() if name in abstract}
   if 'score' in abstract and 'score' not in loaded:
     draw = jax.jit(

@@ -12,8 +12,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from lwz.model import qwen
-from lwz.store import hf, names
+from lwz.model import qwen, sharding
+from lwz.store import hf, leaf, names
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -138,6 +138,23 @@ def test_onto_a_mesh_every_device_reads_its_part(tmp_path, axes):
   assert tensors_of(tmp_path / 'again') == tensors_of(tmp_path)
 
 
+@pytest.mark.parametrize('piece', [64, 1_000])
+def test_pieces_put_together_are_the_whole(tmp_path, monkeypatch, piece):
+  params = saved(tmp_path)
+  monkeypatch.setattr(leaf, 'PIECE', piece)
+  assert_same(hf.load(tmp_path)[1], params)
+  mesh = sharding.make_mesh((1, 4, 2))
+  assert_same(hf.load(tmp_path, mesh)[1], params)
+
+
+def test_progress_counts_every_tensor(tmp_path):
+  saved(tmp_path)
+  seen = []
+  hf.load(tmp_path, progress=lambda done, total: seen.append((done, total)))
+  total = len(names.tensors(CONFIG))
+  assert seen == [(i, total) for i in range(1, total + 1)]
+
+
 def test_a_part_is_read_once_and_only_where_it_lies(tmp_path, monkeypatch):
   """Eight devices in pairs that hold the same: each value is read once, no leaf in one piece."""
   saved(tmp_path)
@@ -152,8 +169,8 @@ def test_a_part_is_read_once_and_only_where_it_lies(tmp_path, monkeypatch):
   monkeypatch.setattr(names, 'to_ours', counted)
   auto = (jax.sharding.AxisType.Auto,) * 3
   hf.load(tmp_path, jax.make_mesh((2, 2, 2), ('data', 'fsdp', 'tensor'), axis_types=auto))
-  for leaf, param in names.flatten(qwen.describe(CONFIG)).items():
-    assert sum(read[leaf]) == np.prod(param.shape), leaf
+  for name, param in names.flatten(qwen.describe(CONFIG)).items():
+    assert sum(read[name]) == np.prod(param.shape), name
   assert max(read['layers.wq']) == 16 * 4 * 6 / 4
 
 
