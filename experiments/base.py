@@ -12,14 +12,24 @@ SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b')
 # Keys that a stage has no use for: with another value of one, a run is still the same run.
 UNREAD = {
   'pretrain': (
-    *('rl', 'rollout', 'reward'),
+    *('rl', 'rollout', 'reward', 'prompts'),
     *('data.preferences', 'data.prompts', 'data.skip_broken', 'data.slack', 'data.style'),
+    'data.long',
   ),
   'reward_model': (
-    *('rl', 'rollout', 'reward'),
+    *('rl', 'rollout', 'reward', 'prompts'),
     *('data.formatted_share', 'data.prompts', 'data.slack', 'data.style', 'data.template'),
   ),
-  'grpo': ('data.formatted_share', 'data.preferences', 'data.skip_broken'),
+  'grpo': ('data.formatted_share', 'data.preferences', 'data.skip_broken', 'prompts'),
+  'prompts': ('init', 'data', 'train', 'rl', 'rollout', 'reward'),
+  'evaluate': (
+    *('init', 'train', 'rl', 'reward', 'rollout.max_prompt_tokens', 'eval.every', 'eval.batches'),
+    *('data.formatted_share', 'data.long', 'data.preferences', 'data.prompts', 'data.row_length'),
+    *('data.skip_broken', 'data.slack', 'data.style', 'data.tokenizer'),
+    *('judge.cache', 'judge.concurrency', 'judge.key_env', 'judge.max_failures', 'eval.key_env'),
+    *('judge.price_in', 'judge.price_out', 'judge.requests_per_minute', 'judge.tokens_per_minute'),
+    *('judge.timeout', 'judge.tries', 'eval.annotations', 'eval.arena', 'prompts'),
+  ),
 }
 
 
@@ -53,6 +63,7 @@ def get_config(size: str) -> ConfigDict:
   c.data.slack = 0.25  # a prompt's range is its document's own length, this much less or more
   c.data.prompts = ''  # JSONL of prompts; '' makes them from held-out titles
   c.data.preferences = ''  # JSONL of pairs; '' makes them by damaging passages
+  c.data.long = 'refuse'  # texts longer than a row, by reward models; 'window' reads them in parts
   c.data.skip_broken = False  # count and skip unreadable lines of `preferences`, don't stop
 
   # How the devices are laid out: rows are cut over data and fsdp, parameters over fsdp and tensor,
@@ -62,6 +73,25 @@ def get_config(size: str) -> ConfigDict:
   c.mesh.fsdp = 1 if pocket else -1
   c.mesh.tensor = 1
   c.mesh.context = 1
+
+  c.prompts = ConfigDict()
+  # Folders and files of conversations, WildChat-1M and LMSYS-Chat-1M as they are published, or JSON
+  # lines; () makes a few up from the text that comes with every Python.
+  c.prompts.sources = ()
+  c.prompts.embedded = 400 if micro else 4_000  # how many are made up
+  c.prompts.benchmarks = ()  # files of prompts that are tested on, to be kept out
+  # Where a record holds what, as in 'prompt.0.content'; '' knows the schemas that are about.
+  c.prompts.text_path = ''
+  c.prompts.language_path = ''
+  c.prompts.lower_path = ''  # of a range in words that the set itself names: no assessor is asked
+  c.prompts.upper_path = ''
+  c.prompts.languages = ('en', 'zh')
+  c.prompts.min_words = 4  # of a request
+  c.prompts.max_chars = 8_000  # of a request: 2,048 tokens, or 8,000 characters of Chinese
+  c.prompts.shortest = 300  # words of an answer that counts as long
+  c.prompts.similarity = 0.7  # estimated Jaccard, from which an earlier request is repeated
+  c.prompts.overlap = 0.7  # share of a benchmark prompt's runs of words that a request may not hold
+  c.prompts.examples = 3  # per reason, in the report
 
   c.train = ConfigDict()
   c.train.num_steps = 0
@@ -76,9 +106,10 @@ def get_config(size: str) -> ConfigDict:
   c.train.weight_decay = 0.1
   c.train.max_norm = 1.0  # of the gradient, clipped above
   c.train.chunk = 2_048  # tokens per block of the log-probabilities: chunk x vocabulary in memory
-  c.train.remat = (
-    'dots' if pocket else 'full'
-  )  # recomputed backward: 'none', 'dots' (attention), 'full'
+  # What is computed again in the backward pass: 'none', 'dots' (attention), 'full'; with 'offload',
+  # what 'full' keeps waits in the memory of the host.
+  c.train.remat = 'dots' if pocket else 'full'
+  c.train.attention = 'auto'  # or 'xla', 'chunked', 'splash' (TPU), 'triton', 'cudnn' (GPU)
 
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1
@@ -96,15 +127,54 @@ def get_config(size: str) -> ConfigDict:
   c.rollout.max_tokens = 96 if micro else 208 if pocket else 14_000  # think and answer together
 
   c.reward = ConfigDict()
-  c.reward.model = ''  # experiment:size or a run folder
+  # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...
+  c.reward.model = ''
+  c.reward.ensemble = ()  # further ones, whose rewards count as mean - caution x spread over all
+  c.reward.caution = 1.0
+  c.reward.heldout = ''  # another, that trains nothing: the monitor watches how the two part
+  c.reward.mean = 0.0  # of the scores of a model that is no run of ours, whose rewards are
+  c.reward.std = 0.0  # sigmoid((score - mean) / std); 0: a server gives rewards in [0, 1]
+  c.reward.key_env = ''  # the environment variable with the API key of a server; '' sends none
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
   c.reward.max_words = 160 if pocket else 14_000  # L_max of Eq. 3, where the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of an answer that cannot be parsed
   c.reward.max_failures = 0.1  # share of samples without a judgement, above which the run stops
 
+  # What `evaluate` measures. A system is experiment:size, a run's folder, a Hugging Face model, or
+  # MODEL@http://host/v1 for an OpenAI-compatible endpoint.
   c.eval = ConfigDict()
+  c.eval.benchmark = 'arena'  # or 'writingbench'
+  c.eval.file = ''  # the benchmark, as published; '' makes a small one of held-out titles
+  c.eval.systems = ()
+  c.eval.prompts = 4 if micro else 32 if pocket else 0  # how many of the benchmark's; 0 is all
+  c.eval.style = 'chat'  # how systems that are no runs of ours are asked; or 'think', 'direct'
+  c.eval.rows = 4 if micro else 32  # answers written at once by our own engine
+  c.eval.rivals = pocket  # systems are compared with each other, and not with baselines alone
+  c.eval.key_env = ''  # the environment variable that holds the API key of systems
+  c.eval.people = 60  # comparisons on the page for blind judging by people; 0 is all
+  c.eval.arena = ''  # the run whose people.html was judged, for experiments/people.py
+  c.eval.annotations = ''  # folder of what people exported from that page
   c.eval.every = 50  # steps
   c.eval.batches = 8  # held-out batches of train.rows rows
+
+  # Who judges: a system as above, or 'offline-rules', which measures length and repetition alone.
+  c.judge = ConfigDict()
+  c.judge.model = 'offline-rules'
+  c.judge.key_env = ''  # the environment variable that holds the API key
+  c.judge.temperature = 0.0
+  c.judge.top_p = 1.0
+  c.judge.max_tokens = 2_048  # of a judgement
+  c.judge.rounds = 3  # how often a question is asked whose reply cannot be read
+  c.judge.max_failures = 0.1  # share of failed replies, above which the run stops
+  c.judge.cache = ''  # SQLite file on a local disk; '' is .replies.sqlite in runs_dir
+  # How endpoints are met, the judge's and those of systems.
+  c.judge.concurrency = 16  # requests in flight
+  c.judge.requests_per_minute = 0  # 0 is no limit
+  c.judge.tokens_per_minute = 0
+  c.judge.timeout = 600  # seconds without a byte
+  c.judge.tries = 6  # of a request, with growing waits
+  c.judge.price_in = 0.0  # per million tokens read, in any currency
+  c.judge.price_out = 0.0
 
   c.log = ConfigDict()
   c.log.samples_every = 10  # steps between written-out samples
@@ -115,8 +185,14 @@ def get_config(size: str) -> ConfigDict:
 
   c.preflight = ConfigDict()
   c.preflight.topology = 'local'  # 'v5p:4x4x4', 'gpu:h100:8x8', or 'local': the attached devices
-  c.preflight.experiment = ''  # whose programs are compiled, and its stage: experiments/preflight.py
+  c.preflight.experiment = (
+    ''  # whose programs are compiled, and its stage: experiments/preflight.py
+  )
   c.preflight.stage = ''
+
+  c.export = ConfigDict()
+  c.export.folder = ''  # where to; '' is the folder of the export itself
+  c.export.dtype = 'bfloat16'  # or 'float32', 'float16'
 
   c.report = ConfigDict()
   c.report.runs = ()  # names of runs to put side by side
@@ -140,7 +216,9 @@ def get_config(size: str) -> ConfigDict:
     'needs_policy',
     'train.num_steps',
     'mesh',
+    'train.attention',
     'eval',
+    'judge',
     'log',
     'checkpoint',
     'profile',

@@ -46,6 +46,7 @@ PATHS = (
   'data.tokenizer',
   'data.prompts',
   'data.preferences',
+  'export.folder',
   'eval.file',
   'eval.annotations',
   'judge.cache',

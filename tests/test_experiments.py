@@ -5,9 +5,13 @@ import importlib
 import json
 import pathlib
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import base
+from lwz.data import tokenizer
+from lwz.store import hf, origin
 from tests import jobs
 
 FOLDER = pathlib.Path(base.__file__).parent
@@ -89,7 +93,7 @@ def test_what_is_no_part_of_a_run_is_not_read_by_its_stage(stage):
   assert read and not read & set(base.UNREAD[stage])
 
 
-TRAINING = [name for name in NAMES if name != 'report']
+TRAINING = [name for name in NAMES if load(name, 'micro').train.num_steps]
 
 
 @pytest.mark.parametrize('name', TRAINING)
@@ -108,6 +112,23 @@ def test_runs_at_micro(name, micro_runs):
   lines = (folder / 'metrics.jsonl').read_text().splitlines()
   steps = [json.loads(line)['step'] for line in lines]
   assert steps == list(range(load(name, 'micro').train.num_steps))
+
+
+def test_an_exported_policy_is_the_policy(micro_runs, tmp_path):
+  jobs.launch('grpo_think:micro', micro_runs)
+  source = micro_runs / 'grpo_think-micro'
+  output = jobs.launch(
+    'export:micro',
+    *(tmp_path, f'--config.init={source}'),
+    *(f'--config.export.folder={tmp_path / "hf"}', '--config.export.dtype=float32'),
+  )
+  assert 'AutoModelForCausalLM' in output
+  config, params = hf.load(tmp_path / 'hf')
+  trained = origin.params(source, config, jax.random.key(0))
+  jax.tree.map(np.testing.assert_array_equal, params, trained)
+  assert tokenizer.load(str(tmp_path / 'hf')).get_vocab() == (
+    tokenizer.load(str(source / 'tokenizer')).get_vocab()
+  )
 
 
 def test_runs_stand_side_by_side(micro_runs):

@@ -7,18 +7,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from lwz.model import yarn as yarn_lib
+
 
 def rope_phases(
-  positions_BT: Int[Array, 'B T'], head_dim: int, theta: float
+  positions_BT: Int[Array, 'B T'], head_dim: int, theta: float, yarn: yarn_lib.Yarn | None = None
 ) -> tuple[Float[Array, 'B T {head_dim//2}'], Float[Array, 'B T {head_dim//2}']]:
   """cos and sin of position * theta^(-2i/C), i < C/2 (RoFormer, arXiv 2104.09864, Eq. 15).
 
-  In float32 whatever the compute dtype: bfloat16 cannot tell position 257 from 256.
+  With `yarn`, frequencies are stretched and both are scaled, see `lwz.model.yarn`. In float32
+  whatever the compute dtype: bfloat16 cannot tell position 257 from 256.
   """
   exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
   inv_freq = 1.0 / (theta**exponent)
+  scale = 1.0
+  if yarn is not None:
+    inv_freq, scale = yarn_lib.stretch(inv_freq, theta, yarn), yarn_lib.attention_factor(yarn)
   phase_BTc = positions_BT.astype(jnp.float32)[:, :, None] * inv_freq[None, None, :]
-  return jnp.cos(phase_BTc), jnp.sin(phase_BTc)
+  return scale * jnp.cos(phase_BTc), scale * jnp.sin(phase_BTc)
 
 
 def rotate(

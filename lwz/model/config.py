@@ -8,13 +8,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lwz.model import yarn
+
 
 @dataclasses.dataclass(frozen=True)
 class QwenConfig:
   """Numbers that make one Qwen2.5 differ from another.
 
   `dtype` is the dtype of compute; parameters are kept in whatever dtype they were made or loaded
-  in. `scalar_head` replaces the language-model head by one output per position (reward models).
+  in. `attention` is how packed rows are computed, no part of the model. `scalar_head` replaces the
+  language-model head by one output per position (reward models).
   """
 
   vocab_size: int  # V
@@ -27,10 +30,12 @@ class QwenConfig:
   max_position_embeddings: int
   rms_norm_eps: float = 1e-6
   rope_theta: float = 1_000_000.0
+  rope_scaling: yarn.Yarn | None = None
   tie_word_embeddings: bool = False
   initializer_range: float = 0.02
   scalar_head: bool = False
   dtype: jax.typing.DTypeLike = jnp.bfloat16  # kept as a `jnp.dtype`
+  attention: str = 'auto'  # a backend of `packed_attention.BACKENDS`
 
   def __post_init__(self):
     object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))
@@ -41,6 +46,13 @@ class QwenConfig:
       )
     if self.head_dim % 2:
       raise ValueError(f'head_dim={self.head_dim} must be even: RoPE rotates its two halves')
+
+  @property
+  def num_positions(self) -> int:
+    """Tokens of the longest sequence, with YaRN's share where there is one."""
+    scaled = self.rope_scaling
+    stretched = round(scaled.factor * scaled.original_max_position_embeddings) if scaled else 0
+    return max(self.max_position_embeddings, stretched)
 
 
 def _real(hidden, layers, heads, kv_heads, intermediate, vocab, tied, eps, positions):

@@ -32,9 +32,7 @@ def triton(
 
   _, num_tokens, num_heads, head_dim = q_BTHC.shape
   repeats = num_heads // k_BKTC.shape[1]
-  keys, values = (
-    jnp.repeat(x.transpose(0, 2, 1, 3), repeats, axis=2) for x in (k_BKTC, v_BKTC)
-  )
+  keys, values = (jnp.repeat(x.transpose(0, 2, 1, 3), repeats, axis=2) for x in (k_BKTC, v_BKTC))
   # What is added lies after everything real, where no real query looks.
   args = (_pad(x) for x in (q_BTHC, keys, values, segments_BT))
   out = kernel.mha(*args, sm_scale=head_dim**-0.5, causal=True, interpret=interpret)
@@ -57,18 +55,17 @@ def cudnn(
 ) -> Float[Array, 'B T H C']:
   """cuDNN's flash kernel.
 
-  It takes packed rows by a mask alone, which is B x T x S, one for all heads: for rows of a few
-  thousand tokens.
+  It takes packed rows, and an offset, by a mask alone, which is B x T x S, one for all heads: for
+  rows of a few thousand tokens. Without segments T is S, and every row one document.
   """
-  causal = isinstance(offset, int) and offset == 0 and q_segments_BT is None
   mask = None
-  if not causal:
+  if q_segments_BT is not None and kv_segments_BS is not None:
     mask = attention.causal_mask(q_segments_BT, kv_segments_BS, offset)[:, None]
   return jax.nn.dot_product_attention(
     q_BTHC,
     k_BKSC.transpose(0, 2, 1, 3),
     v_BKSC.transpose(0, 2, 1, 3),
     mask=mask,
-    is_causal=causal,
+    is_causal=mask is None,
     implementation='cudnn',
   )

@@ -53,7 +53,7 @@ def attend_packed(
     backend = choose(*facts, packed=packed, context=context)
   if fault := refusal(backend, *facts, packed=packed, context=context):
     raise ValueError(f'attention backend {backend!r}: {fault}')
-  if segments_BT is None and backend in ('xla', 'chunked'):
+  if not packed and (backend in ('xla', 'chunked') or context > 1):
     segments_BT = jnp.zeros(q_BTHC.shape[:2], jnp.int32)
   local = _local(backend, interpret=platform == 'cpu')
   if mesh is None:
@@ -141,13 +141,14 @@ def _local(backend: str, interpret: bool) -> Callable:
   def triton(q, k, v, q_segments, kv_segments, offset):
     return gpu_attention.triton(q, k, v, q_segments, interpret=interpret)
 
-  return {
+  backends: dict[str, Callable] = {
     'xla': reference,
     'chunked': chunked_attention.attend,
     'splash': functools.partial(splash_attention.attend, interpret=interpret),
     'triton': triton,
     'cudnn': gpu_attention.cudnn,
-  }[backend]
+  }
+  return backends[backend]
 
 
 def _sharded(local: Callable, mesh: Mesh | AbstractMesh, q_BTHC, k_BKTC, v_BKTC, segments_BT):

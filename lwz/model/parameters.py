@@ -93,6 +93,13 @@ def _crc(text: str) -> int:
   return zlib.crc32(text.encode()) & 0x7FFFFFFF
 
 
+def unstack(params: Params) -> Params:
+  """The same parameters with a tuple of layers, for decoding with layers written out."""
+  num_layers = jax.tree.leaves(params['layers'])[0].shape[0]
+  layers = tuple(jax.tree.map(lambda x: x[i], params['layers']) for i in range(num_layers))
+  return {**params, 'layers': layers}
+
+
 def num_params(config: QwenConfig) -> int:
   """Number of parameters, tied embeddings counted once: 32,763,876,352 for `32b`."""
   described = jax.tree.leaves(describe(config), is_leaf=is_param)

@@ -9,6 +9,7 @@ Training and decoding run the same `_layer`; they differ in the `attend` they ha
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from jax import ad_checkpoint
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
-from lwz.model import activations, attention, embedding, parameters, sharding
+from lwz.model import activations, embedding, packed_attention, parameters, sharding
+from lwz.model import attention as attention_lib
 from lwz.model import cache as cache_lib
 from lwz.model import config as config_lib
 
@@ -69,8 +71,8 @@ def _layer(x_BTD, weights, config: QwenConfig, phases, attend: Callable, mesh=No
   q_BTHC = jnp.einsum('btd,dhc->bthc', h_BTD, w['wq']) + w['bq'][None, None]
   k_BTKC = jnp.einsum('btd,dkc->btkc', h_BTD, w['wk']) + w['bk'][None, None]
   v_BTKC = jnp.einsum('btd,dkc->btkc', h_BTD, w['wv']) + w['bv'][None, None]
-  q_BTHC = attention.rotate(q_BTHC, cos, sin)
-  k_BTKC = attention.rotate(k_BTKC, cos, sin)
+  q_BTHC = attention_lib.rotate(q_BTHC, cos, sin)
+  k_BTKC = attention_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
   x_BTD = _residual(x_BTD + jnp.einsum('bthc,hcd->btd', mixed_BTHC, w['wo']), mesh)
@@ -87,7 +89,10 @@ def _residual(x_BTD, mesh):
 
 def _embed(params, ids_BT, positions_BT, config, mesh=None):
   x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh)
-  return x_BTD, attention.rope_phases(positions_BT, config.head_dim, config.rope_theta)
+  phases = attention_lib.rope_phases(
+    positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
+  )
+  return x_BTD, phases
 
 
 def forward(
@@ -98,24 +103,24 @@ def forward(
   positions_BT: Int[Array, 'B T'] | None = None,
   segments_BT: Int[Array, 'B T'] | None = None,
   remat: str = 'none',
+  attention: str = 'auto',
   mesh: Mesh | AbstractMesh | None = None,
 ) -> Float[Array, 'B T D']:
   """Hidden states after the final norm.
 
   A row may hold several documents: `segments_BT` numbers them (equal numbers see each other,
   causally), `positions_BT` restarts in each. By default a row is one document from position 0.
-  `remat` names what the backward pass computes again, see `REMAT`; no number depends on it. On a
+  `remat` names what the backward pass computes again, see `REMAT`; no number depends on it.
+  `attention` names a backend of `packed_attention`, by default the one that suits the machine. On a
   `mesh`, parameters lie by `sharding.TRAIN` and activations by `activations.LAYOUT`.
   """
   if positions_BT is None:
     positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
-  if segments_BT is None:
-    segments_BT = jnp.zeros_like(ids_BT)
-  mask_BTT = attention.causal_mask(segments_BT, segments_BT)
   x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh)
 
   def attend(q, k, v):
-    return attention.attend(q, k, v, mask_BTT), None
+    mixed = packed_attention.attend_packed(q, k, v, segments_BT, backend=attention, mesh=mesh)
+    return mixed, None
 
   def body(x_BTD, weights):
     return _layer(x_BTD, weights, config, phases, attend, mesh)
@@ -128,33 +133,47 @@ def forward_cached(
   params: Params,
   ids_BT: Int[Array, 'B T'],
   config: QwenConfig,
-  cache: cache_lib.Cache,
+  cache: cache_lib.Cache | tuple[cache_lib.Cache, ...],
   *,
   slot: Int[Array, ''] | int,
   positions_BT: Int[Array, 'B T'],
-  mask_BTS,
-) -> tuple[Float[Array, 'B T D'], cache_lib.Cache]:
+  mask_BTS=None,
+  attend: Callable | None = None,
+  mesh: Mesh | AbstractMesh | None = None,
+) -> tuple[Float[Array, 'B T D'], Any]:
   """Appends T tokens at `slot` and returns their hidden states and the new cache.
 
-  The cache is carried through the scan over layers, so XLA updates it in place.
+  The cache is carried through the scan over layers, so XLA updates it in place. Where `layers` is a
+  tuple (`parameters.unstack`), layers are written out instead, `cache` has one of a single layer
+  for each, and nothing is cut out of a stack. `attend(layer, q, k, v)` reads a layer's cache in
+  another way than by `mask_BTS`, the slots that each token sees.
   """
-  x_BTD, phases = _embed(params, ids_BT, positions_BT, config)
+  x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh)
 
-  def body(carry, weights_and_layer):
-    x_BTD, cache = carry
-    weights, layer = weights_and_layer
+  def layer(x_BTD, weights, cache, index, within):
+    def append_and_attend(q, k, v):
+      new = cache_lib.append(cache, within, slot, k, v)
+      keys, values = cache_lib.layer_of(new, within)
+      if attend is None:
+        return attention_lib.attend(q, keys, values, mask_BTS), new
+      return attend(index, q, keys, values), new
 
-    def attend(q, k, v):
-      new = cache_lib.append(cache, layer, slot, k, v)
-      keys = jax.lax.dynamic_index_in_dim(new.k, layer, keepdims=False)
-      values = jax.lax.dynamic_index_in_dim(new.v, layer, keepdims=False)
-      return attention.attend(q, keys, values, mask_BTS), new
+    return _layer(x_BTD, weights, config, phases, append_and_attend, mesh)
 
-    x_BTD, cache = _layer(x_BTD, weights, config, phases, attend)
-    return (x_BTD, cache), None
+  if isinstance(params['layers'], tuple):
+    written = []
+    for index, (weights, one) in enumerate(zip(params['layers'], cache, strict=True)):
+      x_BTD, one = layer(x_BTD, weights, one, index, 0)
+      written.append(one)
+    cache = tuple(written)
+  else:
 
-  layer_ids = jnp.arange(config.num_hidden_layers)
-  (x_BTD, cache), _ = jax.lax.scan(body, (x_BTD, cache), (params['layers'], layer_ids))
+    def body(carry, weights_and_layer):
+      weights, index = weights_and_layer
+      return layer(carry[0], weights, carry[1], index, index), None
+
+    layer_ids = jnp.arange(config.num_hidden_layers)
+    (x_BTD, cache), _ = jax.lax.scan(body, (x_BTD, cache), (params['layers'], layer_ids))
   return rms_norm(x_BTD, params['norm'], config.rms_norm_eps), cache
 
 

@@ -26,6 +26,7 @@ def row_hidden(
     positions_BT=rows['positions'],
     segments_BT=rows['segments'],
     remat=remat,
+    attention=config.attention,
     mesh=mesh,
   )
 

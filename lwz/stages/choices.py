@@ -4,6 +4,7 @@ A new one is a function in its room and a line here.
 """
 
 import functools
+import json
 from collections.abc import Callable
 
 import jax
@@ -13,6 +14,7 @@ from lwz.data import templates, tokenizer
 from lwz.learn import advantage, losses
 from lwz.programs import reward_model
 from lwz.reward import compose, writing
+from lwz.rollout import endpoint
 from lwz.stages import prepare
 from lwz.store import origin, run
 
@@ -32,6 +34,8 @@ REWARDS: dict[str, Callable[..., compose.Component]] = {
   'format': lambda c, mesh: compose.format,
 }
 
+SCALE = 'scale.json'  # beside a Hugging Face model of ours: mean and spread of its scores
+
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
   """Rows of one pass of the reward model, and their tokens."""
@@ -39,24 +43,76 @@ def score_shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
   return {'num_rows': prepare.pass_rows(c, mesh, num_samples), 'row_length': c.data.row_length}
 
 
-def _scorer(c, mesh):
-  """(request, answer) pairs -> writing rewards, by the reward model that `reward.model` names."""
-  source = prepare.reference(c, c.reward.model)
-  config = origin.config(source)
+def is_server(value: str) -> bool:
+  """Whether a reward model is named by the address of a server."""
+  return value.startswith(('http://', 'https://'))
+
+
+def check_rewards(c) -> None:
+  """Raises where a reward model that is there is none, or its scores have no scale."""
+  if c.data.long not in ('refuse', 'window'):
+    raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
+  for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
+    if value and not is_server(value) and not prepare.is_experiment(value):
+      _scale(c, value)
+
+
+def heldout_scorer(c, mesh) -> writing.Scorer | None:
+  """The scorer that trains nothing, where there is one."""
+  return _one_scorer(c, mesh, c.reward.heldout) if c.reward.heldout else None
+
+
+def _scorer(c, mesh) -> writing.Scorer:
+  """(request, answer) pairs -> writing rewards, by what `reward` names."""
+  scorers = [_one_scorer(c, mesh, value) for value in (c.reward.model, *c.reward.ensemble)]
+  return writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
+
+
+def _one_scorer(c, mesh, value: str) -> writing.Scorer:
+  if is_server(value):
+    server = endpoint.Endpoint(value, key_env=c.reward.key_env)
+    scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
+    post = functools.partial(endpoint.post, server)
+    return writing.remote(post, faults=(endpoint.Failed,), scale=scale)
+  source = prepare.reference(c, value)
+  scale = _scale(c, value)
+  config = prepare.computed(c, origin.config(source))
   with prepare.loading(source) as progress:
     params = origin.params(
       source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
     )
   tok = tokenizer.load(origin.tokenizer(source))
-  measured = run.Run(epath.Path(source)).read_done()['summary']
-  if not {'mean', 'std'} <= measured.keys():
-    raise ValueError(f'reward.model={c.reward.model}: {source} is no run of a reward model')
-  scale = writing.Scale(measured['mean'], measured['std'])
   shape = score_shape(c, mesh)
   score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
 
   def score(pairs):
-    texts = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
-    return writing.squash(reward_model.score_all(score_fn, params, texts, **shape), scale)
+    ids = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
+    if c.data.long == 'refuse':  # NaN: a sample that cannot be judged is masked and counted
+      scores = reward_model.score_all(score_fn, params, ids, **shape)
+    else:
+      requests = [templates.judged(prompt, '') for prompt, _ in pairs]
+      heads = [len(head) for head in tokenizer.encode(tok, requests, end=False)]
+      scores = reward_model.score_windows(score_fn, params, ids, heads, **shape)
+    return writing.squash(scores, scale)
 
   return score
+
+
+def _scale(c, value: str) -> writing.Scale:
+  """Mean and spread of a reward model's scores: measured by its run, or given in the config."""
+  source = epath.Path(prepare.reference(c, value))
+  if not origin.config(source).scalar_head:
+    raise ValueError(f'reward: {value} has no scalar head, so it is no reward model')
+  if origin.is_run(source):
+    measured = run.Run(source).read_done()['summary']
+    if {'mean', 'std'} <= measured.keys():
+      return writing.Scale(measured['mean'], measured['std'])
+  kept = source / SCALE
+  if kept.exists():
+    return writing.Scale(**json.loads(kept.read_text()))
+  if c.reward.std:
+    return writing.Scale(c.reward.mean, c.reward.std)
+  raise ValueError(
+    f'reward: nobody measured the scores of {value}: give their mean and spread over good texts as '
+    'reward.mean and reward.std'
+  )

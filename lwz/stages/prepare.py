@@ -12,7 +12,7 @@ from etils import epath
 from lwz import types
 from lwz.data import corpus, prompts, templates, tokenizer
 from lwz.model import config as config_lib
-from lwz.model import qwen, sharding
+from lwz.model import packed_attention, qwen, sharding
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
 from lwz.store import metrics, origin, run, samples
@@ -75,6 +75,7 @@ def check(c, references: Sequence[str]) -> None:
     raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}')
   for key, known in (
     ('train.remat', qwen.REMAT),
+    ('train.attention', ('auto', *packed_attention.BACKENDS)),
     ('data.template', templates.TEMPLATES),
     ('data.style', types.STYLES),
     ('needs_policy', ('run', 'stop')),
@@ -87,7 +88,7 @@ def check(c, references: Sequence[str]) -> None:
     tokenizer.load(c.data.tokenizer)
   elif c.init == 'random' and c.stage != 'pretrain':
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
-  longest = min(expected(c, get(c, key)).max_position_embeddings for key in references)
+  longest = min(expected(c, get(c, key)).num_positions for key in references)
   if c.data.row_length > longest:
     raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
 
@@ -142,7 +143,14 @@ def expected(c, value: str) -> config_lib.QwenConfig:
   """The model that a reference will have led to, or has; FileNotFoundError where there is none."""
   if value == 'random':
     return config_lib.preset(c.size)
-  return config_lib.preset(value.split(':')[1]) if is_experiment(value) else origin.config(value)
+  if is_experiment(value):
+    return computed(c, config_lib.preset(value.split(':')[1]))
+  return computed(c, origin.config(value))
+
+
+def computed(c, config: config_lib.QwenConfig) -> config_lib.QwenConfig:
+  """The same model, computed as this run wants it."""
+  return dataclasses.replace(config, attention=c.train.attention)
 
 
 def get(c, key: str):
@@ -204,14 +212,14 @@ def model_config(
   It must have as many embeddings as the tokenizer has tokens.
   """
   if origin.is_run(folder):
-    return origin.config(folder)
+    return computed(c, origin.config(folder))
   random = c.init == 'random'
   config = config_lib.preset(c.size) if random else origin.config(reference(c, c.init))
   if num_tokens > config.vocab_size:
     raise ValueError(f'the tokenizer has {num_tokens} tokens, the model only {config.vocab_size}')
   config = dataclasses.replace(config, scalar_head=scalar_head)
   origin.keep(folder, config)
-  return config
+  return computed(c, config)
 
 
 def finish(

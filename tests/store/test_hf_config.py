@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from lwz.model import config as config_lib
+from lwz.model import yarn
 from lwz.store import hf_config
 
 # As published with Qwen2.5-32B, written by transformers 4.
@@ -95,7 +96,9 @@ UNSUPPORTED = {
   "model_type = 'llama'": {'model_type': 'llama'},
   "architectures = 'Qwen2ForRewardModel'": {'architectures': ['Qwen2ForRewardModel']},
   "hidden_act = 'gelu'": {'hidden_act': 'gelu'},
-  "rope_type = 'yarn'": {'rope_scaling': {'type': 'yarn', 'factor': 4.0}},
+  "rope_type = 'longrope'": {'rope_scaling': {'type': 'longrope', 'factor': 4.0}},
+  "rope_type = 'llama3'": {'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 1e6}},
+  'rope_scaling.mscale = 0.7': {'rope_scaling': {'type': 'yarn', 'factor': 4.0, 'mscale': 0.7}},
   "rope_type = 'dynamic'": {'rope_scaling': {'rope_type': 'dynamic', 'factor': 4.0}},
   "rope_type = 'linear'": {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 1e6}},
   'partial_rotary_factor = 0.5': {
@@ -115,6 +118,49 @@ def test_what_the_model_cannot_do_is_refused_by_name(read, tmp_path, fault, chan
   with pytest.raises(ValueError) as caught:
     read(OLD | changes)
   assert str(caught.value).startswith(f'{tmp_path / "config.json"}: {fault} is not supported')
+
+
+YARN = {'factor': 4.0, 'original_max_position_embeddings': 32_768}
+STRETCHED = {
+  'as the model cards say': (OLD | {'rope_scaling': YARN | {'type': 'yarn'}}, {}),
+  'under its later name': (OLD | {'rope_scaling': YARN | {'rope_type': 'yarn'}}, {}),
+  'new': (NEW | {'rope_parameters': YARN | {'rope_type': 'yarn', 'rope_theta': 1e6}}, {}),
+  'both, and the old one is heard': (NEW | {'rope_scaling': YARN | {'type': 'yarn'}}, {}),
+  'with numbers of its own': (
+    OLD | {'rope_scaling': YARN | {'type': 'yarn', 'beta_fast': 16, 'attention_factor': 1.5}},
+    {'beta_fast': 16.0, 'attention_factor': 1.5},
+  ),
+  'trained to the length of the model': (
+    OLD | {'rope_scaling': {'type': 'yarn', 'factor': 4.0}},
+    {'original_max_position_embeddings': 131_072},
+  ),
+}
+
+
+@pytest.mark.parametrize('raw, changes', STRETCHED.values(), ids=STRETCHED)
+def test_yarn_is_read_in_every_form_and_written_in_both(read, raw, changes):
+  expected = dataclasses.replace(
+    config_lib.preset('32b'), rope_scaling=yarn.Yarn(**(YARN | changes))
+  )
+  assert read(raw)[0] == expected
+  again = written(expected)
+  assert read(again)[0] == expected
+  del again['rope_scaling']
+  assert read(again)[0] == expected
+
+
+@pytest.mark.parametrize(
+  'scaling, fault',
+  [
+    ({'type': 'yarn'}, 'rope_scaling.factor is missing'),
+    ({'type': 'yarn', 'factor': 0.5}, 'rope_scaling.factor=0.5 is less than 1'),
+    ({'type': 'yarn', 'factor': 2.0, 'beta_fast': 1}, 'beta_fast=1.0 must exceed beta_slow=1.0'),
+    ({'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 0}, '=0 is less than 1'),
+  ],
+)
+def test_a_yarn_that_cannot_be_is_refused(read, scaling, fault):
+  with pytest.raises(ValueError, match=f'config.json: .*{fault}'):
+    read(OLD | {'rope_scaling': scaling})
 
 
 def test_every_missing_key_is_named(read):

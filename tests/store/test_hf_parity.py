@@ -66,6 +66,25 @@ CASES = {
   'tied': {'tie_word_embeddings': True},
   'theta of 100': {'rope_theta': 100.0},
   'a large eps': {'rms_norm_eps': 0.05},
+  'yarn': {
+    'rope_theta': 100.0,
+    'rope_scaling': {
+      'rope_type': 'yarn',
+      'factor': 4.0,
+      'original_max_position_embeddings': 512,
+    },
+  },
+  'yarn with numbers of its own': {
+    'rope_scaling': {
+      'rope_type': 'yarn',
+      'factor': 2.5,
+      'original_max_position_embeddings': 64,
+      'attention_factor': 1.2,
+      'beta_fast': 8.0,
+      'beta_slow': 0.5,
+      'truncate': False,
+    },
+  },
 }
 
 
@@ -87,8 +106,9 @@ def test_there_and_back(tmp_path, changes):
   np.testing.assert_array_equal(logits_of(again, ids), expected)
 
 
-def test_far_positions_agree(tmp_path):
-  model = theirs(num_hidden_layers=1)
+@pytest.mark.parametrize('changes', [{}, CASES['yarn']], ids=['plain', 'yarn'])
+def test_far_positions_agree(tmp_path, changes):
+  model = theirs(num_hidden_layers=1, **changes)
   model.save_pretrained(tmp_path)
   config, params = hf.load(tmp_path, dtype=jnp.float32)
   ids = ids_of(4_100)
