@@ -13,24 +13,27 @@ def embed(
   ids_BT: Int[Array, 'B T'],
   dtype: jax.typing.DTypeLike,
   mesh: Mesh | AbstractMesh | None = None,
+  *,
+  width: str | None = 'fsdp',
 ) -> Float[Array, 'B T D']:
   """`table_VD[ids_BT]` in `dtype`, laid out as rows x residual.
 
-  On a mesh no device ever holds more of the table than its own part, forward or backward: each
-  looks up, for the rows of its whole `fsdp` group, the ids and the part of the width that it has;
-  the sum over `tensor` and an exchange over `fsdp` put the rows together. The gradient of the table
+  `width` is the mesh axis that D is cut along: `fsdp` in training, none in decoding, where a device
+  has whole rows of the table. No device ever holds more of the table than its own part, forward or
+  backward: each looks up, for the rows of its whole `fsdp` group, the ids and the part of the width
+  that it has; the sum over `tensor` and an exchange over `fsdp` put the rows together. The gradient
   is added up in the dtype of the table: in bfloat16 a frequent token's would stand still.
   """
   if mesh is None or mesh.size == 1:
     return table_VD[ids_BT].astype(dtype)
   rows, time = activations.spec(mesh, ids_BT.shape, ('rows', 'time'))
   out = activations.spec(mesh, (*ids_BT.shape, 1), ('rows', 'residual', None))
-  exchanged = rows is not None and 'fsdp' in rows
+  exchanged = width is not None and rows is not None and width in rows
   scattered = out[1] is not None and 'tensor' in out[1]
 
   def lookup(table_vd, ids_bt):
     if exchanged:
-      ids_bt = jax.lax.all_gather(ids_bt, 'fsdp', axis=0, tiled=True)
+      ids_bt = jax.lax.all_gather(ids_bt, width, axis=0, tiled=True)
     local_bt = ids_bt - jax.lax.axis_index('tensor') * table_vd.shape[0]
     mine_bt = (local_bt >= 0) & (local_bt < table_vd.shape[0])
     found_btd = table_vd[jnp.where(mine_bt, local_bt, 0)].astype(dtype)
@@ -40,13 +43,15 @@ def embed(
     else:
       part_btd = jax.lax.psum(part_btd, 'tensor')
     if exchanged:
-      return jax.lax.all_to_all(part_btd, 'fsdp', split_axis=0, concat_axis=2, tiled=True)
-    return jax.lax.all_gather(part_btd, 'fsdp', axis=2, tiled=True)
+      return jax.lax.all_to_all(part_btd, width, split_axis=0, concat_axis=2, tiled=True)
+    if width is not None:
+      return jax.lax.all_gather(part_btd, width, axis=2, tiled=True)
+    return part_btd
 
   return jax.shard_map(
     lookup,
     mesh=mesh,
-    in_specs=(PartitionSpec('tensor', 'fsdp'), PartitionSpec(rows, time)),
+    in_specs=(PartitionSpec('tensor', width), PartitionSpec(rows, time)),
     out_specs=out,
     check_vma=False,
   )(table_VD, ids_BT)

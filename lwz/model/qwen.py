@@ -67,16 +67,19 @@ def _layer(x_BTD, weights, config: QwenConfig, phases, attend: Callable, mesh=No
   w = sharding.gather_layer(weights, config, mesh)
   cos, sin = phases
   x_BTD = _residual(ad_checkpoint.checkpoint_name(x_BTD, 'residual'), mesh)
-  h_BTD = rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps)
+  h_BTD = _whole(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
   q_BTHC = jnp.einsum('btd,dhc->bthc', h_BTD, w['wq']) + w['bq'][None, None]
   k_BTKC = jnp.einsum('btd,dkc->btkc', h_BTD, w['wk']) + w['bk'][None, None]
   v_BTKC = jnp.einsum('btd,dkc->btkc', h_BTD, w['wv']) + w['bv'][None, None]
+  q_BTHC = activations.constrain(q_BTHC, mesh, 'rows', 'time', 'heads', None)
+  k_BTKC = activations.constrain(k_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
+  v_BTKC = activations.constrain(v_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
   q_BTHC = attention_lib.rotate(q_BTHC, cos, sin)
   k_BTKC = attention_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
   x_BTD = _residual(x_BTD + jnp.einsum('bthc,hcd->btd', mixed_BTHC, w['wo']), mesh)
-  h_BTD = rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps)
+  h_BTD = _whole(rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps), mesh)
   gate_BTF = jax.nn.silu(jnp.einsum('btd,df->btf', h_BTD, w['w_gate']))
   up_BTF = jnp.einsum('btd,df->btf', h_BTD, w['w_up'])
   mixed_BTF = activations.constrain(gate_BTF * up_BTF, mesh, 'rows', 'time', 'mlp')
@@ -87,8 +90,13 @@ def _residual(x_BTD, mesh):
   return activations.constrain(x_BTD, mesh, 'rows', 'residual', None)
 
 
-def _embed(params, ids_BT, positions_BT, config, mesh=None):
-  x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh)
+def _whole(h_BTD, mesh):
+  """Gathered along `tensor` once for all the products that read it, and by nobody's guess."""
+  return activations.constrain(h_BTD, mesh, 'rows', 'time', None)
+
+
+def _embed(params, ids_BT, positions_BT, config, mesh=None, width='fsdp'):
+  x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh, width=width)
   phases = attention_lib.rope_phases(
     positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
   )
@@ -148,7 +156,7 @@ def forward_cached(
   for each, and nothing is cut out of a stack. `attend(layer, q, k, v)` reads a layer's cache in
   another way than by `mask_BTS`, the slots that each token sees.
   """
-  x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh)
+  x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh, width=None)
 
   def layer(x_BTD, weights, cache, index, within):
     def append_and_attend(q, k, v):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from lwz import types
+from lwz import hosts, types
 from lwz.data import corpus, prompts, templates, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import packed_attention, qwen, sharding
@@ -57,6 +58,11 @@ _LEAST = {
   'log.samples_every': 1,
   'checkpoint.every': 1,
   'checkpoint.keep': 1,
+  'checkpoint.keep_best': 1,
+  'checkpoint.minutes': 0,
+  'debug.heartbeat': 1,
+  'debug.max_skipped': 0,
+  'debug.watchdog': 0,
 }
 
 
@@ -82,6 +88,8 @@ def check(c, references: Sequence[str]) -> None:
   ):
     if get(c, key) not in known:
       raise ValueError(f'{key}: there is no {get(c, key)!r}; choose from {", ".join(known)}')
+  if c.checkpoint.best and not summary.direction(c.checkpoint.best):
+    raise ValueError(f'checkpoint.best={c.checkpoint.best}: its name does not tell what is better')
   if c.data.folder:
     corpus.documents(c.data.folder)
   if c.data.tokenizer:
@@ -125,7 +133,7 @@ def loading(source: str) -> Iterator[Callable[[int, int], None]]:
 
 def mesh(c) -> jax.sharding.Mesh:
   """The devices of this run, laid out as `c.mesh` says."""
-  return sharding.make_mesh([c.mesh[axis] for axis in types.AXES])
+  return sharding.make_mesh([c.mesh.data, c.mesh.fsdp, c.mesh.tensor, c.mesh.context])
 
 
 def pass_rows(c, over: jax.sharding.Mesh, num_rows: int) -> int:
@@ -167,9 +175,11 @@ def is_experiment(value: str) -> bool:
 
 def open_run(c) -> run.Run:
   """The run's folder, created or opened again."""
-  return run.open_run(
-    run_folder(c), c.to_dict(), outside=c.outside_identity, command=list(sys.argv)
+  folder, outside = run_folder(c), c.outside_identity
+  opened = hosts.first(
+    lambda: run.open_run(folder, c.to_dict(), outside=outside, command=list(sys.argv))
   )
+  return opened or run.Run(folder)
 
 
 def is_complete(c) -> bool:
@@ -198,9 +208,9 @@ def writing_prompts(c) -> list[types.Prompt]:
 def load_tokenizer(c, folder: epath.Path):
   """The tokenizer of this run; that of `init` and then kept in the folder, on the first start."""
   own = folder / 'tokenizer'
-  if not own.exists():
+  if not hosts.of_first(own.exists()):
     source = c.data.tokenizer or origin.tokenizer(reference(c, c.init))
-    tokenizer.save(tokenizer.load(source), own)
+    hosts.first(lambda: tokenizer.save(tokenizer.load(source), own))
   return tokenizer.load(own)
 
 
@@ -211,14 +221,14 @@ def model_config(
 
   It must have as many embeddings as the tokenizer has tokens.
   """
-  if origin.is_run(folder):
+  if hosts.of_first(origin.is_run(folder)):
     return computed(c, origin.config(folder))
   random = c.init == 'random'
   config = config_lib.preset(c.size) if random else origin.config(reference(c, c.init))
   if num_tokens > config.vocab_size:
     raise ValueError(f'the tokenizer has {num_tokens} tokens, the model only {config.vocab_size}')
   config = dataclasses.replace(config, scalar_head=scalar_head)
-  origin.keep(folder, config)
+  hosts.first(lambda: origin.keep(folder, config))
   return computed(c, config)
 
 
@@ -234,6 +244,21 @@ def finish(
   result: dict[str, Any] | None = None,
 ) -> None:
   """Report, closing table, DONE. `pictures` are arguments of `curves.draw`."""
+  hosts.first(
+    functools.partial(
+      _finish,
+      *(c, opened),
+      keys=keys,
+      pictures=pictures,
+      facts=facts,
+      tables=tables,
+      better=better,
+      result=result,
+    )
+  )
+
+
+def _finish(c, opened, *, keys, pictures, facts, tables, better, result) -> None:
   records = metrics.read(opened.folder)
   rows = summary.first_last(records, keys)
   took = number.duration(sum(r['seconds'] for r in records))

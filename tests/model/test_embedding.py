@@ -52,6 +52,16 @@ def test_one_token_of_few_rows_is_looked_up_too(num_rows):
   jax.tree.map(np.testing.assert_array_equal, alone, cut)
 
 
+def test_a_table_of_whole_rows_is_read_where_it_is():
+  mesh = sharding.make_mesh((1, 2, 4))
+  where = NamedSharding(mesh, PartitionSpec('tensor', None))
+  table_VD = jax.device_put(jnp.asarray(TABLE_VD), where)
+  lookup = jax.jit(lambda table, ids: embedding.embed(table, ids, jnp.float32, mesh, width=None))
+  np.testing.assert_array_equal(lookup(table_VD, IDS_BT[:2, :1]), TABLE_VD[IDS_BT[:2, :1]])
+  text = lookup.lower(table_VD, IDS_BT[:2, :1]).compile().as_text()
+  assert 'all-gather' not in text and 'all-to-all' not in text
+
+
 def test_the_gradient_of_a_frequent_token_does_not_stand_still():
   """1,024 times 1/256 is 4; in bfloat16 a sum of such steps would stop at 1 or before."""
   ids_BT = np.zeros((8, 128), np.int32)
