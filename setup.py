@@ -22,6 +22,8 @@ CORE = [
   'grain',
   'jinja2',
   'markupsafe',
+  # what measures: intervals, connected groups of players
+  'scipy',
   # what says which run, and shows it
   'ml-collections',
   'absl-py',
@@ -47,13 +49,14 @@ EXTRAS = {
   'data': ['pyarrow'],
   'serve': ['starlette', 'uvicorn'],
   'export': ['gguf'],
+  'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],
   # One of these per environment.
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],
   'tpu': ['jax[tpu]'],
-  # The reference that some tests compare with; never imported by lwz, never in the lock.
-  'parity': ['torch'],
+  # References that some tests compare with; never imported by lwz, never in the lock.
+  'parity': ['torch', 'evalica'],
 }
 
 setup(

@@ -51,6 +51,8 @@ def get_config(size: str) -> ConfigDict:
   # Where parameters begin: 'random', experiment:size, a run's folder, a Hugging Face model.
   c.init = 'random'
 
+  c.prompt = ''  # what experiments/generate.py asks for
+
   c.data = ConfigDict()
   c.data.folder = ''  # .txt, .md and .jsonl files; '' is the text that comes with every Python
   c.data.tokenizer = ''  # a folder or hub id; '' is that of `init`, or trained where that is random
@@ -125,6 +127,14 @@ def get_config(size: str) -> ConfigDict:
   c.rollout.temperature = 0.8 if not pocket else 1.0
   c.rollout.max_prompt_tokens = 112 if micro else 48 if pocket else 2_048
   c.rollout.max_tokens = 96 if micro else 208 if pocket else 14_000  # think and answer together
+  c.rollout.min_tokens = 0  # no end before these; 0 in training, whose scorer knows no minimum
+  c.rollout.top_p = 1.0  # share of the most likely tokens to draw from; 1 in training, as in the
+  c.rollout.top_k = 0  # paper, and their number, where 0 is all
+  # One batch shape whoever is still writing, so that a resumed run is the same bit for bit; else
+  # the batch shrinks as the tail thins out, and the cache is read as far as it is filled.
+  c.rollout.exact = pocket
+  c.rollout.block = 32  # steps between two looks at what has ended
+  c.rollout.int8 = False  # keys and values in int8, which makes log-probabilities inexact
 
   c.reward = ConfigDict()
   # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...
@@ -207,13 +217,24 @@ def get_config(size: str) -> ConfigDict:
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 20  # steps
-  c.checkpoint.keep = 2
+  c.checkpoint.minutes = 0 if pocket else 30  # or as soon as so many have passed; 0: by steps alone
+  c.checkpoint.keep = 2  # the newest
+  c.checkpoint.best = ''  # a figure of metrics.jsonl, by which the best ones stay besides
+  c.checkpoint.keep_best = 1  # how many of these
+
+  # Bad days.
+  c.debug = ConfigDict()
+  c.debug.max_skipped = 5  # steps in a row that are not finite, above which the run stops
+  c.debug.replay = ''  # a folder faults/step-... of the run: run that step again, and nothing else
+  c.debug.watchdog = 600 if pocket else 3_600  # seconds without a move before stacks are shown
+  c.debug.heartbeat = 100  # seconds of silence after which a process is taken for dead
 
   # Keys that may change when a run is resumed; all others make it another run.
   c.outside_identity = (
     'runs_dir',
     'name',
     'needs_policy',
+    'prompt',
     'train.num_steps',
     'mesh',
     'train.attention',
@@ -221,6 +242,7 @@ def get_config(size: str) -> ConfigDict:
     'judge',
     'log',
     'checkpoint',
+    'debug',
     'profile',
     'preflight',
     'report',

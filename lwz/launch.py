@@ -2,13 +2,15 @@
 
     python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value ...]
 
-Parses the config, starts the devices, and runs what the experiment needs and then its stage.
+Parses the config, starts the devices, and runs what the experiment needs and then its stage. How it
+ends is its exit status: see `lwz.stages.processes`.
 """
 
 import importlib
 import os
 import pathlib
 import runpy
+import shlex
 import sys
 import time
 
@@ -17,7 +19,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lwz.stages import prepare
+from lwz.stages import prepare, processes, signals
 
 # What a needed run takes over from the run that needs it; everything else is its own experiment's.
 INHERITED = (
@@ -36,6 +38,9 @@ INHERITED = (
   'mesh.tensor',
   'mesh.context',
   'log.tensorboard',
+  'checkpoint.every',
+  'checkpoint.minutes',
+  'debug.heartbeat',
 )
 
 PATHS = (
@@ -50,6 +55,7 @@ PATHS = (
   'eval.file',
   'eval.annotations',
   'judge.cache',
+  'debug.replay',
 )
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -106,6 +112,8 @@ def launch(c, experiments: pathlib.Path) -> None:
     f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
     f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
   )
+  if c.debug.replay:
+    return _stage(c).run(c)
   missing = [need for need in needs(c, experiments) if not prepare.is_complete(need)]
   if missing and c.needs_policy == 'stop' and not prepare.is_complete(c):
     commands = [
@@ -135,7 +143,19 @@ def main(argv) -> None:
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  launch(c, path.parent)
+  processes.start(c.debug.heartbeat)
+  signals.listen()
+  with processes.guarded(c.debug.heartbeat):
+    try:
+      launch(c, path.parent)
+    except signals.Stopped as stopped:
+      print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
+      raise
+
+
+def command() -> str:
+  """The command line that this process was started with."""
+  return shlex.join([os.path.basename(sys.executable), '-m', 'lwz.launch', *sys.argv[1:]])
 
 
 def parse(argv):

@@ -73,6 +73,21 @@ def lay(sequences: Sequence[Sequence[int]], *, row_length: int, num_rows: int) -
   return Rows(ids, segments, positions, row, offset)
 
 
+def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:
+  """bool [N, T]: tokens that predict one of their sequence's tokens after its prompt.
+
+  What supervised fine-tuning learns from. A sequence that is all prompt is not learnt from.
+
+  >>> answer_mask(lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1), prompt_lengths=[2, 1])
+  [[False, True, False, True, False, False]]
+  """
+  mask = np.zeros(rows.ids.shape, bool)
+  for r, start, prompt in zip(rows.row, rows.offset, prompt_lengths, strict=True):
+    length = int((rows.segments[r] == rows.segments[r, start]).sum())
+    mask[r, start + max(prompt - 1, 0) : start + length - 1] = True
+  return mask
+
+
 def num_used(rows: Rows) -> int:
   """Rows that hold at least one token."""
   return int((rows.segments > 0).any(axis=1).sum())

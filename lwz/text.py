@@ -20,15 +20,19 @@ _WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTE
 
 # A sentence ends at a full-width mark, at an ASCII mark that a space, a Han character or the end
 # follows, and at a line break. Closing quotes and brackets belong to it.
+# The pattern begins with one set of characters, which lets the search skip all others fast, and a
+# run of marks is looked at once, from its beginning: no text takes more than linear time.
 _END = re.compile(
-  r'[。！？…]+["”’」』）)\]]*'
-  rf'|[.!?]+["”’」』）)\]*]*(?=\s|[{CHARACTERS}]|$)'
-  r'|\n'
+  r'[。！？….!?\n](?:'
+  r'(?<=\n)'
+  r'|(?<=[。！？…])[。！？…]*+["”’」』）)\]]*+'
+  rf'|(?<=[.!?])(?<![.!?]{{2}})[.!?]*+["”’」』）)\]*]*+(?=\s|[{CHARACTERS}]|$))'
 )
 _ABBREVIATIONS = """
   mr mrs ms dr prof st sr jr vs etc cf al fig figs eq eqs no nos vol pp ed eds inc ltd co corp dept
   approx e.g i.e jan feb mar apr jun jul aug sept oct nov dec
 """
+_BEFORE = 24  # characters before a full stop that say whether it ends a sentence
 _ABBREVIATED = frozenset(_ABBREVIATIONS.split())
 
 # Words that say little by themselves, English and Chinese.
@@ -47,11 +51,12 @@ _LITTLE_HAN = (
   '的了是在不一有和这那中我们他她它个也就都而及与或之其'
   '等对为以到说要会可能被把从但所于着过还很上下来去'
 )
-_LITTLE = frozenset(_LITTLE_ENGLISH.split()) | frozenset(_LITTLE_HAN)
+LITTLE = frozenset(_LITTLE_ENGLISH.split()) | frozenset(_LITTLE_HAN)
 
-# Each word remembers the last 32 sets that held it, and 6 candidates are compared: this bounds the
-# work per word. A repeated text shares many words with its model, hence has many chances.
-_REMEMBERED, _CANDIDATES = 32, 6
+# Each word remembers the last 32 sets that held it, a set asks its rarest words until they have
+# named 128, and 6 candidates are compared: this bounds the work per word. A repeated text shares
+# many words with its model, hence has many chances.
+_REMEMBERED, _NAMED, _CANDIDATES = 32, 128, 6
 
 # Mersenne prime 2^31 - 1: the products below stay under 2^62, so uint64 never overflows.
 _PRIME = np.uint64(2**31 - 1)
@@ -81,7 +86,7 @@ def sentences(text: str) -> list[str]:
   found, start = [], 0
   for match in _END.finditer(text):
     if match.group() == '.':
-      before = text[start : match.start()].strip()
+      before = text[max(start, match.start() - _BEFORE) : match.start()].strip()
       last = before[before.rfind(' ') + 1 :].lstrip('("\'“‘[')
       initial = len(last) == 1 and last.isupper() and last != 'I'
       if initial or before.isdigit() or last.lower() in _ABBREVIATED:
@@ -106,9 +111,9 @@ def content(tokens: Sequence[str]) -> frozenset[str]:
 
   content(['the', 'river', 'flows', '大', '河']) -> {'river', 'flow', '大', '河', '大河'}
   """
-  found = {stem(word) for word in tokens if word not in _LITTLE}
+  found = {stem(word) for word in tokens if word not in LITTLE}
   for left, right in itertools.pairwise(tokens):
-    if left >= CHARACTERS[0] <= right and not (left in _LITTLE and right in _LITTLE):
+    if left >= CHARACTERS[0] <= right and not (left in LITTLE and right in LITTLE):
       found.add(left + right)
   return frozenset(found)
 
@@ -121,24 +126,28 @@ def match_earlier(
 ) -> list[int]:
   """For each set k the index j < barriers[k] of an earlier one that accept(k, j) takes, or -1.
 
-  Linear in the words of all sets: an inverted index, which remembers where a word stood last,
-  proposes the few that share most words, and only those of which it has seen at least half of the
-  wanted `share` of set k. `barriers` never falls and barriers[k] <= k.
+  Linear in the words of all sets: an inverted index, which remembers where a word stood last, is
+  asked for the rarest words of set k, and proposes the few that share most of them; nothing where
+  it knows less than half of the wanted `share`. `barriers` never falls and barriers[k] <= k.
   """
-  index: dict[str, collections.deque[int]] = collections.defaultdict(
-    lambda: collections.deque(maxlen=_REMEMBERED)
-  )
+  index: dict[str, collections.deque[int]] = {}
   found, entered = [], 0
   for k, (members, barrier) in enumerate(zip(sets, barriers, strict=True)):
     for j in range(entered, barrier):
       for word in sets[j]:
-        index[word].append(j)
+        if word in index:
+          index[word].append(j)
+        else:
+          index[word] = collections.deque((j,), maxlen=_REMEMBERED)
     entered = max(entered, barrier)
-    known = [index[word] for word in members if word in index]
-    wanted = share * len(members) / 2
+    known = [places for word in members if (places := index.get(word))]
     candidates: list[int] = []
-    if len(known) > wanted:
-      shared = collections.Counter(itertools.chain.from_iterable(known))
+    if len(known) > share * len(members) / 2:
+      known.sort(key=len)
+      named = itertools.accumulate(map(len, known))
+      asked = known[: sum(1 for _ in itertools.takewhile(_NAMED.__ge__, named))]
+      shared = collections.Counter(itertools.chain.from_iterable(asked))
+      wanted = share * len(asked) / 2
       likely = [(-count, -j) for j, count in shared.items() if count >= wanted]
       candidates = [-j for _, j in heapq.nsmallest(_CANDIDATES, likely)]
     found.append(next((j for j in candidates if accept(k, j)), -1))
@@ -182,6 +191,14 @@ def minhash(shingles_S: np.ndarray, num: int) -> np.ndarray:
     raise ValueError(f'a signature has at least one component, not {num}')
   if not len(shingles_S):
     return np.full(num, _PRIME, np.uint64)
-  a_N, b_N = np.random.default_rng(0).integers(1, int(_PRIME), (2, num)).astype(np.uint64)
-  folded_S = (shingles_S >> np.uint64(33)) % _PRIME
-  return ((a_N[:, None] * folded_S + b_N[:, None]) % _PRIME).min(axis=1)
+  a_N, b_N = _coefficients(num)
+  mixed_NS = a_N[:, None] * ((shingles_S >> np.uint64(33)) % _PRIME) + b_N[:, None]
+  for _ in range(2):  # x = q 2^31 + r is q + r modulo 2^31 - 1; twice leaves at most 2^31 - 1
+    mixed_NS = (mixed_NS >> np.uint64(31)) + (mixed_NS & _PRIME)
+  mixed_NS[mixed_NS == _PRIME] = 0
+  return mixed_NS.min(axis=1)
+
+
+@functools.lru_cache
+def _coefficients(num: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(1, int(_PRIME), (2, num)).astype(np.uint64)

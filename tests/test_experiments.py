@@ -147,6 +147,21 @@ def test_runs_stand_side_by_side(micro_runs):
   assert 'grpo_nothink-micro' in (folder / 'report.html').read_text()
 
 
+@pytest.mark.parametrize(
+  'name', ['eval_arena', pytest.param('eval_writingbench', marks=pytest.mark.slow)]
+)
+def test_policies_are_compared_offline(name, micro_runs):
+  jobs.launch(f'{name}:micro', micro_runs)  # runs first what it needs
+  folder = micro_runs / f'{name}-micro'
+  results = json.loads((folder / 'results.json').read_text())
+  table = (folder / 'table.md').read_text()
+  for system in ('base_model', 'pretrain', 'grpo_think', 'grpo_nothink'):
+    assert f'| {system}-micro |' in table
+  assert results['facts']['judge'] == 'offline-rules' and results['facts']['prompts'] == 4
+  assert '<svg' in (folder / 'report.html').read_text()
+  assert 'complete, nothing to do' in jobs.launch(f'{name}:micro', micro_runs)
+
+
 def test_a_run_that_is_not_there_is_named(tmp_path):
   output = jobs.launch('report:micro', tmp_path, fails=True)
   assert 'grpo_think-micro/metrics.jsonl: no metrics here' in output

@@ -51,7 +51,13 @@ NEVER['evals'] |= NETWORK
 NEVER_IN_LWZ = {'torch', 'tensorflow', 'experiments', 'tests'}
 VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 # What stages have in common, none of them a stage.
-SHARED = {f'lwz.stages.{name}' for name in ('choices', 'judging', 'prepare', 'training', 'writers')}
+SHARED = {
+  f'lwz.stages.{name}'
+  for name in (
+    *('answering', 'choices', 'history', 'judging', 'prepare', 'processes'),
+    *('signals', 'training', 'watchdog', 'watching', 'writers'),
+  )
+}
 FILE_LINES, FUNCTION_LINES = 300, 80
 
 

@@ -125,3 +125,13 @@ def test_hashes_are_the_same_in_another_process():
     env={'PYTHONHASHSEED': '7', 'PYTHONPATH': ':'.join(sys.path)},
   )
   assert [int(x) for x in there.stdout.split()] == [int(x) for x in here]
+
+
+@pytest.mark.parametrize(
+  'given',
+  ['.' * 100_000 + 'a', 'A. ' * 40_000, '."' * 30_000 + 'a', '…' * 50_000, '"' * 50_000],
+  ids=['dots', 'initials', 'quotes', 'ellipses', 'marks'],
+)
+def test_no_text_takes_more_than_linear_time(given):
+  # Quadratic work on these takes minutes.
+  assert ''.join(text.sentences(given)).replace(' ', '') == ''.join(given.split())

@@ -4,13 +4,17 @@ All functions take a validity mask: a sample whose judge failed neither counts i
 its group nor receives an advantage. A group without spread teaches nothing and gets exactly zero.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
 
 from lwz import types
 
 AnyArray = types.AnyArray
 Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
+Relative = Callable[..., Array]  # (reward_PG, valid_PG) -> advantage_PG
 
 
 def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
@@ -36,13 +40,42 @@ def group_relative(
   [[-0.7070, 0.7070]]
   """
   reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
-  num_P1 = jnp.sum(valid_PG, axis=1, keepdims=True).astype(jnp.float32)
-  safe_PG = jnp.where(valid_PG, reward_PG, 0.0)  # an invalid reward may be NaN
-  mean_P1 = jnp.sum(safe_PG, axis=1, keepdims=True) / jnp.maximum(num_P1, 1.0)
-  centred_PG = jnp.where(valid_PG, safe_PG - mean_P1, 0.0)
+  centred_PG, num_P1 = _centred(reward_PG, valid_PG)
   variance_P1 = jnp.sum(centred_PG**2, axis=1, keepdims=True) / jnp.maximum(num_P1 - 1.0, 1.0)
-  advantage_PG = centred_PG / (jnp.sqrt(variance_P1) + eps)
-  return jnp.where(valid_PG & spread(safe_PG, valid_PG)[:, None], advantage_PG, 0.0)
+  return jnp.where(centred_PG == 0, 0.0, centred_PG / (jnp.sqrt(variance_P1) + eps))
+
+
+def centred(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Float[Array, 'P G']:
+  """A_i = r_i - mean(r): without the standard deviation, which favours groups that nearly agree.
+
+  Dr. GRPO (arXiv 2503.20783, section 3.2); its other half is `losses.budget_mean`.
+  """
+  return _centred(*_arrays(reward_PG, valid_PG))[0]
+
+
+def leave_one_out(
+  reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None
+) -> Float[Array, 'P G']:
+  """A_i = r_i - mean of the others' rewards = n / (n - 1) (r_i - mean(r)), n of them valid.
+
+  RLOO (arXiv 2402.14740, section 3.3): the baseline of a sample does not depend on it.
+
+  >>> leave_one_out(jnp.array([[0.0, 0.0, 3.0]]))
+  [[-1.5, -1.5, 3.0]]
+  """
+  centred_PG, num_P1 = _centred(*_arrays(reward_PG, valid_PG))
+  return centred_PG * (num_P1 / jnp.maximum(num_P1 - 1.0, 1.0))
+
+
+def components(
+  scores_PGR: Real[AnyArray, 'P G R'],
+  valid_PG: Valid | None = None,
+  *,
+  relative: Relative = group_relative,
+) -> Float[Array, 'P G R']:
+  """The advantages of every reward alone."""
+  num_rewards = scores_PGR.shape[-1]
+  return jnp.stack([relative(scores_PGR[:, :, r], valid_PG) for r in range(num_rewards)], axis=-1)
 
 
 def balanced(
@@ -54,18 +87,86 @@ def balanced(
 
   With weights, sum_r w_r A_r / sum_r w_r. No reward outweighs another by its scale.
   """
-  num_rewards = scores_PGR.shape[-1]
-  advantages = [group_relative(scores_PGR[:, :, r], valid_PG) for r in range(num_rewards)]
-  return _mean_over_rewards(jnp.stack(advantages, axis=-1), weights_R)
+  return _mean_over_rewards(components(scores_PGR, valid_PG), weights_R)
+
+
+def batch_balanced(
+  scores_PGR: Real[AnyArray, 'P G R'],
+  weights_R: Real[AnyArray, 'R'] | None = None,
+  valid_PG: Valid | None = None,
+  *,
+  eps: Real[ArrayLike, ''] = 1e-4,
+) -> Float[Array, 'P G']:
+  """A = (S - mean(S)) / (std(S) + eps) over the batch, S = sum_r w_r A_r with weights of 1.
+
+  GDPO (arXiv 2601.05242): Eq. 5 of the paper with a second normalisation, so that the size of a
+  step depends neither on how many rewards there are nor on how far they agree. The standard
+  deviation is the sample's (ddof 1), of the valid samples of all groups.
+  """
+  advantage_PGR = components(scores_PGR, valid_PG)
+  weights_R = jnp.ones(scores_PGR.shape[-1]) if weights_R is None else weights_R
+  total_PG = jnp.sum(advantage_PGR * jnp.asarray(weights_R, jnp.float32)[None, None, :], axis=-1)
+  valid_PG = jnp.ones_like(total_PG) if valid_PG is None else jnp.asarray(valid_PG, jnp.float32)
+  num = jnp.sum(valid_PG)
+  centred_PG = (total_PG - jnp.sum(total_PG) / jnp.maximum(num, 1.0)) * valid_PG
+  std = jnp.sqrt(jnp.sum(centred_PG**2) / jnp.maximum(num - 1.0, 1.0))
+  # Groups sum to zero, and so does the batch: its mean would add but rounding to a silent group.
+  silent_P1 = jnp.all(advantage_PGR == 0, axis=(1, 2))[:, None]
+  return jnp.where(silent_P1, 0.0, centred_PG / (std + eps))
 
 
 def mean_reward(
   scores_PGR: Real[AnyArray, 'P G R'],
   weights_R: Real[AnyArray, 'R'] | None = None,
   valid_PG: Valid | None = None,
+  *,
+  relative: Relative = group_relative,
 ) -> Float[Array, 'P G']:
-  """The paper's ablation of Eq. 5: average the raw rewards, then normalise once."""
-  return group_relative(_mean_over_rewards(scores_PGR, weights_R), valid_PG)
+  """The paper's ablation of Eq. 5: average the raw rewards, then compare once.
+
+  `relative` says how: `group_relative` unless told, `centred`, `leave_one_out`.
+  """
+  return relative(_mean_over_rewards(scores_PGR, weights_R), valid_PG)
+
+
+def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tuple[list[int], int]:
+  """Which of the groups drawn so far to learn from, and how many with spread are still missing.
+
+  Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11): while some are missing, and not too often, the
+  caller draws more. The first groups with spread are taken; in place of missing ones stand the
+  first without, which add nothing to the gradient and keep the shapes.
+
+  >>> choose_groups([False, True, True, False], num_groups=3)
+  ([1, 2, 0], 1)
+  """
+  useful = np.flatnonzero(spread_P)[:num_groups].tolist()
+  silent = np.flatnonzero(np.logical_not(spread_P)).tolist()
+  missing = num_groups - len(useful)
+  if missing > len(silent):
+    raise ValueError(f'{len(spread_P)} groups were drawn, {num_groups} are to be chosen')
+  return useful + silent[:missing], missing
+
+
+def measure(
+  scores_PGR: Real[AnyArray, 'P G R'], names: Sequence[str], valid_PG: Valid | None = None
+) -> dict[str, float]:
+  """What the rewards of a step have to teach.
+
+  `advantage/NAME`: mean |A| of that reward alone over the valid samples, about 0.8 where every
+  group has spread and 0 where none has. `no_spread/NAME`: the share of groups in which that reward
+  is the same for all; `no_spread/all`: of groups from which nothing at all is learnt.
+  """
+  _, whole_PG = _arrays(scores_PGR[:, :, 0], valid_PG)
+  spread_PR = np.stack(
+    [np.asarray(spread(scores_PGR[:, :, r], valid_PG)) for r in range(len(names))], axis=-1
+  )
+  size_PGR = np.abs(np.asarray(components(scores_PGR, valid_PG)))
+  num_valid = max(int(np.sum(whole_PG)), 1)
+  out = {'no_spread/all': float(np.mean(~spread_PR.any(axis=1)))}
+  for r, name in enumerate(names):
+    out[f'no_spread/{name}'] = float(np.mean(~spread_PR[:, r]))
+    out[f'advantage/{name}'] = float(size_PGR[:, :, r].sum() / num_valid)
+  return out
 
 
 def _arrays(reward_PG, valid_PG):
@@ -74,6 +175,15 @@ def _arrays(reward_PG, valid_PG):
   if valid_PG is None:
     return reward_PG, jnp.ones_like(reward_PG, bool)
   return reward_PG, jnp.asarray(valid_PG, bool)
+
+
+def _centred(reward_PG, valid_PG):
+  """r - mean(r) of the valid samples, 0 elsewhere and in groups without spread; their number."""
+  num_P1 = jnp.sum(valid_PG, axis=1, keepdims=True).astype(jnp.float32)
+  safe_PG = jnp.where(valid_PG, reward_PG, 0.0)  # an invalid reward may be NaN
+  mean_P1 = jnp.sum(safe_PG, axis=1, keepdims=True) / jnp.maximum(num_P1, 1.0)
+  counts_PG = valid_PG & spread(safe_PG, valid_PG)[:, None]
+  return jnp.where(counts_PG, safe_PG - mean_P1, 0.0), num_P1
 
 
 def _mean_over_rewards(values_PGR, weights_R):

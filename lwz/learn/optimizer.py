@@ -1,6 +1,9 @@
-"""AdamW and its schedule, from plain numbers."""
+"""AdamW and its schedule, from plain numbers, and where what it keeps may lie."""
+
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -25,16 +28,61 @@ def schedule(
 
 
 def adamw(
-  rate: optax.Schedule, *, b1: float, b2: float, weight_decay: float, max_norm: float
+  rate: optax.Schedule,
+  *,
+  b1: float,
+  b2: float,
+  weight_decay: float,
+  max_norm: float,
+  moments: jax.typing.DTypeLike = jnp.float32,
 ) -> optax.GradientTransformation:
   """AdamW (arXiv 1711.05101) after a clip of the global gradient norm.
 
-  Matrices decay; biases, norms and the score head's vector do not.
+  Matrices decay; biases, norms and the score head's vector do not. `moments` is the dtype in which
+  both moments are kept between steps, computed on in float32: bfloat16 halves them, at 4 instead
+  of 8 bytes per parameter beside the 4 of the parameter itself.
   """
-  return optax.chain(
-    optax.clip_by_global_norm(max_norm),
-    optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_decays),
-  )
+  rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_decays)
+  return optax.chain(optax.clip_by_global_norm(max_norm), _kept_in(moments, rule))
+
+
+def _kept_in(dtype, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+  """`rule`, whose floating-point state is of `dtype` between steps."""
+  if jnp.dtype(dtype) == jnp.float32:
+    return rule
+
+  def cast(state, dtype):
+    return jax.tree.map(
+      lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+    )
+
+  def update(grads, state, params=None):
+    updates, state = rule.update(grads, cast(state, jnp.float32), params)
+    return updates, cast(state, dtype)
+
+  return optax.GradientTransformation(lambda params: cast(rule.init(params), dtype), update)
+
+
+def on_host(opt_state: Any) -> Any:
+  """An optimiser's state as shapes, its arrays now in the memory of the host.
+
+  Takes and returns `jax.ShapeDtypeStruct`s with shardings. `update.apply` brings to the device what
+  lies on the host; results go back where `out_shardings` says. Scalars stay. Raises ValueError
+  where a device has no such memory.
+  """
+
+  def place(leaf):
+    if not leaf.shape:
+      return leaf
+    kind = 'pinned_host'
+    for device in leaf.sharding.mesh.devices.flat[:1]:
+      known = [memory.kind for memory in device.addressable_memories()]
+      if kind not in known:
+        raise ValueError(f'{device} has no memory {kind!r}, only {", ".join(known)}')
+    where = leaf.sharding.with_memory_kind(kind)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+  return jax.tree.map(place, opt_state)
 
 
 def _decays(params):

@@ -23,7 +23,12 @@ def init(params: Any, optimizer: optax.GradientTransformation) -> types.TrainSta
 
 
 def accumulate(
-  loss_fn: Callable, params: Any, micro_batches: Any, num_micro: int | jax.Array
+  loss_fn: Callable,
+  params: Any,
+  micro_batches: Any,
+  num_micro: int | jax.Array,
+  *,
+  shardings: Any = None,
 ) -> tuple[Any, Any]:
   """Sums gradient and metrics of `loss_fn(params, micro_batch) -> (loss, metrics)`.
 
@@ -32,6 +37,8 @@ def accumulate(
     params: what to differentiate.
     micro_batches: a pytree whose leaves have a leading dimension, the micro-batch.
     num_micro: how many of them to take; a traced number needs no new compilation.
+    shardings: where the gradients lie, a `NamedSharding` per parameter; every micro-batch's are
+      then summed over the devices into these parts, and no device holds more.
 
   Returns:
     (gradients, metrics), with the loss among the metrics.
@@ -42,24 +49,41 @@ def accumulate(
       lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), micro_batches
     )
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, micro_batch)
+    if shardings is not None:
+      grads = jax.lax.with_sharding_constraint(grads, shardings)
     return grads, {'loss': loss, **metrics}
 
   if isinstance(num_micro, int) and num_micro == 1:
     return one(0)
+
+  def add(index, total):
+    # The barrier keeps XLA from adding up gradients that are not yet reduced over the mesh, and
+    # reducing after the loop: they would be whole on each device (and its TPU pass fails on casts).
+    return jax.tree.map(jnp.add, total, jax.lax.optimization_barrier(one(index)))
+
   shapes = jax.eval_shape(one, 0)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return jax.lax.fori_loop(
-    0, num_micro, lambda index, total: jax.tree.map(jnp.add, total, one(index)), zeros
-  )
+  return jax.lax.fori_loop(0, num_micro, add, zeros)
 
 
 def apply(
   state: types.TrainState, grads: Any, optimizer: optax.GradientTransformation
 ) -> tuple[types.TrainState, dict[str, jax.Array]]:
-  """One step of the optimiser; metrics hold the norm of the gradient before clipping."""
+  """One step of the optimiser, or none where the gradient is not finite.
+
+  A step that is skipped returns the state as it was. Metrics: `grad_norm`, before clipping, and
+  `skipped`, 1 or 0.
+  """
+  norm = optax.tree.norm(grads)
+  finite = jnp.isfinite(norm)
+  kept = jax.device_put(
+    state.opt_state, jax.memory.Space.Device
+  )  # from the host, where it is there
   # Inside, optax multiplies float32 by an int32 step count.
   with jax.numpy_dtype_promotion('standard'):
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(grads, kept, state.params)
   params = optax.apply_updates(state.params, updates)
   new = types.TrainState(step=state.step + 1, params=params, opt_state=opt_state)
-  return new, {'grad_norm': optax.tree.norm(grads)}
+  old = types.TrainState(step=state.step, params=state.params, opt_state=kept)
+  new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+  return new, {'grad_norm': norm, 'skipped': 1.0 - finite.astype(jnp.float32)}

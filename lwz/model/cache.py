@@ -21,23 +21,31 @@ _LEVELS = 127  # of int8, on each side of 0
 
 @flax.struct.dataclass
 class Cache:
-  """Keys (rotated) and values of all layers; in int8, with the unit of each token and head."""
+  """Keys (rotated) and values of all layers, in the compute dtype."""
 
-  k: Any  # compute dtype or int8 [L, B, K, S, C]
-  v: Any
-  k_unit: Any = None  # float32 [L, B, K, S], or None
-  v_unit: Any = None
+  k: Any  # [L, B, K, S, C]
+  v: Any  # [L, B, K, S, C]
 
 
 @flax.struct.dataclass
 class Past:
-  """What one layer reads of earlier blocks. Keys lie along time, so scores run along memory."""
+  """Keys and values of earlier blocks; in int8, with the unit of each token and head.
 
-  k: Any  # [B, K, C, S]
-  v: Any  # [B, K, S, C]
+  Keys lie along time, so that scores run along memory. One layer of it has no L.
+  """
+
+  k: Any  # [L, B, K, C, S]
+  v: Any  # [L, B, K, S, C]
+  k_unit: Any = None  # float32 [L, B, K, S], or None
+  v_unit: Any = None
 
 
-def init(config: config_lib.QwenConfig, batch: int, num_slots: int, *, int8: bool = False) -> Cache:
+# Names of their dimensions, for `activations.LAYOUT`: rows are cut over data and fsdp, heads over
+# tensor where that divides them.
+DIMENSIONS = (None, 'rows', 'kv_heads', None, None)
+
+
+def init(config: config_lib.QwenConfig, batch: int, num_slots: int) -> Cache:
   """A zeroed cache (never `jnp.empty`: masked slots still enter 0 * value products)."""
   shape = (
     config.num_hidden_layers,
@@ -46,16 +54,12 @@ def init(config: config_lib.QwenConfig, batch: int, num_slots: int, *, int8: boo
     num_slots,
     config.head_dim,
   )
-  if not int8:
-    return Cache(k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype))
-  data, unit = jnp.zeros(shape, jnp.int8), jnp.ones(shape[:-1], jnp.float32)
-  return Cache(k=data, v=data, k_unit=unit, v_unit=unit)
+  return Cache(k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype))
 
 
-def lay(cache: Cache, mesh: Any) -> Cache:
-  """The cache, rows cut over data and fsdp, heads over tensor where it divides them."""
-  names = (None, 'rows', 'kv_heads', None, None)
-  return jax.tree.map(lambda x: activations.constrain(x, mesh, *names[: x.ndim]), cache)
+def lay(past: Past, mesh: Any) -> Past:
+  """The same past, laid out over a mesh."""
+  return jax.tree.map(lambda x: activations.constrain(x, mesh, *DIMENSIONS[: x.ndim]), past)
 
 
 def append(
@@ -78,62 +82,67 @@ def layer_of(cache: Cache, layer: Int[Array, ''] | int) -> tuple[jax.Array, jax.
   return tuple(jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in (cache.k, cache.v))
 
 
-def past_of(
-  cache: Cache, layer: Int[Array, ''] | int, rows: int, read: int, dtype: jax.typing.DTypeLike
-) -> Past:
-  """The first `read` slots of the first `rows` rows of one layer, as a block reads them."""
-
-  def part(x, unit):
-    size = (1, rows, x.shape[2], read)
-    data = jax.lax.dynamic_slice(x, (layer, 0, 0, 0, 0), (*size, x.shape[4]))[0]
-    if unit is None:
-      return data
-    scale = jax.lax.dynamic_slice(unit, (layer, 0, 0, 0), size)[0]
-    return (data.astype(jnp.float32) * scale[..., None]).astype(dtype)
-
-  k_BKSC, v_BKSC = part(cache.k, cache.k_unit), part(cache.v, cache.v_unit)
-  return Past(k=k_BKSC.swapaxes(2, 3), v=v_BKSC)
-
-
-def quantize(cache: Cache) -> Cache:
-  """int8 with one unit per token and head: max |x| / 127, so the error is at most half of it."""
+def past(cache: Cache, *, int8: bool = False) -> Past:
+  """The cache as it is kept; in int8 the unit is max |x| / 127, and the error half of it at most."""
+  if not int8:
+    return Past(k=cache.k.swapaxes(3, 4), v=cache.v)
 
   def rounded(x):
-    unit = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=-1) / _LEVELS
+    x = x.astype(jnp.float32)
+    unit = jnp.max(jnp.abs(x), axis=-1) / _LEVELS
     unit = jnp.where(unit > 0, unit, 1.0)
-    return jnp.round(x.astype(jnp.float32) / unit[..., None]).astype(jnp.int8), unit
+    return jnp.round(x / unit[..., None]).astype(jnp.int8), unit
 
   (k, k_unit), (v, v_unit) = rounded(cache.k), rounded(cache.v)
-  return Cache(k=k, v=v, k_unit=k_unit, v_unit=v_unit)
+  return Past(k=k.swapaxes(3, 4), v=v, k_unit=k_unit, v_unit=v_unit)
 
 
-def settle(cache: Cache, block: Cache, starts_B: Int[Array, 'B']) -> Cache:
+def past_of(
+  whole: Past, layer: Int[Array, ''] | int, rows: int, read: int, dtype: jax.typing.DTypeLike
+) -> Past:
+  """The first `read` slots of the first `rows` rows of one layer, in the compute dtype."""
+
+  def part(x, *size):
+    size = (1, rows, x.shape[2], *size)
+    return jax.lax.dynamic_slice(x, (layer, *(0,) * (x.ndim - 1)), size)[0]
+
+  k_BKCS = part(whole.k, whole.k.shape[3], read)
+  v_BKSC = part(whole.v, read, whole.v.shape[4])
+  if whole.k_unit is not None:
+    k_BKCS = (k_BKCS.astype(jnp.float32) * part(whole.k_unit, read)[:, :, None, :]).astype(dtype)
+    v_BKSC = (v_BKSC.astype(jnp.float32) * part(whole.v_unit, read)[..., None]).astype(dtype)
+  return Past(k=k_BKCS, v=v_BKSC)
+
+
+def settle(whole: Past, block: Cache, starts_B: Int[Array, 'B']) -> Past:
   """Files a block's T tokens of row b at slots [starts_B[b], starts_B[b] + T), in place.
 
-  `block` may have fewer rows than the cache: these are its first.
+  `block` may have fewer rows than there are: these are the first.
   """
-  if cache.k_unit is not None:
-    block = quantize(block)
+  new = past(block, int8=whole.k_unit is not None)
 
-  def file(b, cache):
-    def put(whole, new):
-      row = jax.lax.dynamic_slice_in_dim(new, b, 1, axis=1)
-      return jax.lax.dynamic_update_slice(whole, row, (0, b, 0, starts_B[b], 0)[: whole.ndim])
+  def file(b, whole):
+    row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
+    return _put(whole, row, b, starts_B[b])
 
-    return jax.tree.map(put, cache, block)
-
-  return jax.lax.fori_loop(0, starts_B.shape[0], file, cache)
+  return jax.lax.fori_loop(0, starts_B.shape[0], file, whole)
 
 
-def place(cache: Cache, prefix: Cache, row: Int[Array, '']) -> Cache:
-  """The cache with a prompt's keys and values, `prefix` of one row, at the start of a row."""
-  if cache.k_unit is not None:
-    prefix = quantize(prefix)
-  return jax.tree.map(
-    lambda whole, new: jax.lax.dynamic_update_slice(whole, new, (0, row, 0, 0, 0)[: whole.ndim]),
-    cache,
-    prefix,
-  )
+def place(whole: Past, prefix: Cache, row: Int[Array, '']) -> Past:
+  """The past with a prompt's keys and values, `prefix` of one row, at the start of a row."""
+  return _put(whole, past(prefix, int8=whole.k_unit is not None), row, 0)
+
+
+def _put(whole: Past, new: Past, row, slot) -> Past:
+  at = {'k': (0, slot), 'v': (slot, 0), 'k_unit': (slot,), 'v_unit': (slot,)}
+
+  def put(name):
+    x = getattr(whole, name)
+    if x is None:
+      return None
+    return jax.lax.dynamic_update_slice(x, getattr(new, name), (0, row, 0, *at[name]))
+
+  return Past(**{name: put(name) for name in at})
 
 
 def fork(cache: Cache, num_samples: int) -> Cache:

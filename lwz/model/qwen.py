@@ -141,7 +141,7 @@ def forward_cached(
   params: Params,
   ids_BT: Int[Array, 'B T'],
   config: QwenConfig,
-  cache: cache_lib.Cache | tuple[cache_lib.Cache, ...],
+  cache: Any,  # a `Cache`, or one for each layer
   *,
   slot: Int[Array, ''] | int,
   positions_BT: Int[Array, 'B T'],

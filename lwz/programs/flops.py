@@ -9,7 +9,6 @@ are what the peak of a chip is quoted for.
 import math
 from collections.abc import Iterator
 
-import jax
 from jax.extend import core
 
 

@@ -15,7 +15,7 @@ import optax
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.programs import language_model, placement, program
 
 
@@ -33,62 +33,142 @@ def update_step(
   clip_low: float,
   clip_high: float,
   aggregate: Callable,
+  policy_loss: Callable = losses.grpo,
+  kl_weight: float = 0.0,
+  entropy_weight: float = 0.0,
+  weighted: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics).
 
-  `aggregate(num_tokens, num_sequences)` gives the aggregation of `losses.grpo`, bound to the counts
-  of the whole minibatch (what is masked counts in neither), so that shares of micro-batches add up.
+  L = policy_loss + kl_weight * aggregate(KL to a reference) - entropy_weight * aggregate(entropy)
+
+  Args:
+    aggregate: `aggregate(num_tokens, num_sequences)` gives the aggregation, bound to the counts of
+      the whole minibatch (what is masked counts in neither): shares of micro-batches add up.
+    policy_loss: `losses.grpo`, `gspo`, `cispo`, or one called like them.
+    kl_weight: beta; above 0 the minibatch holds 'ref_logp', the reference's log-probabilities.
+    entropy_weight: of the bonus for entropy.
+    weighted: the minibatch holds 'weight', by which each token's share in the policy loss is
+      multiplied (`losses.truncated_weight`).
   """
 
   def step(state, minibatch, num_micro):
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
     written_B = jnp.any(minibatch['mask'], axis=1)
     num_written = jnp.maximum(jnp.sum(written_B).astype(jnp.float32), 1.0)
-    share = losses.budget_mean(num_tokens)
+    whole, share = aggregate(num_tokens, num_written), losses.budget_mean(num_tokens)
 
     def loss_fn(params, micro):
-      logp_NT, entropy_NT, _ = language_model.row_logprob(
-        params, micro, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
-      )
-      mask_BT = minibatch['mask'] & micro['here'][:, None]
-      logp_BT = logp_NT.reshape(-1)[minibatch['index']]
-      entropy_BT = entropy_NT.reshape(-1)[minibatch['index']]
-      loss, metrics = losses.grpo(
-        logp_BT,
-        minibatch['old_logp'],
-        minibatch['advantage'],
-        mask_BT,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        aggregate=aggregate(num_tokens, num_written),
-      )
-      weight = jnp.sum(mask_BT).astype(jnp.float32) / num_tokens
-      metrics = jax.tree.map(lambda x: x * weight, metrics)
-      gap_BT = jnp.abs(logp_BT - minibatch['old_logp'])
-      metrics |= {'entropy': share(entropy_BT, mask_BT), 'logp_gap': share(gap_BT, mask_BT)}
-      return loss, metrics
+      logp_BT, entropy_BT, mask_BT = sequence_logprob(params, minibatch, micro)
+      return objective(logp_BT, entropy_BT, mask_BT, minibatch, whole=whole, share=share)
 
-    grads, metrics = update.accumulate(loss_fn, state.params, minibatch['micro'], num_micro)
+    where = None if mesh is None else placement.shardings(abstract_state.params)
+    grads, metrics = update.accumulate(
+      loss_fn, state.params, minibatch['micro'], num_micro, shardings=where
+    )
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  state = placement.state(config, optimizer, mesh)
+  objective = functools.partial(
+    _objective,
+    policy_loss=functools.partial(policy_loss, clip_low=clip_low, clip_high=clip_high),
+    kl_weight=kl_weight,
+    entropy_weight=entropy_weight,
+  )
+  sequence_logprob = functools.partial(
+    _sequence_logprob, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
+  )
+  abstract_state = placement.state(config, optimizer, mesh)
+  shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
+  extras = ('ref_logp',) * bool(kl_weight) + ('weight',) * weighted
+  shapes |= dict.fromkeys(extras, shapes['old_logp'])
+  return program.Program(
+    'grpo',
+    step,
+    (abstract_state, shapes, placement.array((), jnp.int32, mesh)),
+    (0,),
+    placement.results(abstract_state, mesh),
+    trips=num_micro,
+  )
+
+
+def _objective(logp_BT, entropy_BT, mask_BT, minibatch, *, policy_loss, whole, share, **weights):
+  """Shares of loss and metrics of the whole minibatch; `share` is the token mean."""
+  old_BT, weighing = minibatch['old_logp'], 'weight' in minibatch
+  loss, metrics = policy_loss(
+    *(logp_BT, old_BT, minibatch['advantage'], mask_BT),
+    aggregate=losses.weighted(whole, minibatch['weight']) if weighing else whole,
+  )
+  own_share = share(jnp.ones_like(logp_BT), mask_BT)  # metrics are means over these tokens alone
+  metrics = {name: value * own_share for name, value in metrics.items()}
+  metrics['entropy'] = share(entropy_BT, mask_BT)
+  metrics['logp_gap'] = share(jnp.abs(logp_BT - old_BT), mask_BT)
+  if weights['entropy_weight']:
+    loss -= weights['entropy_weight'] * whole(entropy_BT, mask_BT)
+  if weights['kl_weight']:
+    args = logp_BT, minibatch['ref_logp'], mask_BT
+    loss += weights['kl_weight'] * losses.kl_reference(*args, aggregate=whole)
+    metrics['kl_reference'] = losses.kl_reference(*args, aggregate=share)
+  return loss, jax.lax.stop_gradient(metrics)
+
+
+def logprob_step(
+  config: qwen.QwenConfig,
+  *,
+  num_sequences: int,
+  max_tokens: int,
+  row_length: int,
+  micro_rows: int,
+  temperature: float,
+  chunk: int,
+  mesh: placement.AnyMesh = None,
+) -> program.Program:
+  """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
+
+  Of a reference, for the KL term, or of the policy before its first update, where the sampler's
+  own are not trusted. Parameters in the compute dtype.
+  """
+
+  def step(params, minibatch, num_micro):
+    def add(index, total_BT):
+      micro = jax.tree.map(lambda x: x[index], minibatch['micro'])
+      logp_BT, _, mask_BT = _sequence_logprob(
+        *(config, params, minibatch, micro), temperature=temperature, chunk=chunk, mesh=mesh
+      )
+      return total_BT + jnp.where(mask_BT, logp_BT, 0.0)
+
+    return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
+
+  shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
+  params = placement.params(config, mesh, sharding.TRAIN, config.dtype)
+  args = (params, shapes, placement.array((), jnp.int32, mesh))
+  where = placement.replicated(mesh)
+  return program.Program('logprob', step, args, out_shardings=where, trips=num_micro)
+
+
+def _sequence_logprob(config, params, minibatch, micro, *, temperature, chunk, mesh, remat='none'):
+  """Log-probabilities and entropies [B, T] of the trajectories in a micro-batch, and their mask."""
+  logp_NT, entropy_NT, _ = language_model.row_logprob(
+    params, micro, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
+  )
+  logp_BT, entropy_BT = (x.reshape(-1)[minibatch['index']] for x in (logp_NT, entropy_NT))
+  return logp_BT, entropy_BT, minibatch['mask'] & micro['here'][:, None]
+
+
+def _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh) -> tuple[dict, int]:
+  """A minibatch as shapes, and the number of its micro-batches, at most."""
   B, T, M = num_sequences, max_tokens, -(-num_sequences // micro_rows)
   of = functools.partial(placement.array, mesh=mesh)
   row = placement.array((M, micro_rows, row_length), jnp.int32, mesh, None, 'rows', 'time')
-  minibatch = {
+  rows = dict.fromkeys(('ids', 'segments', 'positions'), row)
+  return {
     'old_logp': of((B, T), jnp.float32),
     'advantage': of((B,), jnp.float32),
     'mask': of((B, T), jnp.bool_),
     'index': of((B, T), jnp.int32),
-    'micro': {
-      **dict.fromkeys(('ids', 'segments', 'positions'), row),
-      'here': of((M, B), jnp.bool_),
-    },
-  }
-  args = (state, minibatch, of((), jnp.int32))
-  return program.Program('grpo', step, args, (0,), placement.results(state, mesh))
+    'micro': {**rows, 'here': of((M, B), jnp.bool_)},
+  }, M
 
 
 def minibatch(
@@ -100,6 +180,8 @@ def minibatch(
   *,
   row_length: int,
   micro_rows: int,
+  halvings: int = 0,
+  **extras_BT: np.ndarray,
 ) -> tuple[dict, int]:
   """The arguments of `update_step` for B trajectories, and the number of micro-batches in use.
 
@@ -110,8 +192,15 @@ def minibatch(
     advantage_B: one number per trajectory.
     valid_B: False masks a trajectory out of the loss.
     row_length, micro_rows: tokens per row, rows per micro-batch.
+    halvings: how often, at most, rows may be halved where all trajectories are short, see
+      `row_shape`; a jitted step is compiled once for each length of rows.
+    extras_BT: further numbers per token, `ref_logp` and `weight` of `update_step`.
   """
   B, T = old_logp_BT.shape
+  longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+  row_length, micro_rows = row_shape(
+    longest, B, row_length=row_length, micro_rows=micro_rows, halvings=halvings
+  )
   num_micro_max = -(-B // micro_rows)
   rows = rows_lib.lay(
     [np.concatenate(pair).tolist() for pair in zip(prompts, answers, strict=True)],
@@ -130,6 +219,7 @@ def minibatch(
     'advantage': np.asarray(advantage_B, np.float32),
     'mask': mask_BT,
     'index': index_BT.astype(np.int32),
+    **{name: np.where(mask_BT, x, 0).astype(np.float32) for name, x in extras_BT.items()},
     'micro': {
       'ids': rows.ids.reshape(shape),
       'segments': rows.segments.reshape(shape),
@@ -138,6 +228,26 @@ def minibatch(
     },
   }
   return arrays, -(-rows_lib.num_used(rows) // micro_rows)
+
+
+def row_shape(
+  longest: int, num_sequences: int, *, row_length: int, micro_rows: int, halvings: int
+) -> tuple[int, int]:
+  """(row length, rows per micro-batch): rows halved while the longest sequence still fits.
+
+  A step of short trajectories then doesn't pay for the attention of long rows. A micro-batch keeps
+  its tokens, in twice as many rows, while there are sequences to fill them. One of `halvings` + 1
+  shapes, so there are as many compilations at most.
+
+  >>> row_shape(900, 32, row_length=4096, micro_rows=8, halvings=3)
+  (1024, 32)
+  """
+  for _ in range(halvings):
+    if row_length % 2 or 2 * longest > row_length:
+      break
+    row_length //= 2
+    micro_rows *= 2 if 2 * micro_rows <= num_sequences else 1
+  return row_length, micro_rows
 
 
 def sweeps(

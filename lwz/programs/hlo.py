@@ -1,31 +1,20 @@
-"""What an optimised program does per device, read from its HLO text: collectives, memory traffic.
+"""An optimised program as its HLO text says it: computations, loops, traffic to memory.
 
 XLA's own `cost_analysis` counts the body of a loop once; here every instruction counts as often as
 the loops around it run. The end of a loop is the constant in its condition (a scan's length); where
 that is known only at run time, the caller says at most how many.
 """
 
-import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 _INSTRUCTION = re.compile(r'^\s+(?:ROOT )?%?([\w.\-]+) = (.+)$')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
-_LEAF = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
+LEAF = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
 _CALLED = re.compile(r'\b(calls|body|to_apply|true_computation|false_computation)=%?([\w.\-]+)')
 _BITS = re.compile(r'\d+')
-
-COLLECTIVES = (
-  'all-gather',
-  'all-reduce',
-  'reduce-scatter',
-  'all-to-all',
-  'ragged-all-to-all',
-  'collective-permute',
-  'collective-broadcast',
-)
 
 # Instructions that name, order or pass on what others have written: they touch no memory.
 _FREE = {
@@ -35,31 +24,9 @@ _FREE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Collective:
-  """Traffic of one kind between the devices along some axes of the mesh.
+class Instruction:
+  """`name = shape opcode(operands), rest`."""
 
-  Attributes:
-    kind: the HLO operation, 'all-gather'.
-    axes: of the mesh, in its order; () where the groups follow no axes.
-    group: devices that talk to each other.
-    shape: the result's dtype and shape on a device, as HLO writes it: 'bf16[1,5120,3456]'.
-    count: executions in one call of the program.
-    bytes: sent by each device in all of them, by the ring algorithms: operand x (n - 1) for a
-      gather, x (n - 1) / n for a scatter or all-to-all, twice that for an all-reduce.
-    crosses: whether a group spans hosts, where `hosts` were given to `collectives`.
-  """
-
-  kind: str
-  axes: tuple[str, ...]
-  group: int
-  shape: str
-  count: int
-  bytes: float
-  crosses: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Instruction:
   name: str
   shape: str
   opcode: str
@@ -74,9 +41,9 @@ class Module:
 
   def __init__(self, text: str, *, max_trips: int = 1):
     self.entry = ''
-    self.computations: dict[str, dict[str, _Instruction]] = {}
+    self.computations: dict[str, dict[str, Instruction]] = {}
     self.max_trips = max_trips
-    current: dict[str, _Instruction] = {}
+    current: dict[str, Instruction] = {}
     for line in text.splitlines():
       if found := _COMPUTATION.match(line):
         current = self.computations[found[2]] = {}
@@ -97,13 +64,13 @@ class Module:
         elif instruction.opcode in ('call', 'conditional'):
           stack += [(body, times) for body in self.called(instruction)]
 
-  def called(self, instruction: _Instruction) -> list[str]:
+  def called(self, instruction: Instruction) -> list[str]:
     names = [name for _, name in _CALLED.findall(instruction.rest)]
     if branches := re.search(r'branch_computations=\{([^}]*)\}', instruction.rest):
       names += [name.strip().lstrip('%') for name in branches[1].split(',')]
     return [name for name in names if name in self.computations]
 
-  def trips(self, loop: _Instruction) -> int:
+  def trips(self, loop: Instruction) -> int:
     """How often a while loop's body runs."""
     if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
       return int(known[1])
@@ -113,8 +80,8 @@ class Module:
     ends = [end for end in ends if end > 0]
     return max(ends) if ends else self.max_trips
 
-  def reached(self, name: str) -> Iterator[_Instruction]:
-    """Instructions of a computation and of the fusions in it; loops and branches are not entered."""
+  def reached(self, name: str) -> Iterator[Instruction]:
+    """Instructions of a computation and of its fusions; loops and branches are not entered."""
     for instruction in self.computations.get(name, {}).values():
       yield instruction
       if instruction.opcode in ('fusion', 'async-start'):
@@ -122,14 +89,14 @@ class Module:
           yield from self.reached(inner)
 
 
-def _instruction(line: str, name: str, text: str) -> _Instruction:
+def _instruction(line: str, name: str, text: str) -> Instruction:
   cut = _balanced(text) if text.startswith('(') else text.index(' ')
   shape, text = text[:cut], text[cut:].lstrip()
   opcode, _, text = text.partition('(')
   end = _balanced('(' + text) - 1
   literal = text[: end - 1]
   operands = tuple(re.findall(r'%([\w.\-]+)', literal))
-  return _Instruction(
+  return Instruction(
     name, shape, opcode, operands, text[end:], literal, line.lstrip().startswith('ROOT')
   )
 
@@ -154,113 +121,12 @@ def shape_bytes(shape: str, *, spaces: tuple[str, ...] = ()) -> float:
   16.0
   """
   total = 0.0
-  for dtype, dims, layout in _LEAF.findall(shape):
+  for dtype, dims, layout in LEAF.findall(shape):
     if any(space in layout for space in spaces):
       continue
     bits = 8 if dtype == 'pred' else int(found[0]) if (found := _BITS.search(dtype)) else 0
     total += bits / 8 * math.prod(int(n) for n in dims.split(',') if n)
   return total
-
-
-def collectives(
-  module: Module, axes: Mapping[str, int], *, per_host: int = 0
-) -> tuple[Collective, ...]:
-  """All collectives, those of one kind, group and shape together, the largest first.
-
-  Args:
-    module: compiled for a mesh with these `axes` (name -> size), devices numbered in its order.
-    axes: of the mesh.
-    per_host: devices of a host, where the wire between hosts is another; 0 where it is not.
-  """
-  found: dict[tuple, list] = collections.defaultdict(lambda: [0, 0.0])
-  for name, times in module.control():
-    seen = set()
-    for one in module.reached(name):
-      kind = one.opcode.removesuffix('-start')
-      if kind not in COLLECTIVES:
-        continue
-      # An asynchronous one may stand in several fusions (start, steps, done), under one channel.
-      channel = re.search(r'channel_id=(\d+)', one.rest)
-      if channel and channel[1] in seen:
-        continue
-      seen.add(channel[1] if channel else None)
-      kind = 'reduce-scatter' if _is_scatter(module, one) else kind
-      groups = _groups(one.rest, math.prod(axes.values()))
-      size = max(len(group) for group in groups)
-      if size < 2:
-        continue
-      sent = sum(_operand_bytes(module, one)) * _share(kind, size)
-      crosses = bool(per_host) and any(len({i // per_host for i in g}) > 1 for g in groups)
-      key = (kind, _axes(groups, axes), size, _plain(one.shape), crosses)
-      found[key][0] += times
-      found[key][1] += sent * times
-  made = [
-    Collective(kind, along, size, shape, count, sent, crosses)
-    for (kind, along, size, shape, crosses), (count, sent) in found.items()
-  ]
-  return tuple(sorted(made, key=lambda c: -c.bytes))
-
-
-def _share(kind: str, n: int) -> float:
-  """Bytes that a device sends, per byte of its operand."""
-  if kind == 'all-gather':
-    return n - 1
-  if kind == 'all-reduce':
-    return 2 * (n - 1) / n
-  return 1.0 if kind.startswith('collective') else (n - 1) / n
-
-
-def _is_scatter(module: Module, one: _Instruction) -> bool:
-  """TPU writes a reduce-scatter as an all-reduce inside a computation of that name."""
-  return one.opcode == 'all-reduce' and any(
-    'all-reduce-scatter' in name and one.name in body for name, body in module.computations.items()
-  )
-
-
-def _operand_bytes(module: Module, one: _Instruction) -> list[float]:
-  home = next(body for body in module.computations.values() if body.get(one.name) is one)
-  return [shape_bytes(home[name].shape) for name in one.operands if name in home]
-
-
-def _plain(shape: str) -> str:
-  """Dtype and dimensions of a shape; of a start's tuple, the largest."""
-  leaves = [f'{dtype}[{dims}]' for dtype, dims, _ in _LEAF.findall(shape)]
-  return max(leaves, key=shape_bytes, default='')
-
-
-def _groups(rest: str, num_devices: int) -> list[list[int]]:
-  """Devices that talk to each other, from either form of `replica_groups`, or from pairs."""
-  if pairs := re.search(r'source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}', rest):
-    return [[int(a), int(b)] for a, b in re.findall(r'\{(\d+),(\d+)\}', pairs[1])] or [[0]]
-  iota = re.search(r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', rest)
-  if iota:
-    shape, source = ([int(n) for n in part.split(',')] for part in iota.groups()[:2])
-    order = [int(n) for n in iota[3].split(',')] if iota[3] else list(range(len(source)))
-    flat = _transposed(source, order)
-    width = math.prod(shape[1:])
-    return [flat[i : i + width] for i in range(0, len(flat), width)]
-  listed = re.search(r'replica_groups=\{((?:\{[\d,]*\},?)*)\}', rest)
-  groups = re.findall(r'\{([\d,]+)\}', listed[1]) if listed else []
-  return [[int(n) for n in group.split(',')] for group in groups] or [list(range(num_devices))]
-
-
-def _transposed(shape: list[int], order: list[int]) -> list[int]:
-  """`arange(prod(shape)).reshape(shape).transpose(order).ravel()`."""
-  strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-  flat = [0]
-  for axis in order:
-    flat = [base + i * strides[axis] for base in flat for i in range(shape[axis])]
-  return flat
-
-
-def _axes(groups: list[list[int]], axes: Mapping[str, int]) -> tuple[str, ...]:
-  """Axes of the mesh along which the members of a group differ."""
-  found = []
-  for i, name in enumerate(axes):
-    stride = math.prod(list(axes.values())[i + 1 :])
-    if any(len({member // stride % axes[name] for member in group}) > 1 for group in groups):
-      found.append(name)
-  return tuple(found)
 
 
 def traffic(module: Module) -> float:
@@ -275,39 +141,70 @@ def traffic(module: Module) -> float:
   return total
 
 
-def _touched(module: Module, body: dict[str, _Instruction], one: _Instruction) -> float:
+def _touched(module: Module, body: dict[str, Instruction], one: Instruction) -> float:
   if one.opcode in _FREE or one.opcode.endswith(('-done', '-update')):
     return 0.0
-  inner = module.called(one) if one.opcode == 'fusion' else []
-  if inner:
+  if one.opcode == 'fusion' and (inner := module.called(one)):
     fused = module.computations[inner[0]]
-    return sum(_through(fused, i) for i in fused.values())
+    passed = _passed_on(one.rest)
+    entering = [i for i in fused.values() if i.opcode == 'parameter']
+    read = [_read(module, fused, i) for i in entering if int(i.literal) not in passed.values()]
+    return sum(read) + _written(module, fused, _root(fused), passed)
   if one.opcode in ('dynamic-slice', 'gather'):
     return 2 * _hbm(one.shape)
   if one.opcode == 'dynamic-update-slice':
     return 2 * _hbm(body[one.operands[1]].shape)
-  read = sum(_hbm(body[name].shape) for name in one.operands if name in body)
-  return read + (0.0 if one.opcode.endswith('-start') else _hbm(one.shape))
+  read = [_hbm(body[name].shape) for name in one.operands if name in body]
+  return sum(read) + (0.0 if one.opcode.endswith('-start') else _hbm(one.shape))
 
 
-def _through(fused: dict[str, _Instruction], one: _Instruction) -> float:
-  """What one instruction inside a fusion reads as a parameter, or writes as the root."""
-  if one.opcode == 'parameter':
-    users = [user for user in fused.values() if one.name in user.operands]
-    sliced = [u for u in users if u.opcode in ('dynamic-slice', 'gather') and u.operands[0] == one.name]
-    updated = [u for u in users if u.opcode == 'dynamic-update-slice' and u.operands[0] == one.name]
-    if users and len(sliced) + len(updated) == len(users) and _hbm(one.shape):
-      return sum(shape_bytes(user.shape) for user in sliced)
-    return _hbm(one.shape)
-  if not one.root:
-    return 0.0
-  written = [fused[n] for n in one.operands if n in fused] if one.opcode == 'tuple' else [one]
-  return sum(
-    shape_bytes(fused[w.operands[1]].shape) * bool(_hbm(w.shape))
-    if w.opcode == 'dynamic-update-slice'
-    else _hbm(w.shape)
-    for w in written
-  )
+def _passed_on(rest: str) -> dict[str, int]:
+  """{place in the result: operand} of buffers that a fusion with several results hands on."""
+  listed = re.search(r'output_to_operand_aliasing=\{(.*?\)\s*)\}', rest)
+  pairs = re.findall(r'\{([\d,]+)\}: \((\d+),', listed[1]) if listed else []
+  return {place: int(operand) for place, operand in pairs}
+
+
+def _root(body: dict[str, Instruction]) -> Instruction:
+  return next(one for one in body.values() if one.root)
+
+
+def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> float:
+  """Bytes that a fusion reads of one of its parameters: all, where not every user slices it."""
+  whole, total = _hbm(one.shape), 0.0
+  for user in fused.values() if whole else ():
+    if one.name not in user.operands:
+      continue
+    first = user.operands[0] == one.name
+    if first and user.opcode in ('dynamic-slice', 'gather'):
+      total += shape_bytes(user.shape)
+    elif user.opcode == 'bitcast':
+      total += _read(module, fused, user)
+    elif user.opcode == 'fusion':
+      inner = module.computations[module.called(user)[0]]
+      entering = {int(i.literal): i for i in inner.values() if i.opcode == 'parameter'}
+      places = [place for place, name in enumerate(user.operands) if name == one.name]
+      total += sum(_read(module, inner, entering[place]) for place in places)
+    elif not (first and user.opcode == 'dynamic-update-slice'):
+      return whole
+  return min(whole, total)
+
+
+def _written(
+  module: Module, fused: dict[str, Instruction], one: Instruction, passed: dict[str, int]
+) -> float:
+  """Bytes that a fusion writes: of a buffer that it updates in place, the update."""
+  if one.opcode == 'tuple':
+    names = [name for place, name in enumerate(one.operands) if str(place) not in passed]
+    return sum(_written(module, fused, fused[name], {}) for name in names if name in fused)
+  if one.opcode == 'bitcast' and one.operands[0] in fused:
+    return _written(module, fused, fused[one.operands[0]], {})
+  if one.opcode == 'fusion' and _hbm(one.shape):
+    inner = module.computations[module.called(one)[0]]
+    return _written(module, inner, _root(inner), {})
+  if one.opcode == 'dynamic-update-slice' and _hbm(one.shape):
+    return shape_bytes(fused[one.operands[1]].shape)
+  return _hbm(one.shape)
 
 
 def _hbm(shape: str) -> float:

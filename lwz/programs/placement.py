@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
@@ -72,3 +73,23 @@ def results(state: types.TrainState, mesh: AnyMesh) -> Any:
 def shardings(abstract: Any) -> Any:
   """Where the leaves of such a tree lie, as `jax.device_put` and `jax.jit` take it."""
   return jax.tree.map(lambda x: x.sharding, abstract)
+
+
+def put(tree: Any, abstract: Any) -> Any:
+  """Host arrays as global ones, where there are several processes.
+
+  Every process has the whole of such an array, and copies the parts of its own devices.
+
+  Args:
+    tree: arguments of a program; what is on the mesh already stays as it is.
+    abstract: the same structure, of shapes that say where they lie.
+  """
+
+  def one(x, wanted):
+    where = getattr(wanted, 'sharding', None)
+    if where is None or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+      return x
+    host = np.asarray(x, wanted.dtype)
+    return jax.make_array_from_callback(host.shape, where, lambda index: host[index])
+
+  return jax.tree.map(one, tree, abstract)

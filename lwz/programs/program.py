@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from lwz.programs import placement
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -18,6 +20,7 @@ class Program:
       how it lies, and what comes from the host is laid out so.
     donate: indices of arguments whose buffers the result may take over.
     out_shardings: how the results lie, or a prefix of their structure; None leaves it to XLA.
+    trips: at most, of a loop in it whose end an argument decides; what is counted counts so many.
   """
 
   name: str
@@ -25,9 +28,20 @@ class Program:
   abstract_args: tuple[Any, ...]
   donate: tuple[int, ...] = ()
   out_shardings: Any = None
+  trips: int = 1
 
-  def jit(self) -> jax.stages.Wrapped:
-    """The function a stage calls; compiled at its first call."""
+  def jit(self) -> Any:
+    """The function a stage calls, a `jax.stages.Wrapped`; compiled at its first call.
+
+    With several processes it is a plain function, and host arrays, which each has whole, are put
+    where `abstract_args` say.
+    """
+    jitted = self._jitted()
+    if jax.process_count() == 1:
+      return jitted
+    return lambda *args: jitted(*placement.put(args, self.abstract_args))
+
+  def _jitted(self) -> jax.stages.Wrapped:
     placed = jax.tree.map(lambda arg: getattr(arg, 'sharding', None), self.abstract_args)
     return jax.jit(
       self.fn,
@@ -38,4 +52,4 @@ class Program:
 
   def lower(self) -> jax.stages.Lowered:
     """Traced and lowered for the abstract arguments, without any data."""
-    return self.jit().lower(*self.abstract_args)
+    return self._jitted().lower(*self.abstract_args)

@@ -3,6 +3,7 @@
 Both sides of a pair lie in the same packed rows; a text's score is read at its last token.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -93,6 +94,43 @@ def score_all(
     last = rows.offset + np.array([len(texts[i]) for i in members]) - 1
     scores_B[members] = scores_NT[rows.row, last]
   return scores_B
+
+
+def windows(ids: Sequence[int], num_head: int, row_length: int) -> list[list[int]]:
+  """A text that a row does not hold, as texts that it does: head and end token with each part.
+
+  The parts are of one size, up to one token, and between them have every token of the body once.
+
+  Args:
+    ids: the text, its end token last.
+    num_head: leading tokens that every window repeats (the request); of more than half a row,
+      the last half row's worth.
+    row_length: tokens of a row.
+  """
+  if len(ids) <= row_length:
+    return [list(ids)]
+  kept = min(num_head, row_length // 2)
+  head, body, end = list(ids[num_head - kept : num_head]), list(ids[num_head:-1]), ids[-1]
+  num = -(-len(body) // (row_length - kept - 1))
+  cuts = [len(body) * i // num for i in range(num + 1)]
+  return [[*head, *body[a:b], end] for a, b in itertools.pairwise(cuts)]
+
+
+def score_windows(
+  score_fn: Callable,
+  params: qwen.Params,
+  texts: Sequence[Sequence[int]],
+  num_heads: Sequence[int],
+  *,
+  num_rows,
+  row_length,
+) -> np.ndarray:
+  """`score_all`, a text longer than a row having the mean score of its `windows`. [B]"""
+  parts = [windows(ids, head, row_length) for ids, head in zip(texts, num_heads, strict=True)]
+  flat = [part for some in parts for part in some]
+  scores = score_all(score_fn, params, flat, num_rows=num_rows, row_length=row_length)
+  ends = np.cumsum([len(some) for some in parts])
+  return np.array([scores[end - len(s) : end].mean() for end, s in zip(ends, parts, strict=True)])
 
 
 def as_dict(rows: rows_lib.Rows) -> dict[str, np.ndarray]:

@@ -1,13 +1,25 @@
-"""Writing G samples to each of P prompts: prefill, fork, decode loop, in one program."""
+"""The compiled steps of writing: parameters into place, prefill, admission, blocks of decoding.
+
+`generate` is the short form, all in one program. `engine` builds what `rollout.scheduler` runs:
+
+    writer = engine(config, num_slots=32, max_prompt_tokens=2_048, max_tokens=14_000, ...)
+    params = writer.reshard(state.params)
+    for reply in scheduler.run(writer, params, requests): ...
+"""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
-from lwz.model import qwen
-from lwz.programs import program
-from lwz.rollout import engine
+from lwz.model import cache as cache_lib
+from lwz.model import parameters, qwen, sharding
+from lwz.programs import placement, program
+from lwz.rollout import engine as engine_lib
+from lwz.rollout import sampler, scheduler, shapes
+from lwz.rollout import slots as slots_lib
 
 
 def generate(
@@ -22,7 +34,7 @@ def generate(
 ) -> program.Program:
   """(params, prompts_PT, prompt_lengths_P, keys_B2) -> `types.Rollout`."""
   fn = functools.partial(
-    engine.generate,
+    engine_lib.generate,
     config=config,
     num_samples=num_samples,
     max_tokens=max_tokens,
@@ -36,3 +48,177 @@ def generate(
     jax.ShapeDtypeStruct((num_prompts * num_samples, 2), jnp.uint32),
   )
   return program.Program('generate', fn, args)
+
+
+def reshard(
+  config: qwen.QwenConfig, *, written_out: bool = False, mesh: placement.AnyMesh = None
+) -> program.Program:
+  """params by TRAIN, in float32 -> params by DECODE, in the compute dtype.
+
+  `written_out` makes `layers` a tuple with one tree per layer: a CPU then reads a layer's weights
+  where they lie, and does not copy them out of a stack in every step.
+  """
+
+  def cast(params):
+    params = jax.tree.map(lambda x: x.astype(config.dtype), params)
+    return parameters.unstack(params) if written_out else params
+
+  return program.Program(
+    'reshard',
+    cast,
+    (placement.params(config, mesh, sharding.TRAIN),),
+    out_shardings=_placed(decode_params(config, written_out, mesh), mesh),
+  )
+
+
+def decode_params(
+  config: qwen.QwenConfig, written_out: bool, mesh: placement.AnyMesh
+) -> qwen.Params:
+  """What `reshard` returns, as shapes."""
+  stacked = placement.params(config, mesh, sharding.DECODE, config.dtype)
+  if not written_out:
+    return stacked
+
+  def one(x):
+    if mesh is None:
+      return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+    where = NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
+    return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=where)
+
+  return {**stacked, 'layers': (jax.tree.map(one, stacked['layers']),) * config.num_hidden_layers}
+
+
+def abstract_slots(
+  config: qwen.QwenConfig,
+  *,
+  num_slots: int,
+  capacity: int,
+  int8: bool = False,
+  mesh: placement.AnyMesh = None,
+) -> slots_lib.Slots:
+  """The slots as shapes: what is cached cut by rows and heads, counters whole on every device."""
+  slots = jax.eval_shape(lambda: slots_lib.init(config, num_slots, capacity, int8=int8))
+  names = cache_lib.DIMENSIONS
+  return slots_lib.Slots(
+    rows=jax.tree.map(lambda x: placement.array(x.shape, x.dtype, mesh), slots.rows),
+    past=jax.tree.map(
+      lambda x: placement.array(x.shape, x.dtype, mesh, *names[: x.ndim]), slots.past
+    ),
+  )
+
+
+def prefill(
+  config: qwen.QwenConfig,
+  *,
+  num_tokens: int,
+  written_out: bool = False,
+  mesh: placement.AnyMesh = None,
+) -> program.Program:
+  """(params, prompts_1T) -> `Cache` of one row."""
+  fn = functools.partial(slots_lib.prefill, config=config, mesh=mesh)
+  prompt = placement.array((1, num_tokens), jnp.int32, mesh)
+  return program.Program('prefill', fn, (decode_params(config, written_out, mesh), prompt))
+
+
+def decode(
+  config: qwen.QwenConfig,
+  slots: slots_lib.Slots,
+  *,
+  num_rows: int,
+  read: int,
+  num_steps: int,
+  sampling: sampler.Sampling,
+  written_out: bool = False,
+  mesh: placement.AnyMesh = None,
+) -> program.Program:
+  """(params, slots, going_B, until) -> (slots, `Block`); `slots` is as of `abstract_slots`.
+
+  The slots are taken over; the block is whole on every device, since every host reads it.
+  """
+  fn = functools.partial(
+    slots_lib.decode,
+    config=config,
+    num_rows=num_rows,
+    read=read,
+    num_steps=num_steps,
+    sampling=sampling,
+    mesh=mesh,
+  )
+  args = (
+    decode_params(config, written_out, mesh),
+    slots,
+    placement.array(slots.rows.live.shape, jnp.bool_, mesh),
+    placement.array((), jnp.int32, mesh),
+  )
+  placed = None if mesh is None else (placement.shardings(slots), placement.replicated(mesh))
+  return program.Program('decode', fn, args, donate=(1,), out_shardings=placed, trips=num_steps)
+
+
+def engine(
+  config: qwen.QwenConfig,
+  *,
+  num_slots: int,
+  max_prompt_tokens: int,
+  max_tokens: int,
+  sampling: sampler.Sampling,
+  exact: bool,
+  num_steps: int = 32,
+  int8: bool = False,
+  mesh: placement.AnyMesh = None,
+  written_out: bool | None = None,
+) -> scheduler.Engine:
+  """Everything that `scheduler.run` calls. Each program is compiled when it is first needed.
+
+  Args:
+    config: of the model.
+    num_slots: trajectories at a time.
+    max_prompt_tokens, max_tokens: of a trajectory, at most.
+    sampling: how tokens are drawn, and what ends a trajectory.
+    exact: one batch shape whoever is live, so that not even a bit depends on the others; else the
+      batch shrinks as the tail thins out, and only what is filled of the cache is read.
+    num_steps: of a block, at most.
+    int8: keys and values in int8, a unit per token and head; log-probabilities are then those of
+      the rounded cache, and differ from the scorer's.
+    mesh: where everything lies; None is one device.
+    written_out: see `reshard`; by default on CPUs.
+  """
+  if written_out is None:
+    written_out = jax.default_backend() == 'cpu'
+  settled = max_prompt_tokens + max_tokens
+  capacity = settled + num_steps  # a block files all of its steps
+  slots = abstract_slots(config, num_slots=num_slots, capacity=capacity, int8=int8, mesh=mesh)
+  kind: dict[str, Any] = {'written_out': written_out, 'mesh': mesh}
+  placed = _placed(slots, mesh)
+
+  @functools.cache
+  def prefill_of(num_tokens):
+    return prefill(config, num_tokens=num_tokens, **kind).jit()
+
+  @functools.cache
+  def decode_of(num_rows, read):
+    shape: dict[str, Any] = {'num_rows': num_rows, 'read': read, 'num_steps': num_steps}
+    return decode(config, slots, sampling=sampling, **shape, **kind).jit()
+
+  cut = 1 if mesh is None else mesh.shape['data'] * mesh.shape['fsdp']
+  return scheduler.Engine(
+    reshard=reshard(config, **kind).jit(),
+    init=jax.jit(
+      lambda: slots_lib.init(config, num_slots, capacity, int8=int8), out_shardings=placed
+    ),
+    prefill=prefill_of,
+    admit=jax.jit(
+      functools.partial(slots_lib.admit, mesh=mesh), donate_argnums=0, out_shardings=placed
+    ),
+    move=jax.jit(functools.partial(slots_lib.move), donate_argnums=0, out_shardings=placed),
+    decode=decode_of,
+    # Rows that are cut over devices stay so: a smaller batch would have to be laid out anew.
+    rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots),
+    reads=(settled,) if exact else shapes.sizes(settled),
+    prompt_sizes=shapes.sizes(max_prompt_tokens),
+    max_tokens=max_tokens,
+    exact=exact,
+  )
+
+
+def _placed(abstract, mesh: placement.AnyMesh):
+  return None if mesh is None else placement.shardings(abstract)

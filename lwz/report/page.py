@@ -31,6 +31,7 @@ def write(
   facts: Mapping[str, Any] | None = None,
   table: Iterable[tuple[str, float, float, float]] = (),
   curves: Iterable[tuple[str, str]] = (),
+  pictures: Iterable[tuple[str, str]] = (),
   samples: Iterable[Mapping[str, Any]] = (),
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
@@ -46,6 +47,7 @@ def write(
   * `table`: rows of `summary.first_last`, made with `window`; `better[name]` is +1 where more is
     better, -1 where less is, 0 for neither, and `summary.direction` guesses for other names
   * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
+  * `pictures`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
   * `tables`: any other, as (caption, header, rows)
   * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
     'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
@@ -63,6 +65,7 @@ def write(
     table=[_row(row, better or {}) for row in table],
     window=window,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
+    pictures=[(caption, markupsafe.Markup(svg)) for caption, svg in pictures],
     tables=[(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables],
     steps=steps,
     pairs=pairs,

@@ -7,6 +7,7 @@ names no metric; the one here is lexical, causal, and bounded in its work per wo
 
 import dataclasses
 import re
+import unicodedata
 
 from lwz import types
 from lwz.reward import redundancy as redundancy_lib
@@ -34,6 +35,8 @@ _TAG = re.compile(
   '|'.join((types.THINK_OPEN, types.THINK_CLOSE, types.ANSWER_OPEN, types.ANSWER_CLOSE))
 )
 
+_FILLERS = '\u115f\u1160\u2800\u3164\uffa0'  # letters and symbols that are drawn as nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
@@ -49,9 +52,10 @@ def parse(text: str, style: str) -> Parsed:
   """Takes a reply apart and names the first thing wrong with its structure.
 
   Valid is, in the style 'think', exactly `<think>...</think>` then `<answer>...</answer>`; in the
-  style 'direct', exactly `<answer>...</answer>`. No segment is blank and only white space stands
-  outside. Tags are case-sensitive: `<ANSWER>` is plain text. The closing tag must be there: a
-  rollout stopped by the string `</answer>` keeps it, one cut at the length limit has none.
+  style 'direct', exactly `<answer>...</answer>`. No segment is blank (white space and characters
+  that nobody sees), and only white space stands outside. Tags are case-sensitive: `<ANSWER>` is
+  plain text. The closing tag must be there: a rollout stopped by the string `</answer>` keeps it,
+  one cut at the length limit has none.
 
   `fault` is one of `FAULTS`, or '' where the reply is valid. Raises ValueError on another style.
 
@@ -120,6 +124,11 @@ def _content_fault(text: str, style: str, think: str, answer: str) -> str:
   """What is wrong with the contents, once the tags are right."""
   if any(part.strip() for part in _TAG.split(text)[::2]):
     return 'text_outside'
-  if style == 'think' and not think.strip():
+  if style == 'think' and _is_blank(think):
     return 'empty_think'
-  return '' if answer.strip() else 'empty_answer'
+  return 'empty_answer' if _is_blank(answer) else ''
+
+
+def _is_blank(text: str) -> bool:
+  """Whether nobody sees anything in it: white space, zero-width and other blank characters."""
+  return all(c in _FILLERS or unicodedata.category(c)[0] in 'ZC' for c in text)

@@ -5,6 +5,7 @@ The paper's Format RM penalises repeated content "based on semantic overlap metr
 """
 
 import collections
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -47,10 +48,12 @@ DRONE = 5
 CHAIN = 4
 
 _LINK = re.compile("['’-]")
+_SPECIAL = re.compile(r"['’\d-]")
 _SYMBOL = re.compile(r'[=<>{}\[\]()\\|/_#$%^&~*+`@]')
 _DRONE = re.compile(rf'(?:[^\w\s][^\S\n]*){{{2 * DRONE},}}')
 
 
+@functools.lru_cache(maxsize=256)  # the reward and the monitor ask for the same texts
 def share(text: str) -> float:
   """The share of the words of a text, in [0, 1], that repeat or paraphrase earlier ones of its own.
 
@@ -78,7 +81,7 @@ def share(text: str) -> float:
   """
   pieces, contents = [], []
   for sentence in texts.sentences(text):
-    tokens = [part.lower() for word in texts.words(sentence) for part in _parts(word)]
+    tokens = _tokens(sentence)
     code = len(_SYMBOL.findall(sentence)) >= CODE * len(sentence)
     for i in range(0, len(tokens), LONGEST):
       pieces.append(tokens[i : i + LONGEST])
@@ -96,14 +99,22 @@ def share(text: str) -> float:
   return float((np.sum(marked) + drones) / (len(marked) + drones))
 
 
-def _parts(word: str) -> list[str]:
-  """A word as it counts: numbers do not, and a chain (`river-river-river-...`) is its links."""
-  links = _LINK.split(word)
-  return [part for part in (links if len(links) > CHAIN else [word]) if not part.isdigit()]
+def _tokens(sentence: str) -> list[str]:
+  """The words that count: numbers do not, and a chain (`river-river-river-...`) is its links."""
+  found = texts.words(sentence.lower())
+  if not _SPECIAL.search(sentence):
+    return found
+  parts: list[str] = []
+  for word in found:
+    links = [word] if word.isalpha() else _LINK.split(word)
+    parts += links if len(links) > CHAIN else [word]
+  return [part for part in parts if not part.isdigit()]
 
 
 def _drones(text: str) -> int:
   """How many words' worth of symbols in a row there is."""
+  if not _DRONE.search(text):
+    return 0
   count, heading = 0, 0
   for line in text.split('\n'):
     worded = bool(re.search(r'\w', line))

@@ -1,12 +1,18 @@
-"""The reward model's raw score, made into a reward in [0, 1].
+"""The writing reward: a reward model's raw score, made into a number in [0, 1].
 
 A Bradley-Terry score has neither origin nor unit: only differences were trained. Its mean and
-spread over held-out texts, measured when the reward model was trained, give it both.
+spread over held-out texts, measured when the reward model was trained, give it both. Several reward
+models may judge together, cautiously, and one may answer from elsewhere.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+# (request, answer) pairs -> rewards [B] in [0, 1], NaN where there is no judgement.
+Scorer = Callable[[Sequence[tuple[str, str]]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,3 +34,86 @@ def squash(score_B: np.ndarray, scale: Scale) -> np.ndarray:
   z_B = (np.asarray(score_B, np.float64) - scale.mean) / scale.std
   small_B = np.exp(-np.abs(z_B))  # which no score overflows
   return np.where(z_B < 0, small_B, 1.0) / (1.0 + small_B)
+
+
+def lower_bound(rewards_MB: np.ndarray, caution: int | float) -> np.ndarray:
+  """mean - caution * spread over M reward models, a lower confidence bound. [B]
+
+  The spread is the sample standard deviation (0 for one model). Where the models disagree, the
+  policy has left what they were trained on, and it is there that a single one is exploited (Coste
+  et al., 2023, "Reward Model Ensembles Help Mitigate Overoptimization"). NaN where one failed.
+
+    lower_bound([[0.6, 0.9], [0.6, 0.3]], 1.0) -> [0.6, 0.176]
+  """
+  rewards_MB = np.asarray(rewards_MB, np.float64)
+  spread_B = rewards_MB.std(axis=0, ddof=1) if len(rewards_MB) > 1 else 0.0
+  return np.clip(rewards_MB.mean(axis=0) - caution * spread_B, 0.0, 1.0)
+
+
+def ensemble(scorers: Sequence[Scorer], caution: int | float) -> Scorer:
+  """One scorer of several: `lower_bound` of their rewards."""
+
+  def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    return lower_bound(np.stack([scorer(pairs) for scorer in scorers]), caution)
+
+  return score
+
+
+def remote(
+  post: Callable[[Mapping[str, Any]], Any],
+  *,
+  faults: tuple[type[Exception], ...],
+  scale: Scale | None = None,
+  batch: int = 8,
+) -> Scorer:
+  """A scorer that asks a server, which takes and gives JSON:
+
+    {"pairs": [{"prompt": "...", "answer": "..."}]}  ->  {"scores": [0.7]}
+
+  A score is a number, or null where the server has none.
+
+  Args:
+    post: sends a payload and returns the answer; retries and timeouts are its own.
+    faults: what `post` raises where it got no answer: the pairs of that call are NaN, and a sample
+      without a judgement is masked. Anything else it raises stops the run.
+    scale: of scores that are no rewards in [0, 1] yet.
+    batch: pairs per call.
+
+  Raises (when it scores):
+    ValueError: the answer has another form, or, without `scale`, a score lies outside [0, 1].
+  """
+
+  def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    rewards_B = np.full(len(pairs), np.nan)
+    for start in range(0, len(pairs), batch):
+      part = pairs[start : start + batch]
+      asked = {'pairs': [{'prompt': prompt, 'answer': answer} for prompt, answer in part]}
+      try:
+        answer = post(asked)
+      except faults:
+        continue
+      rewards_B[start : start + len(part)] = _scores(answer, len(part), scale)
+    return rewards_B
+
+  return score
+
+
+def _scores(answer: Any, num: int, scale: Scale | None) -> np.ndarray:
+  """The numbers of a server's answer."""
+  given = answer.get('scores') if isinstance(answer, Mapping) else None
+  found: list[Any] = given if isinstance(given, list) else []
+  plain = all(x is None or type(x) in (int, float) for x in found)  # True is no score
+  if not plain or len(found) != num:
+    raise ValueError(
+      f'a reward server was asked for {num} scores and gave {str(answer)[:120]!r}; it has to give '
+      '{"scores": [...]}, a number or null for each pair'
+    )
+  scores_B = np.array([np.nan if x is None else x for x in found], np.float64)
+  if scale is not None:
+    return squash(scores_B, scale)
+  if np.any((scores_B < 0) | (scores_B > 1)):
+    raise ValueError(
+      'a reward server gave a score outside [0, 1]: name the mean and the spread of its scores as '
+      'reward.mean and reward.std'
+    )
+  return scores_B

@@ -4,6 +4,9 @@ A draw's key is a function of (seed, step, prompt, sample, position) alone: it d
 batch size, order or restart.
 """
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
@@ -28,26 +31,99 @@ def trajectory_keys(
   return jax.vmap(key)(prompts_B, samples_B)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How tokens are drawn, and which of them end a trajectory.
+
+  Attributes:
+    temperature: what logits are divided by; 0 takes the most likely token.
+    top_p: keep the fewest most likely tokens that together have this share; 1 keeps all.
+    top_k: keep this many most likely tokens; 0 keeps all. Both keep what ties with the last.
+    stop_ids: tokens that end a trajectory; they are kept, with their log-probability.
+  """
+
+  temperature: float = 1.0
+  top_p: float = 1.0
+  top_k: int = 0
+  stop_ids: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    if self.temperature < 0:
+      raise ValueError(f'temperature={self.temperature} must not be negative')
+    if not 0 < self.top_p <= 1:
+      raise ValueError(f'top_p={self.top_p} is no share: above 0, and at most 1')
+    if self.top_k < 0:
+      raise ValueError(f'top_k={self.top_k} must not be negative; 0 keeps all tokens')
+
+
 def sample(
   keys_B2: UInt32[Array, 'B 2'],
-  position: Int[Array, ''] | int,
+  position: Int[Array, ''] | Int[Array, 'B'] | int,
   logits_BV: Float[Array, 'B V'],
   temperature: float,
+  *,
+  top_p: float = 1.0,
+  top_k: int = 0,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
-  """Draws from softmax(logits / temperature); temperature 0 takes the most likely token.
+  """Draws from softmax(logits / temperature), or from its most likely part, see `Sampling`.
 
   `position` counts the trajectory's own tokens. Returns (ids_B, logp_B); the log-probability is
   that of the distribution sampled from, so at temperature 0 it is 0.
+
+  The draw inverts the cumulative distribution, with two uniform numbers per row instead of one per
+  token: the first chooses one of about sqrt(V) stretches of the vocabulary, the second a token
+  within it. A token whose logit is -inf is never drawn.
   """
   if temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     return ids_B, jnp.zeros(ids_B.shape, jnp.float32)
   logits_BV = logits_BV.astype(jnp.float32) / temperature
+  below_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)
+  weights_BV = jnp.exp(below_BV)
+  if top_k:
+    weights_BV = _most_likely(weights_BV, jnp.ones_like(weights_BV), float(top_k))
+  if top_p < 1:
+    weights_BV = _most_likely(weights_BV, weights_BV, top_p * jnp.sum(weights_BV, -1))
+  B, V = weights_BV.shape
+  width = 2 ** round(math.log2(V) / 2)
+  weights_BnW = jnp.pad(weights_BV, ((0, 0), (0, -V % width))).reshape(B, -1, width)
+  sums_Bn = jnp.sum(weights_BnW, axis=-1)
+  chance_B2 = jax.vmap(_chances)(keys_B2, jnp.broadcast_to(position, (B,)))
+  stretch_B = _invert(sums_Bn, chance_B2[:, 1])
+  weights_BW = jnp.take_along_axis(weights_BnW, stretch_B[:, None, None], axis=1)[:, 0]
+  ids_B = stretch_B * width + _invert(weights_BW, chance_B2[:, 0])
+  chosen_B = jnp.take_along_axis(below_BV, ids_B[:, None], axis=-1)[:, 0]
+  return ids_B, chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
 
-  def draw(key_2, logits_V):
-    key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
-    return jax.random.categorical(key, logits_V)
 
-  ids_B = jax.vmap(draw)(keys_B2, logits_BV).astype(jnp.int32)
-  chosen_B = jnp.take_along_axis(logits_BV, ids_B[:, None], axis=-1)[:, 0]
-  return ids_B, chosen_B - jax.nn.logsumexp(logits_BV, axis=-1)
+def _chances(key_2, position):
+  key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
+  return jax.random.uniform(key, (2,))
+
+
+def _invert(weights_BN, chance_B):
+  """The index at which the cumulative weight first exceeds `chance` of the whole."""
+  below_BN = jnp.cumsum(weights_BN, axis=-1)
+  total_B = below_BN[:, -1]
+  target_B = jnp.minimum(chance_B * total_B, jnp.nextafter(total_B, jnp.zeros_like(total_B)))
+  return jnp.sum(below_BN <= target_B[:, None], axis=-1).astype(jnp.int32)
+
+
+def _most_likely(weights_BV, measure_BV, wanted_B):
+  """`weights_BV`, but 0 outside of the fewest largest whose measures add up to `wanted`.
+
+  The threshold is found by bisection over the bits of a float, which order as the floats do: 31
+  sums over the vocabulary, and no sort.
+  """
+  bits_BV = jax.lax.bitcast_convert_type(weights_BV, jnp.int32)
+
+  def halve(_, bounds):
+    low_B, high_B = bounds  # at `low` there is enough, at `high` there is not
+    middle_B = low_B + (high_B - low_B) // 2
+    enough_B = jnp.sum(jnp.where(bits_BV >= middle_B[:, None], measure_BV, 0.0), -1) >= wanted_B
+    return jnp.where(enough_B, middle_B, low_B), jnp.where(enough_B, high_B, middle_B)
+
+  low_B = jnp.zeros(weights_BV.shape[0], jnp.int32)
+  high_B = jnp.full_like(low_B, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
+  low_B, _ = jax.lax.fori_loop(0, 31, halve, (low_B, high_B))
+  return jnp.where(bits_BV >= low_B[:, None], weights_BV, 0.0)

@@ -48,6 +48,11 @@ def is_server(value: str) -> bool:
   return value.startswith(('http://', 'https://'))
 
 
+def reward_models(c) -> list[str]:
+  """The models of our own that the writing reward comes from; servers are left out."""
+  return [value for value in (c.reward.model, *c.reward.ensemble) if not is_server(value)]
+
+
 def check_rewards(c) -> None:
   """Raises where a reward model that is there is none, or its scores have no scale."""
   if c.data.long not in ('refuse', 'window'):

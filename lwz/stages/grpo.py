@@ -16,26 +16,23 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
-from lwz import types
+from lwz import hosts, types
 from lwz.data import prompts, templates
 from lwz.model import qwen
 from lwz.programs import grpo, program, reward_model
 from lwz.programs import rollout as rollout_program
-from lwz.reward import compose, monitor
+from lwz.reward import compose
 from lwz.reward import format as format_lib
 from lwz.rollout import local
-from lwz.stages import choices, prepare, training
-from lwz.store import run as run_lib
-from lwz.store import samples as sample_files
+from lwz.stages import choices, history, prepare, training, watching
 
 
 def check(c) -> None:
-  prepare.check(c, ['init', 'reward.model'])
-  prepare.check_mesh(c, ['init', 'reward.model'])
-  if not prepare.is_experiment(c.reward.model):
-    run_lib.Run(epath.Path(c.reward.model)).read_done()  # it measured the scale of its scores
+  references = ['init'] if choices.is_server(c.reward.model) else ['init', 'reward.model']
+  prepare.check(c, references)
+  prepare.check_mesh(c, references)
+  choices.check_rewards(c)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts:
     asked = prompts.load(c.data.prompts)
@@ -80,33 +77,39 @@ def run(c) -> None:
   mesh = prepare.mesh(c)
   rewards = {name: choices.REWARDS[name](c, mesh) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-  loop = training.Training(c, opened, config, mesh)
   compiled = programs(c, models(c) | {'policy': config}, mesh, tok.eos_token_id)
+  if c.debug.replay:
+    return training.rerun(c, compiled['grpo'])
+  loop = training.Training(c, opened, config, mesh)
+  watcher = watching.Watcher(c, mesh, opened.folder, loop.extra.get('monitor', {}))
+  past = history.History(c, opened.folder, num_rewards=len(rewards))
   generate, update = compiled['generate'].jit(), compiled['grpo'].jit()
 
   state = loop.state
   for step in loop:
     chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
-    rollout = _write(c, generate, state.params, prompt_ids, step)
+    done = past.step(step, state.params)
+    rollout = done.rollout or done.written(_write(c, generate, state.params, prompt_ids, step))
     loop.lap('write')
+    loop.rest()
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
-    scores = compose.judge(samples, rewards, len(chosen))
-    _stop_on_failures(c, scores)
+    scores = done.scores or _judge(c, samples, rewards, len(chosen))
+    done.judged(rollout, scores)
     loop.lap('judge')
+    loop.rest()
     advantage_PG = choices.ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
     learned = []
     for members in _sweeps(c, step):
       batch = _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members)
-      state, metrics = update(state, *batch)
-      learned.append(jax.device_get(metrics))
+      state, metrics = loop.update(update, state, *batch)
+      learned.append(metrics)
     loop.lap('learn')
-    if step % c.log.samples_every == 0 or step + 1 == c.train.num_steps:
-      shown = monitor.show(samples, scores, list(rewards), num=8)
-      sample_files.write(opened.folder, step, shown)
-    values = monitor.measure(samples, scores, list(rewards)) | _figures(rollout, learned)
+    values = watcher.step(step, samples, scores, list(rewards), rollout)
+    values |= _figures(rollout, learned)
     values['tokens/per_second'] = float(rollout.lengths.sum()) / loop.laps['seconds/write']
-    loop.record(step, state, values, show=[f'reward/{name}' for name in rewards])
+    shown = [f'reward/{name}' for name in rewards]
+    loop.record(step, state, values, show=shown, extra={'monitor': watcher.state})
   _finish(c, opened, config, asked)
 
 
@@ -116,8 +119,11 @@ def _minibatch_size(c) -> int:
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """The models of a run as its config promises them."""
-  reward = dataclasses.replace(prepare.expected(c, c.reward.model), scalar_head=True)
-  return {'policy': prepare.expected(c, c.init), 'reward': reward}
+  found = {'policy': prepare.expected(c, c.init)}
+  if not choices.is_server(c.reward.model):
+    model = prepare.expected(c, c.reward.model)
+    found['reward'] = dataclasses.replace(model, scalar_head=True)
+  return found
 
 
 def programs(
@@ -134,7 +140,6 @@ def programs(
     temperature=c.rollout.temperature,
     stop_id=stop_id,
   )
-  score = reward_model.score(models['reward'], mesh=mesh, **choices.score_shape(c, mesh))
   update = grpo.update_step(
     policy,
     training.adamw(c),
@@ -150,7 +155,11 @@ def programs(
     aggregate=functools.partial(choices.AGGREGATES[c.rl.aggregate], c),
     mesh=mesh,
   )
-  return {'generate': generate, 'score': score, 'grpo': update}
+  found = {'generate': generate, 'grpo': update}
+  if 'reward' in models:  # else a server judges
+    shape = choices.score_shape(c, mesh)
+    found['score'] = reward_model.score(models['reward'], mesh=mesh, **shape)
+  return found
 
 
 def _prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
@@ -191,6 +200,19 @@ def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sa
     compose.Sample(prompt, text, format_lib.parse(text, c.data.style))
     for prompt, text in zip(owners, texts, strict=True)
   ]
+
+
+def _judge(c, samples: list[compose.Sample], rewards, num_prompts: int) -> types.Scores:
+  """Each sample by one process, except where our own model judges: all devices do that together."""
+  shared = {
+    name: component
+    if name == 'writing' and choices.reward_models(c)
+    else functools.partial(hosts.shares, component)
+    for name, component in rewards.items()
+  }
+  scores = compose.judge(samples, shared, num_prompts)
+  _stop_on_failures(c, scores)
+  return scores
 
 
 def _stop_on_failures(c, scores: types.Scores) -> None:
@@ -257,6 +279,7 @@ def _finish(c, opened, config, asked) -> None:
       {'keys': ['valid_format'], 'title': 'share of valid format'},
       {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
+      *watching.PICTURES,
       {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
       {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'},
       {'keys': ['learn/loss'], 'title': 'loss'},
@@ -264,5 +287,6 @@ def _finish(c, opened, config, asked) -> None:
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)},
+    tables=watching.tables(opened.folder),
     better={'learn/loss': 0},
   )

@@ -12,7 +12,7 @@ import math
 
 import jax
 
-from lwz import types
+from lwz import hosts, types
 from lwz.data import formatted, pipeline, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
@@ -37,7 +37,7 @@ def run(c) -> None:
   opened = prepare.open_run(c)
   train, heldout = prepare.documents(c)
   if c.init == 'random' and not c.data.tokenizer:
-    _train_tokenizer(c, opened.folder, train)
+    hosts.first(lambda: _train_tokenizer(c, opened.folder, train))
   tok = prepare.load_tokenizer(c, opened.folder)
   config = prepare.model_config(c, opened.folder, len(tok))
 
@@ -58,8 +58,10 @@ def run(c) -> None:
     tests['heldout_formatted'] = pipeline.heldout(ids, pad_id=tok.pad_token_id, **shape)
 
   mesh = prepare.mesh(c)
-  loop = training.Training(c, opened, config, mesh)
   compiled = programs(c, {'policy': config}, mesh)
+  if c.debug.replay:
+    return training.rerun(c, compiled['pretrain'])
+  loop = training.Training(c, opened, config, mesh)
   step_fn, eval_fn = compiled['pretrain'].jit(), compiled['evaluate'].jit()
   if 'data' in loop.extra:
     batches.set_state(loop.extra['data'])
@@ -68,11 +70,10 @@ def run(c) -> None:
     measured = {}
     if step % c.eval.every == 0:
       measured |= _evaluate(c, eval_fn, state.params, tests)
-    state, values = step_fn(state, next(batches))
+    state, values = loop.update(step_fn, state, next(batches))
     if step + 1 == c.train.num_steps:
       measured |= _evaluate(c, eval_fn, state.params, tests)
-    values = jax.device_get(values) | measured
-    loop.record(step, state, values, show=('loss',), extra={'data': batches.get_state()})
+    loop.record(step, state, values | measured, show=('loss',), extra={'data': batches.get_state()})
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
   prepare.finish(

@@ -7,27 +7,44 @@ step:
   2. one optimiser step on - log sigmoid(r(chosen) - r(rejected))             programs.reward_model
   3. record, and save
 
-At the end: accuracy on held-out pairs, by source; mean and spread of the scores, which give the
-writing reward its scale.
+At the end, on held-out pairs: accuracy by source and by length, against texts padded with
+themselves, calibration, and how far the score is length; mean and spread of the scores, which give
+the writing reward its scale; and the model in the Hugging Face form of a sequence classifier.
 """
 
 import dataclasses
+import functools
+import json
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from lwz import hosts, types
 from lwz import rows as rows_lib
-from lwz import types
+from lwz import text as texts_lib
 from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import program, reward_model
-from lwz.reward import length
-from lwz.stages import prepare, training
+from lwz.reward import calibration, length
+from lwz.stages import choices, prepare, training
+from lwz.store import atomic, hf
+
+HUGGING_FACE = 'huggingface'  # in the run's folder
+
+
+class Text(NamedTuple):
+  """A request and an answer as ids, the end token last; so many of them are the request."""
+
+  ids: list[int]
+  num_head: int
 
 
 def check(c) -> None:
   prepare.check(c, ['init'])
   prepare.check_mesh(c, ['init'])
+  if c.data.long not in ('refuse', 'window'):
+    raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
       f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
@@ -40,30 +57,39 @@ def run(c) -> None:
   train, heldout = _pairs(c, opened.folder)
   tok = prepare.load_tokenizer(c, opened.folder)
   config = prepare.model_config(c, opened.folder, len(tok), scalar_head=True)
-  train, texts = _encoded(c, tok, train)
+  texts = [part for pair in _encoded(c, tok, train)[1] for part in _windows(c, *pair)]
   heldout, tests = _encoded(c, tok, heldout)
 
   mesh = prepare.mesh(c)
-  loop = training.Training(c, opened, config, mesh)
   compiled = programs(c, {'policy': config}, mesh)
+  if c.debug.replay:
+    return training.rerun(c, compiled['reward_model'])
+  loop = training.Training(c, opened, config, mesh)
   step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 
-  def evaluate(params) -> np.ndarray:
-    flat = [ids for pair in tests for ids in pair]
-    return reward_model.score_all(score_fn, params, flat, **_shape(c)).reshape(-1, 2)
+  def evaluate(params, pairs) -> np.ndarray:
+    flat = [text for pair in pairs for text in pair]
+    ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
+    scores = reward_model.score_windows(score_fn, params, ids, heads, **_shape(c))
+    return scores.reshape(-1, 2)
 
   state = loop.state
   for step in loop:
     measured = {}
     if step % c.eval.every == 0 or step + 1 == c.train.num_steps:
-      scores_B2 = evaluate(state.params)
+      scores_B2 = evaluate(state.params, tests)
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = _take(len(texts), step, c.train.rows, c.seed)
-    state, values = step_fn(state, *_batch([texts[i] for i in batch], c.data.row_length))
-    loop.record(step, state, jax.device_get(values) | measured, show=('loss', 'accuracy'))
+    pairs = _batch([texts[i] for i in batch], c.data.row_length)
+    state, values = loop.update(step_fn, state, *pairs)
+    loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
-  scores_B2 = evaluate(state.params)
-  table = _accuracies(scores_B2, [pair.source for pair in heldout])
+  padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
+  tables, result = _judged(heldout, evaluate(state.params, tests), padded)
+  hf.save(opened.folder / HUGGING_FACE, config, state.params, tok)
+  scale = {key: result[key] for key in ('mean', 'std')}
+  target = opened.folder / HUGGING_FACE / choices.SCALE
+  hosts.first(lambda: atomic.write_text(target, json.dumps(scale) + '\n'))
   prepare.finish(
     c,
     opened,
@@ -73,16 +99,57 @@ def run(c) -> None:
       {'keys': ['accuracy', 'heldout/accuracy'], 'title': 'accuracy'},
       {'keys': ['margin'], 'title': 'r(chosen) - r(rejected)'},
     ],
-    facts={'pairs': len(train), 'held-out pairs': len(heldout)},
-    tables=[('held-out accuracy by source', ('source', 'pairs', 'accuracy'), table)],
-    result={
-      'mean': float(scores_B2.mean()),
-      'std': float(scores_B2.std()),
-      'heldout_by_source': {source: accuracy for source, _, accuracy in table},
+    facts={
+      'pairs': len(train),
+      'held-out pairs': len(heldout),
+      'calibration error': f'{result["calibration_error"]:.3f}',
+      'correlation of score and length': f'{result["length_bias"]:.2f}',
     },
+    tables=tables,
+    result=result,
   )
-  for source, num, accuracy in table:
-    print(f'  held-out accuracy, {source}: {accuracy:.3f} of {num} pairs')
+  for _, _, rows in tables:
+    for name, num, accuracy in rows:
+      print(f'  held-out accuracy, {name}: {accuracy:.3f} of {num} pairs')
+
+
+def _judged(
+  heldout: list[types.Preference], scores_B2: np.ndarray, padded_B2: np.ndarray
+) -> tuple[list, dict]:
+  """Tables of accuracies, and what DONE keeps, from (chosen, rejected) scores of both sets."""
+  words_B2 = np.array(
+    [[length.count_words(pair.chosen), length.count_words(pair.rejected)] for pair in heldout]
+  )
+  margin_B = scores_B2[:, 0] - scores_B2[:, 1]
+  sources = calibration.by_group(margin_B, [pair.source for pair in heldout])
+  lengths = calibration.by_group(margin_B, calibration.length_groups(*words_B2.T))[1:]
+  if len(padded_B2):
+    accuracy = float(np.mean(padded_B2[:, 0] > padded_B2[:, 1]))
+    lengths.append(('padded with itself, half as long again', len(padded_B2), accuracy))
+  header = ('pairs of', 'pairs', 'accuracy')
+  tables = [
+    ('held-out accuracy by source', header, sources),
+    ('held-out accuracy by length', header, lengths),
+  ]
+  result = {
+    'mean': float(scores_B2.mean()),
+    'std': float(scores_B2.std()),
+    'heldout_by_source': {name: accuracy for name, _, accuracy in sources},
+    'heldout_by_length': {name: accuracy for name, _, accuracy in lengths},
+    'calibration_error': calibration.calibration_error(margin_B),
+    'length_bias': calibration.length_bias(scores_B2.reshape(-1), words_B2.reshape(-1)),
+  }
+  return tables, result
+
+
+def _padded(pairs: list[types.Preference]) -> list[types.Preference]:
+  """Each chosen text against itself with its first half said again: what length alone would buy."""
+  found = []
+  for pair in pairs:
+    sentences = texts_lib.sentences(pair.chosen)
+    again = ' '.join(sentences[: max(len(sentences) // 2, 1)])
+    found.append(types.Preference(pair.prompt, pair.chosen, f'{pair.chosen} {again}', 'padded'))
+  return found
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
@@ -129,7 +196,7 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
       seed=c.seed,
       count_words=length.count_words,
     )
-    preferences.save(path, made)
+    hosts.first(functools.partial(preferences.save, path, made))
     parts.append(preferences.load(path)[0])
   return parts[0], parts[1]
 
@@ -142,29 +209,44 @@ def _from_file(c) -> tuple[list[types.Preference], list[types.Preference], int]:
   return train, [pair for pair, out in zip(found, held, strict=True) if out], num_skipped
 
 
-def _encoded(c, tok, pairs: list[types.Preference]) -> tuple[list, list]:
-  """The pairs that fit a row, and their (chosen, rejected) ids. Nothing is truncated.
+def _encoded(
+  c, tok, pairs: list[types.Preference], *, drop: bool = False
+) -> tuple[list[types.Preference], list[tuple[Text, Text]]]:
+  """The pairs, and their (chosen, rejected) texts. Nothing is truncated.
 
-  A pair of a user's file that is too long is refused; of those made here it is left out.
+  Where `data.long` is 'window', a text longer than a row is read in parts. Else such a pair is
+  refused where it is of a user's file, and left out where it was made here, or with `drop`.
   """
+  heads = map(
+    len, tokenizer.encode(tok, [templates.judged(p.prompt, '') for p in pairs], end=False)
+  )
   sides = [
     tokenizer.encode(tok, [templates.judged(p.prompt, getattr(p, side)) for p in pairs], end=True)
     for side in ('chosen', 'rejected')
   ]
-  kept, texts = [], []
-  for pair, ids in zip(pairs, zip(*sides, strict=True), strict=True):
-    size = max(map(len, ids))
-    if size <= c.data.row_length:
+  kept, found = [], []
+  for pair, head, *both in zip(pairs, heads, *sides, strict=True):
+    size = max(map(len, both))
+    if size <= c.data.row_length or c.data.long == 'window':
       kept.append(pair)
-      texts.append(ids)
-    elif c.data.preferences:
+      found.append((Text(both[0], head), Text(both[1], head)))
+    elif c.data.preferences and not drop:
       raise ValueError(
         f'{c.data.preferences}: the pair for {pair.prompt[:60]!r} has {size} tokens, '
-        f'more than data.row_length={c.data.row_length}: raise it, or drop the pair'
+        f'more than data.row_length={c.data.row_length}: raise it, drop the pair, or read long '
+        "texts in parts with data.long='window'"
       )
-  if not kept:
+  if not kept and not drop:
     raise ValueError('no preference pair is left to train on or to test with')
-  return kept, texts
+  return kept, found
+
+
+def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:
+  """A pair as pairs that fit rows: the windows of both sides, each against that in its place."""
+  parts = [reward_model.windows(*text, c.data.row_length) for text in (chosen, rejected)]
+  num = max(map(len, parts))
+  better, worse = ([side[i * len(side) // num] for i in range(num)] for side in parts)
+  return list(zip(better, worse, strict=True))
 
 
 def _take(num_pairs: int, step: int, num: int, seed: int) -> list[int]:
@@ -183,13 +265,3 @@ def _batch(pairs, row_length: int) -> tuple[dict, np.ndarray, np.ndarray]:
   rows = rows_lib.lay(texts, row_length=row_length, num_rows=rows_lib.bucket(needed, 8))
   last = rows.offset + np.array([len(t) for t in texts], np.int32) - 1
   return reward_model.as_dict(rows), rows.row, last
-
-
-def _accuracies(scores_B2: np.ndarray, sources: list[str]) -> list[tuple[str, int, float]]:
-  """(source, pairs, share with r(chosen) > r(rejected)), over all first."""
-  right = scores_B2[:, 0] > scores_B2[:, 1]
-  names = np.array(sources)
-  table = [('all', len(right), float(right.mean()))]
-  for source in sorted(set(sources)):
-    table.append((source, int((names == source).sum()), float(right[names == source].mean())))
-  return table

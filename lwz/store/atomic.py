@@ -12,13 +12,18 @@ def is_remote(path: epath.PathLike) -> bool:
 
 def write_text(path: epath.PathLike, text: str) -> None:
   """Writes UTF-8 text: a reader sees the old file or the new one, never a part of either."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+  """`write_text` of bytes."""
   path = epath.Path(path)
   if is_remote(path):
-    path.write_bytes(text.encode())  # an object appears when its upload is complete
+    path.write_bytes(data)  # an object appears when its upload is complete
     return
   tmp = path.parent / f'.{path.name}.tmp'
   with tmp.open('wb') as file:
-    file.write(text.encode())
+    file.write(data)
     file.flush()
     os.fsync(file.fileno())  # the contents must reach the disk before the name does
   tmp.replace(path)

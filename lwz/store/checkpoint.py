@@ -1,45 +1,70 @@
 """Training states at rest, by orbax: the state of a step and, with it, where the data stood."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
+
+from lwz import hosts
+from lwz.store import fingerprint
+
+REFUSED = 'refused'  # in the run's folder: checkpoints that could not be restored
 
 
 class Checkpoints:
-  """The checkpoints of a run, under `checkpoints/` of its folder; the newest `keep` stay.
+  """The checkpoints of a run, under `checkpoints/` of its folder.
 
-  A step appears there only when it is written whole: one cut short by a crash is not seen.
+  A step appears there only when it is written whole: one cut short by a crash is not seen. The
+  newest `keep` stay and, where saves come with a `figure`, the `keep_best` with the highest.
   Every process of the mesh makes the same calls.
   """
 
-  def __init__(self, folder: epath.PathLike, *, keep: int = 2):
+  def __init__(self, folder: epath.PathLike, *, keep: int = 2, keep_best: int = 0):
     if keep < 1:
       raise ValueError(f'keep = {keep}: at least one checkpoint must stay')
     self._path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
+    policies = ocp.checkpoint_managers
+    best = policies.BestN(
+      get_metric_fn=_figure, n=keep_best, keep_checkpoints_without_metrics=False
+    )
+    newest = policies.LatestN(keep)
+    handlers: dict[str, Any] = {
+      'state': ocp.StandardCheckpointHandler(),
+      'extra': ocp.JsonCheckpointHandler(),
+      'sums': ocp.JsonCheckpointHandler(),
+    }
+    self._keep_best = keep_best
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(keep), cleanup_tmp_directories=True
+        preservation_policy=(
+          policies.AnyPreservationPolicy([newest, best]) if keep_best else newest
+        ),
+        best_fn=_figure if keep_best else None,
+        cleanup_tmp_directories=True,
       ),
-      item_handlers={
-        'state': ocp.StandardCheckpointHandler(),
-        'extra': ocp.JsonCheckpointHandler(),
-      },
+      item_handlers=handlers,
     )
 
-  def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
+  def save(
+    self, step: int, state: Any, extra: dict[str, Any], *, figure: float | None = None
+  ) -> None:
     """Begins to save; returns when the state is copied, so that its buffers may be donated.
 
     Args:
       step: later than every saved step.
       state: a pytree of jax arrays, on whatever mesh; a `TrainState`.
       extra: what JSON holds: the state of the data iterator, counters.
+      figure: how good the state is, where it is known; higher is better.
 
-    Raises ValueError for a step that isn't later or an `extra` that JSON would not give back. An
+    Raises ValueError for a step that isn't later or an `extra` that JSON would not give back, and
+    OSError where the disk is full or may not be written, naming the last step that is whole. An
     error of an earlier save that ran in the background is raised here too, or by `wait`.
     """
     latest = self.latest()
@@ -51,45 +76,115 @@ class Checkpoints:
       raise ValueError(f'extra: {error}; give what JSON can hold') from error
     if not same:
       raise ValueError('extra changes through JSON; use str keys, lists for tuples, and no NaN')
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)),
-      force=True,
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      extra=ocp.args.JsonSave(extra),
+      sums=ocp.args.JsonSave(fingerprint.leaves(state)),
     )
+    metrics = {'figure': figure} if self._keep_best and figure is not None else None
+    with self._writing():
+      self._manager.save(step, args=items, metrics=metrics, force=True)
 
   def wait(self) -> None:
     """Returns when every save that was begun is on disk."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then ends the background threads."""
-    self._manager.close()
+    with self._writing():
+      self._manager.close()
 
   def latest(self) -> int | None:
     """The newest step, one that is being saved included; None where there is none."""
     return self._manager.latest_step()
 
   def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """The state and `extra` of a step, by default the newest.
+    """The state and `extra` of a step, verified; by default the newest that is whole.
+
+    A newer one that is not (cut short, foreign, other bits than were saved) is named in a warning
+    and moved to `refused/` of the run's folder.
 
     Args:
       abstract_state: the tree of `jax.ShapeDtypeStruct`, each with the sharding it is wanted in,
         which need not be the one it was saved in; without one, the first local device.
 
-    Raises FileNotFoundError where there is no such checkpoint, ValueError where names, shapes or
-    dtypes differ, naming each leaf.
+    Raises FileNotFoundError where there is no such checkpoint, ValueError where none is whole;
+    where names, shapes or dtypes differ, it names each leaf.
     """
     self.wait()  # the newest may still be on its way
-    step = _choose(self._path, self._manager, step)
+    newest = _choose(self._path, self._manager, step)
     abstract = _placed(abstract_state)
-    _compare(self._path / str(step), self._manager.item_metadata(step).state.tree, abstract)
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), extra=ocp.args.JsonRestore()
-      ),
-    )
+    steps = [s for s in sorted(self._manager.all_steps(), reverse=True) if s <= newest]
+    refused: dict[int, Exception] = {}
+    for chosen in steps if step is None else [newest]:
+      found, error = None, None
+      try:
+        found = self._read(chosen, abstract)
+      except Exception as raised:  # orbax and TensorStore have errors of many types
+        error = raised
+      if hosts.all_gather(np.bool_(error is None)).all():
+        assert found is not None
+        self._put_aside(refused, chosen)
+        return found
+      refused[chosen] = error or ValueError(f'{self._path / str(chosen)}: refused elsewhere')
+    first = refused[newest]
+    raise first if isinstance(first, ValueError) else ValueError(str(first)) from first
+
+  def _read(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
+    where = self._path / str(step)
+    metadata = self._manager.item_metadata(step)
+    if metadata.state is None or metadata.state.tree is None:
+      raise ValueError(f'{where}: no training state in it; it was not written by this program')
+    _compare(where, metadata.state.tree, abstract)
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract),
+          extra=ocp.args.JsonRestore(),
+          sums=ocp.args.JsonRestore(),
+        ),
+      )
+    except Exception as error:
+      raise ValueError(f'{where}: cannot be read, a file is broken or missing: {error}') from error
+    sums = fingerprint.leaves(restored.state)
+    if other := [name for name, value in sums.items() if restored.sums.get(name) != value]:
+      raise ValueError(f'{where}: other bits than were saved, in {", ".join(other)}')
     return restored.state, restored.extra
+
+  def _put_aside(self, refused: dict[int, Exception], chosen: int) -> None:
+    """Moves newer checkpoints away, so that their steps can be saved again."""
+    for step, error in refused.items():
+      target = self._path.parent / REFUSED / str(step)
+      logging.warning('%s\nmoved to %s; going on from step %d', error, target, chosen)
+
+      def move(step=step, target=target):
+        if target.exists():
+          target.rmtree()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self._path / str(step)).rename(target)
+
+      hosts.first(move)
+    if refused:
+      self._manager.reload()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Errors of the disk, whoever raises them, as an OSError that says what is left."""
+    try:
+      yield
+    except Exception as error:
+      whole = sorted(int(p.name) for p in self._path.glob('*') if p.name.isdigit())
+      raise OSError(
+        f'{self._path}: a checkpoint could not be written: {error}\n'
+        f'steps saved whole: {whole or "none"}; make room, or the folder writable, and run the '
+        'same command again'
+      ) from error
+
+
+def _figure(metrics: dict[str, float]) -> float:
+  return metrics['figure']
 
 
 def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None = None) -> Any:
@@ -107,8 +202,9 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
   if not path.exists():
     raise FileNotFoundError(f'{path}: no checkpoints here; is this the folder of a trained run?')
   options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
-  # Without a handler for `extra`, orbax logs that it can't be read.
-  handlers = {'state': ocp.PyTreeCheckpointHandler(), 'extra': ocp.JsonCheckpointHandler()}
+  # Without a handler for the rest, orbax logs that it can't be read.
+  rest = {name: ocp.JsonCheckpointHandler() for name in ('extra', 'sums', 'metrics')}
+  handlers = {'state': ocp.PyTreeCheckpointHandler(), **rest}
   with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
     step = _choose(path, manager, step)
     abstract = {'params': _placed(abstract_params)}

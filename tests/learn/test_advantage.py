@@ -195,3 +195,90 @@ def test_rewards_and_masks_may_be_of_any_kind():
   stacked = np.stack([reward_PG, reward_PG], axis=-1).astype(np.float64)
   for function in (advantage.balanced, advantage.mean_reward):
     np.testing.assert_allclose(function(stacked, np.array([1, 1]), valid_PG), expected, rtol=1e-6)
+
+
+def test_centred_and_leave_one_out_by_hand():
+  reward_PG = jnp.array([[0.0, 0.0, 3.0], [1.0, 1.0, 1.0]])
+  np.testing.assert_allclose(advantage.centred(reward_PG), [[-1, -1, 2], [0, 0, 0]])
+  # Of the others: the first sample's siblings have the mean 1.5, the last one's the mean 0.
+  np.testing.assert_allclose(advantage.leave_one_out(reward_PG), [[-1.5, -1.5, 3], [0, 0, 0]])
+
+
+RELATIVES = [advantage.group_relative, advantage.centred, advantage.leave_one_out]
+
+
+@pytest.mark.parametrize('relative', RELATIVES)
+def test_every_comparison_leaves_invalid_samples_out(relative):
+  reward_PG = scores(1, P=3, G=5)[:, :, 0]
+  valid_PG = np.array([[1, 1, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
+  reward_PG[~valid_PG] = np.nan
+  actual = np.asarray(relative(reward_PG, valid_PG))
+  alone = relative(reward_PG[:1, [0, 1, 3]])
+  np.testing.assert_allclose(actual[:1, [0, 1, 3]], alone, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(actual[~valid_PG], 0)
+  np.testing.assert_array_equal(actual[1:], 0)
+
+
+def test_mean_reward_compares_as_it_is_told():
+  scores_PGR = scores()
+  for relative in RELATIVES:
+    actual = advantage.mean_reward(scores_PGR, relative=relative)
+    np.testing.assert_allclose(actual, relative(scores_PGR.mean(-1)), rtol=1e-4, atol=1e-6)
+
+
+def gdpo(scores_PGR, weights_R):
+  """normalize_then_sum as TRL has it, in float64."""
+  scores_PGR = np.asarray(scores_PGR, np.float64)
+  std = scores_PGR.std(axis=1, ddof=1, keepdims=True)
+  parts = (scores_PGR - scores_PGR.mean(axis=1, keepdims=True)) / (std + 1e-4)
+  total = (parts * weights_R).sum(-1)
+  return (total - total.mean()) / (total.std(ddof=1) + 1e-4)
+
+
+def test_batch_balanced_is_the_equation():
+  scores_PGR = scores(P=4, G=6)
+  for weights in (np.ones(3), np.array([2.0, 1.0, 0.5])):
+    actual = advantage.batch_balanced(scores_PGR, weights)
+    np.testing.assert_allclose(actual, gdpo(scores_PGR, weights), rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(
+    advantage.batch_balanced(scores_PGR), advantage.batch_balanced(scores_PGR, np.ones(3))
+  )
+
+
+def test_batch_balanced_has_unit_spread_however_many_rewards_agree():
+  scores_PGR = scores(P=4, G=6, R=1)
+  one = np.asarray(advantage.batch_balanced(scores_PGR))
+  three = np.asarray(advantage.batch_balanced(np.repeat(scores_PGR, 3, axis=-1)))
+  np.testing.assert_allclose(one.std(ddof=1), 1, rtol=1e-3)
+  np.testing.assert_allclose(three, one, rtol=1e-3)
+
+
+def test_batch_balanced_leaves_out_invalid_samples_and_silent_groups():
+  scores_PGR, valid_PG = scores(P=4, G=6), np.ones((4, 6), bool)
+  scores_PGR[3] = 0.7
+  valid_PG[0, 2], scores_PGR[0, 2] = False, np.nan
+  actual = np.asarray(advantage.batch_balanced(scores_PGR, None, valid_PG))
+  np.testing.assert_array_equal(actual[3], 0)
+  assert actual[0, 2] == 0 and np.all(np.isfinite(actual))
+  same = advantage.batch_balanced(np.delete(scores_PGR[:3], 2, axis=1))
+  kept = advantage.batch_balanced(scores_PGR[:3], None, valid_PG[:3] & (np.arange(6) != 2))
+  np.testing.assert_allclose(np.delete(np.asarray(kept), 2, axis=1), same, rtol=1e-4, atol=1e-6)
+
+
+def test_groups_with_spread_are_chosen_first_and_the_missing_are_counted():
+  assert advantage.choose_groups([False, True, True, False], 3) == ([1, 2, 0], 1)
+  assert advantage.choose_groups([True, True, True], 2) == ([0, 1], 0)
+  assert advantage.choose_groups(np.array([False, False]), 2) == ([0, 1], 2)
+  with pytest.raises(ValueError, match='1 groups were drawn, 2 are to be chosen'):
+    advantage.choose_groups([True], 2)
+
+
+def test_measures_by_hand():
+  scores_PGR = np.zeros((4, 2, 2), np.float32)
+  scores_PGR[0] = [[0, 0], [1, 1]]
+  scores_PGR[1] = [[0, 5], [1, 5]]
+  found = advantage.measure(scores_PGR, ['length', 'format'])
+  assert found['no_spread/all'] == 0.5
+  assert found['no_spread/length'] == 0.5 and found['no_spread/format'] == 0.75
+  np.testing.assert_allclose(found['advantage/length'], 0.7071 / 2, rtol=1e-3)
+  np.testing.assert_allclose(found['advantage/format'], 0.7071 / 4, rtol=1e-3)

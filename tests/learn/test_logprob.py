@@ -1,13 +1,17 @@
 """Chunked log-probabilities equal the dense ones, with their gradients, in a part of the memory."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import test_util
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lwz.learn import logprob
+from lwz.model import sharding
 
 B, T, D, V = 2, 5, 4, 11
 
@@ -117,6 +121,99 @@ def test_bfloat16_states_give_float32_probabilities():
   for x, y in zip(actual, expected, strict=True):
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_of_another_precision_gets_a_gradient_of_its_own():
+  hidden, head, targets = case()
+
+  @functools.partial(jax.grad, argnums=(0, 1))
+  def gradient(hidden, head):
+    return jnp.sum(token_logprob(hidden, head, targets, temperature=1.0, chunk=4)[0])
+
+  dhidden, dhead = gradient(jnp.asarray(hidden, jnp.bfloat16), jnp.asarray(head))
+  assert (dhidden.dtype, dhead.dtype) == (jnp.bfloat16, jnp.float32)
+  expected = gradient(jnp.asarray(hidden), jnp.asarray(head))
+  np.testing.assert_allclose(dhead, expected[1], rtol=0.02, atol=0.02 * np.abs(expected[1]).max())
+
+
+def test_the_gradients_agree_with_finite_differences():
+  hidden, head, targets = case(3)
+  mix = np.random.default_rng(4).normal(size=(2, B, T)).astype(np.float32)
+
+  def loss(hidden, head):
+    logp, entropy = token_logprob(hidden, head, targets, temperature=1.3, chunk=4)
+    return jnp.sum(mix[0] * logp) + jnp.sum(mix[1] * entropy)
+
+  test_util.check_grads(
+    loss, (hidden, head), order=1, modes=('rev',), eps=1e-2, rtol=1e-2, atol=1e-2
+  )
+
+
+def test_logits_are_computed_once_forward_and_once_more_backward():
+  def value(hidden, head, targets):
+    return jnp.sum(logprob.token_logprob(hidden, head, targets, temperature=1.0, chunk=4)[0])
+
+  products = [
+    str(jax.make_jaxpr(function)(*case())).count('dot_general')
+    for function in (value, jax.grad(value, argnums=(0, 1)))
+  ]
+  assert products == [1, 4]  # logits; logits, again, and the two gradients
+
+
+MESHES = [(2, 2, 2, 1), (1, 2, 2, 2), (1, 1, 8, 1), (2, 1, 1, 4)]
+
+
+def on_mesh(shape, num_rows, num_tokens, temperature=0.7):
+  """(function, its arguments laid out, the plain ones), with gradients, of a vocabulary of 48."""
+  rng = np.random.default_rng(7)
+  mesh = sharding.make_mesh(shape)
+  plain = (
+    rng.normal(size=(num_rows, num_tokens, 8)).astype(np.float32),
+    rng.normal(size=(8, 48)).astype(np.float32),
+    rng.integers(0, 48, (num_rows, num_tokens)).astype(np.int32),
+  )
+  mix = rng.normal(size=(2, num_rows, num_tokens)).astype(np.float32)
+
+  def evaluate(mesh, hidden, head, targets):
+    def loss(hidden, head):
+      results = logprob.token_logprob(
+        hidden, head, targets, temperature=temperature, chunk=3, mesh=mesh
+      )
+      return jnp.sum(mix[0] * results[0]) + jnp.sum(mix[1] * results[1]), results
+
+    return jax.grad(loss, argnums=(0, 1), has_aux=True)(hidden, head)
+
+  head = NamedSharding(mesh, PartitionSpec('fsdp', 'tensor'))
+  laid = plain[0], jax.device_put(plain[1], head), plain[2]
+  return functools.partial(evaluate, mesh), laid, functools.partial(evaluate, None), plain
+
+
+@pytest.mark.parametrize('shape', MESHES, ids=str)
+@pytest.mark.parametrize('tokens', [(4, 8), (3, 5)], ids=['cut', 'whole'])
+def test_on_a_mesh_it_is_what_it_is_on_one_device(shape, tokens):
+  function, laid, plain_function, plain = on_mesh(shape, *tokens)
+  actual, expected = jax.jit(function)(*laid), jax.jit(plain_function)(*plain)
+
+  def close(x, y):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-6 * np.abs(y).max())
+
+  jax.tree.map(close, actual, expected)
+
+
+def test_no_device_ever_holds_the_whole_vocabulary():
+  function, laid, *_ = on_mesh((1, 2, 4, 1), 4, 8)
+  text = jax.jit(function).lower(*laid).compile().as_text()
+  assert 'all-reduce' in text and 'all-gather' in text
+  assert '48' not in {
+    size for sizes in re.findall(r'[a-z]\d+\[([\d,]+)\]', text) for size in sizes.split(',')
+  }
+
+
+def test_a_vocabulary_that_the_mesh_does_not_divide_is_refused():
+  hidden, head, targets = case()
+  with pytest.raises(ValueError, match='a head of 4 x 11 is not divisible by a mesh of fsdp=1 and'):
+    mesh = sharding.make_mesh((4, 1, 2))
+    logprob.token_logprob(hidden, head, targets, temperature=1.0, chunk=4, mesh=mesh)
 
 
 def temporary_bytes(num_tokens, chunk, width=8, vocabulary=4096):

@@ -89,3 +89,24 @@ def test_the_clip_is_of_the_global_norm_and_keeps_the_direction():
   # m = 0.25 - 0.5 times (0.6, 0.8), v = 0.75 times their squares, both divided by 1 - 0.5**2.
   np.testing.assert_allclose(steps['wq'], [[1 / 3, 1 / 3]], rtol=1e-5)
   np.testing.assert_array_equal(steps['bq'], 0.0)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_moments_are_kept_as_asked_and_steps_hardly_differ(dtype):
+  params = {'wq': jnp.ones((64, 64)), 'bq': jnp.zeros(64)}
+  rate = optimizer.schedule(0.1, warmup_steps=0, decay_steps=0, final_share=1.0)
+  numbers = {'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.1, 'max_norm': 1.0}
+  exact, kept = (optimizer.adamw(rate, **numbers, moments=d) for d in (jnp.float32, dtype))
+  states = [exact.init(params), kept.init(params)]
+  rng = np.random.default_rng(0)
+  with jax.numpy_dtype_promotion('standard'):
+    for _ in range(5):
+      grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+      found = [tx.update(grads, s, params) for tx, s in zip((exact, kept), states, strict=True)]
+      states = [state for _, state in found]
+      wanted, got = found[0][0]['wq'], found[1][0]['wq']
+      np.testing.assert_allclose(got, wanted, atol=0 if dtype == jnp.float32 else 2e-3)
+  sizes = [x.dtype for x in jax.tree.leaves(states[1]) if x.ndim]
+  assert sizes == [dtype] * 4  # two moments of two parameters
+  counts = [x.dtype for x in jax.tree.leaves(states[1]) if not x.ndim]
+  assert set(counts) == {jnp.dtype(jnp.int32)}

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lwz.learn import losses, optimizer, update
+from lwz.model import sharding
 
 
 def problem(num_micro=4, B=3, T=5, V=7):
@@ -155,3 +157,67 @@ def test_without_a_gradient_matrices_decay_and_all_else_stays():
   np.testing.assert_allclose(state.params['wq'], 0.95, rtol=1e-6)
   np.testing.assert_array_equal(state.params['bq'], 1.0)
   assert metrics['grad_norm'] == 0
+
+
+def simple(rate=0.1, **changes):
+  numbers = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'max_norm': 1.0} | changes
+  constant = optimizer.schedule(rate, warmup_steps=0, decay_steps=0, final_share=1.0)
+  return optimizer.adamw(constant, **numbers)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_skips_the_step_and_the_next_goes_on(bad):
+  params, tx = {'wq': jnp.ones((2, 2)), 'bq': jnp.ones(2)}, simple()
+  step = jax.jit(lambda state, grads: update.apply(state, grads, tx))
+  grads = jax.tree.map(jnp.ones_like, params)
+  state, metrics = step(update.init(params, tx), grads)
+  assert metrics['skipped'] == 0 and state.step == 1
+  broken = {**grads, 'bq': grads['bq'].at[0].set(bad)}
+  after, metrics = step(state, broken)
+  assert metrics['skipped'] == 1 and not np.isfinite(metrics['grad_norm'])
+  jax.tree.map(np.testing.assert_array_equal, after, state)
+  again, metrics = step(after, grads)
+  jax.tree.map(np.testing.assert_array_equal, again, step(state, grads)[0])
+  assert metrics['skipped'] == 0 and again.step == 2
+
+
+def test_a_state_on_the_host_takes_the_same_step():
+  mesh = sharding.make_mesh((1, 2))
+  where = NamedSharding(mesh, PartitionSpec('fsdp'))
+  params = {'wq': jnp.arange(8.0).reshape(4, 2), 'bq': jnp.ones(2)}
+  grads, tx = jax.tree.map(jnp.cos, params), simple()
+  plain = update.init(params, tx)
+  shapes = jax.eval_shape(lambda p: update.init(p, tx), params)
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=where if x.ndim else NamedSharding(mesh, PartitionSpec())
+    ),
+    shapes,
+  )
+  shapes = shapes.replace(opt_state=optimizer.on_host(shapes.opt_state))
+  placed = jax.tree.map(lambda x: x.sharding, shapes)
+  kinds = {x.sharding.memory_kind for x in jax.tree.leaves(shapes.opt_state) if x.shape}
+  assert kinds == {'pinned_host'}
+  assert 'pinned_host' not in {x.memory_kind for x in jax.tree.leaves(placed.params)}
+  step = jax.jit(
+    lambda state, grads: update.apply(state, grads, tx)[0],
+    in_shardings=(placed, None),
+    out_shardings=placed,
+  )
+  far, near = jax.device_put(plain, placed), plain
+  for _ in range(2):
+    far, near = step(far, grads), jax.jit(lambda s: update.apply(s, grads, tx)[0])(near)
+  assert jax.tree.map(lambda x: x.sharding, far) == placed
+  assert_close(far, near)
+
+
+def test_gradients_lie_where_they_are_told_and_are_the_same():
+  params, micro_batches = problem(V=8)
+  mesh = sharding.make_mesh((1, 4))
+  where = jax.tree.map(lambda p: NamedSharding(mesh, PartitionSpec('fsdp')), params)
+  loss_fn = loss_of(10)
+  plain = jax.jit(lambda p: update.accumulate(loss_fn, p, micro_batches, 4)[0])(params)
+  cut = jax.jit(lambda p: update.accumulate(loss_fn, p, micro_batches, 4, shardings=where)[0])
+  found = cut(jax.device_put(params, where))
+  assert_close(found, plain)
+  assert jax.tree.map(lambda x: x.sharding, found) == where

@@ -86,28 +86,33 @@ def random_cache(rows, slots, seed=0):
   return cache_lib.Cache(k=jnp.asarray(k), v=jnp.asarray(v))
 
 
+def values(past):
+  """[L, B, K, S, C] of keys and of values."""
+  return past.k.swapaxes(3, 4), past.v
+
+
 def test_a_block_is_filed_at_each_rows_own_place():
   whole, block = random_cache(4, 9), random_cache(3, 2, seed=1)
   starts = [5, 0, 7]
-  found = jax.jit(cache_lib.settle)(whole, block, jnp.array(starts))
-  for name in ('k', 'v'):
-    expected = np.array(getattr(whole, name))
+  found = values(jax.jit(cache_lib.settle)(cache_lib.past(whole), block, jnp.array(starts)))
+  for old, new, result in zip((whole.k, whole.v), (block.k, block.v), found, strict=True):
+    expected = np.array(old)
     for b, start in enumerate(starts):
-      expected[:, b, :, start : start + 2] = getattr(block, name)[:, b]
-    np.testing.assert_array_equal(getattr(found, name), expected)
+      expected[:, b, :, start : start + 2] = new[:, b]
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_a_prompt_is_placed_at_the_start_of_its_row():
   whole, prefix = random_cache(3, 7), random_cache(1, 4, seed=1)
-  found = cache_lib.place(whole, prefix, jnp.array(2))
-  np.testing.assert_array_equal(found.k[:, 2, :, :4], prefix.k[:, 0])
-  np.testing.assert_array_equal(found.v[:, 2, :, 4:], whole.v[:, 2, :, 4:])
-  np.testing.assert_array_equal(found.k[:, :2], whole.k[:, :2])
+  k, v = values(cache_lib.place(cache_lib.past(whole), prefix, jnp.array(2)))
+  np.testing.assert_array_equal(k[:, 2, :, :4], prefix.k[:, 0])
+  np.testing.assert_array_equal(v[:, 2, :, 4:], whole.v[:, 2, :, 4:])
+  np.testing.assert_array_equal(k[:, :2], whole.k[:, :2])
 
 
-def test_the_past_is_the_first_rows_and_slots_of_a_layer():
+def test_the_past_of_a_layer_is_its_first_rows_and_slots():
   cache = random_cache(4, 9)
-  past = cache_lib.past_of(cache, 1, rows=3, read=5, dtype=jnp.float32)
+  past = cache_lib.past_of(cache_lib.past(cache), 1, rows=3, read=5, dtype=jnp.float32)
   np.testing.assert_array_equal(past.v, cache.v[1, :3, :, :5])
   np.testing.assert_array_equal(past.k, cache.k[1, :3, :, :5].swapaxes(2, 3))
 
@@ -115,7 +120,7 @@ def test_the_past_is_the_first_rows_and_slots_of_a_layer():
 def test_int8_is_off_by_half_a_unit_at_most():
   cache = random_cache(3, 5)
   cache = cache.replace(v=cache.v.at[0, 0, 0, 0].set(0.0))
-  rounded = cache_lib.quantize(cache)
+  rounded = cache_lib.past(cache, int8=True)
   assert rounded.k.dtype == rounded.v.dtype == jnp.int8
   for layer in range(2):
     past = cache_lib.past_of(rounded, layer, rows=3, read=5, dtype=jnp.float32)
@@ -127,11 +132,12 @@ def test_int8_is_off_by_half_a_unit_at_most():
       assert np.abs(found - exact).max() > 0
 
 
-def test_an_int8_cache_is_filled_as_any_other():
-  whole, prefix = cache_lib.init(CONFIG, 2, 8, int8=True), random_cache(1, 3)
-  found = cache_lib.place(whole, prefix, jnp.array(1))
-  found = cache_lib.settle(found, random_cache(2, 2, seed=1), jnp.array([0, 3]))
-  exact = cache_lib.place(cache_lib.init(CONFIG, 2, 8), prefix, jnp.array(1))
-  exact = cache_lib.settle(exact, random_cache(2, 2, seed=1), jnp.array([0, 3]))
-  past = cache_lib.past_of(found, 0, rows=2, read=8, dtype=jnp.float32)
-  np.testing.assert_allclose(past.v, exact.v[0], atol=2e-2)
+def test_int8_is_filled_as_any_other():
+  found = []
+  for int8 in (False, True):
+    past = cache_lib.past(cache_lib.init(CONFIG, 2, 8), int8=int8)
+    past = cache_lib.place(past, random_cache(1, 3), jnp.array(1))
+    past = cache_lib.settle(past, random_cache(2, 2, seed=1), jnp.array([0, 3]))
+    found.append(cache_lib.past_of(past, 0, rows=2, read=8, dtype=jnp.float32))
+  np.testing.assert_allclose(found[1].v, found[0].v, atol=2e-2)
+  np.testing.assert_allclose(found[1].k, found[0].k, atol=2e-2)

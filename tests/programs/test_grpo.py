@@ -10,7 +10,8 @@ import pytest
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
-from lwz.programs import grpo
+from lwz.model import sharding
+from lwz.programs import grpo, placement
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -30,19 +31,21 @@ SHAPE = {'row_length': ROW_LENGTH, 'micro_rows': MICRO_ROWS}
 
 @functools.cache
 def program(num_sequences=B, aggregate='token'):
-  return grpo.update_step(
-    CONFIG,
-    optax.sgd(RATE),
-    num_sequences=num_sequences,
-    max_tokens=T,
-    temperature=TEMPERATURE,
-    chunk=16,
-    remat='none',
-    clip_low=LOW,
-    clip_high=HIGH,
-    aggregate=AGGREGATES[aggregate],
-    **SHAPE,
-  )
+  return update_program(num_sequences=num_sequences, aggregate=AGGREGATES[aggregate])
+
+
+def update_program(**changes):
+  numbers = {
+    'num_sequences': B,
+    'max_tokens': T,
+    'temperature': TEMPERATURE,
+    'chunk': 16,
+    'remat': 'none',
+    'clip_low': LOW,
+    'clip_high': HIGH,
+    'aggregate': AGGREGATES['token'],
+  }
+  return grpo.update_step(CONFIG, optax.sgd(RATE), **(numbers | SHAPE | changes))
 
 
 @functools.cache
@@ -126,6 +129,7 @@ def test_packed_micro_batches_are_the_plain_update(aggregate):
   assert expected['clip_low'] > 0 and expected['clip_high'] > 0
   assert_close(new.params, moved(grads))
   np.testing.assert_allclose(metrics.pop('grad_norm'), optax.tree.norm(grads), rtol=1e-5)
+  assert metrics.pop('skipped') == 0
   assert_close(metrics, expected | {'loss': loss})
 
 
@@ -181,6 +185,33 @@ def test_however_many_micro_batches_there_are_one_compilation_serves():
   assert fakes.fits(program(), args, (given, metrics))
 
 
+def test_short_trajectories_lie_in_short_rows_of_few_shapes():
+  shape = {'row_length': 64, 'micro_rows': 2, 'halvings': 3}
+  found = {n: grpo.row_shape(n, 8, **shape) for n in (1, 8, 9, 16, 17, 32, 33, 64)}
+  assert found == {
+    **dict.fromkeys((1, 8), (8, 8)),
+    **dict.fromkeys((9, 16), (16, 8)),
+    **dict.fromkeys((17, 32), (32, 4)),
+    **dict.fromkeys((33, 64), (64, 2)),
+  }
+  assert grpo.row_shape(1, 8, row_length=12, micro_rows=2, halvings=9) == (3, 8)
+  assert grpo.row_shape(1, 8, row_length=12, micro_rows=2, halvings=0) == (12, 2)
+
+
+def test_rows_of_any_length_give_the_same_step_and_as_many_compilations_as_lengths():
+  shape = {'row_length': 24, 'micro_rows': 1}
+  fn = update_program(**shape).jit()
+  found = []
+  for halvings in (0, 1, 5):  # 24, 12 and again 12: the longest trajectory has 12 tokens
+    minibatch, num_micro = grpo.minibatch(
+      *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool)), **shape, halvings=halvings
+    )
+    found.append(fn(state(), minibatch, num_micro))
+  assert fn._cache_size() == 2
+  assert_close(found[1], found[0])
+  assert_close(found[2], found[1], atol=0)
+
+
 def test_a_minibatch_holds_every_trajectory_once():
   minibatch, _ = batch()
   micro = minibatch['micro']
@@ -217,3 +248,78 @@ def test_the_order_is_counted():
   assert order() == order()
   assert order() != order(seed=2) and order() != order(step=3)
   assert order() == order(num_epochs=2)
+
+
+@functools.cache
+def mixed_step(mesh_shape=None):
+  """A step with every term of the objective: KL to a reference, entropy, weights."""
+  mesh = mesh_shape and sharding.make_mesh(mesh_shape)
+  extras = {'kl_weight': 0.1, 'entropy_weight': 0.05, 'weighted': True, 'mesh': mesh}
+  built = update_program(row_length=16, micro_rows=4, **extras)
+  noise = np.random.default_rng(5).normal(0, 0.3, (2, B, T)).astype(np.float32)
+  minibatch, num_micro = grpo.minibatch(
+    *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool)),
+    row_length=16,
+    micro_rows=4,
+    ref_logp=np.where(MASK, old_logp() + noise[0], np.nan),
+    weight=np.where(MASK, np.exp(noise[1]), np.nan),
+  )
+  begin = state()
+  if mesh is not None:
+    begin = jax.device_put(begin, placement.shardings(built.abstract_args[0]))
+  return built.jit()(begin, minibatch, num_micro), minibatch
+
+
+def test_the_objective_is_the_sum_of_its_terms():
+  (new, metrics), minibatch = mixed_step()
+  ref, weight = (jnp.asarray(minibatch[name]) for name in ('ref_logp', 'weight'))
+
+  def written_out(params):
+    logp, entropy = answer_logprob(params)
+    old = np.where(MASK, old_logp(), 0)
+    ratio, advantage = jnp.exp(logp - old), jnp.asarray(ADVANTAGE)[:, None]
+    gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - LOW, 1 + HIGH) * advantage)
+    kl = jnp.exp(ref - logp) - (ref - logp) - 1
+    values = -gain * weight + 0.1 * kl - 0.05 * entropy
+    mean = lambda x: jnp.sum(jnp.where(MASK, x, 0)) / np.float32(MASK.sum())  # noqa: E731
+    return mean(values), mean(kl)
+
+  (loss, kl), grads = jax.jit(jax.value_and_grad(written_out, has_aux=True))(fakes.params(CONFIG))
+  assert_close(new.params, moved(grads))
+  np.testing.assert_allclose(metrics['loss'], loss, atol=1e-6)
+  np.testing.assert_allclose(metrics['kl_reference'], kl, rtol=1e-5)
+
+
+def test_on_a_mesh_it_is_the_same_step():
+  (new, metrics), _ = mixed_step((1, 4, 1, 2))
+  (expected, told), _ = mixed_step()
+  assert_close(new.params, expected.params)
+  assert_close(metrics, told, atol=1e-5)
+
+
+def test_log_probabilities_of_a_minibatch_are_those_of_the_trajectories():
+  numbers = {'num_sequences': B, 'max_tokens': T, 'temperature': TEMPERATURE, 'chunk': 16}
+  built = grpo.logprob_step(CONFIG, **numbers, **SHAPE)
+  minibatch, num_micro = batch()
+  args = (fakes.params(CONFIG), minibatch, np.int32(num_micro))
+  found = built.jit()(*args)
+  expected = np.where(MASK, np.asarray(answer_logprob(fakes.params(CONFIG))[0]), 0)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  assert fakes.fits(built, args, found)
+
+
+def test_any_loss_of_the_family_makes_a_step():
+  loss = losses.gspo
+  new, metrics = update_program(policy_loss=loss).jit()(state(), *batch())
+
+  def written_out(params):
+    logp, _ = answer_logprob(params)
+    clips = {'clip_low': LOW, 'clip_high': HIGH, 'aggregate': losses.token_mean}
+    return loss(logp, np.where(MASK, old_logp(), 0), ADVANTAGE, MASK, **clips)
+
+  (value, told), grads = jax.jit(jax.value_and_grad(written_out, has_aux=True))(
+    fakes.params(CONFIG)
+  )
+  assert_close(new.params, moved(grads))
+  assert_close({name: metrics[name] for name in told}, told, atol=1e-5)
+  np.testing.assert_allclose(metrics['loss'], value, rtol=1e-5, atol=1e-6)

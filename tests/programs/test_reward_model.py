@@ -80,3 +80,28 @@ def test_nothing_to_score_asks_nothing():
   for texts in ([], fakes.texts([5], CONFIG)):
     scores = reward_model.score_all(None, None, texts, num_rows=1, row_length=4)
     assert scores.shape == (len(texts),) and np.isnan(scores).all()
+
+
+def test_windows_hold_every_token_once_behind_the_head_and_before_the_end():
+  ids = [*range(100, 123), 7]
+  for num_head, row_length in ((3, 10), (0, 8), (8, 10), (20, 9)):
+    found = reward_model.windows(ids, num_head, row_length)
+    head = ids[max(0, num_head - min(num_head, row_length // 2)) : num_head]
+    assert all(len(w) <= row_length and w[: len(head)] == head and w[-1] == 7 for w in found)
+    assert [x for w in found for x in w[len(head) : -1]] == ids[num_head:-1]
+    sizes = {len(w) for w in found}
+    assert max(sizes) - min(sizes) <= 1
+  assert reward_model.windows(ids, 3, 24) == [ids]
+
+
+def test_a_long_text_has_the_mean_score_of_its_windows():
+  shape = {'num_rows': 2, 'row_length': 10}
+  texts = fakes.texts([4, 25, 10], CONFIG)
+  params = fakes.params(CONFIG)
+  score_fn = reward_model.score(CONFIG, **shape).jit()
+  scores = reward_model.score_windows(score_fn, params, texts, [2, 3, 1], **shape)
+  expected = [
+    plain_scores(params, [np.array(w) for w in reward_model.windows(list(t), head, 10)]).mean()
+    for t, head in zip(texts, [2, 3, 1], strict=True)
+  ]
+  np.testing.assert_allclose(scores, expected, atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lwz import types
-from lwz.reward import compose, monitor
+from lwz.reward import alarms, compose, monitor
 from lwz.reward import format as format_lib
 
 NAMES = ('length', 'format')
@@ -134,3 +134,36 @@ def test_what_is_shown_is_spread_evenly_over_the_step(total, num, expected):
   scores = types.Scores(np.ones((1, total, 2), np.float32), np.ones((1, total), bool))
   shown = monitor.show(samples, scores, NAMES, num=num)
   assert [record['words'] - 1 for record in shown] == expected
+
+
+def test_watch_has_every_figure_of_measure_and_the_alarms_that_begin():
+  seen = monitor.watch(SAMPLES, SCORES, NAMES, state={})
+  measured = monitor.measure(SAMPLES, SCORES, NAMES)
+  assert seen.figures.items() >= measured.items()
+  rules = [alarms.Rule('broken', 'broken', 0.5, 1, 0.1, 'tags')]
+  first = monitor.watch(SAMPLES, SCORES, NAMES, state={}, rules=rules)
+  again = monitor.watch(SAMPLES, SCORES, NAMES, state=first.state, rules=rules)
+  assert [a.rule.name for a in first.begun] == [a.rule.name for a in again.alarms] == ['broken']
+  assert again.begun == [] and first.figures['alarm/broken'] == 1.0
+
+
+def test_the_worst_samples_say_which_alarms_name_them():
+  rules = [
+    alarms.Rule('broken', 'broken', 0.5, 1, 0.1, 'tags'),
+    alarms.Rule('cap_hit', 'cap_hit', 0.1, 1, 0.0, 'cut'),
+  ]
+  finished = np.array([True, True, False, True, True, True])
+  seen = monitor.watch(SAMPLES, SCORES, NAMES, state={}, finished_B=finished, rules=rules)
+  found = monitor.worst(SAMPLES, SCORES, NAMES, seen.alarms)
+  by_text = {record['text']: record['alarms'] for record in found}
+  assert by_text[SAMPLES[2].text] == ['broken', 'cap_hit'] and by_text[NO_TAGS.text] == ['broken']
+  assert found[0]['rewards'] == {'length': 0.0, 'format': 0.0}
+
+
+def test_what_both_reward_models_have_at_the_floor_is_no_agreement():
+  both = (*NAMES, 'writing')
+  values = np.concatenate([SCORES.values, np.full((2, 3, 1), 0.75, np.float32)], axis=2)
+  scores = types.Scores(values, SCORES.valid)
+  heldout = np.array([0.25, 0.25, 0.75, np.nan, 0.25, 0.75])  # 2 and 5 are broken
+  seen = monitor.watch(SAMPLES, scores, both, state={}, heldout_B=heldout)
+  assert seen.figures['heldout/gap'] == pytest.approx(0.5)

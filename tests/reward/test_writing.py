@@ -59,3 +59,66 @@ def test_a_score_that_failed_stays_failed():
 def test_scores_without_spread_have_no_unit(std):
   with pytest.raises(ValueError, match='std='):
     writing.Scale(mean=0.0, std=std)
+
+
+# --- several reward models, and one elsewhere
+
+PAIRS = [('Write.', 'One.'), ('Write.', 'Two.'), ('Sing.', 'Three.')]
+
+
+def test_the_lower_bound_by_hand():
+  rewards = np.array([[0.6, 0.9, 0.1], [0.6, 0.3, 0.9]])
+  spread = np.array([0, 0.3, 0.4]) * np.sqrt(2)
+  np.testing.assert_allclose(writing.lower_bound(rewards, 0.5), [0.6, 0.6, 0.5] - 0.5 * spread)
+  np.testing.assert_allclose(writing.lower_bound(rewards, 0.0), [0.6, 0.6, 0.5])
+  np.testing.assert_allclose(writing.lower_bound(rewards[:1], 9.0), rewards[0])
+  np.testing.assert_allclose(writing.lower_bound(rewards, 9.0), [0.6, 0, 0])
+
+
+def test_where_models_disagree_the_reward_is_lower():
+  same = writing.lower_bound(np.array([[0.5], [0.5], [0.5]]), 1.0)
+  apart = writing.lower_bound(np.array([[0.1], [0.5], [0.9]]), 1.0)
+  assert apart < same
+
+
+def test_an_ensemble_asks_every_model_and_fails_where_one_does():
+  members = [lambda pairs: np.array([0.4, np.nan, 0.8]), lambda pairs: np.array([0.4, 0.5, 0.6])]
+  rewards = writing.ensemble(members, 0.0)(PAIRS)
+  np.testing.assert_allclose(rewards, [0.4, np.nan, 0.7])
+
+
+def test_a_server_is_asked_in_batches_and_a_call_that_fails_masks_its_pairs():
+  asked = []
+
+  def post(payload):
+    asked.append(payload)
+    if payload['pairs'][0]['answer'] == 'Three.':
+      raise TimeoutError
+    return {'scores': [0.25, None]}
+
+  rewards = writing.remote(post, faults=(TimeoutError,), batch=2)(PAIRS)
+  np.testing.assert_array_equal(rewards, [0.25, np.nan, np.nan])
+  assert asked[0] == {
+    'pairs': [{'prompt': 'Write.', 'answer': 'One.'}, {'prompt': 'Write.', 'answer': 'Two.'}]
+  }
+  assert len(asked) == 2
+
+
+def test_a_servers_raw_scores_are_squashed():
+  score = writing.remote(lambda payload: {'scores': [3, 5.0, -99]}, faults=(), scale=SCALE)
+  np.testing.assert_allclose(score(PAIRS), writing.squash(np.array([3, 5, -99]), SCALE))
+
+
+@pytest.mark.parametrize(
+  ('answer', 'said'),
+  [
+    ({'scores': [0.1]}, 'asked for 3 scores'),
+    ({'scores': [0.1, 0.2, True]}, 'asked for 3 scores'),
+    ({'scores': ['0.1', 0.2, 0.3]}, 'asked for 3 scores'),
+    ([0.1, 0.2, 0.3], 'asked for 3 scores'),
+    ({'scores': [0.1, 0.2, 1.3]}, r'reward\.mean'),
+  ],
+)
+def test_a_server_that_answers_something_else_is_named(answer, said):
+  with pytest.raises(ValueError, match=said):
+    writing.remote(lambda payload: answer, faults=())(PAIRS)

@@ -6,7 +6,7 @@ import pytest
 
 from lwz import types
 from lwz.programs import rollout as program
-from lwz.rollout import local, sampler
+from lwz.rollout import local, sampler, scheduler
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -61,3 +61,77 @@ def test_texts_are_cut_at_their_length_and_lose_the_stop_token_alone():
   )
   texts = local.decode(rollout, lambda batch: [''.join(map(str, ids)) for ids in batch])
   assert texts == ['12', '1234', '', '123']
+
+
+ENGINE = program.engine(
+  CONFIG,
+  num_slots=4,
+  max_prompt_tokens=5,
+  max_tokens=7,
+  sampling=sampler.Sampling(0.9, stop_ids=(4,)),
+  exact=True,
+  num_steps=3,
+)
+LETTERS = 'abcd.fghijklm'
+
+
+def spell(ids):
+  return ''.join(LETTERS[i] for i in ids)
+
+
+def asked(prompts, **changes):
+  settings = {'num_samples': 3, 'max_tokens': 7, 'seed': 1, 'step': 2} | changes
+  return local.requests(prompts, **settings)
+
+
+def stream(requests, **arguments):
+  replies = local.stream(ENGINE, ENGINE.reshard(PARAMS), requests, **arguments)
+  return sorted(replies, key=lambda reply: reply.index)
+
+
+def test_a_stream_holds_the_trajectories_of_a_write():
+  prompts = fakes.texts([2, 5], CONFIG)
+  whole = write(prompts)
+  replies = stream(asked(prompts), decode=spell)
+  found = scheduler.rollout(replies, 7, pad_id=4)
+  np.testing.assert_array_equal(found.ids, whole.ids)
+  np.testing.assert_allclose(found.logp, whole.logp, atol=1e-5)
+  assert [r.text for r in replies] == local.decode(whole, lambda batch: [spell(x) for x in batch])
+
+
+def test_requests_carry_the_range_that_their_prompt_asks_for():
+  found = asked(fakes.texts([2, 5], CONFIG), expected=[100, 300], min_tokens=2)
+  assert [r.expected for r in found] == [100.0] * 3 + [300.0] * 3
+  assert {r.min_tokens for r in found} == {2} and len({tuple(r.key) for r in found}) == 6
+
+
+def test_a_stop_string_ends_a_trajectory_with_the_token_that_completes_it():
+  prompts = fakes.texts([2, 5], CONFIG)
+  whole = stream(asked(prompts), decode=spell)
+  stop = next(r.text[1:3] for r in whole if len(r.text) > 4)
+  cut = stream(asked(prompts), decode=spell, stops=(stop,))
+  assert any(stop in r.text for r in cut)
+  for before, after in zip(whole, cut, strict=True):
+    end = before.text.find(stop)
+    expected = before.text if end < 0 else before.text[: end + len(stop)]
+    assert after.text == expected
+    np.testing.assert_array_equal(after.ids, before.ids[: len(after.ids)])
+    assert after.finished == (before.finished or end >= 0)
+    assert len(after.logp) == len(after.ids)
+
+
+def test_what_is_being_written_can_be_watched():
+  seen = {}
+  replies = stream(
+    asked(fakes.texts([2, 5], CONFIG)),
+    decode=spell,
+    seen=lambda index, text: seen.setdefault(index, []).append(text),
+  )
+  for reply in replies:
+    texts = seen[reply.index]
+    assert texts == sorted(texts, key=len) and texts[-1].startswith(reply.text)
+
+
+def test_stop_strings_need_a_text():
+  with pytest.raises(ValueError, match='`decode` must be given'):
+    stream(asked(fakes.texts([2], CONFIG)), stops=('x',))

@@ -104,3 +104,65 @@ def test_temperature_0_takes_the_most_likely_token_with_certainty():
   ids, logp = sampler.sample(keys(0, 0, [0, 1], [0, 0]), 0, logits, 0.0)
   assert ids.tolist() == [1, 0] and logp.tolist() == [0, 0]
   assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
+
+
+def truncated(probabilities, *, top_p=1.0, top_k=0):
+  """The slow, obvious way: sort, and take from the top."""
+  kept, best = np.zeros_like(probabilities), np.argsort(-probabilities)
+  if top_k:
+    best = best[:top_k]
+  share = probabilities[best] / probabilities[best].sum()
+  num = 1 + np.searchsorted(np.cumsum(share), top_p - 1e-9)
+  kept[best[:num]] = probabilities[best[:num]]
+  return kept / kept.sum()
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [{'top_p': 0.7}, {'top_p': 0.05}, {'top_k': 3}, {'top_k': 1}, {'top_k': 4, 'top_p': 0.8}],
+  ids=str,
+)
+def test_truncation_keeps_the_most_likely_and_tells_their_log_probability(settings):
+  num = 4_000
+  rows = jnp.tile(LOGITS[None], (num, 1))
+  drawn, logp = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, 0.9, **settings)
+  expected = truncated(softmax(LOGITS / 0.9), **settings)
+  kept = np.flatnonzero(expected)
+  assert set(np.unique(drawn)) == set(kept)
+  np.testing.assert_allclose(logp, np.log(expected[drawn]), atol=1e-5)
+  if len(kept) > 1:
+    ranks = np.searchsorted(kept, drawn)
+    assert p_value(ranks, expected[kept]) > 1e-3
+
+
+@pytest.mark.parametrize('size', [5, 64, 300])
+def test_every_token_of_any_vocabulary_is_drawn_as_often_as_it_should(size):
+  num = 20_000
+  logits = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+  rows = jnp.tile(logits[None], (num, 1))
+  drawn, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 0, rows, 1.0)
+  assert p_value(drawn, softmax(logits)) > 1e-3
+
+
+def test_what_has_no_chance_is_never_drawn():
+  rows = jnp.tile(jnp.array([-jnp.inf, 1.0, -jnp.inf, -30.0, -jnp.inf])[None], (2_000, 1))
+  drawn, logp = sampler.sample(keys(0, 0, [0] * 2_000, range(2_000)), 0, rows, 1.0)
+  assert set(np.unique(drawn)) <= {1, 3} and np.isfinite(logp).all()
+
+
+def test_rows_may_be_at_positions_of_their_own():
+  rows = jnp.asarray(np.random.default_rng(0).standard_normal((4, 9)), jnp.float32)
+  many = keys(0, 0, [0] * 4, range(4))
+  positions = jnp.array([3, 0, 5, 3])
+  together, _ = sampler.sample(many, positions, rows, 1.0)
+  for b, t in enumerate(positions):
+    alone, _ = sampler.sample(many[b : b + 1], t, rows[b : b + 1], 1.0)
+    assert alone[0] == together[b]
+
+
+@pytest.mark.parametrize(
+  'wrong', [{'temperature': -1.0}, {'top_p': 0.0}, {'top_p': 1.5}, {'top_k': -1}], ids=str
+)
+def test_a_setting_that_means_nothing_is_refused(wrong):
+  with pytest.raises(ValueError, match=next(iter(wrong))):
+    sampler.Sampling(**wrong)

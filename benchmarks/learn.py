@@ -1,0 +1,284 @@
+"""One GRPO update, and one loss over a large vocabulary, side by side with PyTorch.
+
+  python benchmarks/learn.py                       both tasks, every contestant that is installed
+  python benchmarks/learn.py --tasks head --out learn.json
+
+Every contestant runs in a process of its own, so that its peak memory is its own, on the same
+number of cores, and on the same numbers; rounds alternate between contestants. On a machine that
+others use, too, `CPU s`, the time of all cores, tells more than `seconds`. Needs `torch` and
+`transformers` for the baselines; what is not installed is left out, and said so.
+
+  grpo: forward, clipped loss, backward and AdamW on 32 trajectories of 320 tokens (64 of them the
+        prompt), with a Qwen2 of 12.6M parameters in float32.
+  head: log-probabilities of 4,096 tokens under a vocabulary of 151,936, hidden size 64, and the
+        gradients of hidden states and head.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROWS, PROMPT, ANSWER = 32, 64, 256
+MODEL = {
+  'vocab_size': 4_096,
+  'hidden_size': 384,
+  'intermediate_size': 1_024,
+  'num_hidden_layers': 6,
+  'num_attention_heads': 6,
+  'num_key_value_heads': 2,
+  'max_position_embeddings': 512,
+}
+TOKENS, VOCABULARY, WIDTH = 4_096, 151_936, 64
+REPEATS = 3
+
+
+def trajectories():
+  """ids [B, T], old log-probabilities of the answers, advantages."""
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  ids = rng.integers(0, MODEL['vocab_size'], (ROWS, PROMPT + ANSWER)).astype(np.int32)
+  old = (-8.3 + 0.1 * rng.standard_normal((ROWS, ANSWER))).astype(np.float32)
+  return ids, old, rng.standard_normal(ROWS).astype(np.float32)
+
+
+def grpo_lwz(micro_rows: int, chunk: int, remat: str):
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from lwz.learn import losses, optimizer, update
+  from lwz.model import config as config_lib
+  from lwz.model import qwen
+  from lwz.programs import grpo
+
+  config = config_lib.QwenConfig(**MODEL, head_dim=64, tie_word_embeddings=True, dtype=jnp.float32)
+  rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
+  tx = optimizer.adamw(rate, b1=0.9, b2=0.95, weight_decay=0.1, max_norm=1.0)
+  program = grpo.update_step(
+    config,
+    tx,
+    num_sequences=ROWS,
+    max_tokens=ANSWER,
+    row_length=PROMPT + ANSWER,
+    micro_rows=micro_rows,
+    temperature=1.0,
+    chunk=chunk,
+    remat=remat,
+    clip_low=0.2,
+    clip_high=0.2,
+    aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
+  )
+  ids, old, advantage = trajectories()
+  minibatch, num_micro = grpo.minibatch(
+    list(ids[:, :PROMPT]),
+    list(ids[:, PROMPT:]),
+    old,
+    advantage,
+    np.ones(ROWS, bool),
+    row_length=PROMPT + ANSWER,
+    micro_rows=micro_rows,
+  )
+  step = program.jit()
+  state = jax.jit(lambda key: update.init(qwen.init(key, config), tx))(jax.random.key(0))
+
+  def run():
+    nonlocal state
+    state, metrics = step(state, minibatch, num_micro)
+    return float(metrics['loss'])
+
+  return run
+
+
+def grpo_torch():
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  config = transformers.Qwen2Config(**MODEL, tie_word_embeddings=True)
+  model = transformers.Qwen2ForCausalLM(config)
+  groups = [[p for p in model.parameters() if (p.ndim > 1) == decays] for decays in (True, False)]
+  tx = torch.optim.AdamW(
+    [{'params': groups[0], 'weight_decay': 0.1}, {'params': groups[1], 'weight_decay': 0.0}],
+    lr=1e-5,
+    betas=(0.9, 0.95),
+  )
+  ids, old, advantage = (torch.from_numpy(x) for x in trajectories())
+  ids = ids.long()
+
+  def run():
+    logits = model(ids, logits_to_keep=ANSWER + 1, use_cache=False).logits[:, :-1]
+    logp = torch.log_softmax(logits, -1).gather(-1, ids[:, PROMPT:, None])[..., 0]
+    ratio = torch.exp(logp - old)
+    gain = torch.minimum(ratio * advantage[:, None], ratio.clamp(0.8, 1.2) * advantage[:, None])
+    loss = -gain.mean()
+    tx.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    tx.step()
+    return float(loss.detach())
+
+  return run
+
+
+def head_case():
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  hidden = rng.standard_normal((1, TOKENS, WIDTH), np.float32)
+  head = rng.standard_normal((WIDTH, VOCABULARY), np.float32) / 8
+  return hidden, head, rng.integers(0, VOCABULARY, (1, TOKENS))
+
+
+def head_lwz(chunk: int):
+  import jax
+  import jax.numpy as jnp
+
+  from lwz.learn import logprob
+
+  hidden, head, targets = (jnp.asarray(x) for x in head_case())
+
+  @jax.jit
+  def step(hidden, head):
+    def loss(hidden, head):
+      logp, _ = logprob.token_logprob(hidden, head, targets, temperature=1.0, chunk=chunk)
+      return -jnp.mean(logp)
+
+    return jax.value_and_grad(loss, argnums=(0, 1))(hidden, head)
+
+  return lambda: float(jax.block_until_ready(step(hidden, head))[0])
+
+
+def head_torch(by_row: bool):
+  """log_softmax and gather; by row, only the normaliser is kept, as TRL does."""
+  import torch
+
+  hidden, head, targets = (torch.from_numpy(x) for x in head_case())
+  hidden.requires_grad_()
+  head.requires_grad_()
+
+  def run():
+    logits = hidden @ head
+    if by_row:
+      chosen = logits.gather(-1, targets[..., None])[..., 0]
+      logp = chosen - torch.stack([torch.logsumexp(row, -1) for row in logits])
+    else:
+      logp = torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0]
+    loss = -logp.mean()
+    hidden.grad = head.grad = None
+    loss.backward()
+    return float(loss.detach())
+
+  return run
+
+
+def contestants(args) -> dict:
+  """Task -> name -> a function that prepares a step; the first is what others are compared with."""
+  return {
+    'grpo': {
+      'PyTorch': grpo_torch,
+      'lwz': lambda: grpo_lwz(args.micro_rows, args.chunk, args.remat),
+    },
+    'head': {
+      'PyTorch': lambda: head_torch(by_row=False),
+      'PyTorch by row': lambda: head_torch(by_row=True),
+      'lwz': lambda: head_lwz(args.head_chunk),
+    },
+  }
+
+
+def work(args) -> None:
+  """One contestant, in this process: a warm-up, then the repeats; prints a line of JSON."""
+  task, name = args.worker
+  try:
+    run = contestants(args)[task][name]()
+  except ModuleNotFoundError as error:
+    print(json.dumps({'missing': error.name}))
+    return
+  losses = [run()]
+  seconds, busy = [], []
+  for _ in range(REPEATS):
+    began, worked = time.perf_counter(), time.process_time()
+    losses.append(run())
+    seconds.append(time.perf_counter() - began)
+    busy.append(time.process_time() - worked)
+  unit = 1 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in bytes
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  found = {'seconds': seconds, 'busy': busy, 'peak_gb': peak / 1e9, 'first_loss': losses[0]}
+  print(json.dumps(found))
+
+
+def measure(args, task: str, name: str) -> dict:
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'TRANSFORMERS_VERBOSITY': 'error'}
+  root = str(pathlib.Path(__file__).resolve().parent.parent)
+  environment['PYTHONPATH'] = os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])
+  done = subprocess.run(
+    [sys.executable, __file__, *sys.argv[1:], '--worker', task, name],
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(args, task: str) -> dict:
+  names = list(contestants(args)[task])
+  tokens = {'grpo': ROWS * (PROMPT + ANSWER), 'head': TOKENS}[task]
+  rounds: dict[str, list] = {name: [] for name in names}
+  for _ in range(args.rounds):
+    for name in names:
+      rounds[name].append(measure(args, task, name))
+  results = {}
+  for name, found in rounds.items():
+    if 'missing' in found[0]:
+      print(f'{task}: {name} left out, {found[0]["missing"]} is not installed')
+      continue
+    seconds = statistics.median(s for one in found for s in one['seconds'])
+    results[name] = {
+      'seconds': seconds,
+      'tokens_per_second': tokens / seconds,
+      'busy_seconds': statistics.median(s for one in found for s in one['busy']),
+      'peak_gb': max(one['peak_gb'] for one in found),
+      'first_loss': found[0]['first_loss'],
+    }
+  base = results.get(names[0])
+  titles = f'{"seconds":>8} {"tokens/s":>9} {"CPU s":>7} {"peak GB":>8} {"speed":>6} {"memory":>7}'
+  print(f'\n{task:16} {titles}')
+  for name, r in results.items():
+    line = f'{name:16} {r["seconds"]:8.2f} {r["tokens_per_second"]:9,.0f} {r["busy_seconds"]:7.1f}'
+    line += f' {r["peak_gb"]:8.2f}'
+    if base:
+      line += f' {base["seconds"] / r["seconds"]:6.2f} {r["peak_gb"] / base["peak_gb"]:7.2f}'
+    print(line)
+  return results
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('--tasks', nargs='+', choices=('grpo', 'head'), default=('grpo', 'head'))
+  parser.add_argument('--rounds', type=int, default=2, help='processes per contestant')
+  parser.add_argument('--micro_rows', type=int, default=4, help='grpo: rows per pass')
+  parser.add_argument('--chunk', type=int, default=1_280, help='grpo: tokens per block of logits')
+  parser.add_argument('--remat', default='none', help='grpo: what is computed again, qwen.REMAT')
+  parser.add_argument('--head_chunk', type=int, default=128, help='head: tokens per block')
+  parser.add_argument('--out', type=pathlib.Path, help='also write the results here, as JSON')
+  parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.worker:
+    return work(args)
+  results = {task: compare(args, task) for task in args.tasks}
+  if args.out:
+    args.out.write_text(json.dumps(results, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  main()

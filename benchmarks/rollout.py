@@ -1,0 +1,219 @@
+"""Tokens per second of the rollout engine, beside `transformers` generate, on the same weights.
+
+    python benchmarks/rollout.py                      # the pocket model of 12.6M parameters, fp32
+    python benchmarks/rollout.py --model=0.5b         # random weights of a preset
+    python benchmarks/rollout.py --model=FOLDER       # a Hugging Face folder
+
+Three workloads: `even`, 32 trajectories of 256 tokens; `long`, 4 of 2,048; `ragged`, 32 with given
+log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), of which a batch without refilling
+or shrinking computes the longest 32 times. Lengths are forced, so both write as many tokens; only
+useful ones are counted. Every engine runs in a process of its own, which stays; rounds alternate
+between them, so that what else the machine does hits all alike. Compilation is not timed.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+WORKLOADS = ('even', 'long', 'ragged')
+ENGINES = ('lwz', 'transformers')
+PROMPT = 64  # tokens
+
+
+def lengths(workload: str) -> list[int]:
+  if workload == 'even':
+    return [256] * 32
+  if workload == 'long':
+    return [2_048] * 4
+  drawn = np.random.default_rng(0).lognormal(np.log(64), 1.1, 32)
+  return np.clip(drawn.round(), 16, 512).astype(int).tolist()
+
+
+def prompts(num: int, vocab: int) -> np.ndarray:
+  return np.random.default_rng(1).integers(1, vocab, (num, PROMPT)).astype(np.int32)
+
+
+def prepare(model: str, folder: pathlib.Path) -> str:
+  """A Hugging Face folder of the model; random weights are written to `folder`."""
+  import jax
+  import jax.numpy as jnp
+
+  from lwz.model import config as config_lib
+  from lwz.model import qwen
+  from lwz.store import hf
+
+  if pathlib.Path(model).is_dir():
+    return model
+  if model == 'pocket':
+    config = config_lib.QwenConfig(
+      vocab_size=4_096,
+      hidden_size=384,
+      intermediate_size=1_024,
+      num_hidden_layers=6,
+      num_attention_heads=6,
+      num_key_value_heads=2,
+      head_dim=64,
+      max_position_embeddings=4_096,
+      dtype=jnp.float32,
+    )
+  else:
+    config = config_lib.preset(model)
+  params = jax.jit(qwen.init, static_argnums=1)(jax.random.key(0), config)
+  hf.save(folder, config, params)
+  return str(folder)
+
+
+def lwz_writer(arguments, folder: str, workload: str):
+  """A function that writes the workload once."""
+  import jax.numpy as jnp
+
+  from lwz.programs import rollout
+  from lwz.rollout import local, sampler, scheduler
+  from lwz.store import hf
+
+  wanted = lengths(workload)
+  config, params = hf.load(folder, dtype=arguments.dtype)
+  engine = rollout.engine(
+    config,
+    num_slots=min(arguments.slots, len(wanted)),
+    max_prompt_tokens=PROMPT,
+    max_tokens=max(wanted),
+    sampling=sampler.Sampling(1.0),
+    exact=False,
+    num_steps=arguments.steps,
+    int8=arguments.int8,
+  )
+  params = engine.reshard(params)
+  ids = prompts(len(wanted), config.vocab_size)
+  keys = sampler.trajectory_keys(0, 0, jnp.arange(len(wanted)), jnp.zeros(len(wanted), jnp.int32))
+  asked = [
+    scheduler.Request(prompt, key, num, num, float(num))
+    for prompt, key, num in zip(ids, np.asarray(keys), wanted, strict=True)
+  ]
+
+  def write():
+    tally = scheduler.Tally()
+    replies = list(local.stream(engine, params, asked, tally=tally))
+    assert sorted(len(r.ids) for r in replies) == sorted(wanted)
+    return tally.figures
+
+  write()  # compiles every shape that the workload meets
+  return write
+
+
+def transformers_writer(arguments, folder: str, workload: str):
+  import torch
+  import transformers
+
+  wanted = lengths(workload)
+  torch.manual_seed(0)
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    folder, dtype=getattr(torch, arguments.dtype)
+  )
+  model = model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+  ids = torch.tensor(prompts(len(wanted), model.config.vocab_size)).long().to(model.device)
+
+  def write(num=max(wanted)):
+    with torch.inference_mode():
+      out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=transformers.GenerationConfig(
+          do_sample=True, top_k=0, top_p=1.0, max_new_tokens=num, min_new_tokens=num, pad_token_id=0
+        ),
+      )
+    assert out.shape[1] == PROMPT + num
+    return {}
+
+  write(8)
+  return write
+
+
+def work(arguments, folder: str, workload: str) -> None:
+  """A process that writes the workload once for every line it reads."""
+  writer = {'lwz': lwz_writer, 'transformers': transformers_writer}[arguments.worker]
+  write = writer(arguments, folder, workload)
+  print('ready', flush=True)
+  for _ in sys.stdin:
+    began = time.perf_counter()
+    figures = write()
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(json.dumps({'seconds': seconds, 'mib': peak, **figures}), flush=True)
+
+
+def measure(arguments, folder: str, workload: str) -> list[dict]:
+  """A row per engine: the median of its rounds."""
+  workers, rows = {}, []
+  for name in arguments.engines:
+    command = [
+      *(sys.executable, __file__, f'--worker={name}', f'--folder={folder}'),
+      *(f'--workloads={workload}', f'--slots={arguments.slots}', f'--steps={arguments.steps}'),
+      *(f'--dtype={arguments.dtype}', *(['--int8'] if arguments.int8 else [])),
+    ]
+    workers[name] = subprocess.Popen(
+      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    if workers[name].stdout.readline().strip() != 'ready':
+      raise RuntimeError(f'{name} did not start; its message stands above')
+  rounds = {name: [] for name in workers}
+  for _ in range(arguments.rounds):
+    for name, worker in workers.items():
+      worker.stdin.write('go\n')
+      worker.stdin.flush()
+      rounds[name].append(json.loads(worker.stdout.readline()))
+  for name, worker in workers.items():
+    worker.communicate()
+    seconds = statistics.median(r['seconds'] for r in rounds[name])
+    row = {'workload': workload, 'engine': name, 'tokens': sum(lengths(workload))}
+    row |= {'seconds': seconds, 'tokens_per_second': row['tokens'] / seconds}
+    rows.append(row | {k: v for k, v in rounds[name][-1].items() if k != 'seconds'})
+  return rows
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--model', default='pocket', help="'pocket', a preset, or a folder")
+  parser.add_argument('--workloads', nargs='+', default=WORKLOADS, choices=WORKLOADS)
+  parser.add_argument('--engines', nargs='+', default=ENGINES, choices=ENGINES)
+  parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--slots', type=int, default=32, help='trajectories at a time')
+  parser.add_argument('--steps', type=int, default=32, help='of a block, at most')
+  parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  parser.add_argument('--int8', action='store_true', help='keys and values in int8')
+  parser.add_argument('--out', help='a JSON file to write the rows to')
+  parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
+  parser.add_argument('--folder', help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  if arguments.worker:
+    work(arguments, arguments.folder, arguments.workloads[0])
+    return
+  rows = []
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = prepare(arguments.model, pathlib.Path(scratch) / 'model')
+    for workload in arguments.workloads:
+      found = measure(arguments, folder, workload)
+      rows += found
+      base = next((r for r in found if r['engine'] == 'transformers'), None)
+      for row in found:
+        ratio = row['tokens_per_second'] / base['tokens_per_second'] if base else float('nan')
+        print(
+          f'{workload:8} {row["engine"]:14} {row["tokens_per_second"]:9.0f} tokens/s '
+          f'{ratio:5.2f} x transformers {row["mib"]:8.0f} MiB at the peak',
+          flush=True,
+        )
+  if arguments.out:
+    pathlib.Path(arguments.out).write_text(json.dumps(rows, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+  main()

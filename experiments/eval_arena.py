@@ -1,0 +1,28 @@
+"""Arena-Write (paper, Table 1): policies against baselines and each other, as ratings.
+
+Without `eval.file` the prompts are held-out titles, and the baseline is the passage of the corpus.
+
+  python -m lwz.launch --config=experiments/eval_arena.py
+  python -m lwz.launch --config=experiments/eval_arena.py:32b \\
+    --config.eval.file=arena_write.jsonl \\
+    --config.judge.model=Qwen/Qwen2.5-72B-Instruct@http://localhost:8000/v1
+"""
+
+from experiments import base
+
+# Groups and keys that are part of what an evaluation is; `base.UNREAD` takes some keys out again.
+READ = ('experiment', 'size', 'stage', 'seed', 'data', 'eval', 'judge', 'rollout')
+
+
+def get_config(size: str = 'tiny'):
+  c = base.get_config(size)
+  c.experiment = 'eval_arena'
+  c.stage = 'evaluate'
+  c.needs = ('eval.systems', 'judge.model')
+  c.eval.systems = tuple(f'{name}:{size}' for name in ('pretrain', 'grpo_think', 'grpo_nothink'))
+  if size in base.POCKET:
+    c.eval.systems = (f'base_model:{size}', *c.eval.systems)
+  c.rollout.temperature = 1.0 if size in base.POCKET else 0.6  # the model card's
+  unread = tuple(group for group in c if group not in READ)
+  c.outside_identity = (*unread, *base.UNREAD['evaluate'])
+  return c

@@ -1,0 +1,201 @@
+"""Conversations as users have them: of each, the first request, and what its row says about it."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from etils import epath
+
+# Where a request stands, in the sets that are about: a list of turns, or a text.
+TURNS = ('conversation', 'messages', 'conversations', 'prompt')
+TEXTS = ('prompt', 'query', 'question', 'instruction', 'text')
+USERS = ('user', 'human', 'prompter')  # roles of who asks
+IDS = ('conversation_hash', 'conversation_id', 'id', 'idx', 'index')
+NOTHING = 'no turn of a user, and no text'  # the commonest fault
+_SHOWN = 160  # characters of a broken line's complaint
+
+
+class Paths(NamedTuple):
+  """Where a record holds what, in dotted names ('prompt.0.content', 'range.1'); '' is guessed."""
+
+  text: str = ''
+  language: str = ''
+  lower: str = ''
+  upper: str = ''
+
+
+GUESSED = Paths()
+
+
+class Row(NamedTuple):
+  """A row of a source: a request, or `fault`, which says why there is none to be read."""
+
+  file: str
+  number: int  # of the row, from 0; of the line, from 1, in a file of lines
+  text: str = ''
+  key: str = ''  # the set's own id
+  language: str = ''  # as the set has it
+  held: str = ''  # 'flagged' or 'redacted': the set's own warning
+  lower: int = 0  # words, where the set names a range; 0 and 0 where it doesn't
+  upper: int = 0
+  fault: str = ''
+
+
+def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> Row:
+  """The request of one record, in any schema of PAPER.md section 11, or of `paths`.
+
+  A conversation is a list of turns (`role` and `content`, or `from` and `value`), itself perhaps as
+  JSON text; the first turn of a user counts. A row is 'flagged' where it, or any of its turns, is
+  `toxic` or has a moderation record with `flagged`; it is 'redacted' where that turn or the row
+  says so. No record raises: what is wrong becomes `fault`.
+  """
+  if not isinstance(record, dict):
+    return Row(file, number, fault=f'no object but {type(record).__name__}')
+  turns = _turns(record)
+  turn = next((t for t in turns if _role(t) in USERS), {})
+  text: Any = dig(record, paths.text) if paths.text else _content(turn)
+  if text is None and not paths.text and not turns:
+    text = next((record[k] for k in TEXTS if isinstance(record.get(k), str)), None)
+  key = next((str(record[k]) for k in IDS if isinstance(record.get(k), str | int)), '')
+  key = '' if half_character(key) else key
+  if not isinstance(text, str):
+    fault = f'no text at {paths.text!r}' if paths.text else NOTHING
+    return Row(file, number, key=key, fault=fault)
+  if fault := half_character(text):
+    return Row(file, number, key=key, fault=fault)
+  tags = [dig(record, paths.language)] if paths.language else []
+  tags += [record.get('language'), turn.get('language'), record.get('lang')]
+  lower, upper = _range(record, paths)
+  return Row(
+    file=file,
+    number=number,
+    text=text,
+    key=key,
+    language=next((tag for tag in tags if isinstance(tag, str) and tag), ''),
+    held=_held(record, turns, turn),
+    lower=lower,
+    upper=upper,
+  )
+
+
+def dig(record: Any, path: str) -> Any:
+  """`dig({'range': [1, 2]}, 'range.1') == 2`; None where there is nothing."""
+  for part in path.split('.'):
+    if isinstance(record, dict):
+      record = record.get(part)
+    elif isinstance(record, list) and part.lstrip('-').isdigit():
+      record = record[int(part)] if -len(record) <= int(part) < len(record) else None
+    else:
+      return None
+  return record
+
+
+def half_character(text: str) -> str:
+  """What is wrong with a text that holds half of a surrogate pair, else ''."""
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    return f'half a character at {error.start}'
+  return ''
+
+
+def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
+  for key in TURNS:
+    turns = record.get(key)
+    if isinstance(turns, str) and turns.lstrip()[:1] == '[' and key != 'prompt':
+      try:
+        turns = json.loads(turns)
+      except (ValueError, RecursionError):
+        continue
+    if isinstance(turns, list):
+      return [turn for turn in turns if isinstance(turn, dict)]
+  return []
+
+
+def _role(turn: dict[str, Any]) -> str:
+  return str(turn.get('role', turn.get('from', ''))).lower()
+
+
+def _content(turn: dict[str, Any]) -> Any:
+  content = turn.get('content', turn.get('value'))
+  if isinstance(content, list):  # content in parts
+    parts = [part.get('text') for part in content if isinstance(part, dict)]
+    return '\n'.join(part for part in parts if isinstance(part, str))
+  return content
+
+
+def _held(record: dict[str, Any], turns: list[dict[str, Any]], turn: dict[str, Any]) -> str:
+  moderation = record.get('openai_moderation')
+  moderation = moderation if isinstance(moderation, list) else [moderation]
+  flags = [record.get('toxic'), *(t.get('toxic') for t in turns)]
+  flags += [m.get('flagged') for m in moderation if isinstance(m, dict)]
+  if any(flag is True for flag in flags):
+    return 'flagged'
+  return 'redacted' if True in (record.get('redacted'), turn.get('redacted')) else ''
+
+
+def _range(record: dict[str, Any], paths: Paths) -> tuple[int, int]:
+  """The range that a record names, (0, 0) where it names none that can be one."""
+  if paths.lower or paths.upper:
+    ends = [dig(record, paths.lower), dig(record, paths.upper)]
+  elif isinstance(record.get('range'), list):
+    ends = record['range']
+  else:
+    ends = [record.get('lower'), record.get('upper')]
+  if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+    return 0, 0
+  lower, upper = ends
+  return (int(lower), int(upper)) if 0 < lower <= upper < 1e6 else (0, 0)
+
+
+def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
+  """The rows of a file of JSON lines, or gzip of one; blank lines are passed over.
+
+  A line that is no JSON, or no UTF-8, is a row with a `fault`; so is what follows the place where a
+  compressed file breaks off.
+  """
+  path = epath.Path(path)
+  number = 0
+  try:
+    with path.open('rb') as raw:
+      lines = gzip.GzipFile(fileobj=raw) if path.suffix == '.gz' else raw
+      for number, line in enumerate(lines, start=1):
+        line = line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line
+        if not line.strip():
+          continue
+        try:
+          record = json.loads(line.decode())
+        except (ValueError, RecursionError) as error:
+          yield Row(path.name, number, fault=f'not JSON: {error}'[:_SHOWN])
+          continue
+        yield from_record(record, path.name, number, paths)
+  except (OSError, EOFError, zlib.error) as error:
+    yield Row(path.name, number + 1, fault=f'unreadable from here on: {error}'[:_SHOWN])
+
+
+def read_array(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
+  """The rows of a file that is one JSON array (read whole), or one object that holds one."""
+  path = epath.Path(path)
+  try:
+    records = json.loads(path.read_bytes().decode('utf-8-sig'))
+  except (OSError, ValueError, RecursionError) as error:
+    yield from _lines_after_all(path, paths, error)
+    return
+  if isinstance(records, dict):
+    lists = [value for value in records.values() if isinstance(value, list)]
+    records = lists[0] if len(lists) == 1 and not _turns(records) else [records]
+  if not isinstance(records, list):
+    records = [records]
+  for number, record in enumerate(records):
+    yield from_record(record, path.name, number, paths)
+
+
+def _lines_after_all(path: epath.Path, paths: Paths, error: Exception) -> Iterator[Row]:
+  """Some files of lines are called .json."""
+  rows = list(read_lines(path, paths))
+  if any(not row.fault for row in rows):
+    yield from rows
+  else:
+    yield Row(path.name, 0, fault=f'not JSON: {error}'[:_SHOWN])

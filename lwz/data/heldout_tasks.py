@@ -1,0 +1,81 @@
+"""Small benchmarks of held-out titles, in the schemas of Arena-Write and WritingBench.
+
+They stand in where no benchmark is given: each title asks for its document's opening.
+"""
+
+import collections.abc
+from typing import Any
+
+from lwz import types
+from lwz.data import corpus, formatted
+
+
+def arena(
+  found: collections.abc.Iterable[types.Document],
+  *,
+  lower: int,
+  upper: int,
+  num: int,
+  count_words: corpus.CountWords,
+) -> list[dict[str, Any]]:
+  """Records with idx, question, type, length and baseline_response, the passage of the corpus.
+
+  `num` of them (0: all), from all over the documents, of those that have an opening of `lower` to
+  `upper` words.
+  """
+  return [
+    {
+      'idx': idx,
+      'question': question,
+      'type': document.source,
+      'length': num_words,
+      'baseline_response': {'passage': text},
+    }
+    for idx, (document, question, num_words, text) in enumerate(
+      _openings(found, lower, upper, num, count_words)
+    )
+  ]
+
+
+def writingbench(
+  found: collections.abc.Iterable[types.Document],
+  *,
+  lower: int,
+  upper: int,
+  num: int,
+  count_words: corpus.CountWords,
+) -> list[dict[str, Any]]:
+  """Records with index, domain1, domain2, query and criteria, those of version 1; see `arena`."""
+  return [
+    {
+      'index': index,
+      'domain1': document.source,
+      'domain2': 'titles',
+      'query': question,
+      'criteria': [
+        {'name': 'Subject', 'criteria_description': f'It is about {document.title}.'},
+        {'name': 'Length', 'criteria_description': f'It has about {num_words} words.'},
+      ],
+    }
+    for index, (document, question, num_words, _) in enumerate(
+      _openings(found, lower, upper, num, count_words)
+    )
+  ]
+
+
+def _openings(found, lower, upper, num, count_words):
+  """(document, question, words asked for, opening), the first of each title."""
+  kept = {}
+  for document in found:
+    text = corpus.passage(document, lower, upper, count_words=count_words)
+    if text is not None and document.title not in kept:
+      num_words = formatted.rounded(count_words(text))
+      kept[document.title] = (
+        document,
+        formatted.question(document.title, num_words),
+        num_words,
+        text,
+      )
+  every = list(kept.values())
+  num = min(num or len(every), len(every))
+  return [every[i * len(every) // num] for i in range(num)]

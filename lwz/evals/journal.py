@@ -1,0 +1,80 @@
+"""What was answered and judged so far, on disk as it comes: a killed run asks nothing twice."""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from etils import epath
+
+
+def key(*parts: Any) -> str:
+  """A name for a question: 128 bits of the SHA-256 of its parts as canonical JSON."""
+  text = json.dumps(parts, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode('ascii')).hexdigest()[:32]
+
+
+class Journal:
+  """Records under keys, one JSON line each, appended; `key in journal`, `journal[key]`.
+
+  A torn line (its writer was killed) is dropped. In a bucket, where nothing can be appended to, the
+  object is put anew every `every` records and on `close`.
+  """
+
+  def __init__(self, path: epath.PathLike, *, every: int = 100):
+    self._path, self._every, self._unsaved = epath.Path(path), every, 0
+    self._remote = '://' in os.fspath(self._path)
+    self._records: dict[str, dict[str, Any]] = {}
+    data = self._path.read_bytes() if self._path.exists() else b''
+    lines = []
+    for line in data.split(b'\n'):
+      try:
+        record = json.loads(line)
+        self._records[record['key']] = record
+        lines.append(line + b'\n')
+      except (ValueError, KeyError, TypeError):
+        continue
+    self._whole = b''.join(lines)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    if self._whole != data:
+      self._path.write_bytes(self._whole)
+    self._file = None if self._remote else self._path.open('ab')
+
+  def __contains__(self, key: str) -> bool:
+    return key in self._records
+
+  def __getitem__(self, key: str) -> dict[str, Any]:
+    return self._records[key]
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def add(self, key: str, **record: Any) -> None:
+    """Keeps a record; on disk when it returns, where the journal is a local file."""
+    record = {'key': key, **record}
+    self._records[key] = record
+    line = json.dumps(record).encode() + b'\n'  # ASCII: half a character is no obstacle
+    if self._file is not None:
+      self._file.write(line)
+      self._file.flush()
+      return
+    self._whole += line
+    self._unsaved += 1
+    if self._unsaved >= self._every:
+      self._save()
+
+  def _save(self) -> None:
+    self._path.write_bytes(self._whole)
+    self._unsaved = 0
+
+  def close(self) -> None:
+    if self._file is not None:
+      self._file.close()
+    elif self._unsaved:
+      self._save()
+
+  def __enter__(self) -> 'Journal':
+    return self
+
+  def __exit__(self, *error) -> None:
+    self.close()

@@ -1,0 +1,41 @@
+"""LongBench-Write's length score (Bai et al., 2024; arXiv 2408.07055, section 4.1)."""
+
+from collections.abc import Callable, Mapping
+
+
+def score(required: float, produced: float) -> float:
+  """S_l in [0, 100], of the words required, x, and those produced, y.
+
+      S_l = 100 max(0, 1 - (y / x - 1) / 3)    where y > x
+            100 max(0, 1 - (x / y - 1) / 2)    where y <= x
+
+  0 where nothing was produced. Too short weighs more than too long: it is 0 from x / 3 down, and
+  from 4 x up.
+
+    score(1000, 1000) -> 100; score(1000, 2500) -> 50; score(1000, 500) -> 50
+
+  Raises ValueError unless required > 0 and produced >= 0.
+  """
+  if required <= 0 or produced < 0:
+    raise ValueError(f'required={required} must be above 0, and produced={produced} not below')
+  if produced == 0:
+    return 0.0
+  if produced > required:
+    return 100 * max(0.0, 1 - (produced / required - 1) / 3)
+  return 100 * max(0.0, 1 - (required / produced - 1) / 2)
+
+
+def figures(
+  asked: Mapping[int, int], answers: Mapping[int, str], count_words: Callable[[str], int]
+) -> dict[str, float]:
+  """Of answers by index, those asked for `asked[index]` words (0: for none): mean S_l, mean words.
+
+  NaN where there is nothing to average. `empty` counts answers without a text.
+  """
+  words = {idx: count_words(text) for idx, text in answers.items()}
+  scores = [score(asked[idx], num) for idx, num in words.items() if asked[idx]]
+  return {
+    'S_l': sum(scores) / len(scores) if scores else float('nan'),
+    'words': sum(words.values()) / len(words) if words else float('nan'),
+    'empty': sum(not text.strip() for text in answers.values()),
+  }

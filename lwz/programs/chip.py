@@ -1,0 +1,101 @@
+"""Accelerators in numbers, and the least time that a program takes on one: the roofline.
+
+Figures are those that vendors publish (Google Cloud's TPU pages, NVIDIA's data sheets), per JAX
+device: a v4 chip is one device here (megacore), a tpu7x chip is two. Capacity of a TPU is what its
+compiler states as usable; of a GPU, the board's memory, of which JAX takes the share below.
+"""
+
+import dataclasses
+import os
+
+import jax
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One device.
+
+  Attributes:
+    name: as topologies name it.
+    flops: peak bf16 FLOP/s, dense.
+    capacity: usable bytes of memory.
+    bandwidth: bytes/s of that memory.
+    link: bytes/s that a device sends to the others of its slice or NVLink domain. On a torus: by
+      the two links of one dimension, which is what a collective along one mesh axis can use.
+    network: bytes/s that it sends to other hosts, where that is another wire; else 0.
+    kind: how `jax.Device.device_kind` begins.
+  """
+
+  name: str
+  flops: float
+  capacity: float
+  bandwidth: float
+  link: float
+  network: float = 0.0
+  kind: str = ''
+
+
+_ALL = (
+  Chip('v4', 275e12, 30.75 * GIB, 1.228e12, 100e9, kind='TPU v4'),
+  Chip('v5e', 197e12, 15.75 * GIB, 0.819e12, 100e9, kind='TPU v5 lite'),
+  Chip('v5p', 459e12, 95.74 * GIB, 2.765e12, 200e9, kind='TPU v5'),
+  Chip('v6e', 918e12, 31.25 * GIB, 1.640e12, 200e9, kind='TPU v6 lite'),
+  Chip('tpu7x', 1153.5e12, 94.75 * GIB, 3.690e12, 100e9, kind='TPU7x'),
+  Chip('a100', 312e12, 80e9, 2.039e12, 300e9, 25e9, kind='NVIDIA A100'),
+  Chip('h100', 989e12, 84942979072, 3.352e12, 450e9, 50e9, kind='NVIDIA H100'),
+  Chip('h200', 989e12, 151397597184, 4.8e12, 450e9, 50e9, kind='NVIDIA H200'),
+)
+CHIPS = {chip.name: chip for chip in _ALL}
+GPUS = ('a100', 'h100', 'h200')
+
+# Of the published peaks, what large matrix products, streams through memory and rings reach.
+REACHED = {'flops': 0.5, 'bandwidth': 0.8, 'link': 0.8}
+MODEL = (
+  'time = the largest of FLOPs / (50% of the bf16 peak), bytes / (80% of the memory bandwidth), '
+  'and bytes sent / (80% of the link): the three overlap perfectly. An estimate, not a measurement.'
+)
+
+
+def usable(chip: Chip) -> float:
+  """Bytes that a program may fill: on a GPU, what JAX allocates beforehand (75% unless told)."""
+  if chip.name in GPUS:
+    return chip.capacity * float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.75'))
+  return chip.capacity
+
+
+def local(device: jax.Device) -> Chip:
+  """The chip of an attached device; its memory is what the backend says.
+
+  A CPU has no published peaks: figures are 0, its capacity is an equal share of the host's memory.
+  """
+  kind = [chip for chip in _ALL if device.device_kind.startswith(chip.kind)]
+  chip = max(kind, key=lambda chip: len(chip.kind), default=Chip(device.device_kind, 0, 0, 0, 0))
+  stats = device.memory_stats() or {}
+  if 'bytes_limit' in stats:
+    return dataclasses.replace(chip, capacity=stats['bytes_limit'])
+  if device.platform == 'cpu':
+    host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return dataclasses.replace(chip, capacity=host / jax.local_device_count())
+  return chip
+
+
+def seconds(chip: Chip, *, flops: float, moved: float, sent: float, sent_far: float = 0.0) -> dict:
+  """{'compute', 'memory', 'network'}: what each takes on one device; the largest is the roofline.
+
+  Args:
+    flops: of the device.
+    moved: bytes that it reads and writes in its memory.
+    sent: bytes that it sends over `link`; `sent_far`, over `network`.
+  """
+
+  def over(amount, rate):
+    return amount / rate if rate else 0.0
+
+  return {
+    'compute': over(flops, chip.flops * REACHED['flops']),
+    'memory': over(moved, chip.bandwidth * REACHED['bandwidth']),
+    'network': over(sent, chip.link * REACHED['link'])
+    + over(sent_far, (chip.network or chip.link) * REACHED['link']),
+  }

@@ -1,0 +1,71 @@
+"""A page on which people compare two answers, blind: one HTML file that asks for nothing outside.
+
+What the page shows and exports are numbers of items; who wrote what is in a file of its own, the
+key, which stays with whoever runs the study.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+import jinja2
+import markupsafe
+import numpy as np
+from etils import epath
+
+_TEMPLATES = jinja2.Environment(
+  loader=jinja2.PackageLoader('lwz.report', '.'),
+  autoescape=True,
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+)
+_HALVES = re.compile('[\ud800-\udfff]')
+
+
+def write(
+  path: epath.PathLike,
+  key_path: epath.PathLike,
+  pairs: Sequence[tuple[int, str, Mapping[str, str]]],
+  *,
+  num: int,
+  seed: int,
+  title: str,
+) -> None:
+  """Writes the page and its key, for `num` of the pairs (0: all of them).
+
+  A pair is (index of the prompt, request, {name of a system: its answer}), with two systems. Which
+  are taken is spread evenly over the pairs of names; each pair of names stands in both orders
+  equally often, give or take one, and another annotator sees every item in the other order where
+  the names of the two differ in parity (`people.html.jinja`).
+  """
+  rng = np.random.default_rng(seed)
+  chosen = _spread(pairs, num or len(pairs), rng)
+  seen: dict[tuple[str, ...], int] = {}
+  items, key = [], {}
+  for place, i in enumerate(chosen):
+    idx, question, answers = pairs[i]
+    names = tuple(answers)
+    turn = seen.get(names, int(rng.integers(2)))
+    seen[names] = turn + 1
+    order = names if turn % 2 == 0 else names[::-1]
+    items.append({'id': place, 'question': question, 'texts': [answers[n] for n in order]})
+    key[place] = {'idx': idx, 'first': order[0], 'second': order[1]}
+  text = _HALVES.sub('\N{REPLACEMENT CHARACTER}', json.dumps(items, ensure_ascii=False))
+  mark = hashlib.sha256(text.encode()).hexdigest()[:12]
+  # Inside a script element only '<' could end it; in JSON it has another spelling.
+  data = markupsafe.Markup(text.replace('<', '\\u003c'))
+  html = _TEMPLATES.get_template('people.html.jinja').render(title=title, mark=mark, items=data)
+  epath.Path(path).write_bytes(html.encode())
+  record = {'page': mark, 'items': key}
+  epath.Path(key_path).write_bytes(json.dumps(record, indent=2).encode() + b'\n')
+
+
+def _spread(pairs, num: int, rng: np.random.Generator) -> list[int]:
+  """Indices of `num` pairs: the pairs of names take turns, each in a random order of prompts."""
+  groups: dict[tuple[str, ...], list[int]] = {}
+  for i in rng.permutation(len(pairs)):
+    groups.setdefault(tuple(pairs[i][2]), []).append(int(i))
+  turns = [group[t] for t in range(len(pairs)) for group in groups.values() if t < len(group)]
+  return turns[:num]

@@ -1,0 +1,16 @@
+"""A table as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lwz.report import number
+
+
+def markdown(caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  """The table under its caption; numbers as `number.show` has them, bars and line ends escaped."""
+  lines = [header, ['---'] * len(header), *rows]
+  return f'**{caption}**\n\n' + ''.join(f'| {" | ".join(map(_cell, line))} |\n' for line in lines)
+
+
+def _cell(value: Any) -> str:
+  return ' '.join(number.show(value).split()).replace('|', '\\|')

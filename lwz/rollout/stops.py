@@ -1,0 +1,49 @@
+"""Stop strings: found in the text of a growing trajectory, told in tokens."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Ids = Sequence[int] | np.ndarray
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+  """The text up to the end of the first of the strings in it, that string included.
+
+  >>> cut('a</answer>b</answer>', ['</answer>'])
+  'a</answer>'
+  """
+  found = [(text.index(stop), len(stop)) for stop in stops if stop in text]
+  return text[: sum(min(found))] if found else text
+
+
+class Matcher:
+  """Says of each trajectory where it shall end, however many tokens come at a time.
+
+  `matched` holds the trajectories that were told to.
+  """
+
+  def __init__(self, decode: Callable[[Ids], str], stops: Sequence[str]):
+    if not all(stops):
+      raise ValueError('a stop string is empty')
+    self._decode, self._stops = decode, tuple(stops)
+    # A token has a byte at least, so a match has no more tokens than the longest string bytes.
+    self._window = max(len(stop.encode()) for stop in stops)
+    self._searched: dict[int, int] = {}
+    self.matched: set[int] = set()
+
+  def __call__(self, index: int, ids: Ids) -> int | None:
+    """The number of tokens up to the one that completes the first match, or None."""
+    searched = self._searched.get(index, 0)
+    start = max(0, searched - self._window)
+    if self._has_stop(ids[start:]):
+      self.matched.add(index)
+      return next(
+        end for end in range(searched + 1, len(ids) + 1) if self._has_stop(ids[start:end])
+      )
+    self._searched[index] = len(ids)
+    return None
+
+  def _has_stop(self, ids: Ids) -> bool:
+    text = self._decode(ids)
+    return any(stop in text for stop in self._stops)

@@ -1,0 +1,45 @@
+"""Putting prompts to a system, and keeping what it answers as it comes."""
+
+import contextlib
+from collections.abc import Mapping
+
+from lwz import types
+from lwz.evals import answers, journal
+from lwz.report import terminal
+from lwz.stages import judging, writers
+
+
+def ask(
+  c, system: writers.Writer, prompts: Mapping[int, str], kept: journal.Journal
+) -> tuple[dict[int, str], dict[int, str]]:
+  """(index -> answer without thoughts, index -> fault); what is kept is not asked again."""
+  limits = {'temperature': c.rollout.temperature, 'max_tokens': c.rollout.max_tokens}
+  stops = [] if system.style == 'chat' else [types.ANSWER_CLOSE]
+  sampling = limits | ({'stop': stops} if stops else {})
+  keys = {
+    i: journal.key(system.identity, system.style, system.template, question, sampling, c.seed)
+    for i, question in prompts.items()
+  }
+  todo = [i for i in prompts if keys[i] not in kept]
+  faults = {}
+  if todo:
+    if writers.is_endpoint(system.source):
+      write = writers.by_endpoint(c, system.source, c.eval.key_env)
+    else:
+      write = writers.by_engine(c, system.source, stops=stops, **limits)
+    asked = (system.request(prompts[i], sampling) for i in todo)
+    with (
+      terminal.progress(len(todo), label=system.name) as bar,
+      contextlib.closing(write(asked)) as replies,
+    ):
+      for done, reply in enumerate(replies, start=1):
+        i = todo[reply.index]
+        if reply.fault:
+          faults[i] = reply.fault
+        else:
+          kept.add(keys[i], system=system.name, index=i, text=reply.text, finished=reply.finished)
+        bar.update(done, failed=len(faults))
+        num_failed = judging.num_failed(faults)
+        judging.stop_on_failures(c, num_failed, len(prompts), f'{system.name}: {reply.fault}')
+  found = {i: answers.final(kept[keys[i]]['text']) for i in prompts if keys[i] in kept}
+  return found, faults

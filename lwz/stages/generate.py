@@ -1,0 +1,128 @@
+"""Writes one text to the terminal while it comes into being.
+
+1. read the model, and how it is asked          store.origin, data.templates
+2. write, block by block                        rollout.local
+3. show what is new, thoughts dimmed            rich
+
+It keeps nothing, so it has no folder, and a second start writes again.
+"""
+
+import sys
+
+import jax
+import numpy as np
+import rich.console
+import rich.text
+from etils import epath
+
+from lwz import types
+from lwz.data import templates, tokenizer
+from lwz.programs import rollout as rollout_program
+from lwz.rollout import local, sampler, scheduler
+from lwz.stages import prepare
+from lwz.store import origin
+from lwz.store import run as run_lib
+
+_UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
+
+
+def check(c) -> None:
+  if not c.prompt:
+    raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
+  room = prepare.expected(c, c.init).num_positions
+  if c.rollout.max_prompt_tokens + c.rollout.max_tokens > room:
+    raise ValueError(
+      f'rollout.max_prompt_tokens + rollout.max_tokens exceeds the {room} positions of the model'
+    )
+  _sampling(c, 0)
+
+
+def run(c) -> None:
+  source = prepare.reference(c, c.init)
+  config = prepare.computed(c, origin.config(source))
+  tok = tokenizer.load(origin.tokenizer(source))
+  ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
+  mesh = prepare.mesh(c)
+  with prepare.loading(source) as progress:
+    params = origin.params(
+      source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
+    )
+  engine = rollout_program.engine(
+    config,
+    num_slots=1,
+    max_prompt_tokens=c.rollout.max_prompt_tokens,
+    max_tokens=c.rollout.max_tokens,
+    sampling=_sampling(c, tok.eos_token_id),
+    exact=c.rollout.exact,
+    num_steps=c.rollout.block,
+    int8=c.rollout.int8,
+    mesh=mesh,
+  )
+  asked = local.requests(
+    [np.array(ids, np.int32)],
+    num_samples=1,
+    max_tokens=c.rollout.max_tokens,
+    min_tokens=c.rollout.min_tokens,
+    seed=c.seed,
+    step=0,
+  )
+  tally = scheduler.Tally()
+  pen = Pen(rich.console.Console(file=sys.stdout, highlight=False))
+  (reply,) = local.stream(
+    engine,
+    engine.reshard(params),
+    asked,
+    decode=lambda ids: str(tok.decode(list(ids))),
+    stops=templates.STOPS,
+    seen=lambda index, text: pen.show(text),
+    tally=tally,
+  )
+  pen.show(reply.text, last=True)
+  ended = 'to its end' if reply.finished else f'cut at rollout.max_tokens={c.rollout.max_tokens}'
+  print(f'{tally.tokens:,} tokens, {tally.tokens / tally.seconds:.3g} per second, {ended}')
+
+
+def _sampling(c, stop_id: int) -> sampler.Sampling:
+  return sampler.Sampling(
+    c.rollout.temperature, top_p=c.rollout.top_p, top_k=c.rollout.top_k, stop_ids=(stop_id,)
+  )
+
+
+def _style(c, source: str) -> tuple[str, str]:
+  """Style and template that a run was trained with; of any other model, those of `c.data`."""
+  opened = run_lib.Run(epath.Path(source))
+  if not origin.is_run(source) or not opened.is_done():
+    return c.data.style, c.data.template
+  data = opened.read_done()['config']['data']
+  return data['style'], data['template']
+
+
+class Pen:
+  """Writes a growing text to a console, each part once; what is thought before the answer, dimmed.
+
+  >>> pen = Pen(rich.console.Console())
+  >>> pen.show('<think>A plan'), pen.show('<think>A plan.</think> A text.', last=True)
+  """
+
+  def __init__(self, console: rich.console.Console):
+    self._console, self._shown = console, 0
+
+  def show(self, text: str, *, last: bool = False) -> None:
+    """`text` is all that was written so far; with `last`, the line is ended."""
+    whole = text if last else text.rstrip(_UNFINISHED)
+    thought = self._thought(whole)
+    for start, end, style in ((0, thought, 'dim'), (thought, len(whole), '')):
+      part = whole[max(start, self._shown) : end]
+      if part:
+        self._console.print(rich.text.Text(part, style), end='', soft_wrap=True)
+    self._shown = max(self._shown, len(whole))
+    if last:
+      self._console.print()
+
+  def _thought(self, text: str) -> int:
+    """How much of the text, from its beginning, is thought."""
+    begun = text.lstrip()[: len(types.THINK_OPEN)]  # of the tag, perhaps, only a part
+    if not types.THINK_OPEN.startswith(begun):
+      return 0
+    before, closed, _ = text.partition(types.THINK_CLOSE)
+    return len(before) + len(closed)

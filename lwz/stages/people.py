@@ -1,0 +1,81 @@
+"""People's judgements of a run's people.html: win rates, agreement, one page.
+
+1. read the key of the page, and what people exported     evals.people
+2. count, compare, bound                                  evals.people
+3. write results.json, table.md, report.html              report
+"""
+
+import json
+
+from etils import epath
+
+from lwz.evals import people, records
+from lwz.report import intervals, number, page
+from lwz.report import table as table_lib
+from lwz.stages import prepare
+from lwz.store import atomic, record
+
+
+def check(c) -> None:
+  _inputs(c)
+
+
+def _inputs(c):
+  """The key, and (where, export) of every .json file among the annotations."""
+  path = epath.Path(c.runs_dir) / c.eval.arena / 'people-key.json'
+  if not c.eval.arena or not path.exists():
+    raise FileNotFoundError(
+      f'{path}: no key; eval.arena names the run whose people.html was judged'
+    )
+  folder = epath.Path(c.eval.annotations) if c.eval.annotations else path.parent / 'annotations'
+  files = sorted(folder.glob('*.json')) if folder.is_dir() else []
+  if not files:
+    raise FileNotFoundError(f'{folder}: no .json files; put there what people exported')
+  exports, rejects = [], []
+  for file in files:
+    try:
+      exports.append((str(file), json.loads(file.read_bytes())))
+    except (ValueError, RecursionError) as error:
+      rejects.append(records.Reject(str(file), f'no JSON: {error}'[:200]))
+  return json.loads(path.read_text()), exports, rejects
+
+
+def run(c) -> None:
+  key, exports, broken = _inputs(c)
+  judgements, rejects = people.read(exports, key)
+  rejects = broken + rejects
+  if not judgements:
+    raise ValueError(
+      f'no judgement could be used; the first reject: {rejects[0] if rejects else "-"}'
+    )
+  rows = people.win_rates(judgements, key, c.seed)
+  left, low, high = people.left_wins(judgements)
+  facts = {
+    'people': len({j.annotator for j in judgements}),
+    'judgements': len(judgements),
+    'agreement (alpha)': people.agreement(judgements),
+    'left side wins': left,
+    '95 % of that': f'{number.show(low)} to {number.show(high)}',
+    'rejected': len(rejects),
+  }
+  folder = prepare.run_folder(c)
+  folder.mkdir(parents=True, exist_ok=True)
+  header = ('system', 'against', 'wins', 'ties', 'losses', 'win %', 'low', 'high')
+  table = [
+    (*list(row.values())[:5], *(100 * row[k] for k in ('rate', 'low', 'high'))) for row in rows
+  ]
+  results = {'facts': facts, 'win_rates': rows, 'rejects': [r._asdict() for r in rejects]}
+  atomic.write_text(folder / 'results.json', json.dumps(record.plain(results), indent=2) + '\n')
+  text = table_lib.markdown('people, ties as half', header, table)
+  atomic.write_text(folder / 'table.md', text)
+  drawn = [(f'{r["system"]} v. {r["opponent"]}', r['rate'], r['low'], r['high']) for r in rows]
+  page.write(
+    folder / 'report.html',
+    title=prepare.run_name(c),
+    subtitle=f'blind judgements of {c.eval.arena}',
+    facts=facts,
+    pictures=[('', intervals.draw(drawn, title='win rate, ties as half', unit='95 %'))],
+    tables=[('win rates', header, table), ('left out', ('where', 'why'), rejects[:100])],
+  )
+  print(text + f'\nagreement (Krippendorff’s alpha): {number.show(facts["agreement (alpha)"])}')
+  print(f'report: {folder / "report.html"}')

@@ -1,0 +1,85 @@
+"""The processes of a run: how they find each other, and with what status they leave.
+
+Statuses, which `launch/` and job managers go by:
+  0    done
+  1    an error that a restart would not mend: a bad config, numbers gone wrong
+  75   stopped by SIGTERM or SIGINT, everything saved: the same command goes on
+  76   another process was lost: restart all of them
+  128+ killed
+"""
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+import jax
+
+LOST = 76
+_EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
+
+
+def start(heartbeat: int) -> None:
+  """Joins the other processes, where the environment names any; before the first use of a device.
+
+  They are named by JAX's three variables (`launch/local.sh` sets them), by an `srun` of several
+  tasks, or found by JAX itself with `LWZ_PROCESSES=auto`. One that is silent for `heartbeat`
+  seconds is dead, and the others leave.
+
+  Raises ValueError where only some of the three variables are set.
+  """
+  named = [name for name in _EXPLICIT if os.environ.get(name)]
+  under_slurm = int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1
+  if not (named or under_slurm or os.environ.get(AUTO) == 'auto'):
+    return
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  # `signals` listens to SIGTERM; the processes tell each other at every step.
+  jax.config.update('jax_enable_preemption_service', False)
+  if not named:
+    jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
+  elif missing := [name for name in _EXPLICIT if name not in named]:
+    raise ValueError(f'{", ".join(named)} is set, but not {", ".join(missing)}: set all, or none')
+  else:
+    address, num, index = (os.environ[name] for name in _EXPLICIT)
+    jax.distributed.initialize(
+      address,
+      int(num),
+      int(index),
+      cluster_detection_method='deactivate',
+      heartbeat_timeout_seconds=heartbeat,
+    )
+  if jax.process_index():  # process 0 speaks for all; errors go to stderr
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (for as long as the process lives)
+
+
+@contextlib.contextmanager
+def guarded(heartbeat: int) -> Iterator[None]:
+  """Inside, an error of the runtime is taken for the loss of another process, if there are any.
+
+  Waits until the runtime says which one, for the heartbeat at most (it then ends this process by
+  itself), and leaves with status 76. It would otherwise hang, at a barrier that the lost one never
+  reaches.
+  """
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    traceback.print_exc()
+    who = f'process {jax.process_index()} of {jax.process_count()}'
+    if isinstance(error, jax.errors.JaxRuntimeError):
+      print(f'lwz: {who}: lost another one; waiting for its name', file=sys.stderr, flush=True)
+      time.sleep(1.5 * heartbeat)
+      _leave(LOST)
+    print(f'lwz: {who}: leaves by an error of its own', file=sys.stderr, flush=True)
+    _leave(1)
+
+
+def _leave(status: int) -> None:
+  """Without waiting for the others at the exit."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

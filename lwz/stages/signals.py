@@ -1,0 +1,58 @@
+"""SIGTERM and SIGINT: a run saves at its next step and leaves, so that it can go on later.
+
+Preemption comes as SIGTERM (SLURM's --signal, Kubernetes, TPU maintenance), Ctrl-C as SIGINT. In a
+training loop the signal is kept until the step is done; elsewhere there is nothing to save, and the
+process leaves at once. A second signal ends it without saving.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+import jax
+
+CODE = 75  # exit status (EX_TEMPFAIL): stopped as asked; the same command goes on
+
+_HEARD: list[int] = []
+_LOOPS: list[None] = []  # as many as training loops are running: at most one
+
+
+class Stopped(SystemExit):
+  """Leaves the process with status 75; the message says how far the run is."""
+
+  def __init__(self, message: str):
+    super().__init__(CODE)
+    self.message = message
+
+
+def listen() -> None:
+  """Takes over both signals; call once, from the main thread."""
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, _hear)
+
+
+def heard() -> bool:
+  """Whether this process was asked to stop."""
+  return bool(_HEARD)
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+  """Inside, a signal is only noted: ask `heard`."""
+  _LOOPS.append(None)
+  try:
+    yield
+  finally:
+    _LOOPS.pop()
+
+
+def _hear(number: int, frame) -> None:
+  _HEARD.append(number)
+  signal.signal(number, signal.SIG_DFL)
+  name = signal.Signals(number).name
+  # Processes leave together, at a step: one that left by itself would look like one that died.
+  if not _LOOPS and jax.process_count() == 1:
+    raise Stopped(f'stopped by {name}')
+  text = f'lwz: {name}: saving as soon as the step allows; once more to leave without\n'
+  os.write(2, text.encode())  # print is not safe inside a handler

@@ -1,0 +1,153 @@
+"""Who writes, by name: a run, a Hugging Face model, or a model behind an endpoint.
+
+All have one interface, `write(requests) -> replies as they come`, in the nouns of `rollout.remote`:
+a request is chat messages, or a text that is a prompt already.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from lwz.data import templates, tokenizer
+from lwz.programs import rollout as rollout_program
+from lwz.rollout import local, remote, sampler
+from lwz.stages import prepare
+from lwz.store import origin
+from lwz.store import run as run_lib
+
+Write = Callable[[Iterable[remote.Request]], Generator[remote.Reply]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """One who writes. `identity` tells apart what was written under one name by two versions."""
+
+  name: str
+  source: str
+  style: str  # 'think', 'direct', or 'chat': the question as a user's message
+  template: str
+  identity: str
+
+  def request(self, question: str, sampling: Mapping, sample: int = 0) -> remote.Request:
+    """The question as this writer is asked it."""
+    if self.style == 'chat':
+      return remote.Request([{'role': 'user', 'content': question}], sampling, sample)
+    return remote.Request(templates.render(question, self.style, self.template), sampling, sample)
+
+
+def is_endpoint(source: str) -> bool:
+  """Whether a source reads MODEL@http://host/v1."""
+  return '@http://' in source or '@https://' in source
+
+
+def describe(c, source: str) -> Writer:
+  """Who stands under a name. No weight is read.
+
+  Raises FileNotFoundError or ValueError where there is nobody, or a run is not finished.
+  """
+  if is_endpoint(source):
+    model, _, url = source.partition('@')
+    remote.Endpoint(url, model)
+    return Writer(model.rpartition('/')[2], source, c.eval.style, c.data.template, source)
+  folder = prepare.reference(c, source)
+  origin.config(folder)
+  name = epath.Path(folder).name
+  if not origin.is_run(folder):
+    return Writer(name, source, c.eval.style, c.data.template, folder)
+  done = run_lib.Run(epath.Path(folder)).read_done()
+  data = done['config']['data']
+  return Writer(name, source, data['style'], data['template'], f'{name} {done["time"]}')
+
+
+def endpoint(c, source: str, key_env: str) -> remote.Endpoint:
+  """The endpoint of MODEL@URL, met as `c.judge` says; a limit of 0 is none."""
+  model, _, url = source.partition('@')
+  return remote.Endpoint(
+    url,
+    model,
+    key_env=key_env,
+    concurrency=c.judge.concurrency,
+    requests_per_minute=c.judge.requests_per_minute or float('inf'),
+    tokens_per_minute=c.judge.tokens_per_minute or float('inf'),
+    timeout=c.judge.timeout,
+    tries=c.judge.tries,
+    price_in=c.judge.price_in,
+    price_out=c.judge.price_out,
+  )
+
+
+def by_endpoint(c, source: str, key_env: str) -> Write:
+  """Writes with another model, remembering its replies in `judge.cache`."""
+  cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
+  if '://' in cache:
+    cache = None  # a bucket: the journal of the run has to do
+  asked = endpoint(c, source, key_env)
+  return lambda requests: remote.write(asked, requests, cache=cache)
+
+
+def by_engine(
+  c,
+  source: str,
+  *,
+  temperature: float,
+  max_tokens: int,
+  top_p: float = 1.0,
+  stops: Sequence[str] = (),
+) -> Write:
+  """Writes with our own engine: the only place of this file that knows it."""
+  folder = prepare.reference(c, source)
+  config = origin.config(folder)
+  params = origin.params(folder, config, jax.random.key(0))
+  tok = tokenizer.load(origin.tokenizer(folder))
+  room = config.max_position_embeddings - max_tokens
+
+  def decode(ids):
+    return tok.decode(ids)
+
+  def write(requests: Iterable[remote.Request]) -> Generator[remote.Reply]:
+    prompts = [_ids(tok, request) for request in requests]
+    fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
+    for i, ids in enumerate(prompts):
+      if not 1 <= len(ids) <= room:
+        yield remote.Reply(i, '', f'request: {len(ids)} tokens, and room for {max(room, 0)}')
+    if not fits:
+      return
+    engine = rollout_program.engine(
+      config,
+      num_slots=c.eval.rows,
+      max_prompt_tokens=max(len(prompts[i]) for i in fits),
+      max_tokens=max_tokens,
+      sampling=sampler.Sampling(temperature, top_p=top_p, stop_ids=(tok.eos_token_id,)),
+      exact=True,
+    )
+    asked = local.requests(
+      [prompts[i] for i in fits], num_samples=1, max_tokens=max_tokens, seed=c.seed, step=0
+    )
+    for reply in local.stream(engine, engine.reshard(params), asked, decode=decode, stops=stops):
+      i = fits[reply.index]
+      yield remote.Reply(
+        i,
+        reply.text,
+        tokens_in=len(prompts[i]),
+        tokens_out=len(reply.ids),
+        finished=reply.finished,
+      )
+
+  return write
+
+
+def _ids(tok, request: remote.Request) -> np.ndarray:
+  """The prompt's ids; messages go through the model's chat template where it has one."""
+  if isinstance(request.messages, str):
+    text = request.messages
+  elif tok.chat_template:
+    messages = [dict(message) for message in request.messages]
+    text = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return np.array(tok.encode(text, add_special_tokens=False), np.int32)
+  else:
+    text = '\n\n'.join(message['content'] for message in request.messages) + '\n\n'
+  ids = tok.encode(text, add_special_tokens=False, split_special_tokens=True)
+  return np.array(ids, np.int32)

@@ -1,0 +1,59 @@
+"""What a step has got done before it is done: finished trajectories, their scores.
+
+    journal/step-000012/trajectory-00007.npz
+
+Append-only: a file per entry, there whole or not at all, in a bucket as on a disk. A run that was
+killed inside a step finds them again. They count only for the policy that wrote them, named by
+its `store.fingerprint`; those of another are as good as none.
+
+    kept = journal.Journal(run.folder, step, fingerprint.of(state.params))
+    kept.add('trajectory-00007', ids=ids, logp=logp)
+    kept.read()['trajectory-00007']['ids']
+    kept.clear()  # when the step is archived, see `store.rollouts`
+"""
+
+import io
+import zipfile
+
+import numpy as np
+from etils import epath
+
+from lwz.store import atomic
+
+_POLICY = 'policy'
+
+
+class Journal:
+  """The journal of one step. One process writes; all may read."""
+
+  def __init__(self, folder: epath.PathLike, step: int, policy: int):
+    self._root = epath.Path(folder) / 'journal'
+    self._path = self._root / f'step-{step:06d}'
+    self._policy = policy
+
+  def add(self, name: str, **arrays: np.ndarray) -> None:
+    """Keeps arrays under a name, over earlier ones; on disk when it returns."""
+    if _POLICY in arrays:
+      raise ValueError(f'an array cannot be named {_POLICY!r}: the entry itself has one')
+    self._path.mkdir(parents=True, exist_ok=True)
+    data = io.BytesIO()
+    np.savez(data, **arrays, **{_POLICY: np.uint32(self._policy)})
+    atomic.write_bytes(self._path / f'{name}.npz', data.getvalue())
+
+  def read(self) -> dict[str, dict[str, np.ndarray]]:
+    """All entries of this policy, by name. A broken file (its checksums say so) is no entry."""
+    found = {}
+    for path in sorted(self._path.glob('*.npz')) if self._path.exists() else ():
+      try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+          entry = dict(arrays)
+      except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        continue
+      if int(entry.pop(_POLICY, -1)) == self._policy:
+        found[path.name.removesuffix('.npz')] = entry
+    return found
+
+  def clear(self) -> None:
+    """Drops the entries of this step, and of all others: a run is in one step at a time."""
+    if self._root.exists():
+      self._root.rmtree()

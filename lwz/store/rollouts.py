@@ -1,0 +1,119 @@
+"""Every trajectory of a run, by step: TensorStore arrays (zarr3), one chunk of each per step.
+
+    rollouts/{ids,logp,lengths,finished,scores,valid,policy}
+
+A step that is repeated after a resume is read from here, not written anew; replay and analysis read
+it with any zarr3 reader. Lengths come last: a step with lengths is there whole.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from etils import epath
+
+from lwz import types
+from lwz.store import atomic
+
+_CODECS = [
+  {'name': 'bytes', 'configuration': {'endian': 'little'}},
+  {'name': 'zstd', 'configuration': {'level': 1}},
+  {'name': 'crc32c'},
+]
+
+
+class Archive:
+  """The rollouts of one run. One process writes; all may read.
+
+  Args:
+    folder: of the run.
+    num_steps: of the run, as far as it is known to go; more may come later.
+    num_prompts, num_samples: P and G, with B = P * G.
+    max_tokens: T.
+    num_rewards: R.
+  """
+
+  def __init__(
+    self,
+    folder: epath.PathLike,
+    *,
+    num_steps: int,
+    num_prompts: int,
+    num_samples: int,
+    max_tokens: int,
+    num_rewards: int,
+  ):
+    self._path = epath.Path(folder) / 'rollouts'
+    self._num_steps = num_steps
+    self._opened: dict[tuple[str, bool], ts.TensorStore] = {}
+    P, G = num_prompts, num_samples
+    B = P * G
+    self._parts: dict[str, tuple[tuple[int, ...], str]] = {
+      'policy': ((), 'uint32'),
+      'ids': ((B, max_tokens), 'int32'),
+      'logp': ((B, max_tokens), 'float32'),
+      'finished': ((B,), 'bool'),
+      'scores': ((P, G, num_rewards), 'float32'),
+      'valid': ((P, G), 'bool'),
+      'lengths': ((B,), 'int32'),
+    }
+
+  def write(self, step: int, policy: int, rollout: types.Rollout, scores: types.Scores) -> None:
+    """Writes a step, over an earlier one; on disk when it returns.
+
+    `policy` is the fingerprint of the parameters that wrote it.
+    """
+    values = {
+      'policy': np.uint32(policy),
+      **{name: getattr(rollout, name) for name in ('ids', 'logp', 'finished')},
+      'scores': scores.values,
+      'valid': scores.valid,
+      'lengths': rollout.lengths,
+    }
+    self._open('lengths', create=True)[step].write(np.zeros_like(rollout.lengths)).result()
+    for name, value in values.items():
+      self._open(name, create=True)[step].write(np.asarray(value)).result()
+
+  def read(self, step: int, policy: int) -> tuple[types.Rollout, types.Scores] | None:
+    """What was written at a step by that policy, bit for bit; None where there is no such thing."""
+    if not (self._path / 'lengths' / 'zarr.json').exists():
+      return None
+    opened = {name: self._open(name, create=False) for name in self._parts}
+    if step >= min(array.shape[0] for array in opened.values()):
+      return None
+    found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
+    if not found['lengths'].any() or int(found['policy']) != policy:
+      return None
+    rollout = types.Rollout(found['ids'], found['logp'], found['lengths'], found['finished'])
+    return rollout, types.Scores(found['scores'], found['valid'])
+
+  def _open(self, name: str, *, create: bool) -> ts.TensorStore:
+    if (name, create) not in self._opened:
+      path = os.fspath(self._path / name)
+      where = path if atomic.is_remote(path) else f'file://{os.path.abspath(path)}/'
+      spec = {'driver': 'zarr3', 'kvstore': where}
+      self._opened[name, create] = self._create(spec, name) if create else _existing(spec)
+    return self._opened[name, create]
+
+  def _create(self, spec: dict[str, Any], name: str) -> ts.TensorStore:
+    """An array of the archive, made where it is missing, and longer where the run goes further."""
+    shape, dtype = self._parts[name]
+    metadata = {
+      'shape': [self._num_steps, *shape],
+      'data_type': dtype,
+      'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': [1, *shape]}},
+      'codecs': _CODECS,
+    }
+    if not (self._path / name / 'zarr.json').exists():
+      return ts.open(spec | {'metadata': metadata}, create=True).result()
+    opened = _existing(spec)
+    if opened.shape[1:] != shape:
+      raise ValueError(f'{self._path / name} has steps of shape {opened.shape[1:]}, not {shape}')
+    if opened.shape[0] < self._num_steps:
+      opened = opened.resize(exclusive_max=[self._num_steps, *shape]).result()
+    return opened
+
+
+def _existing(spec: dict[str, Any]) -> ts.TensorStore:
+  return ts.open(spec, open=True).result()

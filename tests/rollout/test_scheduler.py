@@ -1,0 +1,225 @@
+"""Continuous batching: what is written does not depend on slots, order, neighbours or a restart."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lwz.model import sharding
+from lwz.programs import rollout as program
+from lwz.rollout import engine as engine_lib
+from lwz.rollout import sampler, scheduler
+from tests import fakes
+
+CONFIG = fakes.config()
+PARAMS = fakes.params(CONFIG)
+P, G, T, STOP, TEMPERATURE = 3, 4, 12, 3, 0.7
+LENGTHS = [2, 6, 1]
+PROMPTS = fakes.texts(LENGTHS, CONFIG)
+PAIRS = np.indices((P, G)).reshape(2, -1)
+KEYS = np.asarray(sampler.trajectory_keys(0, 3, *map(jnp.asarray, PAIRS)))
+SAMPLING = sampler.Sampling(TEMPERATURE, stop_ids=(STOP,))
+REQUESTS = [
+  scheduler.Request(PROMPTS[p], key, T, expected=float(p))
+  for p, key in zip(PAIRS[0], KEYS, strict=True)
+]
+
+
+@functools.cache
+def built(num_slots=4, num_steps=5, exact=False, **changes):
+  settings = {'max_prompt_tokens': 6, 'max_tokens': T, 'sampling': SAMPLING} | changes
+  config = settings.pop('config', CONFIG)
+  return program.engine(config, num_slots=num_slots, num_steps=num_steps, exact=exact, **settings)
+
+
+def write(engine, requests, **arguments):
+  """Replies by the index of their request."""
+  replies = list(scheduler.run(engine, engine.reshard(PARAMS), requests, **arguments))
+  assert len({reply.index for reply in replies}) == len(replies) == len(requests)
+  return sorted(replies, key=lambda reply: reply.index)
+
+
+def forced(*lengths):
+  """Requests whose trajectories have exactly these lengths."""
+  return [
+    scheduler.Request(PROMPTS[0], key, num, num, expected=float(num))
+    for key, num in zip(KEYS, lengths, strict=False)
+  ]
+
+
+@functools.cache
+def one_shot():
+  rollout = jax.jit(
+    functools.partial(
+      engine_lib.generate,
+      config=CONFIG,
+      num_samples=G,
+      max_tokens=T,
+      temperature=TEMPERATURE,
+      stop_id=STOP,
+    )
+  )(PARAMS, fakes.padded(PROMPTS), jnp.array(LENGTHS), jnp.asarray(KEYS))
+  return jax.device_get(rollout)
+
+
+def assert_is(reply, b, whole=None):
+  whole = whole or one_shot()
+  num = whole.lengths[b]
+  np.testing.assert_array_equal(reply.ids, whole.ids[b, :num])
+  np.testing.assert_allclose(reply.logp, whole.logp[b, :num], atol=1e-5)
+  assert reply.finished == whole.finished[b]
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {},
+    {'num_slots': 1, 'num_steps': 3},
+    {'num_slots': 16, 'num_steps': 2, 'written_out': False},
+    {'num_slots': 3, 'exact': True},
+  ],
+  ids=str,
+)
+def test_a_stream_of_trajectories_is_what_one_program_writes(settings):
+  replies = write(built(**settings), REQUESTS)
+  assert {1, T} < set(one_shot().lengths.tolist())  # so that slots are refilled
+  for b, reply in enumerate(replies):
+    assert_is(reply, b)
+  assert scheduler.rollout(replies, T, STOP).ids.tolist() == one_shot().ids.tolist()
+
+
+def test_in_exact_mode_a_restart_changes_no_bit():
+  """Others alive, other slots, another order: what is written again is what was written."""
+  engine = built(num_slots=3, exact=True)
+  whole = write(engine, REQUESTS)
+  left = [7, 2, 11, 4, 0]
+  again = write(engine, [REQUESTS[b] for b in left])
+  alone = write(engine, [REQUESTS[6]])
+  for reply, b in zip([*again, *alone], [*left, 6], strict=True):
+    np.testing.assert_array_equal(reply.ids, whole[b].ids)
+    np.testing.assert_array_equal(reply.logp, whole[b].logp)
+
+
+@pytest.mark.parametrize('shape', [(2, 1, 4), (1, 8, 1)], ids=str)
+def test_no_mesh_changes_a_token(shape):
+  config = fakes.config(vocab_size=16, hidden_size=16, intermediate_size=32)
+  params = fakes.params(config)
+  settings = {'config': config, 'num_slots': 8}
+  mesh = sharding.make_mesh(shape)
+  alone = built(**settings)
+  cut = built(**settings, mesh=mesh, written_out=shape[0] == 2)
+  placed = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
+  one = list(scheduler.run(alone, alone.reshard(params), REQUESTS))
+  other = list(scheduler.run(cut, cut.reshard(placed), REQUESTS))
+  found = {reply.index: reply for reply in other}
+  for reply in one:
+    np.testing.assert_array_equal(reply.ids, found[reply.index].ids)
+    np.testing.assert_allclose(reply.logp, found[reply.index].logp, atol=1e-5)
+
+
+def test_nothing_is_compiled_twice_and_little_once():
+  engine = program.engine(
+    CONFIG,
+    num_slots=4,
+    max_prompt_tokens=6,
+    max_tokens=T,
+    sampling=SAMPLING,
+    exact=False,
+    num_steps=5,
+  )
+  shapes = set()
+  decode = engine.decode
+
+  def counted(num_rows, read):
+    shapes.add((num_rows, read))
+    return decode(num_rows, read)
+
+  object.__setattr__(engine, 'decode', counted)
+  write(engine, REQUESTS)
+  seen = set(shapes)
+  assert seen <= {(rows, read) for rows in (1, 2, 4) for read in engine.reads}
+  write(engine, REQUESTS[::-1])
+  programs = [decode(*shape) for shape in seen] + [
+    engine.admit,
+    engine.init,
+    engine.reshard,
+    *[engine.prefill(size) for size in engine.prompt_sizes],
+  ]
+  assert all(one._cache_size() == 1 for one in programs)
+  assert engine.move._cache_size() <= 1
+
+
+def test_a_prompt_is_read_once_for_its_group():
+  tally = scheduler.Tally()
+  write(built(), REQUESTS, tally=tally)
+  assert tally.prefilled == P
+  assert tally.tokens == one_shot().lengths.sum()
+  assert tally.tokens <= tally.row_steps <= tally.slot_steps == 4 * tally.steps
+  figures = tally.figures
+  assert 0 < figures['rollout/seconds_to_first'] <= figures['rollout/seconds_to_last']
+  assert 0 <= figures['rollout/wasted'] < 1 and 0 < figures['rollout/slots_in_use'] <= 1
+
+
+def test_the_tail_is_computed_in_smaller_batches():
+  asked = forced(12, 2, 2, 2)
+  tally = scheduler.Tally()
+  assert [len(reply.ids) for reply in write(built(), asked, tally=tally)] == [12, 2, 2, 2]
+  assert (tally.steps, tally.row_steps) == (12, 2 * 4 + 10)
+
+
+def test_the_longest_begin_first():
+  asked = forced(3, 9, 5)
+  seen = []
+  write(built(num_slots=1), asked, watch=lambda index, ids: seen.append(index))
+  assert list(dict.fromkeys(seen)) == [1, 2, 0]
+
+
+@pytest.mark.parametrize('least, cap', [(0, 1), (5, 12), (7, 7)])
+def test_a_trajectory_has_at_least_and_at_most_so_many_tokens(least, cap):
+  asked = [scheduler.Request(r.prompt, r.key, cap, least) for r in REQUESTS]
+  for reply in write(built(), asked):
+    assert least <= len(reply.ids) <= cap
+    assert STOP not in reply.ids[: least - 1]
+    assert reply.finished == (reply.ids[-1] == STOP)
+    assert np.isfinite(reply.logp).all()
+
+
+def test_who_watches_may_end_a_trajectory_at_any_of_its_tokens():
+  replies = write(built(), REQUESTS, watch=lambda index, ids: 2 if len(ids) > 2 else None)
+  for b, reply in enumerate(replies):
+    num = min(one_shot().lengths[b], 2)
+    np.testing.assert_array_equal(reply.ids, one_shot().ids[b, :num])
+    assert reply.finished == (one_shot().lengths[b] > 2 or one_shot().finished[b])
+
+
+def test_replies_come_as_they_end():
+  asked = forced(12, 3, 8)
+  engine = built()
+  replies = scheduler.run(engine, engine.reshard(PARAMS), asked)
+  assert [reply.index for reply in replies] == [1, 2, 0]
+
+
+def test_int8_is_close_and_its_mismatch_is_seen():
+  """The rounding of a key or value is at most 1/254 of its largest component."""
+  asked = [scheduler.Request(r.prompt, r.key, 5, 5) for r in REQUESTS]
+  whole, rounded = (write(built(int8=int8), asked) for int8 in (False, True))
+  gaps = []
+  for a, b in zip(whole, rounded, strict=True):
+    same = int(np.argmin([*(a.ids == b.ids), False]))  # up to the first token that differs
+    gaps += np.abs(a.logp[: same + 1] - b.logp[: same + 1])[:same].tolist()
+  assert len(gaps) > 30 and 1e-6 < np.mean(gaps) < 2e-2
+
+
+@pytest.mark.parametrize(
+  'request_, message',
+  [
+    (scheduler.Request(np.arange(7), KEYS[0], 5), r'prompt 1 has 7 tokens.*max_prompt_tokens=6'),
+    (scheduler.Request(np.arange(0), KEYS[0], 5), 'prompt 1 has 0 tokens'),
+    (scheduler.Request(PROMPTS[0], KEYS[0], 13), r'request 1 asks for max_tokens=13, .* 12'),
+  ],
+)
+def test_what_no_slot_holds_is_refused_by_name(request_, message):
+  with pytest.raises(ValueError, match=message):
+    write(built(), [REQUESTS[0], request_])

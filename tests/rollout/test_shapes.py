@@ -1,0 +1,24 @@
+"""Few shapes, and none too far from what is wanted."""
+
+import itertools
+
+import pytest
+
+from lwz.rollout import order, shapes
+
+
+@pytest.mark.parametrize('num, expected', [(1, (1,)), (8, (1, 2, 4, 8)), (6, (1, 2, 4, 6))])
+def test_a_ladder_doubles_up_to_the_number_of_slots(num, expected):
+  assert shapes.ladder(num) == expected
+
+
+@pytest.mark.parametrize('longest', [1, 64, 65, 300, 16_384])
+def test_sizes_rise_to_the_longest_by_at_most_half(longest):
+  found = shapes.sizes(longest)
+  assert list(found) == sorted(set(found)) and found[-1] == longest
+  assert all(b <= 1.5 * a for a, b in itertools.pairwise(found))
+  assert len(found) <= 18
+
+
+def test_the_longest_first_and_groups_together():
+  assert order.longest_first([1.0, 5.0, 5.0, 2.0, 5.0]) == [1, 2, 4, 3, 0]

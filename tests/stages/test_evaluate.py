@@ -1,0 +1,247 @@
+"""The two benchmarks from file to report, with systems and judge behind a scripted server."""
+
+import json
+import re
+
+import pytest
+
+from experiments import eval_arena, eval_writingbench
+from experiments import people as people_experiment
+from lwz.stages import evaluate, judging, people
+from tests.rollout import scripted
+
+LONG = 'A baseline that says a good deal more than its name does, and says it well.'
+ARENA = [
+  {
+    'idx': 1,
+    'question': 'Ode',
+    'type': 'Poem',
+    'length': 20,
+    'baseline_response': {'gpt-4o': LONG},
+  },
+  {
+    'idx': 2,
+    'question': '论文',
+    'type': 'Essay',
+    'length': '2,000',
+    'baseline_response': [LONG, LONG],
+  },
+  {'question': 'No fields'},
+  {'idx': 1, 'question': 'twice'},
+  {'idx': 4, 'question': None},
+]
+CRITERIA = [{'name': name, 'criteria_description': 'd', '1-2': 'no'} for name in ('Tone', 'Depth')]
+BENCH = [
+  {'index': 1, 'domain1': 'Education', 'domain2': 'Essay', 'query': 'Ode', 'criteria': CRITERIA},
+  {'index': 2, 'query': '论文', 'criteria': [CRITERIA, [[]]]},
+  {'index': 3, 'query': 'none', 'criteria': []},
+]
+
+
+class Models:
+  """Writers 'good' and 'poor', and a judge that prefers whatever 'good' wrote."""
+
+  def __init__(self):
+    self.judge_replies = {}  # number of the question to the judge -> another reply
+    self.asked = {'good': 0, 'poor': 0, 'judge': 0}
+
+  def __call__(self, number, payload):
+    model, text = payload['model'], payload['messages'][-1]['content']
+    number = self.asked[model]
+    self.asked[model] += 1
+    if model != 'judge':
+      return f'<think>hm</think>The {model} answer to {text}'
+    if number in self.judge_replies:
+      return self.judge_replies[number]
+    if '[Answer A]' not in text:
+      return json.dumps({'score': 9 if 'The good answer' in text else 4, 'reason': 'so'})
+    first, second = text.partition('[Answer B]')[::2]
+    if 'The good answer' in first:
+      return 'First. [[A]]'
+    return 'Second. [[B]]' if 'The good answer' in second else 'Neither. [[C]]'
+
+
+@pytest.fixture
+def models():
+  return Models()
+
+
+@pytest.fixture
+def server(models):
+  with scripted.serve(models) as server:
+    yield server
+
+
+def config(experiment, server, folder, rows, **changes):
+  lines = [json.dumps(row) for row in rows] + ['{"idx": 9, "question": "cut']
+  (folder / 'bench.jsonl').write_text('\n'.join(lines))
+  c = experiment.get_config('micro')
+  c.runs_dir = str(folder / 'runs')
+  c.eval.file = str(folder / 'bench.jsonl')
+  c.eval.systems = tuple(f'{name}@{server.url}' for name in ('good', 'poor'))
+  c.judge.model = f'judge@{server.url}'
+  c.judge.tries = 1
+  c.judge.max_failures = 0.0
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+def run(c):
+  evaluate.check(c)
+  evaluate.run(c)
+  folder = f'{c.runs_dir}/{c.experiment}-micro'
+  with open(f'{folder}/results.json') as file:
+    return json.load(file)
+
+
+def test_an_arena_from_file_to_report(server, models, tmp_path):
+  results = run(config(eval_arena, server, tmp_path, ARENA))
+  assert results['facts']['prompts'] == 3
+  assert [re.sub('.*:', '', r['where']) for r in results['rejects']] == ['6', '4', '5']
+  assert all(r['reason'] for r in results['rejects'])
+  # Prompt 1 has one baseline, 2 has two, 3 none; the two systems meet on each: 2 + 4 + 3 pairs.
+  assert results['bias']['pairs'] == 9 and models.asked == {'good': 3, 'poor': 3, 'judge': 14}
+  assert results['standings'][0]['player'] == 'good'
+  rate = {(r['system'], r['by'], r['group']): r['rate'] for r in results['win_rates']}
+  assert rate['good', 'all', 'all'] == 1 and rate['poor', 'opponent', 'gpt-4o'] == 0.5
+  assert rate['good', 'length', '2000 to 4000'] == 1
+  assert results['lengths']['good']['words'] == pytest.approx((5 + 6 + 6) / 3)
+  folder = tmp_path / 'runs' / 'eval_arena-micro'
+  assert '| good |' in (folder / 'table.md').read_text()
+  assert 'hm</think>' not in (folder / 'people.html').read_text()
+  assert (folder / 'DONE').exists() and (folder / 'report.html').exists()
+
+
+def test_writingbench_from_file_to_report(server, models, tmp_path):
+  models.judge_replies = {0: 'It is fine.', 1: '```json\n{"score": 9, "reason": "cut'}
+  results = run(config(eval_writingbench, server, tmp_path, BENCH, **{'judge.concurrency': 1}))
+  assert results['facts']['version'] == 'v1' and results['facts']['prompts'] == 2
+  assert results['scores']['good']['overall'] == 9 and results['scores']['poor']['overall'] == 4
+  assert results['scores']['good']['D/Education'] == 9 and results['scores']['poor']['zh'] == 4
+  # Two systems, two queries, two criteria; the reply that said nothing was asked for again.
+  assert models.asked['judge'] == 8 + 1 and results['facts']['failed marks'] == 0
+  lines = (tmp_path / 'runs/eval_writingbench-micro/scores-good.jsonl').read_text().splitlines()
+  record = json.loads(lines[0])
+  assert record['index'] == 1 and set(record['scores']) == {'Tone', 'Depth'}
+  assert record['scores']['Tone'][0]['score'] == 9
+
+
+def test_a_killed_run_asks_nothing_twice(server, models, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA, **{'judge.concurrency': 1})
+  c.judge.cache = str(tmp_path / 'first.sqlite')
+  models.judge_replies = {7: scripted.status(500)}
+  with pytest.raises(RuntimeError, match=r'1 of 14 have failed.*http 500.*run again'):
+    run(c)
+  before = dict(models.asked)
+  assert before['judge'] >= 8
+  c.judge.cache = str(tmp_path / 'second.sqlite')  # the journal alone must do
+  results = run(c)
+  assert models.asked['good'] == before['good'] and results['bias']['pairs'] == 9
+  # Every question once; again the one that failed, and one that was on its way when the run ended.
+  assert 14 + 1 <= models.asked['judge'] <= 14 + 2
+
+
+def test_what_the_judge_never_says_is_counted_not_scored(server, models, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA[:1], **{'judge.max_failures': 1.0})
+  c.judge.concurrency, c.judge.rounds = 1, 2
+  models.judge_replies = dict.fromkeys(range(100), 'I would rather not say.')
+  results = run(c)
+  assert (results['bias']['pairs'], results['bias']['missing']) == (0, 3)
+  assert results['faults'] == ['unreadable: I would rather not say.']
+  assert results['standings'][0]['rating'] is None
+  assert 'The judge failed on some' in (tmp_path / 'runs/eval_arena-micro/table.md').read_text()
+
+
+def test_a_system_that_fails_is_masked(server, models, tmp_path):
+  gone = 'gone@http://127.0.0.1:9/v1'
+  c = config(eval_arena, server, tmp_path, ARENA, **{'judge.max_failures': 1.0})
+  c.eval.systems = (*c.eval.systems, gone)
+  results = run(c)
+  assert results['facts']['answers that failed'] == 3 and results['bias']['pairs'] == 9
+  assert all(fault.startswith('connection') for fault in results['failed_answers']['gone'].values())
+
+
+def test_the_key_reaches_the_server_and_no_file(server, tmp_path, monkeypatch):
+  monkeypatch.setenv('JUDGE_KEY', 'sk-very-secret')
+  c = config(eval_arena, server, tmp_path, ARENA[:1])
+  c.judge.key_env = c.eval.key_env = 'JUDGE_KEY'
+  run(c)
+  assert {headers['Authorization'] for _, _, headers in server.seen} == {'Bearer sk-very-secret'}
+  files = [path for path in tmp_path.rglob('*') if path.is_file()]
+  assert len(files) > 8 and not [p for p in files if b'very-secret' in p.read_bytes()]
+
+
+def test_the_offline_judge_is_named_in_every_output(server, tmp_path, capsys):
+  for experiment, rows in ((eval_arena, ARENA), (eval_writingbench, BENCH)):
+    c = config(experiment, server, tmp_path, rows, **{'judge.model': 'offline-rules'})
+    run(c)
+    folder = tmp_path / 'runs' / f'{c.experiment}-micro'
+    for name in ('results.json', 'table.md', 'report.html', 'verdicts.jsonl'):
+      assert 'offline-rules' in (folder / name).read_text(), name
+    assert 'nothing about quality' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'changes, complaint',
+  [
+    ({'eval.benchmark': 'elo'}, "no 'elo'"),
+    ({'eval.systems': ()}, 'eval.systems is empty'),
+    ({'eval.file': 'nowhere.jsonl'}, 'nowhere.jsonl'),
+    ({'judge.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),
+    ({'judge.max_failures': 2.0}, 'max_failures=2.0'),
+    ({'eval.style': 'poem'}, "'poem'"),
+    ({'eval.rows': 0}, 'eval.rows=0'),
+  ],
+)
+def test_wrong_values_stop_before_any_work(server, models, tmp_path, changes, complaint):
+  c = config(eval_arena, server, tmp_path, ARENA, **changes)
+  with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+    evaluate.check(c)
+  assert sum(models.asked.values()) == 0
+
+
+def test_people_judge_what_the_arena_wrote(server, tmp_path, capsys):
+  pytest.importorskip('krippendorff')
+  c = config(eval_arena, server, tmp_path, ARENA)
+  run(c)
+  folder = tmp_path / 'runs/eval_arena-micro'
+  key = json.loads((folder / 'people-key.json').read_text())
+  for name in ('ann', 'ben'):
+    choices = [
+      {'id': int(i), 'choice': next((s for s in ('first', 'second') if item[s] == 'good'), 'tie')}
+      for i, item in key['items'].items()
+    ]
+    record = {'page': key['page'], 'annotator': name, 'judgements': choices}
+    (folder / 'annotations').mkdir(exist_ok=True)
+    (folder / 'annotations' / f'{name}.json').write_text(json.dumps(record))
+  (folder / 'annotations' / 'broken.json').write_text('{')
+  c = people_experiment.get_config('micro')
+  c.runs_dir = str(tmp_path / 'runs')
+  people.check(c)
+  people.run(c)
+  results = json.loads((tmp_path / 'runs/people-micro/results.json').read_text())
+  assert results['facts']['people'] == 2 and len(results['rejects']) == 1
+  assert results['facts']['agreement (alpha)'] == pytest.approx(1.0)
+  rate = {(r['system'], r['opponent']): r['rate'] for r in results['win_rates']}
+  assert rate['good', 'poor'] == 1 and rate['good', 'gpt-4o'] == 1
+  assert 'ties as half' in capsys.readouterr().out
+
+
+def test_people_without_a_run_are_told(tmp_path):
+  c = people_experiment.get_config('micro')
+  c.runs_dir = str(tmp_path)
+  with pytest.raises(FileNotFoundError, match='names the run whose'):
+    people.check(c)
+
+
+def test_prompts_beyond_the_limit_are_told(server, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA)
+  c.eval.prompts = 1
+  results = run(c)
+  assert results['left_out'] == 2 and results['facts']['prompts'] == 1
+  table = (tmp_path / 'runs/eval_arena-micro/table.md').read_text()
+  assert 'eval.prompts=1: 2 more were not asked' in table
+
+
+def test_a_request_that_is_at_fault_stops_nothing():
+  assert judging.num_failed({1: 'request: 900 tokens, and room for 400', 2: 'http 500: x'}) == 1

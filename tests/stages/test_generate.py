@@ -1,0 +1,86 @@
+"""A text appears as it is written, each part once, thoughts dimmed."""
+
+import dataclasses
+import io
+
+import jax
+import pytest
+import rich.console
+
+from experiments import generate as experiment
+from lwz.data import tokenizer
+from lwz.model import config as config_lib
+from lwz.model import qwen
+from lwz.stages import generate
+from lwz.store import hf
+
+TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
+
+
+def shown(*texts):
+  """What a terminal gets: bytes with the codes of its colours."""
+  file = io.StringIO()
+  pen = generate.Pen(rich.console.Console(file=file, force_terminal=True, width=200))
+  for text in texts[:-1]:
+    pen.show(text)
+  pen.show(texts[-1], last=True)
+  return file.getvalue()
+
+
+def plain(output):
+  return output.replace('\x1b[2m', '').replace('\x1b[0m', '')
+
+
+@pytest.mark.parametrize('cuts', [(), (3,), (10, 18), (14, 22, 30), range(len(TEXT))], ids=str)
+def test_it_is_shown_once_however_it_comes(cuts):
+  output = shown(*[TEXT[:cut] for cut in cuts], TEXT)
+  assert plain(output) == f'{TEXT}\n'
+  dimmed = ''.join(part.split('\x1b[0m')[0] for part in output.split('\x1b[2m')[1:])
+  assert dimmed == '<think>A plan.</think>'
+
+
+def test_a_character_is_shown_when_all_of_it_is_there():
+  assert shown('caf\ufffd', 'café', 'café!') == 'café!\n'
+  assert shown('caf\ufffd') == 'caf\ufffd\n'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A Hugging Face model that has learnt nothing."""
+  tok = tokenizer.train(['the sea is wide, and rivers run to the sea'] * 9, 384)
+  config = dataclasses.replace(config_lib.preset('micro'), vocab_size=len(tok))
+  path = tmp_path_factory.mktemp('model')
+  hf.save(path, config, qwen.init(jax.random.key(0), config), tok)
+  return str(path)
+
+
+def config_of(folder, **changes):
+  c = experiment.get_config('micro')
+  c.init = folder
+  c.rollout.max_tokens = 20
+  c.update(changes)
+  return c
+
+
+def test_a_model_writes_to_the_terminal(folder, capsys):
+  c = config_of(folder)
+  generate.check(c)
+  generate.run(c)
+  first = capsys.readouterr().out
+  assert '20 tokens' in first and 'cut at rollout.max_tokens=20' in first
+  c.seed = 1
+  generate.run(c)
+  assert capsys.readouterr().out.split(' tokens')[0] != first.split(' tokens')[0]
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'prompt': ''}, 'prompt is empty'),
+    ({'rollout': {'max_tokens': 400}}, 'exceeds the 256 positions'),
+    ({'rollout': {'top_p': 0.0}}, 'top_p=0.0'),
+  ],
+)
+def test_what_cannot_be_written_is_refused_before_work(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    generate.check(config_of(folder, **changes))

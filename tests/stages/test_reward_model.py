@@ -1,0 +1,101 @@
+"""What is said of a reward model at its end, and how one is found that judges others' texts."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from lwz import types
+from lwz.reward import writing
+from lwz.stages import choices
+from lwz.stages import reward_model as stage
+from lwz.store import hf_config
+from tests import fakes
+
+
+def pair(chosen, rejected, source=''):
+  return types.Preference('Write.', chosen, rejected, source)
+
+
+def test_the_tables_tell_sources_lengths_and_padding_apart():
+  pairs = [pair('a b c d', 'e f', 'cut'), pair('a b', 'c d e f', 'mix'), pair('a b', 'c d', 'mix')]
+  scores = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0]])
+  padded = np.array([[1.0, 0.0], [0.0, 1.0]])
+  tables, result = stage._judged(pairs, scores, padded)
+  assert tables[0][2] == [('all', 3, pytest.approx(2 / 3)), ('cut', 1, 1.0), ('mix', 2, 0.5)]
+  by_length = {name: (num, accuracy) for name, num, accuracy in tables[1][2]}
+  assert by_length['better one longer'] == by_length['better one as long'] == (1, 1.0)
+  assert by_length['better one shorter'] == (1, 0.0)
+  assert by_length['padded with itself, half as long again'] == (2, 0.5)
+  assert result['mean'] == pytest.approx(scores.mean())
+  assert result['std'] == pytest.approx(scores.std())
+  assert -1 <= result['length_bias'] <= 1 and 0 <= result['calibration_error'] <= 1
+  json.dumps(result)
+
+
+def test_a_padded_text_says_its_first_half_again():
+  (found,) = stage._padded([pair('One. Two. Three. Four.', 'x')])
+  assert (found.chosen, found.rejected) == (
+    'One. Two. Three. Four.',
+    'One. Two. Three. Four. One. Two.',
+  )
+
+
+def test_a_long_pair_is_trained_on_in_parts_that_use_every_window():
+  c = ConfigDict({'data': {'row_length': 8}})
+  long, short = stage.Text([*range(20), 99], 2), stage.Text([1, 2, 3, 99], 2)
+  found = stage._windows(c, long, short)
+  assert [b for _, b in found] == [short.ids] * len(found) and len(found) > 2
+  assert [t for a, _ in found for t in a[2:-1]] == long.ids[2:-1]
+  assert stage._windows(c, short, short) == [(short.ids, short.ids)]
+
+
+# --- where a reward model's scores get their scale
+
+
+def config(tmp_path, **reward):
+  plain = {'model': str(tmp_path), 'ensemble': (), 'heldout': '', 'mean': 0.0, 'std': 0.0}
+  data = {'long': 'refuse', 'row_length': 64}
+  return ConfigDict({'runs_dir': str(tmp_path), 'data': data, 'reward': plain | reward})
+
+
+def folder(tmp_path, **changes):
+  text = hf_config.text(fakes.config(**({'scalar_head': True} | changes)), jnp.dtype('float32'))
+  (tmp_path / 'config.json').write_text(text)
+  return tmp_path
+
+
+def test_a_foreign_model_has_the_scale_that_the_config_gives(tmp_path):
+  folder(tmp_path)
+  c = config(tmp_path, mean=2.0, std=3.0)
+  assert choices._scale(c, c.reward.model) == writing.Scale(2.0, 3.0)
+  c = config(tmp_path)
+  with pytest.raises(ValueError, match=r'reward\.mean'):
+    choices.check_rewards(c)
+
+
+def test_a_model_of_ours_brings_its_own(tmp_path):
+  folder(tmp_path)
+  (tmp_path / choices.SCALE).write_text('{"mean": 0.5, "std": 1.5}')
+  c = config(tmp_path, mean=2.0, std=3.0)
+  assert choices._scale(c, c.reward.model) == writing.Scale(0.5, 1.5)
+
+
+def test_a_language_model_is_no_reward_model(tmp_path):
+  folder(tmp_path, scalar_head=False)
+  with pytest.raises(ValueError, match='no scalar head'):
+    choices.check_rewards(config(tmp_path, std=1.0))
+
+
+def test_a_server_needs_nothing_here(tmp_path):
+  choices.check_rewards(config(tmp_path, model='http://localhost:9000/score'))
+  assert choices.is_server('https://host/score') and not choices.is_server('reward_model:tiny')
+
+
+def test_what_long_texts_become_is_one_of_two(tmp_path):
+  c = config(tmp_path, model='http://localhost:9000/score')
+  c.data.long = 'cut'
+  with pytest.raises(ValueError, match=r'data\.long'):
+    choices.check_rewards(c)
