@@ -122,7 +122,8 @@ def transformers_writer(arguments, folder: str, workload: str):
   model = model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
   ids = torch.tensor(prompts(len(wanted), model.config.vocab_size)).long().to(model.device)
 
-  def write(num=max(wanted)):
+  def write(num=None):
+    num = num or max(wanted)
     with torch.inference_mode():
       out = model.generate(
         ids,
@@ -144,11 +145,11 @@ def work(arguments, folder: str, workload: str) -> None:
   write = writer(arguments, folder, workload)
   print('ready', flush=True)
   for _ in sys.stdin:
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     figures = write()
-    seconds = time.perf_counter() - began
+    seconds, spent = time.perf_counter() - began, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps({'seconds': seconds, 'mib': peak, **figures}), flush=True)
+    print(json.dumps({'seconds': seconds, 'cpu': spent, 'mib': peak, **figures}), flush=True)
 
 
 def measure(arguments, folder: str, workload: str) -> list[dict]:
@@ -173,10 +174,10 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
       rounds[name].append(json.loads(worker.stdout.readline()))
   for name, worker in workers.items():
     worker.communicate()
-    seconds = statistics.median(r['seconds'] for r in rounds[name])
+    seconds, cpu = (statistics.median(r[k] for r in rounds[name]) for k in ('seconds', 'cpu'))
     row = {'workload': workload, 'engine': name, 'tokens': sum(lengths(workload))}
-    row |= {'seconds': seconds, 'tokens_per_second': row['tokens'] / seconds}
-    rows.append(row | {k: v for k, v in rounds[name][-1].items() if k != 'seconds'})
+    row |= rounds[name][-1] | {'seconds': seconds, 'cpu': cpu}
+    rows.append(row | {'tokens_per_second': row['tokens'] / seconds})
   return rows
 
 
@@ -205,10 +206,17 @@ def main() -> None:
       rows += found
       base = next((r for r in found if r['engine'] == 'transformers'), None)
       for row in found:
-        ratio = row['tokens_per_second'] / base['tokens_per_second'] if base else float('nan')
+        against = (
+          ''
+          if base is None
+          else (
+            f'{base["seconds"] / row["seconds"]:6.2f} x transformers, '
+            f'{base["cpu"] / row["cpu"]:.2f} x in CPU seconds'
+          )
+        )
         print(
-          f'{workload:8} {row["engine"]:14} {row["tokens_per_second"]:9.0f} tokens/s '
-          f'{ratio:5.2f} x transformers {row["mib"]:8.0f} MiB at the peak',
+          f'{workload:7} {row["engine"]:12} {row["tokens_per_second"]:7.0f} tokens/s '
+          f'{row["cpu"]:6.1f} CPU s {row["mib"]:6.0f} MiB {against}',
           flush=True,
         )
   if arguments.out:

@@ -194,6 +194,7 @@ def get_config(size: str) -> ConfigDict:
   c.profile.steps = ()  # write a jax.profiler trace and a memory profile of these
 
   c.preflight = ConfigDict()
+  c.preflight.at_start = not pocket  # compile what a run will run, and stop where it does not fit
   c.preflight.topology = 'local'  # 'v5p:4x4x4', 'gpu:h100:8x8', or 'local': the attached devices
   c.preflight.experiment = (
     ''  # whose programs are compiled, and its stage: experiments/preflight.py

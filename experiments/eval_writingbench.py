@@ -15,4 +15,6 @@ def get_config(size: str = 'tiny'):
   c = eval_arena.get_config(size)
   c.experiment = 'eval_writingbench'
   c.eval.benchmark = 'writingbench'
+  # How the critic of version 1 is sampled, as published; that of later versions: 1.0 and 0.95.
+  c.judge.temperature, c.judge.top_p = 0.7, 0.8
   return c

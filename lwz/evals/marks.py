@@ -102,7 +102,9 @@ def aggregate(
       [v for i, values in kept.items() if queries[i].language == language for v in values]
     )
   for level, prefix in (('domain1', 'D'), ('domain2', 'domain2')):
-    names = list(dict.fromkeys(getattr(query, level) for query in benchmark.queries))
+    there = dict.fromkeys(getattr(query, level) for query in benchmark.queries)
+    names = [name for name in writingbench.DOMAINS if name in there]
+    names += [name for name in there if name not in names]
     for name in names:
       found = [m for i, m in means.items() if getattr(queries[i], level) == name]
       out[f'{prefix}/{name}'] = _mean(found)

@@ -22,6 +22,14 @@ from lwz.evals import records
 
 FIELDS = {'v1': 'criteria', 'later': 'checklist'}
 BANDS = ('1-2', '3-4', '5-6', '7-8', '9-10')
+DOMAINS = (  # D1 to D6 of the papers' tables
+  'Academic & Engineering',
+  'Finance & Business',
+  'Politics & Law',
+  'Literature & Arts',
+  'Education',
+  'Advertising & Marketing',
+)
 REQUIREMENTS = ('style', 'format', 'length')
 _SLOTS = ('criteria', 'query', 'response')
 

@@ -83,7 +83,7 @@ def layer_of(cache: Cache, layer: Int[Array, ''] | int) -> tuple[jax.Array, jax.
 
 
 def past(cache: Cache, *, int8: bool = False) -> Past:
-  """The cache as it is kept; in int8 the unit is max |x| / 127, and the error half of it at most."""
+  """The cache as it is kept. In int8 the unit is max |x| / 127, the error half of it at most."""
   if not int8:
     return Past(k=cache.k.swapaxes(3, 4), v=cache.v)
 

@@ -180,7 +180,8 @@ def engine(
     int8: keys and values in int8, a unit per token and head; log-probabilities are then those of
       the rounded cache, and differ from the scorer's.
     mesh: where everything lies; None is one device.
-    written_out: see `reshard`; by default on CPUs.
+    written_out: see `reshard`; by default on CPUs. Elsewhere, where compiling takes longer, the
+      cache is read in steps of a doubling.
   """
   if written_out is None:
     written_out = jax.default_backend() == 'cpu'
@@ -213,7 +214,7 @@ def engine(
     decode=decode_of,
     # Rows that are cut over devices stay so: a smaller batch would have to be laid out anew.
     rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots),
-    reads=(settled,) if exact else shapes.sizes(settled),
+    reads=(settled,) if exact else shapes.sizes(settled, per_octave=2 if written_out else 1),
     prompt_sizes=shapes.sizes(max_prompt_tokens),
     max_tokens=max_tokens,
     exact=exact,

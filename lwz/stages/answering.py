@@ -13,7 +13,13 @@ def ask(
   c, system: writers.Writer, prompts: Mapping[int, str], kept: journal.Journal
 ) -> tuple[dict[int, str], dict[int, str]]:
   """(index -> answer without thoughts, index -> fault); what is kept is not asked again."""
-  limits = {'temperature': c.rollout.temperature, 'max_tokens': c.rollout.max_tokens}
+  limits = {
+    'temperature': c.rollout.temperature,
+    'top_p': c.rollout.top_p,
+    'max_tokens': c.rollout.max_tokens,
+  }
+  if c.rollout.top_k:  # no key of the protocol, though most servers know it
+    limits['top_k'] = c.rollout.top_k
   stops = [] if system.style == 'chat' else [types.ANSWER_CLOSE]
   sampling = limits | ({'stop': stops} if stops else {})
   keys = {

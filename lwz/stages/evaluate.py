@@ -10,8 +10,10 @@ Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they come, 
 was killed asks nothing twice.
 """
 
+import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -38,6 +40,9 @@ def check(c) -> None:
       raise ValueError(f'{key}={prepare.get(c, key)} is too small')
   if c.eval.style not in ('chat', 'think', 'direct'):
     raise ValueError(f"eval.style={c.eval.style!r}: choose 'chat', 'think' or 'direct'")
+  names = [writers.name(c, source) for source in c.eval.systems]
+  if len(set(names)) < len(names):
+    raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}')
   judging.check(c)
   if c.eval.file:
     _load(c, epath.Path(c.eval.file))
@@ -48,12 +53,12 @@ def check(c) -> None:
 
 def run(c) -> None:
   opened = prepare.open_run(c)
-  systems = [writers.describe(c, source) for source in c.eval.systems]
-  names = [system.name for system in systems]
-  if len(set(names)) < len(names):
-    raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}')
   path = epath.Path(c.eval.file) if c.eval.file else _made(c, opened.folder)
   benchmark, prompts, rejects, left_out = _load(c, path)
+  systems = [writers.describe(c, source) for source in c.eval.systems]
+  if c.eval.benchmark == 'arena':
+    systems = _apart(systems, {name for task in benchmark for name in task.baselines})
+  names = [system.name for system in systems]
   with journal.Journal(opened.folder / 'answers.jsonl') as kept:
     answered, failed = {}, {}
     for system in systems:
@@ -70,6 +75,16 @@ def run(c) -> None:
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   _write(c, opened, results, rejects, failed)
+
+
+def _apart(systems: Sequence[writers.Writer], baselines: set[str]) -> list[writers.Writer]:
+  """The systems, those that are called like a baseline under another name."""
+  return [
+    dataclasses.replace(system, name=f'{system.name} (here)')
+    if system.name in baselines
+    else system
+    for system in systems
+  ]
 
 
 def _load(c, path: epath.Path) -> tuple[Any, dict[int, str], list, int]:

@@ -78,6 +78,7 @@ def run(c) -> None:
   rewards = {name: choices.REWARDS[name](c, mesh) for name in c.reward.weights}
   weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
   compiled = programs(c, models(c) | {'policy': config}, mesh, tok.eos_token_id)
+  prepare.fits(c, compiled)
   if c.debug.replay:
     return training.rerun(c, compiled['grpo'])
   loop = training.Training(c, opened, config, mesh)

@@ -40,6 +40,13 @@ def _inputs(c):
   return json.loads(path.read_text()), exports, rejects
 
 
+def _agreement(judgements) -> float | str:
+  try:
+    return people.agreement(judgements)
+  except ImportError as error:
+    return str(error)
+
+
 def run(c) -> None:
   key, exports, broken = _inputs(c)
   judgements, rejects = people.read(exports, key)
@@ -53,7 +60,7 @@ def run(c) -> None:
   facts = {
     'people': len({j.annotator for j in judgements}),
     'judgements': len(judgements),
-    'agreement (alpha)': people.agreement(judgements),
+    'agreement (alpha)': _agreement(judgements),
     'left side wins': left,
     '95 % of that': f'{number.show(low)} to {number.show(high)}',
     'rejected': len(rejects),

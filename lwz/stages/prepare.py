@@ -14,6 +14,7 @@ from lwz import hosts, types
 from lwz.data import corpus, prompts, templates, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import packed_attention, qwen, sharding
+from lwz.programs import fit, phases, program, topology
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
 from lwz.store import metrics, origin, run, samples
@@ -134,6 +135,14 @@ def loading(source: str) -> Iterator[Callable[[int, int], None]]:
 def mesh(c) -> jax.sharding.Mesh:
   """The devices of this run, laid out as `c.mesh` says."""
   return sharding.make_mesh([c.mesh.data, c.mesh.fsdp, c.mesh.tensor, c.mesh.context])
+
+
+def fits(c, programs: dict[str, program.Program]) -> None:
+  """Compiles what the run will run, and raises where it does not fit these devices, by how much."""
+  if not c.preflight.at_start:
+    return
+  for verdict in fit.check(phases.phases(programs), topology.load('local').chip):
+    print(f'{run_name(c)}: {fit.describe(verdict)}')
 
 
 def pass_rows(c, over: jax.sharding.Mesh, num_rows: int) -> int:

@@ -59,6 +59,7 @@ def run(c) -> None:
 
   mesh = prepare.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
+  prepare.fits(c, compiled)
   if c.debug.replay:
     return training.rerun(c, compiled['pretrain'])
   loop = training.Training(c, opened, config, mesh)

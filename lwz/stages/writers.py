@@ -5,15 +5,17 @@ a request is chat messages, or a text that is a prompt already.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
-from lwz.rollout import local, remote, sampler
+from lwz.rollout import local, remote, sampler, scheduler
 from lwz.stages import prepare
 from lwz.store import origin
 from lwz.store import run as run_lib
@@ -43,6 +45,13 @@ def is_endpoint(source: str) -> bool:
   return '@http://' in source or '@https://' in source
 
 
+def name(c, source: str) -> str:
+  """What a system is called: its run's or its model's last name."""
+  if is_endpoint(source):
+    return source.partition('@')[0].rpartition('/')[2]
+  return epath.Path(prepare.reference(c, source)).name
+
+
 def describe(c, source: str) -> Writer:
   """Who stands under a name. No weight is read.
 
@@ -51,15 +60,15 @@ def describe(c, source: str) -> Writer:
   if is_endpoint(source):
     model, _, url = source.partition('@')
     remote.Endpoint(url, model)
-    return Writer(model.rpartition('/')[2], source, c.eval.style, c.data.template, source)
+    return Writer(name(c, source), source, c.eval.style, c.data.template, source)
   folder = prepare.reference(c, source)
   origin.config(folder)
-  name = epath.Path(folder).name
   if not origin.is_run(folder):
-    return Writer(name, source, c.eval.style, c.data.template, folder)
+    return Writer(name(c, source), source, c.eval.style, c.data.template, folder)
   done = run_lib.Run(epath.Path(folder)).read_done()
   data = done['config']['data']
-  return Writer(name, source, data['style'], data['template'], f'{name} {done["time"]}')
+  identity = f'{name(c, source)} {done["time"]}'
+  return Writer(name(c, source), source, data['style'], data['template'], identity)
 
 
 def endpoint(c, source: str, key_env: str) -> remote.Endpoint:
@@ -95,19 +104,25 @@ def by_engine(
   temperature: float,
   max_tokens: int,
   top_p: float = 1.0,
+  top_k: int = 0,
   stops: Sequence[str] = (),
 ) -> Write:
   """Writes with our own engine: the only place of this file that knows it."""
   folder = prepare.reference(c, source)
-  config = origin.config(folder)
-  params = origin.params(folder, config, jax.random.key(0))
+  config = prepare.computed(c, origin.config(folder))
+  mesh = prepare.mesh(c)
+  with prepare.loading(folder) as progress:
+    params = origin.params(
+      folder, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
+    )
   tok = tokenizer.load(origin.tokenizer(folder))
-  room = config.max_position_embeddings - max_tokens
+  room = config.num_positions - max_tokens
 
   def decode(ids):
     return tok.decode(ids)
 
   def write(requests: Iterable[remote.Request]) -> Generator[remote.Reply]:
+    requests = list(requests)
     prompts = [_ids(tok, request) for request in requests]
     fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
     for i, ids in enumerate(prompts):
@@ -120,12 +135,23 @@ def by_engine(
       num_slots=c.eval.rows,
       max_prompt_tokens=max(len(prompts[i]) for i in fits),
       max_tokens=max_tokens,
-      sampling=sampler.Sampling(temperature, top_p=top_p, stop_ids=(tok.eos_token_id,)),
-      exact=True,
+      sampling=sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
+      exact=c.rollout.exact,
+      num_steps=c.rollout.block,
+      int8=c.rollout.int8,
+      mesh=mesh,
     )
-    asked = local.requests(
-      [prompts[i] for i in fits], num_samples=1, max_tokens=max_tokens, seed=c.seed, step=0
+    # A draw belongs to its prompt and sample, not to the place among those that are left to write.
+    keys_B2 = sampler.trajectory_keys(
+      c.seed,
+      0,
+      jnp.array([zlib.crc32(prompts[i].tobytes()) >> 1 for i in fits], jnp.int32),
+      jnp.array([requests[i].sample for i in fits], jnp.int32),
     )
+    asked = [
+      scheduler.Request(prompts[i], key, max_tokens)
+      for i, key in zip(fits, np.asarray(keys_B2), strict=True)
+    ]
     for reply in local.stream(engine, engine.reshard(params), asked, decode=decode, stops=stops):
       i = fits[reply.index]
       yield remote.Reply(

@@ -116,44 +116,40 @@ class Checkpoints:
     newest = _choose(self._path, self._manager, step)
     abstract = _placed(abstract_state)
     steps = [s for s in sorted(self._manager.all_steps(), reverse=True) if s <= newest]
-    refused: dict[int, Exception] = {}
+    refused: dict[int, ValueError] = {}
     for chosen in steps if step is None else [newest]:
       found, error = None, None
       try:
         found = self._read(chosen, abstract)
-      except Exception as raised:  # orbax and TensorStore have errors of many types
+      except ValueError as raised:
         error = raised
       if hosts.all_gather(np.bool_(error is None)).all():
         assert found is not None
         self._put_aside(refused, chosen)
         return found
       refused[chosen] = error or ValueError(f'{self._path / str(chosen)}: refused elsewhere')
-    first = refused[newest]
-    raise first if isinstance(first, ValueError) else ValueError(str(first)) from first
+    raise refused[newest]
 
   def _read(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
     where = self._path / str(step)
-    metadata = self._manager.item_metadata(step)
-    if metadata.state is None or metadata.state.tree is None:
+    with _reading(where):
+      saved = self._manager.item_metadata(step).state
+    if saved is None or saved.tree is None:
       raise ValueError(f'{where}: no training state in it; it was not written by this program')
-    _compare(where, metadata.state.tree, abstract)
-    try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract),
-          extra=ocp.args.JsonRestore(),
-          sums=ocp.args.JsonRestore(),
-        ),
-      )
-    except Exception as error:
-      raise ValueError(f'{where}: cannot be read, a file is broken or missing: {error}') from error
+    _compare(where, saved.tree, abstract)
+    items = ocp.args.Composite(
+      state=ocp.args.StandardRestore(abstract),
+      extra=ocp.args.JsonRestore(),
+      sums=ocp.args.JsonRestore(),
+    )
+    with _reading(where):
+      restored = self._manager.restore(step, args=items)
     sums = fingerprint.leaves(restored.state)
     if other := [name for name, value in sums.items() if restored.sums.get(name) != value]:
       raise ValueError(f'{where}: other bits than were saved, in {", ".join(other)}')
     return restored.state, restored.extra
 
-  def _put_aside(self, refused: dict[int, Exception], chosen: int) -> None:
+  def _put_aside(self, refused: dict[int, ValueError], chosen: int) -> None:
     """Moves newer checkpoints away, so that their steps can be saved again."""
     for step, error in refused.items():
       target = self._path.parent / REFUSED / str(step)
@@ -181,6 +177,15 @@ class Checkpoints:
         f'steps saved whole: {whole or "none"}; make room, or the folder writable, and run the '
         'same command again'
       ) from error
+
+
+@contextlib.contextmanager
+def _reading(where: epath.Path) -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:  # orbax and TensorStore have errors of many types
+    why = str(error).split(' [tensorstore_spec')[0]
+    raise ValueError(f'{where}: cannot be read, a file is broken or missing: {why}') from error
 
 
 def _figure(metrics: dict[str, float]) -> float:

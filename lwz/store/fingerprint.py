@@ -1,9 +1,10 @@
 """The bits of device arrays as one number each, the same on every mesh.
 
-    sum over elements i of bits(x_i) * odd(i)   mod 2^32
+    sum over elements i of mix(bits(x_i) + place(i))   mod 2^32
 
-Integers add up to the same in any order, so it does not matter which device holds what; the weight
-`odd(i)` of an element follows from its place. A changed bit always changes the sum.
+Integers add up to the same in any order, so it does not matter which device holds what. `mix` is
+the finaliser of MurmurHash3, one to one: another element in one place always changes the sum, and
+several go unnoticed with a chance of 2^-32.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# One odd factor per dimension: a place's weight is 2 * (sum of index * factor) + 1.
+# One per dimension: the place of an element is the sum of index * factor.
 _FACTORS = (2_654_435_761, 2_246_822_519, 3_266_489_917, 668_265_263, 374_761_393)
 _UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -39,8 +40,9 @@ def _sum(array: jax.Array) -> jax.Array:
   if array.dtype == jnp.bool_:
     array = array.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(array, _UINTS[array.dtype.itemsize]).astype(jnp.uint32)
-  weight = jnp.zeros(array.shape, jnp.uint32)
   for dimension in range(array.ndim):
-    place = jax.lax.broadcasted_iota(jnp.uint32, array.shape, dimension)
-    weight += place * jnp.uint32(_FACTORS[dimension])
-  return jnp.sum(bits * (2 * weight + 1), dtype=jnp.uint32)
+    index = jax.lax.broadcasted_iota(jnp.uint32, array.shape, dimension)
+    bits += index * jnp.uint32(_FACTORS[dimension])
+  bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+  bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+  return jnp.sum(bits ^ (bits >> 16), dtype=jnp.uint32)

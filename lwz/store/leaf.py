@@ -52,8 +52,8 @@ def same(one: tuple[str, pathlib.Path], other: tuple[str, pathlib.Path], num_row
   """Whether two tensors (name, file) of as many rows are equal, a piece of each at a time."""
   for start in range(0, num_rows, 4_096):
     rows = slice(start, min(start + 4_096, num_rows))
-    pieces = [_read(file, name, (rows, slice(None))) for name, file in (one, other)]
-    if not np.array_equal(*pieces):
+    first, second = (_read(file, name, (rows, slice(None))) for name, file in (one, other))
+    if not np.array_equal(first, second):
       return False
   return True
 

@@ -82,8 +82,13 @@ class Archive:
     opened = {name: self._open(name, create=False) for name in self._parts}
     if step >= min(array.shape[0] for array in opened.values()):
       return None
-    found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
-    if not found['lengths'].any() or int(found['policy']) != policy:
+    if not opened['lengths'][step].read().result().any():
+      return None
+    try:
+      found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
+    except ValueError:  # a chunk is broken: its checksum says so
+      return None
+    if int(found['policy']) != policy:
       return None
     rollout = types.Rollout(found['ids'], found['logp'], found['lengths'], found['finished'])
     return rollout, types.Scores(found['scores'], found['valid'])

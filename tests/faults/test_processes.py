@@ -28,9 +28,7 @@ def test_two_processes_draw_the_curves_of_one(micro_runs, tmp_path):
       there, here = ([r[figure] for r in records] for records in (alone, two))
       assert here == pytest.approx(there, rel=1e-3, abs=1e-6), (name, figure)
     assert (tmp_path / f'{name}-micro' / 'report.html').exists()
-  assert 'grpo_think-micro: complete' in jobs.launch(
-    MAIN, tmp_path, '--config.mesh.fsdp=-1'
-  )
+  assert 'grpo_think-micro: complete' in jobs.launch(MAIN, tmp_path, '--config.mesh.fsdp=-1')
 
 
 def test_a_signal_to_one_of_two_stops_both_at_one_step(tmp_path):

@@ -1,6 +1,8 @@
 """A state comes back bit for bit, or not at all."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,3 +215,133 @@ def test_a_kill_in_the_middle_leaves_the_earlier_step(tmp_path):
   saved.save(5, state, {'step': 5})
   saved.close()
   assert sorted(p.name for p in folder.iterdir()) == ['2', '5']
+
+
+def cut(files):
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def truncate_all(path):
+  cut(p for p in (path / 'state').rglob('*') if p.is_file())
+
+
+def truncate_the_numbers(path):
+  files = [p for p in (path / 'state').rglob('*') if p.parent.name == 'd']
+  assert files
+  cut(files)
+
+
+def lose_a_file(path):
+  (path / 'state' / '_METADATA').unlink()
+
+
+def say_other_bits_were_saved(path):
+  file = path / 'sums' / 'metadata'
+  sums = json.loads(file.read_text())
+  sums['params.half'] ^= 1
+  file.write_text(json.dumps(sums))
+
+
+def empty(path):
+  shutil.rmtree(path)
+  path.mkdir()
+
+
+def be_of_another_program(path):
+  empty(path)
+  (path / 'model.bin').write_bytes(b'weights')
+
+
+def be_of_another_model(path):
+  shutil.rmtree(path)
+  other = checkpoint.Checkpoints(path.parents[1] / 'other')
+  other.save(3, make(3, width=9), {'step': 3})
+  other.close()
+  (path.parents[1] / 'other' / 'checkpoints' / '3').rename(path)
+
+
+FAULTS = [
+  truncate_all,
+  truncate_the_numbers,
+  lose_a_file,
+  say_other_bits_were_saved,
+  empty,
+  be_of_another_program,
+  be_of_another_model,
+]
+
+
+# Where several leaves fail, orbax forgets all but the first, whose event loop is gone by then.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.__name__)
+def test_a_broken_checkpoint_is_named_put_aside_and_the_one_before_it_used(fault, tmp_path, caplog):
+  saved = checkpoint.Checkpoints(tmp_path)
+  for step in (2, 3):
+    saved.save(step, make(step), {'step': step})
+  saved.close()
+  newest = tmp_path / 'checkpoints' / '3'
+  fault(newest)
+  again = checkpoint.Checkpoints(tmp_path)
+  state, extra = again.restore(abstract(make()))
+  assert_same_bits(state, make(2))
+  assert extra == {'step': 2}
+  said = ' '.join(r.getMessage() for r in caplog.records)
+  assert f'{newest}' in said and 'going on from step 2' in said
+  assert (tmp_path / 'refused' / '3').exists()
+  again.save(3, make(3), {'step': 3})  # as a run that goes on will
+  again.wait()
+  assert_same_bits(again.restore(abstract(make()))[0], make(3))
+  again.close()
+
+
+def test_the_only_checkpoint_stays_where_it_is_though_broken(tmp_path):
+  saved = checkpoint.Checkpoints(tmp_path)
+  saved.save(3, make(3), {})
+  saved.close()
+  truncate_all(tmp_path / 'checkpoints' / '3')
+  again = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='checkpoints/3: cannot be read'):
+    again.restore(abstract(make()))
+  assert (tmp_path / 'checkpoints' / '3').exists()
+  again.close()
+
+
+def test_the_best_stay_beside_the_newest(tmp_path):
+  saved = checkpoint.Checkpoints(tmp_path, keep=1, keep_best=1)
+  for step, figure in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, 0.4)):
+    saved.save(step, make(step), {}, figure=figure)
+  saved.close()
+  assert sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir()) == [2, 5]
+  wanted = abstract(make().params)
+  assert_same_bits(checkpoint.load_params(tmp_path, wanted, 2), make(2).params)
+
+
+FULL = """
+import resource, signal, sys
+import jax.numpy as jnp
+from lwz.store import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+saved = checkpoint.Checkpoints(sys.argv[1])
+saved.save(1, {'w': jnp.ones(4)}, {})
+saved.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))  # no file may grow beyond this
+import numpy as np
+noise = np.random.default_rng(0).integers(0, 2**31, 2**20).astype('int32')
+saved.save(2, {'w': jnp.asarray(noise)}, {})
+saved.wait()
+"""
+
+
+def test_a_disk_without_room_is_a_clear_error_and_the_last_good_state_stays(tmp_path):
+  child = subprocess.run(
+    [sys.executable, '-c', FULL, str(tmp_path)], capture_output=True, text=True, timeout=120
+  )
+  assert child.returncode == 1
+  error = child.stderr.splitlines()
+  assert any('OSError' in line and 'a checkpoint could not be written' in line for line in error)
+  assert 'steps saved whole: [1]; make room' in child.stderr
+  again = checkpoint.Checkpoints(tmp_path)
+  wanted = {'w': jax.ShapeDtypeStruct((4,), jnp.float32)}
+  assert again.restore(wanted)[0]['w'].tolist() == [1, 1, 1, 1]
+  again.close()

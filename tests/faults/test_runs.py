@@ -1,0 +1,110 @@
+"""A run that is hurt at any instant, and started again, ends as if it had not been."""
+
+import os
+import random
+import re
+import signal
+
+import pytest
+
+from lwz.store import metrics
+from tests import jobs
+from tests.faults import bad_days
+
+EVERY_STEP = '--config.checkpoint.every=1'
+
+
+def undisturbed(experiment, source, folder, *arguments):
+  """What an experiment leaves that nobody hurts, beside the runs that it needs."""
+  folder.mkdir(exist_ok=True)
+  name = experiment.replace(':', '-')
+  bad_days.borrow(folder, source, name)
+  jobs.launch(experiment, folder, *arguments)
+  return bad_days.remains(folder / name)
+
+
+def test_asked_to_stop_then_killed_it_ends_as_if_it_had_not_been(micro_runs, tmp_path):
+  jobs.launch('base_model:micro', micro_runs)
+  bad_days.borrow(tmp_path, micro_runs, 'base_model-micro')
+  folder = tmp_path / 'base_model-micro'
+  written = folder / 'metrics.jsonl'
+  process = jobs.start('base_model:micro', tmp_path)
+  bad_days.wait_for(lambda: bad_days.num_lines(written) > 0, process)
+  output = bad_days.hurt(process, signal.SIGTERM)
+  assert process.returncode == 75, output
+  step = int(re.search(r'stopped and saved at step (\d) of 4; to go on:', output)[1])
+  assert len(metrics.read(folder)) == step < 4
+  assert f'-m lwz.launch --config=experiments/base_model.py:micro --config.runs_dir={tmp_path}' in (
+    output
+  )
+  bad_days.kill_somewhere('base_model:micro', tmp_path, random.Random(0), EVERY_STEP)
+  jobs.launch('base_model:micro', tmp_path)
+  assert bad_days.remains(folder) == bad_days.remains(micro_runs / 'base_model-micro')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('experiment', 'steps', 'times'),
+  [
+    ('base_model', 20, 5),
+    ('pretrain', 20, 5),
+    ('reward_model', 20, 6),
+    ('grpo_think', 12, 8),
+  ],
+)
+def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_path, tally):
+  jobs.launch('grpo_think:micro', micro_runs)
+  name, size = f'{experiment}-micro', f'{experiment}:micro'
+  arguments = (EVERY_STEP, f'--config.train.num_steps={steps}')
+  wanted = undisturbed(size, micro_runs, tmp_path / 'whole', *arguments)
+  runs = tmp_path / 'killed'
+  runs.mkdir()
+  bad_days.borrow(runs, micro_runs, name)
+  draw = random.Random(experiment)
+  killed = sum(bad_days.kill_somewhere(size, runs, draw, *arguments) for _ in range(times))
+  jobs.launch(size, runs, *arguments)
+  same = bad_days.remains(runs / name) == wanted
+  tally(f'{experiment}: SIGKILL at a random instant', killed, killed if same else 0)
+  assert killed > times // 2
+  assert bad_days.remains(runs / name) == wanted
+
+
+@pytest.mark.slow
+def test_a_run_whose_newest_checkpoint_breaks_goes_on_from_the_one_before(
+  micro_runs, tmp_path, tally
+):
+  wanted = undisturbed('base_model:micro', micro_runs, tmp_path / 'whole', EVERY_STEP)
+  folder = tmp_path / 'broken' / 'base_model-micro'
+  (tmp_path / 'broken').mkdir()
+  process = jobs.start('base_model:micro', tmp_path / 'broken', EVERY_STEP)
+  bad_days.wait_for(lambda: (folder / 'checkpoints' / '2').exists(), process)
+  bad_days.hurt(process, signal.SIGKILL)
+  newest = max((p for p in (folder / 'checkpoints').iterdir() if p.name.isdigit()), key=str)
+  for file in newest.rglob('*'):
+    if file.is_file() and file.parent.name == 'd':
+      os.truncate(file, file.stat().st_size // 2)
+  output = jobs.launch('base_model:micro', tmp_path / 'broken', EVERY_STEP)
+  assert f'{newest}: cannot be read' in output
+  same = bad_days.remains(folder) == wanted
+  tally('base_model: newest checkpoint cut short', 1, int(same))
+  assert same
+
+
+@pytest.mark.slow
+def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, tally):
+  arguments = (
+    *('--config.train.learning_rate=1e30', '--config.train.warmup_steps=0'),
+    '--config.train.num_steps=20',
+  )
+  output = jobs.launch('base_model:micro', tmp_path, *arguments, fails=True)
+  assert '6 steps in a row were not finite, more than debug.max_skipped=5. It began at step' in (
+    output
+  )
+  replay = re.search(r'(--config.debug.replay=\S+)', output)[1]
+  records = metrics.read(tmp_path / 'base_model-micro')
+  assert [r['skipped'] for r in records[-6:]] == [1.0] * 6
+  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*') if 'metrics' in p.name}
+  again = jobs.launch('base_model:micro', tmp_path, *arguments, replay)
+  assert 'skipped: 1.0 then, 1.0 now' in again
+  assert before == {p: p.stat().st_mtime_ns for p in before}
+  tally('base_model: loss and gradient not finite', 1, 1)

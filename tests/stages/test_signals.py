@@ -1,0 +1,33 @@
+"""Asked to stop, a process leaves at once, or when what it does is saved."""
+
+import signal
+
+import pytest
+
+from lwz.stages import signals
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch):
+  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+  monkeypatch.setattr(signals, '_HEARD', [])
+  signals.listen()
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_outside_of_a_loop_it_leaves_at_once_with_75(number):
+  with pytest.raises(signals.Stopped, match='75') as stopped:
+    signal.raise_signal(number)
+  assert stopped.value.code == 75 and number.name in stopped.value.message
+
+
+def test_inside_a_loop_the_signal_is_kept_and_a_second_one_is_not(capfd):
+  with signals.kept():
+    assert not signals.heard()
+    signal.raise_signal(signal.SIGTERM)
+    assert signals.heard()
+  assert 'SIGTERM: saving as soon as the step allows' in capfd.readouterr().err
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -1,0 +1,84 @@
+"""A step of the archive comes back bit for bit, to the policy that wrote it."""
+
+import numpy as np
+import pytest
+
+from lwz import types
+from lwz.store import rollouts
+
+P, G, T, R = 2, 3, 5, 2
+B = P * G
+
+
+def archive(folder, num_steps=4, **changes):
+  sizes = {'num_prompts': P, 'num_samples': G, 'max_tokens': T, 'num_rewards': R} | changes
+  return rollouts.Archive(folder, num_steps=num_steps, **sizes)
+
+
+def step(seed):
+  rng = np.random.default_rng(seed)
+  rollout = types.Rollout(
+    ids=rng.integers(0, 99, (B, T), np.int32),
+    logp=-rng.random((B, T), np.float32),
+    lengths=rng.integers(1, T + 1, B).astype(np.int32),
+    finished=rng.random(B) < 0.5,
+  )
+  scores = types.Scores(rng.random((P, G, R), np.float32), rng.random((P, G)) < 0.5)
+  return rollout, scores
+
+
+def assert_same(found, wanted):
+  for mine, theirs in zip(found, wanted, strict=True):
+    for name, value in vars(theirs).items():
+      assert getattr(mine, name).dtype == value.dtype
+      np.testing.assert_array_equal(getattr(mine, name), value)
+
+
+def test_steps_come_back(tmp_path):
+  for number in (0, 2):
+    archive(tmp_path).write(number, 7 + number, *step(number))
+  again = archive(tmp_path)
+  assert_same(again.read(2, 9), step(2))
+  assert_same(again.read(0, 7), step(0))
+  assert again.read(1, 7) is None
+  assert again.read(2, 8) is None  # of another policy
+
+
+def test_nothing_is_there_at_first(tmp_path):
+  assert archive(tmp_path).read(0, 7) is None
+  assert not (tmp_path / 'rollouts').exists()
+
+
+def test_a_run_may_go_further(tmp_path):
+  archive(tmp_path).write(3, 1, *step(3))
+  assert archive(tmp_path, num_steps=9).read(8, 1) is None
+  longer = archive(tmp_path, num_steps=9)
+  longer.write(8, 2, *step(8))
+  assert_same(longer.read(8, 2), step(8))
+  assert_same(archive(tmp_path).read(3, 1), step(3))
+
+
+def test_a_step_is_written_over(tmp_path):
+  kept = archive(tmp_path)
+  kept.write(1, 1, *step(1))
+  kept.write(1, 2, *step(5))
+  assert kept.read(1, 1) is None
+  assert_same(kept.read(1, 2), step(5))
+
+
+def test_a_step_cut_short_or_broken_is_none(tmp_path):
+  kept = archive(tmp_path)
+  kept.write(1, 1, *step(1))
+  chunk = tmp_path / 'rollouts' / 'lengths' / 'c' / '1' / '0'
+  chunk.unlink()
+  assert kept.read(1, 1) is None
+  kept.write(1, 1, *step(1))
+  chunk = tmp_path / 'rollouts' / 'logp' / 'c' / '1' / '0' / '0'
+  chunk.write_bytes(chunk.read_bytes()[:-3])
+  assert archive(tmp_path).read(1, 1) is None
+
+
+def test_another_shape_is_named(tmp_path):
+  archive(tmp_path).write(0, 1, *step(0))
+  with pytest.raises(ValueError, match=r'ids has steps of shape \(6, 5\), not \(6, 7\)'):
+    archive(tmp_path, max_tokens=7).write(0, 1, *step(0))
