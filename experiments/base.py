@@ -14,13 +14,17 @@ UNREAD = {
   'pretrain': (
     *('rl', 'rollout', 'reward', 'prompts'),
     *('data.preferences', 'data.prompts', 'data.skip_broken', 'data.slack', 'data.style'),
-    'data.long',
+    *('data.long', 'train.halvings', 'train.centring'),
   ),
   'reward_model': (
     *('rl', 'rollout', 'reward', 'prompts'),
     *('data.formatted_share', 'data.prompts', 'data.slack', 'data.style', 'data.template'),
+    'train.halvings',
   ),
-  'grpo': ('data.formatted_share', 'data.preferences', 'data.skip_broken', 'prompts'),
+  'grpo': (
+    *('data.formatted_share', 'data.preferences', 'data.skip_broken', 'prompts'),
+    'train.centring',
+  ),
   'prompts': ('init', 'data', 'train', 'rl', 'rollout', 'reward'),
   'evaluate': (
     *('init', 'train', 'rl', 'reward', 'rollout.max_prompt_tokens', 'eval.every', 'eval.batches'),
@@ -107,6 +111,10 @@ def get_config(size: str) -> ConfigDict:
   c.train.b2 = 0.95
   c.train.weight_decay = 0.1
   c.train.max_norm = 1.0  # of the gradient, clipped above
+  c.train.moments = 'float32'  # Adam's, between steps; 'bfloat16' is 4 bytes a parameter less
+  c.train.offload = False  # Adam's moments wait in the memory of the host between steps
+  c.train.halvings = 0  # of the row length, at most, where all trajectories of a step are short
+  c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which draws scores to mean 0
   c.train.chunk = 2_048  # tokens per block of the log-probabilities: chunk x vocabulary in memory
   # What is computed again in the backward pass: 'none', 'dots' (attention), 'full'; with 'offload',
   # what 'full' keeps waits in the memory of the host.
@@ -116,12 +124,21 @@ def get_config(size: str) -> ConfigDict:
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1
   c.rl.group_size = 32  # samples per prompt
-  c.rl.advantage = 'balanced'  # Eq. 5; 'mean_reward' is its ablation
+  # 'balanced' is Eq. 5, 'batch_balanced' has a second normalisation (GDPO); the others compare the
+  # mean reward: 'mean_reward' is the paper's ablation, 'centred' Dr. GRPO, 'leave_one_out' RLOO.
+  c.rl.advantage = 'balanced'
   c.rl.num_epochs = 1  # sweeps over a rollout
   c.rl.num_minibatches = 1  # optimiser steps per sweep
+  c.rl.loss = 'grpo'  # or 'gspo' (clips of 3e-4 and 4e-4), 'cispo' (clip_low of 1)
   c.rl.clip_low = 0.2  # epsilon
   c.rl.clip_high = 0.2
+  c.rl.ratio_cap = 0.0  # of dual clip, which bounds the punishment of a token, often 3; 0 is none
   c.rl.aggregate = 'token'  # 'token', 'sequence' or 'budget': what weighs the same in the loss
+  c.rl.kl_weight = 0.0  # beta, towards the parameters of `init`; 0, the paper's, loads no reference
+  c.rl.entropy_weight = 0.0  # of a bonus for entropy
+  c.rl.weight_cap = 0.0  # of pi / pi_sampler, by which each token's loss is weighed; 0 trusts it
+  c.rl.overlong = 'keep'  # texts cut at max_tokens; 'mask' leaves them out, 'penalise' comes before
+  c.rl.overlong_margin = 40 if pocket else 2_800  # tokens before max_tokens where that begins
 
   c.rollout = ConfigDict()
   c.rollout.temperature = 0.8 if not pocket else 1.0
@@ -239,6 +256,7 @@ def get_config(size: str) -> ConfigDict:
     'train.num_steps',
     'mesh',
     'train.attention',
+    'train.offload',
     'eval',
     'judge',
     'log',

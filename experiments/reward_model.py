@@ -17,7 +17,7 @@ def get_config(size: str = 'tiny'):
   c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
   c.needs = ('init',)
   c.train.rows = 2 if size == 'micro' else 16 if pocket else 64
-  c.train.micro_rows = c.train.rows
+  c.train.micro_rows = 8 if pocket else 2  # both sides of a pair meet in one pass
   c.train.num_steps = 4 if size == 'micro' else 120 if pocket else 1_000
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 1e-3 if pocket else 5e-6

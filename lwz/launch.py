@@ -127,6 +127,7 @@ def launch(c, experiments: pathlib.Path) -> None:
     )
   todo = [] if prepare.is_complete(c) else [*missing, c]
   for config in todo:
+    processes.check(config.stage)
     _stage(config).check(config)
     prepare.check_identity(config)
   for config in todo or [c]:

@@ -56,6 +56,17 @@ def lay(sequences: Sequence[Sequence[int]], *, row_length: int, num_rows: int) -
   packed = first_fit_decreasing([len(s) for s in sequences], row_length)
   if len(packed) > num_rows:
     raise ValueError(f'{len(packed)} rows of {row_length} tokens are needed, {num_rows} given')
+  return place(sequences, packed, row_length=row_length, num_rows=num_rows)
+
+
+def place(
+  sequences: Sequence[Sequence[int]],
+  packed: Sequence[Sequence[int]],
+  *,
+  row_length: int,
+  num_rows: int,
+) -> Rows:
+  """The sequences in rows as packed: `packed[r]` names those of row r, in their order."""
   ids = np.zeros((num_rows, row_length), np.int32)
   segments = np.zeros_like(ids)
   positions = np.zeros_like(ids)

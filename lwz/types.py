@@ -56,12 +56,16 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-  """Two answers to one request, the better one first. `source` names where the pair is from."""
+  """Two answers to one request, the better one first. `source` names where the pair is from.
+
+  `margin` is how far apart their scores shall be at least, 0 where nobody said.
+  """
 
   prompt: str
   chosen: str
   rejected: str
   source: str = ''
+  margin: float = 0.0
 
 
 @flax.struct.dataclass

@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import numbers
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ _WORD = re.compile(r'[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+')
 
 
 def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:
-  """Reads pairs, one JSON object per line: prompt, chosen, rejected; source if given.
+  """Reads pairs, one JSON object per line: prompt, chosen, rejected; source and margin if given.
 
   A text may also be a chat, a list of {'role': ..., 'content': ...}: then the last content of the
   assistant counts, and of the user for `prompt`.
@@ -48,7 +49,10 @@ def _from_record(record: dict[str, Any]) -> types.Preference:
   }
   if texts['chosen'] == texts['rejected']:
     raise ValueError("'chosen' and 'rejected' are equal: no preference")
-  return types.Preference(**texts, source=jsonl.field(record, 'source', str, ''))
+  margin = float(jsonl.field(record, 'margin', numbers.Real, 0))
+  if not 0 <= margin < float('inf'):
+    raise ValueError(f"'margin' is {margin}: it must not be negative")
+  return types.Preference(**texts, source=jsonl.field(record, 'source', str, ''), margin=margin)
 
 
 def _flat(record: dict[str, Any], name: str, role: str) -> str:

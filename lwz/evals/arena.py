@@ -184,7 +184,7 @@ _MARK = re.compile(
   re.I,
 )
 _SAID = re.compile(
-  r'(?:verdict|winner|better|choice|判断|结论|胜者|获胜|更好|更优)的?["”’\'*\s]*(?:is|是|为)?\s*[:：=]?\s*'
+  r'(?:verdict|winner|better|choice|判断|结论|裁决|裁定|选择|胜者|获胜|更好|更优)的?["”’\'*\s]*(?:is|是|为)?\s*[:：=]?\s*'
   r'["“‘\'*\[]*\s*(?:answer|assistant|助手|回答)?\s*(?<![A-Za-z])([A-Ca-c]|tie|draw|neither|平局|平手)'
   r'(?![A-Za-z])',
   re.I,

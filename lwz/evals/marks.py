@@ -10,8 +10,20 @@ import numpy as np
 
 from lwz.evals import arena, writingbench
 
-_SCORES = ('score', '评分', '分数', '得分', '打分')
-_REASONS = ('reason', 'reasons', '理由', '原因', '说明')
+# A critic that answers in the text's language may translate the names.
+_SCORES = (
+  'score',
+  '评分',
+  '分数',
+  '得分',
+  '打分',
+  'スコア',
+  '点数',
+  '점수',
+  'оценка',
+  'puntuación',
+)
+_REASONS = ('reason', 'reasons', '理由', '原因', '说明', '이유', 'причина', 'razón')
 _SCORE = re.compile(
   rf'(?<![A-Za-z])(?:{"|".join(_SCORES)})["”’\'*_\s]*(?:[:：=]|is|为|是)\s*["“‘\'*_\s]*'
   r'(\d{1,2}(?:\.\d+)?)(?![\dA-Za-z.]*\d)\s*(?:[/／]\s*(\d+))?',

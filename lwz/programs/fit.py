@@ -76,10 +76,13 @@ def mesh_of(tree: Any) -> Mesh | None:
 def bytes_per_device(tree: Any) -> int:
   """Bytes of a device that abstract arrays take; of the whole arrays where none says how it lies.
 
-  Half of an array that is cut in two counts; one that is replicated counts in full.
+  Half of an array that is cut in two counts; one that is replicated counts in full; one that waits
+  in the memory of the host does not.
   """
   total = 0
   for leaf in jax.tree.leaves(tree):
+    if leaf.sharding is not None and leaf.sharding.memory_kind == 'pinned_host':
+      continue
     shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
     total += math.prod(shape) * leaf.dtype.itemsize
   return total

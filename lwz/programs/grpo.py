@@ -7,6 +7,7 @@ many as the packing needed; since the loop's length is an argument, there is one
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,7 @@ def update_step(
   kl_weight: float = 0.0,
   entropy_weight: float = 0.0,
   weighted: bool = False,
+  offload: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics).
@@ -51,6 +53,7 @@ def update_step(
     entropy_weight: of the bonus for entropy.
     weighted: the minibatch holds 'weight', by which each token's share in the policy loss is
       multiplied (`losses.truncated_weight`).
+    offload: see `placement.state`.
   """
 
   def step(state, minibatch, num_micro):
@@ -79,7 +82,7 @@ def update_step(
   sequence_logprob = functools.partial(
     _sequence_logprob, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
   )
-  abstract_state = placement.state(config, optimizer, mesh)
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
   shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
   extras = ('ref_logp',) * bool(kl_weight) + ('weight',) * weighted
   shapes |= dict.fromkeys(extras, shapes['old_logp'])
@@ -122,12 +125,13 @@ def logprob_step(
   micro_rows: int,
   temperature: float,
   chunk: int,
+  dtype: Any = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
 
   Of a reference, for the KL term, or of the policy before its first update, where the sampler's
-  own are not trusted. Parameters in the compute dtype.
+  own are not trusted. Parameters are of `dtype`, by default the compute dtype.
   """
 
   def step(params, minibatch, num_micro):
@@ -141,7 +145,7 @@ def logprob_step(
     return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
 
   shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
-  params = placement.params(config, mesh, sharding.TRAIN, config.dtype)
+  params = placement.params(config, mesh, sharding.TRAIN, dtype or config.dtype)
   args = (params, shapes, placement.array((), jnp.int32, mesh))
   where = placement.replicated(mesh)
   return program.Program('logprob', step, args, out_shardings=where, trips=num_micro)

@@ -69,9 +69,13 @@ def train_step(
   micro_rows: int,
   chunk: int,
   remat: str,
+  offload: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time."""
+  """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time.
+
+  `offload`: see `placement.state`.
+  """
   if num_rows % micro_rows:
     raise ValueError(f'train.rows={num_rows} is not a multiple of train.micro_rows={micro_rows}')
 
@@ -86,13 +90,16 @@ def train_step(
       return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
 
     micro = jax.tree.map(lambda x: _micro_batches(x, micro_rows, mesh), rows)
-    grads, metrics = update.accumulate(loss_fn, state.params, micro, num_rows // micro_rows)
+    where = None if mesh is None else placement.shardings(abstract_state.params)
+    grads, metrics = update.accumulate(
+      loss_fn, state.params, micro, num_rows // micro_rows, shardings=where
+    )
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms | {'tokens': num_tokens}
 
-  state = placement.state(config, optimizer, mesh)
-  args = (state, row_shapes(num_rows, row_length, mesh))
-  return program.Program('pretrain', step, args, (0,), placement.results(state, mesh))
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
+  args = (abstract_state, row_shapes(num_rows, row_length, mesh))
+  return program.Program('pretrain', step, args, (0,), placement.results(abstract_state, mesh))
 
 
 def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) -> jax.Array:

@@ -11,12 +11,15 @@ PARTS = {
   'decode': 'write',
   'generate': 'write',
   'score': 'judge',
+  'logprob': 'learn',
+  'reference': 'learn',
   'grpo': 'learn',
   'pretrain': 'learn',
   'reward_model': 'learn',
   'evaluate': 'measure',
 }
 TRAINERS = ('grpo', 'pretrain', 'reward_model')
+TAKE_MASTERS = ('reshard', 'evaluate', 'generate', 'logprob')
 
 
 def phases(
@@ -24,8 +27,8 @@ def phases(
 ) -> list[fit.Phase]:
   """A run's programs, each with what stays beside it.
 
-  fp32 masters and Adam stay always, a policy's reward model from the first step to the last, on the
-  same devices. The bf16 copy and the cache of writing are made and freed inside that part.
+  fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
+  from the first step to the last, on the same devices. The bf16 copy and the cache of writing are made and freed inside that part.
 
   Args:
     programs: of a stage, by name, at the largest shapes that they meet.
@@ -39,10 +42,12 @@ def phases(
     residents = {}
     if one is not trainer:
       # What takes the masters as its argument finds only Adam beside it.
-      takes_masters = name in ('reshard', 'evaluate', 'generate') or not judged
+      takes_masters = name in TAKE_MASTERS or not (judged or name == 'reference')
       residents = {'Adam': state.opt_state} if takes_masters else {'masters and Adam': state}
     if judged and name != 'score':
       residents['reward model'] = programs['score'].abstract_args[0]
+    if 'reference' in programs and name != 'reference':
+      residents['reference'] = programs['reference'].abstract_args[0]
     if name == 'prefill' and 'decode' in programs:
       residents['cache'] = programs['decode'].abstract_args[1]
     part = PARTS.get(name, name)

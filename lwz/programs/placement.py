@@ -9,6 +9,7 @@ import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lwz import types
+from lwz.learn import optimizer as optimizer_lib
 from lwz.learn import update
 from lwz.model import activations, qwen, sharding
 
@@ -41,9 +42,16 @@ def params(
 
 
 def state(
-  config: qwen.QwenConfig, optimizer: optax.GradientTransformation, mesh: AnyMesh
+  config: qwen.QwenConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: AnyMesh,
+  *,
+  offload: bool = False,
 ) -> types.TrainState:
-  """A training state by TRAIN: what an optimiser keeps for a parameter lies where that lies."""
+  """A training state by TRAIN: what an optimiser keeps for a parameter lies where that lies.
+
+  With `offload`, and a mesh, it waits in the memory of the host (`optimizer.on_host`).
+  """
   masters = params(config, mesh, sharding.TRAIN)
   abstract = jax.eval_shape(lambda p: update.init(p, optimizer), masters)
   if mesh is None:
@@ -56,6 +64,8 @@ def state(
     masters,
     transform_non_params=lambda kept: _place(kept, everywhere),
   )
+  if offload:
+    opt_state = optimizer_lib.on_host(opt_state)
   return types.TrainState(
     step=_place(abstract.step, everywhere), params=masters, opt_state=opt_state
   )

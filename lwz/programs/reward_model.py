@@ -1,8 +1,9 @@
 """Bradley-Terry training of a reward model, and scoring with it.
 
-Both sides of a pair lie in the same packed rows; a text's score is read at its last token.
+Both sides of a pair lie in rows of one micro-batch; a text's score is read at its last token.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -30,33 +31,120 @@ def train_step(
   optimizer: optax.GradientTransformation,
   *,
   num_pairs: int,
-  num_rows: int,
+  micro_rows: int,
   row_length: int,
   remat: str,
+  centring: float = 0.0,
+  offload: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(state, rows, row_B, last_B) -> (state, metrics); B holds all chosen, then all rejected."""
+  """(state, minibatch, num_micro) -> (state, metrics), for what `minibatch` returns.
 
-  def step(state, rows, row_B, last_B):
-    def loss_fn(params, rows):
-      scores = token_scores(params, rows, config, remat, mesh)[row_B, last_B]
-      chosen, rejected = scores[:num_pairs], scores[num_pairs:]
+  `centring`: see `losses.bradley_terry`. `offload`: see `placement.state`.
+  """
+
+  def step(state, pairs, num_micro):
+    def loss_fn(params, micro):
+      scores_NT = token_scores(params, micro, config, remat, mesh)
+      chosen_B, rejected_B = scores_NT[pairs['row'], pairs['last']]
+
+      def share(values_B):
+        return jnp.sum(jnp.where(micro['here'], values_B, 0.0)) / num_pairs
+
       metrics = {
-        'accuracy': jnp.mean((chosen > rejected).astype(jnp.float32)),
-        'margin': jnp.mean(chosen - rejected),
+        'accuracy': share((chosen_B > rejected_B).astype(jnp.float32)),
+        'margin': share(chosen_B - rejected_B),
       }
-      return losses.bradley_terry(chosen, rejected), metrics
+      loss = losses.bradley_terry(
+        chosen_B, rejected_B, pairs['margin'], centring=centring, aggregate=share
+      )
+      return loss, metrics
 
+    where = None if mesh is None else placement.shardings(abstract_state.params)
     grads, metrics = update.accumulate(
-      loss_fn, state.params, jax.tree.map(lambda x: x[None], rows), 1
+      loss_fn, state.params, pairs['micro'], num_micro, shardings=where
     )
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  state = placement.state(config, optimizer, mesh)
-  index = placement.array((2 * num_pairs,), jnp.int32, mesh)
-  args = (state, language_model.row_shapes(num_rows, row_length, mesh), index, index)
-  return program.Program('reward_model', step, args, (0,), placement.results(state, mesh))
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
+  B, M = num_pairs, max_micro(num_pairs, micro_rows)
+  row = placement.array((M, micro_rows, row_length), jnp.int32, mesh, None, 'rows', 'time')
+  of = functools.partial(placement.array, mesh=mesh)
+  shapes = {
+    'row': of((2, B), jnp.int32),
+    'last': of((2, B), jnp.int32),
+    'margin': of((B,), jnp.float32),
+    'micro': dict.fromkeys(('ids', 'segments', 'positions'), row)
+    | {'here': of((M, B), jnp.bool_)},
+  }
+  return program.Program(
+    'reward_model',
+    step,
+    (abstract_state, shapes, of((), jnp.int32)),
+    (0,),
+    placement.results(abstract_state, mesh),
+    trips=M,
+  )
+
+
+def max_micro(num_pairs: int, micro_rows: int) -> int:
+  """Micro-batches that always suffice: each takes a pair for every two of its rows."""
+  if micro_rows < 2:
+    raise ValueError(
+      f'{micro_rows} row in a pass, train.micro_rows x mesh.data x mesh.fsdp: both sides of a pair '
+      'must lie in one, which takes 2'
+    )
+  return -(-num_pairs // (micro_rows // 2))
+
+
+def minibatch(
+  pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+  margins: Sequence[float],
+  *,
+  row_length: int,
+  micro_rows: int,
+) -> tuple[dict, int]:
+  """The arguments of `train_step` for (chosen, rejected) texts, and how many micro-batches they use.
+
+  The longest pairs come first, each into the first micro-batch that has room for both sides.
+
+  Args:
+    pairs: ids, each text with its end token, at which the score is read.
+    margins: how far apart the scores of each pair shall be, 0 for no matter.
+    row_length, micro_rows: tokens per row, rows per micro-batch.
+  """
+  B, M = len(pairs), max_micro(len(pairs), micro_rows)
+  packed: list[list[int]] = [[] for _ in range(M * micro_rows)]
+  room, home_B = np.full(M * micro_rows, row_length), np.zeros(B, int)
+  for b in sorted(range(B), key=lambda b: -sum(map(len, pairs[b]))):
+    for m in range(M):
+      trial, rows = room[m * micro_rows : (m + 1) * micro_rows].copy(), []
+      for text in pairs[b]:
+        free = np.flatnonzero(trial >= len(text))[:1]
+        rows += free.tolist()
+        trial[free] -= len(text)
+      if len(rows) == 2:
+        break
+    else:
+      raise ValueError(
+        f'a pair has texts of {" and ".join(str(len(text)) for text in pairs[b])} tokens, a row '
+        f'only {row_length}: raise the row length or shorten them'
+      )
+    room[m * micro_rows : (m + 1) * micro_rows], home_B[b] = trial, m
+    for side, r in enumerate(rows):
+      packed[m * micro_rows + r].append(side * B + b)
+  texts = [pair[side] for side in (0, 1) for pair in pairs]
+  rows = rows_lib.place(texts, packed, row_length=row_length, num_rows=M * micro_rows)
+  last = rows.offset + np.array([len(text) for text in texts], np.int32) - 1
+  cut = {name: x.reshape(M, micro_rows, row_length) for name, x in as_dict(rows).items()}
+  arrays = {
+    'row': (rows.row % micro_rows).reshape(2, B),
+    'last': last.reshape(2, B),
+    'margin': np.array(margins, np.float32),
+    'micro': cut | {'here': home_B[None, :] == np.arange(M)[:, None]},
+  }
+  return arrays, int(home_B.max()) + 1
 
 
 def score(

@@ -1,24 +1,43 @@
-"""What an experiment may choose by name: rewards, advantages, aggregations.
+"""What an experiment may choose by name: rewards, advantages, losses, aggregations.
 
 A new one is a function in its room and a line here.
 """
 
 import functools
 import json
+import math
 from collections.abc import Callable
 
 import jax
 from etils import epath
 
 from lwz.data import templates, tokenizer
-from lwz.learn import advantage, losses
+from lwz.learn import advantage, losses, overlong
 from lwz.programs import reward_model
 from lwz.reward import compose, writing
 from lwz.rollout import endpoint
 from lwz.stages import prepare
 from lwz.store import origin, run
 
-ADVANTAGES = {'balanced': advantage.balanced, 'mean_reward': advantage.mean_reward}
+ADVANTAGES = {
+  'balanced': advantage.balanced,
+  'batch_balanced': advantage.batch_balanced,
+  'mean_reward': advantage.mean_reward,
+  'leave_one_out': functools.partial(advantage.mean_reward, relative=advantage.leave_one_out),
+  'centred': functools.partial(advantage.mean_reward, relative=advantage.centred),
+}
+LOSSES = {
+  'grpo': lambda c: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
+  'gspo': lambda c: losses.gspo,
+  'cispo': lambda c: losses.cispo,
+}
+OVERLONG = {
+  'keep': lambda c: overlong.keep,
+  'mask': lambda c: overlong.mask,
+  'penalise': lambda c: functools.partial(
+    overlong.penalise, max_tokens=c.rollout.max_tokens, margin=c.rl.overlong_margin
+  ),
+}
 AGGREGATES = {
   'token': lambda c, num_tokens, num_sequences: losses.budget_mean(num_tokens),
   'sequence': lambda c, num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),

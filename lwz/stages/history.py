@@ -80,7 +80,7 @@ class Step:
         f'trajectory-{reply.index:05d}',
         ids=reply.ids,
         logp=reply.logp,
-        finished=np.bool_(reply.finished),
+        finished=np.asarray(reply.finished),
       )
 
   def written(self, rollout: types.Rollout) -> types.Rollout:

@@ -72,6 +72,8 @@ def _phases(c, over: topology.Topology) -> list[fit.Phase]:
       'prefill': c.rl.prompts_per_step,
       'decode': -(-c.rollout.max_tokens // BLOCK),
       'score': -(-num // programs['score'].abstract_args[1]['ids'].shape[0]),
+      'logprob': c.rl.num_minibatches,
+      'reference': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
   return phases_lib.phases(programs, calls)

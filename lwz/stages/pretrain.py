@@ -106,6 +106,7 @@ def programs(
     training.adamw(c),
     micro_rows=prepare.pass_rows(c, mesh, c.train.rows),
     remat=c.train.remat,
+    offload=c.train.offload,
     mesh=mesh,
     **shape,
   )

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import jax
 
 LOST = 76
+TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several processes share
 _EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
 
@@ -53,6 +54,14 @@ def start(heartbeat: int) -> None:
     )
   if jax.process_index():  # process 0 speaks for all; errors go to stderr
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (for as long as the process lives)
+
+
+def check(stage: str) -> None:
+  """Raises ValueError where there are several processes, and the stage is the work of one."""
+  if jax.process_count() > 1 and stage not in TOGETHER:
+    raise ValueError(
+      f'{stage} is the work of one process, and there are {jax.process_count()}: start it by itself'
+    )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Pairs come from a JSONL file, or are made by damaging passages of the corpus and written to one. One
 step:
 
-  1. take a batch of pairs, both sides of each packed into the same rows      data, rows
+  1. take a batch of pairs, both sides of each packed into one micro-batch    data
   2. one optimiser step on - log sigmoid(r(chosen) - r(rejected))             programs.reward_model
   3. record, and save
 
@@ -21,7 +21,6 @@ import jax
 import numpy as np
 
 from lwz import hosts, types
-from lwz import rows as rows_lib
 from lwz import text as texts_lib
 from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.model import qwen
@@ -43,6 +42,7 @@ class Text(NamedTuple):
 def check(c) -> None:
   prepare.check(c, ['init'])
   prepare.check_mesh(c, ['init'])
+  reward_model.max_micro(c.train.rows, _shape(c, prepare.mesh(c))['num_rows'])
   if c.data.long not in ('refuse', 'window'):
     raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   if c.data.preferences and not all(_from_file(c)[:2]):
@@ -57,7 +57,11 @@ def run(c) -> None:
   train, heldout = _pairs(c, opened.folder)
   tok = prepare.load_tokenizer(c, opened.folder)
   config = prepare.model_config(c, opened.folder, len(tok), scalar_head=True)
-  texts = [part for pair in _encoded(c, tok, train)[1] for part in _windows(c, *pair)]
+  texts = [
+    (part, pair.margin)
+    for pair, both in zip(*_encoded(c, tok, train), strict=True)
+    for part in _windows(c, *both)
+  ]
   heldout, tests = _encoded(c, tok, heldout)
 
   mesh = prepare.mesh(c)
@@ -71,7 +75,7 @@ def run(c) -> None:
   def evaluate(params, pairs) -> np.ndarray:
     flat = [text for pair in pairs for text in pair]
     ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
-    scores = reward_model.score_windows(score_fn, params, ids, heads, **_shape(c))
+    scores = reward_model.score_windows(score_fn, params, ids, heads, **_shape(c, mesh))
     return scores.reshape(-1, 2)
 
   state = loop.state
@@ -81,8 +85,8 @@ def run(c) -> None:
       scores_B2 = evaluate(state.params, tests)
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = _take(len(texts), step, c.train.rows, c.seed)
-    pairs = _batch([texts[i] for i in batch], c.data.row_length)
-    state, values = loop.update(step_fn, state, *pairs)
+    pairs, margins = zip(*[texts[i] for i in batch], strict=True)
+    state, values = loop.update(step_fn, state, *_batch(c, mesh, pairs, margins))
     loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
   padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
@@ -162,22 +166,28 @@ def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """What a run compiles: the training step, and scoring of held-out pairs."""
+  shape = _shape(c, mesh)
   train = reward_model.train_step(
     models['policy'],
     training.adamw(c),
     num_pairs=c.train.rows,
+    micro_rows=shape['num_rows'],
+    row_length=shape['row_length'],
     remat=c.train.remat,
+    centring=c.train.centring,
+    offload=c.train.offload,
     mesh=mesh,
-    **_shape(c),
   )
   return {
     'reward_model': train,
-    'score': reward_model.score(models['policy'], mesh=mesh, **_shape(c)),
+    'score': reward_model.score(models['policy'], mesh=mesh, **shape),
   }
 
 
-def _shape(c) -> dict[str, int]:
-  return {'row_length': c.data.row_length, 'num_rows': 2 * c.train.rows}
+def _shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
+  """Rows of one pass, of training as of scoring, and their tokens."""
+  num_rows = prepare.pass_rows(c, mesh, 2 * c.train.rows)
+  return {'row_length': c.data.row_length, 'num_rows': num_rows}
 
 
 def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
@@ -259,10 +269,9 @@ def _take(num_pairs: int, step: int, num: int, seed: int) -> list[int]:
   return chosen
 
 
-def _batch(pairs, row_length: int) -> tuple[dict, np.ndarray, np.ndarray]:
-  """Packed rows of all chosen, then all rejected texts, and where each one's last token stands."""
-  texts = [ids for side in zip(*pairs, strict=True) for ids in side]
-  needed = len(rows_lib.first_fit_decreasing([len(t) for t in texts], row_length))
-  rows = rows_lib.lay(texts, row_length=row_length, num_rows=rows_lib.bucket(needed, 8))
-  last = rows.offset + np.array([len(t) for t in texts], np.int32) - 1
-  return reward_model.as_dict(rows), rows.row, last
+def _batch(c, mesh, pairs, margins) -> tuple[dict, int]:
+  """What the training step reads of some pairs, and in how many passes."""
+  shape = _shape(c, mesh)
+  return reward_model.minibatch(
+    pairs, margins, row_length=shape['row_length'], micro_rows=shape['num_rows']
+  )

@@ -1,12 +1,12 @@
 """The loop of a training stage: a state that begins, resumes, and is saved as it goes."""
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
@@ -14,26 +14,34 @@ from absl import logging
 from lwz import hosts, types
 from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.programs import placement, program
 from lwz.report import summary, terminal
 from lwz.stages import prepare, signals, watchdog
 from lwz.store import checkpoint, metrics, origin, replay, run
 
 
+def initial_params(
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, dtype: Any = jnp.float32
+) -> qwen.Params:
+  """Parameters as `c.init` says, each part on the device that holds it."""
+  key = jax.random.key(c.seed)
+  if c.init == 'random':
+    return jax.jit(
+      lambda key: jax.tree.map(lambda x: x.astype(dtype), qwen.init(key, config)),
+      out_shardings=sharding.shardings(config, mesh, sharding.TRAIN),
+    )(key)
+  source = prepare.reference(c, c.init)
+  with prepare.loading(source) as progress:
+    return origin.params(source, config, key, mesh=mesh, dtype=dtype, progress=progress)
+
+
 def begin(
   c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> types.TrainState:
-  """Step 0: float32 parameters as `c.init` says, each part on the device that holds it."""
-  wanted = placement.state(config, rule, mesh)
-  key = jax.random.key(c.seed)
-  if c.init == 'random':
-    where = placement.shardings(wanted.params)
-    params = jax.jit(functools.partial(qwen.init, config=config), out_shardings=where)(key)
-  else:
-    source = prepare.reference(c, c.init)
-    with prepare.loading(source) as progress:
-      params = origin.params(source, config, key, mesh=mesh, progress=progress)
+  """Step 0: float32 parameters and a fresh optimiser."""
+  wanted = placement.state(config, rule, mesh, offload=c.train.offload)
+  params = initial_params(c, config, mesh)
   fresh = jax.jit(
     lambda params: update.init(params, rule),
     out_shardings=placement.shardings(wanted),
@@ -55,6 +63,7 @@ def adamw(c) -> optax.GradientTransformation:
     b2=c.train.b2,
     weight_decay=c.train.weight_decay,
     max_norm=c.train.max_norm,
+    moments=c.train.moments,
   )
 
 
@@ -87,7 +96,7 @@ class Training:
     if self._checkpoints.latest() is None:
       self.state = begin(c, config, self.optimizer, mesh)
     else:
-      wanted = placement.state(config, self.optimizer, mesh)
+      wanted = placement.state(config, self.optimizer, mesh, offload=c.train.offload)
       self.state, self.extra = self._checkpoints.restore(wanted)
     self.start = self.extra['step']
     self._speaks = jax.process_index() == 0

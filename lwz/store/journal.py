@@ -14,6 +14,7 @@ its `store.fingerprint`; those of another are as good as none.
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -37,7 +38,8 @@ class Journal:
       raise ValueError(f'an array cannot be named {_POLICY!r}: the entry itself has one')
     self._path.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
-    np.savez(data, **arrays, **{_POLICY: np.uint32(self._policy)})
+    entry: dict[str, Any] = {**arrays, _POLICY: np.uint32(self._policy)}
+    np.savez(data, **entry)
     atomic.write_bytes(self._path / f'{name}.npz', data.getvalue())
 
   def read(self) -> dict[str, dict[str, np.ndarray]]:

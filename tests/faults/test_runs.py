@@ -23,7 +23,7 @@ def undisturbed(experiment, source, folder, *arguments):
   return bad_days.remains(folder / name)
 
 
-def test_asked_to_stop_then_killed_it_ends_as_if_it_had_not_been(micro_runs, tmp_path):
+def test_asked_to_stop_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(micro_runs, tmp_path):
   jobs.launch('base_model:micro', micro_runs)
   bad_days.borrow(tmp_path, micro_runs, 'base_model-micro')
   folder = tmp_path / 'base_model-micro'
@@ -37,7 +37,6 @@ def test_asked_to_stop_then_killed_it_ends_as_if_it_had_not_been(micro_runs, tmp
   assert f'-m lwz.launch --config=experiments/base_model.py:micro --config.runs_dir={tmp_path}' in (
     output
   )
-  bad_days.kill_somewhere('base_model:micro', tmp_path, random.Random(0), EVERY_STEP)
   jobs.launch('base_model:micro', tmp_path)
   assert bad_days.remains(folder) == bad_days.remains(micro_runs / 'base_model-micro')
 

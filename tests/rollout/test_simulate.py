@@ -22,7 +22,9 @@ def built(num_slots, max_tokens, num_steps, exact=False):
   )
 
 
-@pytest.mark.parametrize('exact', [False, True])
+@pytest.mark.parametrize(
+  'exact', [pytest.param(False, marks=pytest.mark.slow), True], ids=['ladder', 'exact']
+)
 def test_it_counts_what_is_computed(exact):
   lengths = [3, 11, 2, 7, 5, 1, 12]
   engine = built(4, 12, 4, exact)

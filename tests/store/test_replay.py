@@ -37,5 +37,5 @@ def test_another_batch_or_folder_is_named(tmp_path):
   target = replay.write(tmp_path, 'one', STATE, BATCH, FIGURES)
   with pytest.raises(ValueError, match=r"batch.npz holds \['0.ids', '0.logp', '1'\], the step"):
     replay.read(target, shapes((STATE, {'ids': np.arange(4)})))
-  with pytest.raises(FileNotFoundError, match='no fault.json here'):
+  with pytest.raises(FileNotFoundError, match='no fault'):
     replay.read(tmp_path, shapes((STATE, *BATCH)))

@@ -1,0 +1,63 @@
+"""How processes find each other is read from the environment, whole or not at all."""
+
+import jax
+import pytest
+
+from lwz.stages import processes
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  calls = []
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *a, **k: calls.append((a, k)))
+  monkeypatch.setattr(jax.config, 'update', lambda *a: None)
+  for name in ('SLURM_STEP_NUM_TASKS', 'LWZ_PROCESSES', *processes._EXPLICIT):
+    monkeypatch.delenv(name, raising=False)
+  return calls
+
+
+def test_alone_nothing_is_started(joined):
+  processes.start(10)
+  assert joined == []
+
+
+def test_three_variables_name_the_others(joined, monkeypatch):
+  for name, value in zip(processes._EXPLICIT, ('h:1', '2', '0'), strict=True):
+    monkeypatch.setenv(name, value)
+  processes.start(10)
+  [(arguments, options)] = joined
+  assert arguments == ('h:1', 2, 0) and options['heartbeat_timeout_seconds'] == 10
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'times'),
+  [
+    ('SLURM_STEP_NUM_TASKS', '8', 1),
+    ('SLURM_STEP_NUM_TASKS', '1', 0),
+    ('LWZ_PROCESSES', 'auto', 1),
+  ],
+)
+def test_a_cluster_is_asked_for_them(name, value, times, joined, monkeypatch):
+  monkeypatch.setenv(name, value)
+  processes.start(10)
+  assert joined == [((), {'heartbeat_timeout_seconds': 10})] * times
+
+
+def test_a_missing_variable_is_named(joined, monkeypatch):
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+  wanted = 'JAX_NUM_PROCESSES is set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID'
+  with pytest.raises(ValueError, match=wanted):
+    processes.start(10)
+
+
+def test_what_one_process_does_is_refused_to_several(monkeypatch):
+  processes.check('evaluate')
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  processes.check('grpo')
+  with pytest.raises(ValueError, match='evaluate is the work of one process, and there are 2'):
+    processes.check('evaluate')
+
+
+def test_alone_an_error_is_an_error():
+  with pytest.raises(KeyError), processes.guarded(10):
+    raise KeyError('a')
