@@ -14,12 +14,12 @@ UNREAD = {
   'pretrain': (
     *('rl', 'rollout', 'reward', 'prompts'),
     *('data.preferences', 'data.prompts', 'data.skip_broken', 'data.slack', 'data.style'),
-    *('data.long', 'train.halvings', 'train.centring'),
+    *('data.long', 'data.tested', 'train.halvings', 'train.centring'),
   ),
   'reward_model': (
     *('rl', 'rollout', 'reward', 'prompts'),
     *('data.formatted_share', 'data.prompts', 'data.slack', 'data.style', 'data.template'),
-    'train.halvings',
+    *('data.tested', 'train.halvings'),
   ),
   'grpo': (
     *('data.formatted_share', 'data.preferences', 'data.skip_broken', 'prompts'),
@@ -61,6 +61,7 @@ def get_config(size: str) -> ConfigDict:
   c.data.folder = ''  # .txt, .md and .jsonl files; '' is the text that comes with every Python
   c.data.tokenizer = ''  # a folder or hub id; '' is that of `init`, or trained where that is random
   c.data.heldout = 0.1  # share of documents that no training sees; GRPO's titles come from them
+  c.data.tested = 0.15  # share of these that GRPO does not ask for: evaluations do
   c.data.lower, c.data.upper = (10, 24) if micro else (25, 80) if pocket else (500, 9_000)  # words
   c.data.template = 'pocket' if pocket else 'paper'  # the paper's prompt has 250 tokens
   c.data.style = 'think'  # 'think' or 'direct': what prompts ask for
@@ -150,6 +151,7 @@ def get_config(size: str) -> ConfigDict:
   # One batch shape whoever is still writing, so that a resumed run is the same bit for bit; else
   # the batch shrinks as the tail thins out, and the cache is read as far as it is filled.
   c.rollout.exact = pocket
+  c.rollout.slots = 0  # trajectories at a time; 0 is all of a step
   c.rollout.block = 32  # steps between two looks at what has ended
   c.rollout.int8 = False  # keys and values in int8, which makes log-probabilities inexact
 
@@ -167,13 +169,14 @@ def get_config(size: str) -> ConfigDict:
   c.reward.writing_floor = 0.0  # writing reward of an answer that cannot be parsed
   c.reward.max_failures = 0.1  # share of samples without a judgement, above which the run stops
 
-  # What `evaluate` measures. A system is experiment:size, a run's folder, a Hugging Face model, or
-  # MODEL@http://host/v1 for an OpenAI-compatible endpoint.
+  # What `evaluate` measures, and GRPO on its way (there `file` is an Arena-Write). A system is
+  # experiment:size, a run's folder, a Hugging Face model, or MODEL@http://host/v1 for an
+  # OpenAI-compatible endpoint.
   c.eval = ConfigDict()
   c.eval.benchmark = 'arena'  # or 'writingbench'
   c.eval.file = ''  # the benchmark, as published; '' makes a small one of held-out titles
   c.eval.systems = ()
-  c.eval.prompts = 4 if micro else 32 if pocket else 0  # how many of the benchmark's; 0 is all
+  c.eval.prompts = 4 if micro else 32  # how many of the benchmark's; 0 is all
   c.eval.style = 'chat'  # how systems that are no runs of ours are asked; or 'think', 'direct'
   c.eval.rows = 4 if micro else 32  # answers written at once by our own engine
   c.eval.rivals = pocket  # systems are compared with each other, and not with baselines alone
@@ -181,7 +184,7 @@ def get_config(size: str) -> ConfigDict:
   c.eval.people = 60  # comparisons on the page for blind judging by people; 0 is all
   c.eval.arena = ''  # the run whose people.html was judged, for experiments/people.py
   c.eval.annotations = ''  # folder of what people exported from that page
-  c.eval.every = 50  # steps
+  c.eval.every = 50  # steps of a training between two evaluations; 0 in GRPO: none
   c.eval.batches = 8  # held-out batches of train.rows rows
 
   # Who judges: a system as above, or 'offline-rules', which measures length and repetition alone.

@@ -22,6 +22,8 @@ def get_config(size: str = 'tiny'):
   c.eval.systems = tuple(f'{name}:{size}' for name in ('pretrain', 'grpo_think', 'grpo_nothink'))
   if size in base.POCKET:
     c.eval.systems = (f'base_model:{size}', *c.eval.systems)
+  else:
+    c.eval.prompts = 0
   c.rollout.temperature = 1.0 if size in base.POCKET else 0.6  # the model card's
   unread = tuple(group for group in c if group not in READ)
   c.outside_identity = (*unread, *base.UNREAD['evaluate'])

@@ -54,8 +54,8 @@ VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 SHARED = {
   f'lwz.stages.{name}'
   for name in (
-    *('answering', 'choices', 'history', 'judging', 'prepare', 'processes'),
-    *('signals', 'training', 'watchdog', 'watching', 'writers'),
+    *('answering', 'checkup', 'choices', 'history', 'judging', 'learning', 'prepare'),
+    *('processes', 'signals', 'training', 'watchdog', 'watching', 'writers', 'writing'),
   )
 }
 FILE_LINES, FUNCTION_LINES = 300, 80

@@ -8,6 +8,7 @@ import pytest
 
 from lwz.store import metrics, samples
 from tests import jobs
+from tests.faults import bad_days
 
 MAIN = 'grpo_think:micro'
 
@@ -69,9 +70,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, t
   process.communicate()
   assert not (tmp_path / f'{name}-micro' / 'DONE').exists()
   jobs.launch(f'{name}:micro', tmp_path, *keys)
-  clocks = ('time', 'seconds', 'tokens/per_second')
   killed, whole = (
-    [{k: v for k, v in r.items() if not k.startswith(clocks)} for r in metrics.read(folder)]
+    [{k: v for k, v in r.items() if not bad_days.CLOCKS.match(k)} for r in metrics.read(folder)]
     for folder in (tmp_path / f'{name}-micro', micro_runs / f'{name}-micro')
   )
   assert killed == whole

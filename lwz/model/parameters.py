@@ -96,7 +96,7 @@ def _crc(text: str) -> int:
 def unstack(params: Params) -> Params:
   """The same parameters with a tuple of layers, for decoding with layers written out."""
   num_layers = jax.tree.leaves(params['layers'])[0].shape[0]
-  layers = tuple(jax.tree.map(lambda x: x[i], params['layers']) for i in range(num_layers))
+  layers = tuple(jax.tree.map(lambda x, i=i: x[i], params['layers']) for i in range(num_layers))
   return {**params, 'layers': layers}
 
 

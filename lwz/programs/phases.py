@@ -28,7 +28,8 @@ def phases(
   """A run's programs, each with what stays beside it.
 
   fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
-  from the first step to the last, on the same devices. The bf16 copy and the cache of writing are made and freed inside that part.
+  from the first step to the last, on the same devices. The bf16 copy and the cache of writing are
+  made and freed inside that part.
 
   Args:
     programs: of a stage, by name, at the largest shapes that they meet.

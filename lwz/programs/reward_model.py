@@ -75,8 +75,7 @@ def train_step(
     'row': of((2, B), jnp.int32),
     'last': of((2, B), jnp.int32),
     'margin': of((B,), jnp.float32),
-    'micro': dict.fromkeys(('ids', 'segments', 'positions'), row)
-    | {'here': of((M, B), jnp.bool_)},
+    'micro': dict.fromkeys(('ids', 'segments', 'positions'), row) | {'here': of((M, B), jnp.bool_)},
   }
   return program.Program(
     'reward_model',
@@ -105,7 +104,7 @@ def minibatch(
   row_length: int,
   micro_rows: int,
 ) -> tuple[dict, int]:
-  """The arguments of `train_step` for (chosen, rejected) texts, and how many micro-batches they use.
+  """The arguments of `train_step` for (chosen, rejected) texts, and the number of micro-batches.
 
   The longest pairs come first, each into the first micro-batch that has room for both sides.
 
@@ -119,12 +118,12 @@ def minibatch(
   room, home_B = np.full(M * micro_rows, row_length), np.zeros(B, int)
   for b in sorted(range(B), key=lambda b: -sum(map(len, pairs[b]))):
     for m in range(M):
-      trial, rows = room[m * micro_rows : (m + 1) * micro_rows].copy(), []
+      trial, taken = room[m * micro_rows : (m + 1) * micro_rows].copy(), []
       for text in pairs[b]:
         free = np.flatnonzero(trial >= len(text))[:1]
-        rows += free.tolist()
+        taken += free.tolist()
         trial[free] -= len(text)
-      if len(rows) == 2:
+      if len(taken) == 2:
         break
     else:
       raise ValueError(
@@ -132,7 +131,7 @@ def minibatch(
         f'only {row_length}: raise the row length or shorten them'
       )
     room[m * micro_rows : (m + 1) * micro_rows], home_B[b] = trial, m
-    for side, r in enumerate(rows):
+    for side, r in enumerate(taken):
       packed[m * micro_rows + r].append(side * B + b)
   texts = [pair[side] for side in (0, 1) for pair in pairs]
   rows = rows_lib.place(texts, packed, row_length=row_length, num_rows=M * micro_rows)

@@ -19,19 +19,19 @@ from lwz.rollout import endpoint
 from lwz.stages import prepare
 from lwz.store import origin, run
 
-ADVANTAGES = {
+ADVANTAGES: dict[str, Callable[..., jax.Array]] = {
   'balanced': advantage.balanced,
   'batch_balanced': advantage.batch_balanced,
   'mean_reward': advantage.mean_reward,
   'leave_one_out': functools.partial(advantage.mean_reward, relative=advantage.leave_one_out),
   'centred': functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
-LOSSES = {
+LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
   'gspo': lambda c: losses.gspo,
   'cispo': lambda c: losses.cispo,
 }
-OVERLONG = {
+OVERLONG: dict[str, Callable[..., Callable]] = {
   'keep': lambda c: overlong.keep,
   'mask': lambda c: overlong.mask,
   'penalise': lambda c: functools.partial(

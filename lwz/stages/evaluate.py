@@ -22,7 +22,6 @@ from lwz.data import heldout_tasks, stated_length
 from lwz.evals import arena, journal, lengths, marks, offline, standings, writingbench
 from lwz.report import intervals, number, page, people
 from lwz.report import table as table_lib
-from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.stages import answering, judging, prepare, writers
 from lwz.store import atomic, record
@@ -106,7 +105,7 @@ def _made(c, folder: epath.Path) -> epath.Path:
   """A small benchmark of held-out titles, in the schema of the published one."""
   make = heldout_tasks.arena if c.eval.benchmark == 'arena' else heldout_tasks.writingbench
   records = make(
-    prepare.documents(c)[1],
+    prepare.heldout(c)[1],
     lower=c.data.lower,
     upper=c.data.upper,
     num=c.eval.prompts,
@@ -117,33 +116,15 @@ def _made(c, folder: epath.Path) -> epath.Path:
   return path
 
 
-def _rules() -> dict[str, offline.Rule]:
-  """What 'offline-rules' measures: how the length fits, and how much of the text is new."""
-  return {
-    'length': lambda question, answer, asked: (
-      lengths.score(asked, length.count_words(answer)) / 100 if asked else None
-    ),
-    'novelty': lambda question, answer, asked: 1 - format_lib.redundancy(answer),
-  }
-
-
 def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[str, Any]:
   """The sections of the report of an arena."""
   by_idx = {task.idx: task for task in tasks}
-  rules = _rules()
 
   def text(idx: int, name: str) -> str:
     return answered[name][idx] if name in answered else by_idx[idx].baselines[name]
 
-  def question(match: arena.Match) -> judging.Question:
-    task = by_idx[match.idx]
-    sides = text(match.idx, match.first), text(match.idx, match.second)
-    by_rules = functools.partial(offline.compare, task.question, *sides, task.length, rules)
-    return judging.Question(arena.messages(task.question, *sides), by_rules)
-
-  matches = arena.matches(tasks, answered, rivals=c.eval.rivals)
-  judged = judging.ask(c, [question(match) for match in matches], arena.verdict, kept)
-  found, bias = standings.pairings(matches, [value or '' for value in judged.values])
+  matches, judged = judging.contest(c, tasks, answered, kept, rivals=c.eval.rivals)
+  found, bias = standings.pairings(matches, judged.values)
   opponents = list(dict.fromkeys(name for task in tasks for name in task.baselines))
   rows = standings.rate(found, [*names, *opponents], c.seed)
   rates = standings.win_rates(found, names, by_idx, c.seed)
@@ -202,7 +183,6 @@ def _range(low: float, high: float) -> str:
 
 def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
   """The sections of the report of WritingBench, and its score files in the benchmark's schema."""
-  rules = _rules()
   asked = [
     (name, query, criterion)
     for name in names
@@ -215,7 +195,7 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
     text = answered[name][query.index]
     stated = stated_length.find(query.text)
     words = stated.high if stated else 0
-    by_rules = functools.partial(offline.mark, query.text, text, words, rules)
+    by_rules = functools.partial(offline.mark, query.text, text, words, judging.RULES)
     return judging.Question(writingbench.messages(bench, query, criterion, text), by_rules)
 
   judged = judging.ask(c, [question(*item) for item in asked], marks.read, kept)

@@ -5,27 +5,24 @@ One step:
   2. write G answers to each                                                      rollout.engine
   3. judge each answer: length, writing, format                                   reward.compose
   4. compare each answer with its siblings, component by component, then average  learn.advantage
-  5. one clipped gradient step per minibatch                          learn.losses, learn.update
+  5. one clipped gradient step per minibatch                                      stages.learning
   6. record and save                                                              store
 """
 
 import dataclasses
 import functools
-from collections.abc import Collection
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lwz import hosts, types
 from lwz.data import prompts, templates
 from lwz.model import qwen
-from lwz.programs import grpo, program, reward_model
-from lwz.programs import rollout as rollout_program
+from lwz.programs import program, reward_model
 from lwz.reward import compose
 from lwz.reward import format as format_lib
 from lwz.rollout import local
-from lwz.stages import choices, history, prepare, training, watching
+from lwz.stages import checkup, choices, history, learning, prepare, training, watching, writing
 
 
 def check(c) -> None:
@@ -44,29 +41,15 @@ def check(c) -> None:
       f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '
       f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
     )
-  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
-  if longest > c.data.row_length:
-    raise ValueError(
-      f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
-      f'data.row_length={c.data.row_length}: a trajectory must fit a row'
-    )
-  num = c.rl.prompts_per_step * c.rl.group_size
-  if num % c.rl.num_minibatches:
-    raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
-  if c.rl.group_size < 2:
-    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
-  if c.rollout.temperature <= 0:
-    raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+  writing.check(c)
   if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
     raise ValueError('reward.weights must not be negative, and one of them must be positive')
-  named: list[tuple[str, str, Collection[str]]] = [
-    ('rl.advantage', c.rl.advantage, choices.ADVANTAGES),
-    ('rl.aggregate', c.rl.aggregate, choices.AGGREGATES),
-    *[('reward.weights', name, choices.REWARDS) for name in c.reward.weights],
-  ]
-  for key, value, known in named:
-    if value not in known:
-      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
+  for name in c.reward.weights:
+    if name not in choices.REWARDS:
+      known = ', '.join(choices.REWARDS)
+      raise ValueError(f'reward.weights: there is no {name!r}; choose from {known}')
+  learning.check(c)
+  checkup.check(c)
 
 
 def run(c) -> None:
@@ -76,46 +59,43 @@ def run(c) -> None:
   asked = _fitting(c, tok, prepare.writing_prompts(c))
   mesh = prepare.mesh(c)
   rewards = {name: choices.REWARDS[name](c, mesh) for name in c.reward.weights}
-  weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-  compiled = programs(c, models(c) | {'policy': config}, mesh, tok.eos_token_id)
+  compiled = programs(c, models(c) | {'policy': config}, mesh)
   prepare.fits(c, compiled)
   if c.debug.replay:
     return training.rerun(c, compiled['grpo'])
   loop = training.Training(c, opened, config, mesh)
   watcher = watching.Watcher(c, mesh, opened.folder, loop.extra.get('monitor', {}))
   past = history.History(c, opened.folder, num_rewards=len(rewards))
-  generate, update = compiled['generate'].jit(), compiled['grpo'].jit()
+  learner = learning.Learner(c, config, mesh, compiled)
+  held_out = checkup.Checkup(c, tok, config, mesh, opened.folder, asked)
+  writer = writing.Writer(c, config, mesh, tok.eos_token_id)
 
   state = loop.state
   for step in loop:
     chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
+    checked = held_out.step(loop, step, state.params)
     done = past.step(step, state.params)
-    rollout = done.rollout or done.written(_write(c, generate, state.params, prompt_ids, step))
+    rollout = writer.step(step, state.params, prompt_ids, chosen, done)
     loop.lap('write')
     loop.rest()
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
-    scores = done.scores or _judge(c, samples, rewards, len(chosen))
-    done.judged(rollout, scores)
+    scores = done.scores or done.judged(rollout, _judge(c, samples, rewards, len(chosen)))
     loop.lap('judge')
     loop.rest()
-    advantage_PG = choices.ADVANTAGES[c.rl.advantage](scores.values, weights_R, scores.valid)
-    learned = []
-    for members in _sweeps(c, step):
-      batch = _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members)
-      state, metrics = loop.update(update, state, *batch)
-      learned.append(metrics)
+    state, learned = learner.step(loop, state, step, prompt_ids, rollout, scores)
+    values = checked | writer.figures | learned
     loop.lap('learn')
-    values = watcher.step(step, samples, scores, list(rewards), rollout)
-    values |= _figures(rollout, learned)
-    values['tokens/per_second'] = float(rollout.lengths.sum()) / loop.laps['seconds/write']
+    values |= learner.speed(prompt_ids, rollout, loop.laps['seconds/learn'])
+    values |= watcher.step(step, samples, scores, list(rewards), rollout)
+    values |= {
+      'tokens/trajectory': float(rollout.lengths.mean()),
+      'tokens/finished': float(rollout.finished.mean()),
+      'tokens/per_second': float(rollout.lengths.sum()) / loop.laps['seconds/write'],
+    }
     shown = [f'reward/{name}' for name in rewards]
     loop.record(step, state, values, show=shown, extra={'monitor': watcher.state})
   _finish(c, opened, config, asked)
-
-
-def _minibatch_size(c) -> int:
-  return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
@@ -128,35 +108,11 @@ def models(c) -> dict[str, qwen.QwenConfig]:
 
 
 def programs(
-  c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh, stop_id: int = 0
+  c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """What a run compiles: writing, judging, learning."""
   policy = models['policy']
-  generate = rollout_program.generate(
-    policy,
-    num_prompts=c.rl.prompts_per_step,
-    num_samples=c.rl.group_size,
-    max_prompt_tokens=c.rollout.max_prompt_tokens,
-    max_tokens=c.rollout.max_tokens,
-    temperature=c.rollout.temperature,
-    stop_id=stop_id,
-  )
-  update = grpo.update_step(
-    policy,
-    training.adamw(c),
-    num_sequences=_minibatch_size(c),
-    max_tokens=c.rollout.max_tokens,
-    row_length=c.data.row_length,
-    micro_rows=prepare.pass_rows(c, mesh, _minibatch_size(c)),
-    temperature=c.rollout.temperature,
-    chunk=c.train.chunk,
-    remat=c.train.remat,
-    clip_low=c.rl.clip_low,
-    clip_high=c.rl.clip_high,
-    aggregate=functools.partial(choices.AGGREGATES[c.rl.aggregate], c),
-    mesh=mesh,
-  )
-  found = {'generate': generate, 'grpo': update}
+  found = {**writing.programs(c, policy, mesh), **learning.programs(c, policy, mesh)}
   if 'reward' in models:  # else a server judges
     shape = choices.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], mesh=mesh, **shape)
@@ -181,18 +137,6 @@ def _fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
   if not any(fits):
     raise ValueError(f'no prompt fits rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}')
   return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
-
-
-def _write(c, generate, params, prompt_ids: list[np.ndarray], step: int) -> types.Rollout:
-  return local.write(
-    generate,
-    params,
-    prompt_ids,
-    num_samples=c.rl.group_size,
-    max_prompt_tokens=c.rollout.max_prompt_tokens,
-    seed=c.seed,
-    step=step,
-  )
 
 
 def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sample]:
@@ -225,38 +169,6 @@ def _stop_on_failures(c, scores: types.Scores) -> None:
     )
 
 
-def _sweeps(c, step: int) -> list[np.ndarray]:
-  return grpo.sweeps(
-    c.rl.prompts_per_step * c.rl.group_size,
-    num_epochs=c.rl.num_epochs,
-    num_minibatches=c.rl.num_minibatches,
-    seed=c.seed,
-    step=step,
-  )
-
-
-def _minibatch(c, mesh, prompt_ids, rollout, advantage_PG, scores, members) -> tuple[dict, int]:
-  return grpo.minibatch(
-    [prompt_ids[b // c.rl.group_size] for b in members],
-    [rollout.ids[b, : rollout.lengths[b]] for b in members],
-    rollout.logp[members],
-    np.asarray(advantage_PG).reshape(-1)[members],
-    scores.valid.reshape(-1)[members],
-    row_length=c.data.row_length,
-    micro_rows=prepare.pass_rows(c, mesh, _minibatch_size(c)),
-  )
-
-
-def _figures(rollout: types.Rollout, learned: list[dict]) -> dict[str, float]:
-  """What the rollout and the updates of a step say."""
-  out = {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
-  out['learn/logp_gap'] = float(learned[0]['logp_gap'])  # before an update, the policies are one
-  return out | {
-    'tokens/trajectory': float(rollout.lengths.mean()),
-    'tokens/finished': float(rollout.finished.mean()),
-  }
-
-
 def _finish(c, opened, config, asked) -> None:
   names = list(c.reward.weights)
   prepare.finish(
@@ -269,6 +181,7 @@ def _finish(c, opened, config, asked) -> None:
       'redundancy',
       *['words/answer', 'words/think', 'tokens/trajectory', 'tokens/per_second'],
       *['learn/entropy', 'learn/loss', 'learn/logp_gap', 'seconds'],
+      *checkup.KEYS,
     ],
     pictures=[
       {'keys': [f'reward/{name}' for name in names], 'title': 'rewards, broken texts at the floor'},
@@ -280,14 +193,12 @@ def _finish(c, opened, config, asked) -> None:
       {'keys': ['valid_format'], 'title': 'share of valid format'},
       {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
+      *checkup.pictures(c),
       *watching.PICTURES,
-      {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
-      {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'},
-      {'keys': ['learn/loss'], 'title': 'loss'},
-      {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},
+      *learning.pictures(c),
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
-    facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)},
+    facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)} | checkup.facts(c),
     tables=watching.tables(opened.folder),
     better={'learn/loss': 0},
   )

@@ -2,13 +2,24 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
-from lwz.evals import journal, offline
+from lwz.evals import arena, journal, lengths, offline
 from lwz.report import terminal
+from lwz.reward import format as format_lib
+from lwz.reward import length
 from lwz.rollout import remote
 from lwz.stages import prepare, writers
+
+# What 'offline-rules' measures: how the length fits, and how much of the text is new.
+RULES: dict[str, offline.Rule] = {
+  'length': lambda question, answer, asked: (
+    lengths.score(asked, length.count_words(answer)) / 100 if asked else None
+  ),
+  'novelty': lambda question, answer, asked: 1 - format_lib.redundancy(answer),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +73,12 @@ def num_failed(faults: Mapping[Any, str]) -> int:
 
 
 def ask(
-  c, questions: Sequence[Question], read: Callable[[str], Any], kept: journal.Journal
+  c,
+  questions: Sequence[Question],
+  read: Callable[[str], Any],
+  kept: journal.Journal,
+  *,
+  quiet: bool = False,
 ) -> Judged:
   """Replies to all questions, read; one that cannot be read is asked anew, `judge.rounds` times.
 
@@ -70,7 +86,7 @@ def ask(
 
   `read` gives None or '' where a reply says nothing. Replies are kept as they come, and what is
   kept is not asked again. A question that the judge never answered is not asked in later rounds:
-  the client has tried often enough.
+  the client has tried often enough. `quiet` shows no progress.
   """
   sampling = _sampling(c)
   values: dict[str, Any] = {}
@@ -90,7 +106,7 @@ def ask(
       replies = write(asked) if write else _by_rules([unique[key] for key in todo])
       with (
         contextlib.closing(replies),
-        terminal.progress(len(todo), label=f'judge {name(c)}') as bar,
+        terminal.progress(len(todo), label=f'judge {name(c)}', quiet=quiet) as bar,
       ):
         for done, reply in enumerate(replies, start=1):
           key = todo[reply.index]
@@ -109,6 +125,34 @@ def ask(
   stop_on_failures(c, num_failed(faults), len(unique), f'judge: {next(iter(faults.values()), "")}')
   by_place = {i: faults[key] for i, key in enumerate(keys) if key in faults}
   return Judged([values.get(key) for key in keys], by_place, tally)
+
+
+def contest(
+  c,
+  tasks: Sequence[arena.Task],
+  answered: Mapping[str, Mapping[int, str]],
+  kept: journal.Journal,
+  *,
+  rivals: bool,
+  quiet: bool = False,
+) -> tuple[list[arena.Match], Judged]:
+  """The matches of an arena, see `arena.matches`, and the verdict on each: 'A', 'B', 'C' or ''."""
+  by_idx = {task.idx: task for task in tasks}
+  matches = arena.matches(tasks, answered, rivals=rivals)
+
+  def question(match: arena.Match) -> Question:
+    task = by_idx[match.idx]
+    texts = [
+      answered[name][match.idx] if name in answered else task.baselines[name]
+      for name in (match.first, match.second)
+    ]
+    return Question(
+      arena.messages(task.question, *texts),
+      functools.partial(offline.compare, task.question, *texts, task.length, RULES),
+    )
+
+  judged = ask(c, [question(match) for match in matches], arena.verdict, kept, quiet=quiet)
+  return matches, dataclasses.replace(judged, values=[said or '' for said in judged.values])
 
 
 def _sampling(c) -> dict[str, Any]:

@@ -21,14 +21,11 @@ import jax
 from lwz import types
 from lwz.model import sharding
 from lwz.programs import chip as chip_lib
-from lwz.programs import fit, program, remedy, rollout, topology
+from lwz.programs import fit, remedy, topology
 from lwz.programs import phases as phases_lib
 from lwz.report import fit_table
-from lwz.rollout import sampler
 from lwz.stages import prepare
 from lwz.store import atomic
-
-BLOCK = 32  # tokens that the engine decodes in one call
 
 
 def check(c) -> None:
@@ -65,39 +62,15 @@ def _phases(c, over: topology.Topology) -> list[fit.Phase]:
   calls = {}
   if c.preflight.stage == 'grpo':
     num = c.rl.prompts_per_step * c.rl.group_size
-    if mesh.size > 1 and 'decode' not in programs:
-      del programs['generate']
-      programs = _writing(c, models['policy'], mesh) | programs
     calls = {
       'prefill': c.rl.prompts_per_step,
-      'decode': -(-c.rollout.max_tokens // BLOCK),
+      'decode': -(-c.rollout.max_tokens // c.rollout.block),
       'score': -(-num // programs['score'].abstract_args[1]['ids'].shape[0]),
       'logprob': c.rl.num_minibatches,
       'reference': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
   return phases_lib.phases(programs, calls)
-
-
-def _writing(c, policy, mesh) -> dict[str, program.Program]:
-  """What `rollout.engine` compiles, at its largest: every trajectory live, the cache full."""
-  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
-  num = c.rl.prompts_per_step * c.rl.group_size
-  slots = rollout.abstract_slots(policy, num_slots=num, capacity=longest + BLOCK, mesh=mesh)
-  sampling = sampler.Sampling(temperature=c.rollout.temperature, stop_ids=(0,))
-  return {
-    'reshard': rollout.reshard(policy, mesh=mesh),
-    'prefill': rollout.prefill(policy, num_tokens=c.rollout.max_prompt_tokens, mesh=mesh),
-    'decode': rollout.decode(
-      policy,
-      slots,
-      num_rows=num,
-      read=longest,
-      num_steps=BLOCK,
-      sampling=sampling,
-      mesh=mesh,
-    ),
-  }
 
 
 def _judge(c, over: topology.Topology, name: str = '') -> list[fit.Verdict]:

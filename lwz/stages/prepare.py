@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -61,7 +60,7 @@ _LEAST = {
   'rollout.max_prompt_tokens': 1,
   'rollout.max_tokens': 1,
   'reward.max_words': 1,
-  'eval.every': 1,
+  'eval.every': 0,
   'eval.batches': 1,
   'log.samples_every': 1,
   'checkpoint.every': 1,
@@ -82,8 +81,8 @@ def check(c, references: Sequence[str]) -> None:
   for key, least in _LEAST.items():
     if get(c, key) < least:
       raise ValueError(f'{key}={get(c, key)} must be at least {least}')
-  for key, low, high in (('data.heldout', 0, 1), ('data.slack', -1e-9, 1)):
-    if not low < get(c, key) < high:
+  for key, low in (('data.heldout', 0), ('data.slack', -1e-9), ('data.tested', -1e-9)):
+    if not low < get(c, key) < 1:
       raise ValueError(f'{key}={get(c, key)} is a share, below 1 and not negative')
   if c.data.lower > c.data.upper:
     raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}')
@@ -201,7 +200,8 @@ def open_run(c) -> run.Run:
 
 def is_complete(c) -> bool:
   """Whether there is nothing left to run: DONE, with this config and this number of steps."""
-  return run.is_complete(run_folder(c), c.to_dict(), c.outside_identity, goal=('train.num_steps',))
+  folder, goal = run_folder(c), ('train.num_steps',)
+  return hosts.of_first(run.is_complete(folder, c.to_dict(), c.outside_identity, goal=goal))
 
 
 def documents(c) -> tuple[list[types.Document], list[types.Document]]:
@@ -209,12 +209,17 @@ def documents(c) -> tuple[list[types.Document], list[types.Document]]:
   return corpus.split(corpus.documents(c.data.folder), c.data.heldout)
 
 
+def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
+  """Held-out documents: those that GRPO asks for, and those that evaluations alone ask for."""
+  return corpus.split(documents(c)[1], c.data.heldout * c.data.tested)
+
+
 def writing_prompts(c) -> list[types.Prompt]:
-  """The prompt set: from a file, or from the titles that no training has seen."""
+  """The prompt set: from a file, or from the titles that no training has seen before."""
   if c.data.prompts:
     return prompts.load(c.data.prompts)
   return prompts.from_documents(
-    documents(c)[1],
+    heldout(c)[0],
     lower=c.data.lower,
     upper=c.data.upper,
     slack=c.data.slack,
@@ -261,21 +266,10 @@ def finish(
   result: dict[str, Any] | None = None,
 ) -> None:
   """Report, closing table, DONE. `pictures` are arguments of `curves.draw`."""
-  hosts.first(
-    functools.partial(
-      _finish,
-      *(c, opened),
-      keys=keys,
-      pictures=pictures,
-      facts=facts,
-      tables=tables,
-      better=better,
-      result=result,
-    )
-  )
+  hosts.first(lambda: _finish(c, opened, keys, pictures, facts, tables, better, result))
 
 
-def _finish(c, opened, *, keys, pictures, facts, tables, better, result) -> None:
+def _finish(c, opened, keys, pictures, facts, tables, better, result) -> None:
   records = metrics.read(opened.folder)
   rows = summary.first_last(records, keys)
   took = number.duration(sum(r['seconds'] for r in records))

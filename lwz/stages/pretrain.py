@@ -69,7 +69,7 @@ def run(c) -> None:
   state = loop.state
   for step in loop:
     measured = {}
-    if step % c.eval.every == 0:
+    if c.eval.every and step % c.eval.every == 0:
       measured |= _evaluate(c, eval_fn, state.params, tests)
     state, values = loop.update(step_fn, state, next(batches))
     if step + 1 == c.train.num_steps:

@@ -10,6 +10,7 @@ Statuses, which `launch/` and job managers go by:
 
 import contextlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -19,6 +20,8 @@ import jax
 
 LOST = 76
 TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several processes share
+# How an error of the runtime begins that reaches Python as a ValueError.
+_STATUS = re.compile(r'(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
 _EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
 
@@ -79,7 +82,7 @@ def guarded(heartbeat: int) -> Iterator[None]:
       raise
     traceback.print_exc()
     who = f'process {jax.process_index()} of {jax.process_count()}'
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if isinstance(error, jax.errors.JaxRuntimeError) or _STATUS.match(str(error)):
       print(f'lwz: {who}: lost another one; waiting for its name', file=sys.stderr, flush=True)
       time.sleep(1.5 * heartbeat)
       _leave(LOST)

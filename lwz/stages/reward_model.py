@@ -81,7 +81,7 @@ def run(c) -> None:
   state = loop.state
   for step in loop:
     measured = {}
-    if step % c.eval.every == 0 or step + 1 == c.train.num_steps:
+    if step + 1 == c.train.num_steps or (c.eval.every and step % c.eval.every == 0):
       scores_B2 = evaluate(state.params, tests)
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = _take(len(texts), step, c.train.rows, c.seed)

@@ -113,11 +113,12 @@ class Training:
     self._figure: float | None = None  # the last known value of `checkpoint.best`
     self._step, self._stopping = self.start, False
     self._faults: list[tuple[int, str]] = []  # (step, what) of the steps that went wrong in a row
+    self._open = contextlib.ExitStack()
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
     """The steps that are left. Raises `signals.Stopped` between two of them, all saved."""
-    with contextlib.ExitStack() as stack:
+    with self._open as stack:
       stack.enter_context(contextlib.closing(self._checkpoints))
       for opened in (self._writer, self._bar, self._watchdog, signals.kept()):
         stack.enter_context(opened or contextlib.nullcontext())
@@ -151,7 +152,7 @@ class Training:
     """A place inside a step, before its first update, where a run that was asked to stop does."""
     if self._agree()[0]:
       self._save()
-      self._leave()
+      self._leave()  # the loop is not asked again, so it ends here
 
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
@@ -198,7 +199,8 @@ class Training:
 
   def _leave(self) -> None:
     self._checkpoints.wait()
-    step, of = self.extra['step'], self._c.train.num_steps
+    self._open.close()
+    step, of = self._checkpoints.latest(), self._c.train.num_steps  # not a bad one, see `record`
     raise signals.Stopped(f'{prepare.run_name(self._c)}: stopped and saved at step {step} of {of}')
 
   def _note_fault(self, state, batch, figures) -> None:

@@ -37,6 +37,7 @@ def of(tree: Any) -> int:
 
 @jax.jit
 def _sum(array: jax.Array) -> jax.Array:
+  array = jax.device_put(array, jax.memory.Space.Device)  # an offloaded one lies on the host
   if array.dtype == jnp.bool_:
     array = array.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(array, _UINTS[array.dtype.itemsize]).astype(jnp.uint32)

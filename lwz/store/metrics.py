@@ -55,8 +55,12 @@ class Writer:
       self._text += line
       atomic.write_text(self._path, self._text)
     else:
-      self._file.write(line.encode())
-      self._file.flush()
+      try:
+        self._file.write(line.encode())
+        self._file.flush()
+      except OSError as error:
+        why = f'{error.strerror}; mend that, and run the same command again'
+        raise OSError(error.errno, why, str(self._path)) from error
     if self._board:
       for name, value in scalars.items():
         if value is not None:

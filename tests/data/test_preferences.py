@@ -155,3 +155,14 @@ def test_broken_lines_are_skipped_and_counted_where_asked(tmp_path):
   found, num_skipped = preferences.load(tmp_path / 'x.jsonl', skip_broken=True)
   assert found == [types.Preference('p', 'c', 'r')] * 2
   assert num_skipped == len(BROKEN) + 1
+
+
+def test_a_margin_is_read_where_a_pair_has_one(tmp_path):
+  path, pair = tmp_path / 'x.jsonl', {'prompt': 'p', 'chosen': 'c', 'rejected': 'r'}
+  records = [pair, pair | {'margin': 2}, pair | {'margin': 0.5}]
+  path.write_text(''.join(json.dumps(record) + '\n' for record in records))
+  assert [found.margin for found in preferences.load(path)[0]] == [0, 2, 0.5]
+  for wrong in (-1, float('inf'), float('nan'), 'much'):
+    path.write_text(json.dumps(pair | {'margin': wrong}))
+    with pytest.raises(ValueError, match=r"x\.jsonl:1: 'margin'"):
+      preferences.load(path)

@@ -22,10 +22,20 @@ all left, and the restart finished.
 @pytest.fixture(scope='session')
 def tally():
   """`tally(fault, tried, survived)` adds a line."""
-  lines = []
-  yield lambda fault, tried, survived: lines.append((fault, tried, survived))
-  target = os.environ.get('RELIABILITY')
-  if target and lines:
-    rows = [*lines, ('all', sum(x[1] for x in lines), sum(x[2] for x in lines))]
-    text = ''.join(f'| {what} | {n} | {ok} | {n - ok} |\n' for what, n, ok in rows)
-    pathlib.Path(target).write_text(HEAD + text)
+  found: dict[str, tuple[int, int]] = {}
+  yield lambda fault, tried, survived: found.update({fault: (tried, survived)})
+  if not (found and os.environ.get('RELIABILITY')):
+    return
+  target = pathlib.Path(os.environ['RELIABILITY'])
+  rows = (read(target.read_text()) if target.exists() else {}) | found
+  rows['all'] = tuple(map(sum, zip(*(rows[name] for name in rows if name != 'all'), strict=True)))
+  rows['all'] = rows.pop('all')  # last
+  lines = [f'| {name} | {n} | {ok} | {n - ok} |\n' for name, (n, ok) in rows.items()]
+  target.write_text(HEAD + ''.join(lines))
+
+
+def read(text: str) -> dict[str, tuple[int, int]]:
+  """The lines of an earlier table: what is not tried now stays."""
+  rows = text.rsplit('|---|---|---|---|\n', 1)[1].splitlines()
+  cells = [line.strip('| ').split(' | ') for line in rows]
+  return {name: (int(tried), int(survived)) for name, tried, survived, _ in cells}

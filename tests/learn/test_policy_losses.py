@@ -220,3 +220,18 @@ def test_bradley_terry_with_a_margin_and_a_centre():
   assert losses.bradley_terry(chosen, -chosen, centring=9.0) == losses.bradley_terry(
     chosen, -chosen
   )
+
+
+def test_shares_of_pairs_add_up_to_the_bradley_terry_loss_of_all():
+  chosen, rejected, margin = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+  here = jnp.array([True, False, True, True, False])
+
+  def share(mask):
+    return losses.bradley_terry(
+      *(chosen, rejected, margin),
+      centring=0.1,
+      aggregate=lambda x: jnp.sum(jnp.where(mask, x, 0.0)) / 5.0,
+    )
+
+  whole = losses.bradley_terry(chosen, rejected, margin, centring=0.1)
+  np.testing.assert_allclose(share(here) + share(~here), whole, rtol=1e-6)

@@ -1,5 +1,6 @@
 """An update on packed micro-batches is the plain one: a row per trajectory, the loss as written."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,8 +11,9 @@ import pytest
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
+from lwz.model import config as config_lib
 from lwz.model import sharding
-from lwz.programs import grpo, placement
+from lwz.programs import chip, fit, grpo, placement, topology
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -288,6 +290,31 @@ def test_the_objective_is_the_sum_of_its_terms():
   assert_close(new.params, moved(grads))
   np.testing.assert_allclose(metrics['loss'], loss, atol=1e-6)
   np.testing.assert_allclose(metrics['kl_reference'], kl, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_untied_model_compiles_for_a_tpu_that_is_not_there():
+  # Where gradients are added up before they are reduced, XLA's TPU pass fails on its casts.
+  pytest.importorskip('libtpu')
+  over = topology.load('v5p:2x2x2')
+  model = dataclasses.replace(config_lib.preset('32b'), num_hidden_layers=2)
+  assert not model.tie_word_embeddings
+  built = grpo.update_step(
+    *(model, optax.adamw(1e-6)),
+    num_sequences=8,
+    max_tokens=1_024,
+    row_length=2_048,
+    micro_rows=4,
+    temperature=0.8,
+    chunk=512,
+    remat='full',
+    clip_low=0.2,
+    clip_high=0.2,
+    aggregate=AGGREGATES['token'],
+    mesh=sharding.make_mesh((1, 4, 2), over.devices),
+  )
+  found = fit.measure(built)
+  assert found.compiled and found.peak < chip.usable(over.chip)
 
 
 def test_on_a_mesh_it_is_the_same_step():

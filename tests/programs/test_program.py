@@ -25,7 +25,9 @@ def programs(size):
     for built in (
       language_model.train_step(config, optimizer, micro_rows=2, **ROWS, **LEARN),
       language_model.evaluate(config, chunk=16, **ROWS),
-      reward_model.train_step(scorer, optimizer, num_pairs=3, remat='full', **ROWS),
+      reward_model.train_step(
+        scorer, optimizer, num_pairs=3, micro_rows=4, row_length=32, remat='full'
+      ),
       reward_model.score(scorer, **ROWS),
       rollout.generate(
         config,

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
-from lwz import rows as rows_lib
 from lwz.learn import update
-from lwz.model import qwen
-from lwz.programs import reward_model
+from lwz.model import qwen, sharding
+from lwz.programs import placement, reward_model
 from tests import fakes
 
 CONFIG = fakes.config(scalar_head=True)
@@ -22,36 +22,75 @@ def plain_scores(params, texts):
   return qwen.score_head(params, hidden, CONFIG)[jnp.arange(len(texts)), last]
 
 
-def test_a_step_is_bradley_terry_on_the_scores_of_each_text():
+MARGINS, CENTRING = [0.5, 0.0, 2.0], 0.1
+PAIRS = list(zip(CHOSEN, REJECTED, strict=True))
+
+
+@pytest.mark.parametrize('micro_rows, num_micro, mesh_shape', [(6, 1, None), (2, 2, (1, 2, 1, 2))])
+def test_a_step_is_bradley_terry_on_the_scores_of_each_text(micro_rows, num_micro, mesh_shape):
   optimizer, rate = optax.sgd(0.1), 0.1
-  texts = CHOSEN + REJECTED
-  rows = rows_lib.lay(texts, row_length=12, num_rows=4)
-  last = rows.offset + np.array([len(t) for t in texts], np.int32) - 1
+  mesh = mesh_shape and sharding.make_mesh(mesh_shape)
+  shape = {'row_length': 12, 'micro_rows': micro_rows}
   built = reward_model.train_step(
-    CONFIG, optimizer, num_pairs=3, num_rows=4, row_length=12, remat='none'
+    CONFIG, optimizer, num_pairs=3, remat='none', centring=CENTRING, mesh=mesh, **shape
   )
-  params = fakes.params(CONFIG)
   state = update.init(fakes.params(CONFIG), optimizer)
-  args = (state, reward_model.as_dict(rows), rows.row, last)
+  if mesh is not None:
+    state = jax.device_put(state, placement.shardings(built.abstract_args[0]))
+  batch, used = reward_model.minibatch(PAIRS, MARGINS, **shape)
+  assert used == num_micro <= len(batch['micro']['here'])
+  args = (state, batch, np.int32(used))
   new, metrics = built.jit()(*args)
   assert fakes.fits(built, args, (new, metrics)) and state.params['embed'].is_deleted()
 
   def plain(params):
-    scores = plain_scores(params, texts)
-    margin = scores[:3] - scores[3:]
-    return jnp.mean(jnp.log1p(jnp.exp(-margin))), margin
+    scores = plain_scores(params, CHOSEN + REJECTED)
+    ahead = scores[:3] - scores[3:]
+    centre = jnp.mean((scores[:3] + scores[3:]) ** 2)
+    margins = jnp.array(MARGINS, jnp.float32)
+    return jnp.mean(jnp.log1p(jnp.exp(margins - ahead))) + CENTRING * centre, ahead
 
-  (loss, margin), grads = jax.jit(jax.value_and_grad(plain, has_aux=True))(params)
-  assert (margin > 0).any() and (margin < 0).any()
+  params = fakes.params(CONFIG)
+  (loss, ahead), grads = jax.jit(jax.value_and_grad(plain, has_aux=True))(params)
+  assert (ahead > 0).any() and (ahead < 0).any()
   jax.tree.map(
-    lambda p, g, q: np.testing.assert_allclose(p - rate * g, q, atol=1e-6),
+    lambda p, g, q: np.testing.assert_allclose(p - rate * g, q, atol=1e-5),
     params,
     grads,
     new.params,
   )
-  expected = {'loss': loss, 'accuracy': (margin > 0).mean(), 'margin': margin.mean()}
+  expected = {'loss': loss, 'accuracy': (ahead > 0).mean(), 'margin': ahead.mean()}
   for name, value in expected.items():
-    np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(metrics[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_both_sides_of_a_pair_lie_in_one_micro_batch(seed):
+  rng = np.random.default_rng(seed)
+  num, micro_rows = int(rng.integers(1, 12)), int(rng.integers(2, 6))
+  lengths = rng.integers(1, 11, (num, 2))
+  pairs = [tuple(fakes.texts(both, CONFIG, seed=b)) for b, both in enumerate(lengths)]
+  batch, used = reward_model.minibatch(pairs, np.arange(num), row_length=10, micro_rows=micro_rows)
+  micro = batch['micro']
+  assert len(micro['here']) == reward_model.max_micro(num, micro_rows) >= used
+  np.testing.assert_array_equal(micro['here'].sum(axis=0), np.ones(num))
+  assert (micro['segments'] > 0).sum() == lengths.sum()
+  assert not (micro['segments'][used:] > 0).any() and micro['here'][:used].any(axis=1).all()
+  for b, pair in enumerate(pairs):
+    (m,) = np.flatnonzero(micro['here'][:, b])
+    for side, text in enumerate(pair):
+      row, last = batch['row'][side, b], batch['last'][side, b]
+      own = micro['segments'][m, row] == micro['segments'][m, row, last]
+      np.testing.assert_array_equal(micro['ids'][m, row][own], text)
+      assert np.flatnonzero(own)[-1] == last
+
+
+def test_a_pair_that_no_pass_holds_is_refused():
+  with pytest.raises(ValueError, match='texts of 11 and 3 tokens, a row only 10'):
+    long = [tuple(fakes.texts([11, 3], CONFIG))]
+    reward_model.minibatch(long, [0.0], row_length=10, micro_rows=2)
+  with pytest.raises(ValueError, match=r'1 row in a pass, train\.micro_rows'):
+    reward_model.max_micro(3, 1)
 
 
 def test_any_number_of_texts_is_scored_as_each_alone_and_too_long_ones_are_not():

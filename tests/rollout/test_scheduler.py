@@ -178,6 +178,15 @@ def test_who_watches_may_end_a_trajectory_at_any_of_its_tokens():
     assert reply.finished == (one_shot().lengths[b] > 2 or one_shot().finished[b])
 
 
+def test_what_was_ended_is_computed_no_further():
+  tally = scheduler.Tally()
+  engine = built(num_slots=3, exact=True)  # blocks of 5 steps
+  watch = {0: 2}.get
+  replies = write(engine, forced(12, 7), watch=lambda index, ids: watch(index), tally=tally)
+  assert [len(reply.ids) for reply in replies] == [2, 7]
+  assert tally.steps == 7
+
+
 def test_replies_come_as_they_end():
   asked = forced(12, 3, 8)
   engine = built()

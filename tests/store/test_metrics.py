@@ -1,6 +1,7 @@
 """Each step once, whatever happened to the process."""
 
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -112,3 +113,11 @@ def test_a_bucket_is_never_appended_to(bucket):
 def test_the_file_is_where_the_run_says(tmp_path):
   fill(tmp_path, [0])
   assert run.Run(tmp_path).metrics.exists()
+
+
+def test_a_full_disk_is_named(tmp_path):
+  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+    writer._file.close()
+    writer._file = os.fdopen(os.open('/dev/full', os.O_WRONLY), 'wb', buffering=0)
+    with pytest.raises(OSError, match=r'No space left on device; mend that.*metrics.jsonl'):
+      writer.write(0, {'loss': 1.0})

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Every stage in order, from the prompt set to the report; a stage that is complete is passed over.
+#
+#   launch/pipeline.sh [SIZE] [--config.key=value ...]     # SIZE is tiny unless given
+#
+# Run it again after an interruption: it goes on where it was. With PROCESSES=N the stages that train
+# run as N processes of this machine, see local.sh.
+set -eu
+
+size=tiny
+case ${1:-} in '' | --*) ;; *) size=$1 && shift ;; esac
+cd "$(dirname "$0")/.."
+
+stage() {
+  launch/local.sh --processes "$1" -- "--config=experiments/$2.py:$size" "${@:3}"
+}
+
+stage 1 prompts "$@"
+for experiment in base_model pretrain reward_model grpo_think grpo_nothink; do
+  stage "${PROCESSES:-1}" "$experiment" "$@"
+done
+for experiment in eval_arena eval_writingbench export report; do
+  stage 1 "$experiment" "$@"
+done

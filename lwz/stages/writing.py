@@ -1,0 +1,116 @@
+"""Writing, step after step: the engine as a run sets it up, and G answers to each of P prompts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lwz import types
+from lwz.model import config as config_lib
+from lwz.model import qwen
+from lwz.programs import program
+from lwz.programs import rollout as rollout_program
+from lwz.rollout import local, sampler, scheduler
+from lwz.stages import history
+
+
+def check(c) -> None:
+  if c.rollout.temperature <= 0:
+    raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+  for key, value, off in (('top_p', c.rollout.top_p, 1.0), ('top_k', c.rollout.top_k, 0)):
+    if value != off:
+      raise ValueError(
+        f'rollout.{key}={value}: a policy is trained by the log-probabilities of what it samples '
+        f'from, all tokens; truncation is for generation, so leave {off}'
+      )
+  if c.rollout.min_tokens:
+    raise ValueError(
+      f'rollout.min_tokens={c.rollout.min_tokens}: the scorer knows no minimum; leave 0'
+    )
+
+
+def programs(
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
+) -> dict[str, program.Program]:
+  """What the engine compiles, at its largest: every slot taken, the cache full."""
+  settings = _settings(c, mesh)
+  longest = settings['max_prompt_tokens'] + settings['max_tokens']
+  slots = rollout_program.abstract_slots(
+    config,
+    num_slots=settings['num_slots'],
+    capacity=longest + settings['num_steps'],
+    int8=settings['int8'],
+    mesh=mesh,
+  )
+  return {
+    'reshard': rollout_program.reshard(config, mesh=mesh),
+    'prefill': rollout_program.prefill(config, num_tokens=settings['max_prompt_tokens'], mesh=mesh),
+    'decode': rollout_program.decode(
+      config,
+      slots,
+      num_rows=settings['num_slots'],
+      read=longest,
+      num_steps=settings['num_steps'],
+      sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
+      mesh=mesh,
+    ),
+  }
+
+
+class Writer:
+  """Writes the answers of a step; `figures` says what the last one took."""
+
+  def __init__(self, c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int):
+    self._c, self._stop_id = c, stop_id
+    self._engine = rollout_program.engine(
+      config,
+      sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(stop_id,)),
+      exact=c.rollout.exact,
+      mesh=mesh,
+      **_settings(c, mesh),
+    )
+    self.figures: dict[str, float] = {}
+
+  def step(
+    self,
+    step: int,
+    params: qwen.Params,
+    prompt_ids: Sequence[np.ndarray],
+    chosen: Sequence[types.Prompt],
+    done: history.Step,
+  ) -> types.Rollout:
+    """G answers to each prompt, in the order p * G + g; what is `done` is not written again."""
+    if done.rollout is not None:
+      return done.rollout
+    asked = local.requests(
+      prompt_ids,
+      num_samples=self._c.rl.group_size,
+      max_tokens=self._c.rollout.max_tokens,
+      seed=self._c.seed,
+      step=step,
+      expected=[prompt.upper for prompt in chosen],
+    )
+    missing = [b for b in range(len(asked)) if b not in done.replies]
+    replies = dict(done.replies)
+    tally = scheduler.Tally()
+    decoder = self._engine.reshard(params)
+    for reply in local.stream(self._engine, decoder, [asked[b] for b in missing], tally=tally):
+      own = dataclasses.replace(reply, index=missing[reply.index])
+      done.add(own)
+      replies[own.index] = own
+    self.figures = tally.figures
+    return scheduler.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
+
+
+def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  num = c.rl.prompts_per_step * c.rl.group_size
+  ways = mesh.shape['data'] * mesh.shape['fsdp']
+  return {
+    'num_slots': -(-min(num, c.rollout.slots or num) // ways) * ways,
+    'max_prompt_tokens': c.rollout.max_prompt_tokens,
+    'max_tokens': c.rollout.max_tokens,
+    'num_steps': c.rollout.block,
+    'int8': c.rollout.int8,
+  }
