@@ -114,18 +114,28 @@ def past_of(
   return Past(k=k_BKCS, v=v_BKSC)
 
 
-def settle(whole: Past, block: Cache, starts_B: Int[Array, 'B']) -> Past:
+def settle(whole: Past, block: Cache, starts_B: Int[Array, 'B'], mesh: Any = None) -> Past:
   """Files a block's T tokens of row b at slots [starts_B[b], starts_B[b] + T), in place.
 
-  `block` may have fewer rows than there are: these are the first.
+  `block` may have fewer rows than there are: these are the first. On a mesh each device files the
+  rows that it has.
   """
   new = past(block, int8=whole.k_unit is not None)
 
-  def file(b, whole):
-    row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
-    return _put(whole, row, b, starts_B[b])
+  def file_all(whole, new, starts_B):
+    def file(b, whole):
+      row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
+      return _put(whole, row, b, starts_B[b])
 
-  return jax.lax.fori_loop(0, starts_B.shape[0], file, whole)
+    return jax.lax.fori_loop(0, starts_B.shape[0], file, whole)
+
+  if mesh is None or mesh.size == 1 or new.v.shape[1] != whole.v.shape[1]:
+    return file_all(whole, new, starts_B)
+  where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), whole)
+  rows = activations.spec(mesh, starts_B.shape, ('rows',))
+  return jax.shard_map(
+    file_all, mesh=mesh, in_specs=(where, where, rows), out_specs=where, check_vma=False
+  )(whole, new, starts_B)
 
 
 def place(whole: Past, prefix: Cache, row: Int[Array, '']) -> Past:

@@ -167,7 +167,7 @@ def decode(
     sampling=sampling,
     mesh=mesh,
   )
-  settled = cache_lib.settle(slots.past, written, first.cached)
+  settled = cache_lib.settle(slots.past, written, first.cached, mesh)
   rows = jax.tree.map(
     lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, 0, 0), slots.rows, rows
   )

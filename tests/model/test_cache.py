@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
+from lwz.model import activations, qwen, sharding
 from lwz.model import cache as cache_lib
-from lwz.model import qwen
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -100,6 +101,20 @@ def test_a_block_is_filed_at_each_rows_own_place():
     for b, start in enumerate(starts):
       expected[:, b, :, start : start + 2] = new[:, b]
     np.testing.assert_array_equal(result, expected)
+
+
+def test_on_a_mesh_each_device_files_its_own_rows():
+  mesh = sharding.make_mesh((2, 2, 2))
+  past, block = cache_lib.past(random_cache(4, 9)), random_cache(4, 2, seed=1)
+  starts_B = jnp.array([5, 0, 7, 3])
+  alone = cache_lib.settle(past, block, starts_B)
+  where = jax.tree.map(
+    lambda x: NamedSharding(mesh, activations.spec(mesh, x.shape, cache_lib.DIMENSIONS)), past
+  )
+  settle = jax.jit(lambda past, block, starts: cache_lib.settle(past, block, starts, mesh))
+  arguments = jax.device_put(past, where), block, starts_B
+  jax.tree.map(np.testing.assert_array_equal, settle(*arguments), alone)
+  assert 'all-gather' not in settle.lower(*arguments).compile().as_text()
 
 
 def test_a_prompt_is_placed_at_the_start_of_its_row():
