@@ -122,19 +122,22 @@ def settle(whole: Past, block: Cache, starts_B: Int[Array, 'B'], mesh: Any = Non
   """
   new = past(block, int8=whole.k_unit is not None)
 
-  def file_all(whole, new, starts_B):
-    def file(b, whole):
-      row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
-      return _put(whole, row, b, starts_B[b])
+  def file(b, whole, new, starts_B):
+    row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
+    return _put(whole, row, b, starts_B[b])
 
-    return jax.lax.fori_loop(0, starts_B.shape[0], file, whole)
+  def file_own(whole, new, starts_B):
+    for b in range(starts_B.shape[0]):  # written out: libtpu 0.0.42 fails on the loop
+      whole = file(b, whole, new, starts_B)
+    return whole
 
   if mesh is None or mesh.size == 1 or new.v.shape[1] != whole.v.shape[1]:
-    return file_all(whole, new, starts_B)
+    num_rows = starts_B.shape[0]
+    return jax.lax.fori_loop(0, num_rows, lambda b, whole: file(b, whole, new, starts_B), whole)
   where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), whole)
   rows = activations.spec(mesh, starts_B.shape, ('rows',))
   return jax.shard_map(
-    file_all, mesh=mesh, in_specs=(where, where, rows), out_specs=where, check_vma=False
+    file_own, mesh=mesh, in_specs=(where, where, rows), out_specs=where, check_vma=False
   )(whole, new, starts_B)
 
 

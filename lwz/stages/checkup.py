@@ -4,8 +4,8 @@
 2. put them to the judge against the baselines, in both orders                  stages.judging
 3. rate the policy against the baselines, whose own ratings stay as they are    evals.anchors
 
-checkup = checkup_lib.Checkup(c, tok, config, mesh, run.folder, asked)
-figures = checkup.step(loop, step, state.params)  # nothing, where none is due
+held_out = checkup.Checkup(c, tok, writer.engine, greedy, run.folder, asked)
+figures = held_out.step(loop, step, state.params)  # nothing, where none is due
 
 Training depends on none of it: the draws have keys of their own, the same in every check-up, so
 that its curves differ by the policy alone. Answers and verdicts are kept in `checkup/` as they
@@ -28,9 +28,7 @@ from etils import epath
 from lwz import hosts, types
 from lwz.data import heldout_tasks, templates
 from lwz.evals import anchors, answers, arena, journal, offline, standings
-from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.programs import rollout as rollout_program
 from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.rollout import local, sampler, scheduler
@@ -50,7 +48,7 @@ def check(c) -> None:
   if not c.eval.every:
     return
   judging.check(c)
-  for key, least in (('eval.rows', 1), ('eval.prompts', 0), ('judge.rounds', 1)):
+  for key, least in (('eval.prompts', 0), ('judge.rounds', 1)):
     if prepare.get(c, key) < least:
       raise ValueError(f'{key}={prepare.get(c, key)} must be at least {least}')
   if c.eval.file:
@@ -89,14 +87,17 @@ def facts(c) -> dict[str, str]:
 
 
 class Checkup:
-  """The check-ups of a run. `asked` are the prompts that it trains on, none of which is used."""
+  """The check-ups of a run, whose own engine writes, `greedy` being the same at temperature 0.
+
+  `asked` are the prompts that it trains on: none of them is used.
+  """
 
   def __init__(
     self,
     c,
     tok,
-    config: config_lib.QwenConfig,
-    mesh: jax.sharding.Mesh,
+    engine: scheduler.Engine,
+    greedy: scheduler.Engine,
     folder: epath.Path,
     asked: Sequence[types.Prompt],
   ):
@@ -119,7 +120,9 @@ class Checkup:
         f'judge.model={c.judge.model}: several processes cannot hold a judge during a training; '
         'serve it, and name MODEL@http://host/v1'
       )
-    self._engines = _engines(c, config, mesh, tok.eos_token_id) if self._tasks else {}
+    # All but the drawing of a token is the same program, so it is not compiled again.
+    greedy = dataclasses.replace(engine, decode=greedy.decode)
+    self._engines = dict(zip(MODES, (engine, greedy), strict=True))
 
   def step(self, loop: training.Training, step: int, params: qwen.Params) -> dict[str, float]:
     """The figures of the policy that is about to write the answers of a step, before its update.
@@ -242,29 +245,6 @@ def _spread(tasks: Sequence[arena.Task], num: int) -> list[arena.Task]:
   """`num` of them, from all over the list; all, where it is 0."""
   num = min(num or len(tasks), len(tasks))
   return [tasks[i * len(tasks) // num] for i in range(num)]
-
-
-def _engines(c, config, mesh, stop_id: int) -> dict[str, scheduler.Engine]:
-  """What writes in each mode: all but the drawing of a token is the same program."""
-  engines = [
-    rollout_program.engine(
-      config,
-      num_slots=c.eval.rows,
-      max_prompt_tokens=c.rollout.max_prompt_tokens,
-      max_tokens=c.rollout.max_tokens,
-      sampling=sampler.Sampling(temperature, stop_ids=(stop_id,)),
-      exact=c.rollout.exact,
-      num_steps=c.rollout.block,
-      int8=c.rollout.int8,
-      mesh=mesh,
-    )
-    for temperature in (c.rollout.temperature, 0.0)
-  ]
-  shared = engines[0]
-  return {
-    mode: dataclasses.replace(shared, decode=engine.decode)
-    for mode, engine in zip(MODES, engines, strict=True)
-  }
 
 
 def _fixed(c, tasks: Sequence[arena.Task], kept) -> dict[str, float]:

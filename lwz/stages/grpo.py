@@ -65,10 +65,11 @@ def run(c) -> None:
     return training.rerun(c, compiled['grpo'])
   loop = training.Training(c, opened, config, mesh)
   watcher = watching.Watcher(c, mesh, opened.folder, loop.extra.get('monitor', {}))
-  past = history.History(c, opened.folder, num_rewards=len(rewards))
+  past = history.History(c, opened.folder, num_rewards=len(rewards), rest=loop.rest)
   learner = learning.Learner(c, config, mesh, compiled)
-  held_out = checkup.Checkup(c, tok, config, mesh, opened.folder, asked)
   writer = writing.Writer(c, config, mesh, tok.eos_token_id)
+  greedy = writing.engine(c, config, mesh, tok.eos_token_id, temperature=0.0)
+  held_out = checkup.Checkup(c, tok, writer.engine, greedy, opened.folder, asked)
 
   state = loop.state
   for step in loop:

@@ -1,13 +1,13 @@
 """What steps of GRPO have written and judged, kept as it comes and found again after a resume.
 
-past = history.History(c, run.folder, num_rewards=3)
+past = history.History(c, run.folder, num_rewards=3, rest=loop.rest)
 done = past.step(7, state.params)
 for reply in stream(requests not in done.replies):
   done.add(reply)                       # journal/, at once
 scores = done.scores or done.judged(rollout, judge(...))   # rollouts/, when the step is judged
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -20,10 +20,14 @@ from lwz.store import fingerprint, journal, rollouts
 
 
 class History:
-  """The archive of a run, and the journal of the step that it is in. Process 0 writes."""
+  """The archive of a run, and the journal of the step that it is in. Process 0 writes.
 
-  def __init__(self, c, folder: epath.Path, *, num_rewards: int):
-    self._folder, self._max_tokens = folder, c.rollout.max_tokens
+  `rest`, of the training loop, is called when a trajectory is kept: a run that was asked to stop
+  need not write the others.
+  """
+
+  def __init__(self, c, folder: epath.Path, *, num_rewards: int, rest: Callable[[], None]):
+    self._folder, self._max_tokens, self._rest = folder, c.rollout.max_tokens, rest
     self._num = c.rl.prompts_per_step * c.rl.group_size
     self._archive = rollouts.Archive(
       folder,
@@ -56,7 +60,7 @@ class History:
       self._archive.write(step, policy, rollout, scores)
       kept.clear()
 
-    return Step(kept, archive, replies, rollout, scores)
+    return Step(kept, archive, self._rest, replies, rollout, scores)
 
 
 class Step:
@@ -65,12 +69,13 @@ class Step:
   def __init__(
     self,
     kept: journal.Journal,
-    archive,
+    archive: Callable[[types.Rollout, types.Scores], None],
+    rest: Callable[[], None],
     replies: Mapping[int, scheduler.Reply],
     rollout: types.Rollout | None,
     scores: types.Scores | None,
   ):
-    self._journal, self._archive = kept, archive
+    self._journal, self._archive, self._rest = kept, archive, rest
     self.replies, self.rollout, self.scores = replies, rollout, scores
 
   def add(self, reply: scheduler.Reply) -> None:
@@ -82,13 +87,7 @@ class Step:
         logp=reply.logp,
         finished=np.asarray(reply.finished),
       )
-
-  def written(self, rollout: types.Rollout) -> types.Rollout:
-    """Keeps all trajectories of a step that was written in one go; returns them."""
-    for b, length in enumerate(rollout.lengths):
-      ids, logp = (np.asarray(x[b, :length]) for x in (rollout.ids, rollout.logp))
-      self.add(scheduler.Reply(b, ids, logp, bool(rollout.finished[b])))
-    return rollout
+    self._rest()
 
   def judged(self, rollout: types.Rollout, scores: types.Scores) -> types.Scores:
     """Archives the step; returns the scores."""

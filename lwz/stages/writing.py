@@ -59,18 +59,25 @@ def programs(
   }
 
 
+def engine(
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int, temperature: float
+) -> scheduler.Engine:
+  """The engine of a run, at this temperature."""
+  return rollout_program.engine(
+    config,
+    sampling=sampler.Sampling(temperature, stop_ids=(stop_id,)),
+    exact=c.rollout.exact,
+    mesh=mesh,
+    **_settings(c, mesh),
+  )
+
+
 class Writer:
   """Writes the answers of a step; `figures` says what the last one took."""
 
   def __init__(self, c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int):
     self._c, self._stop_id = c, stop_id
-    self._engine = rollout_program.engine(
-      config,
-      sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(stop_id,)),
-      exact=c.rollout.exact,
-      mesh=mesh,
-      **_settings(c, mesh),
-    )
+    self.engine = engine(c, config, mesh, stop_id, c.rollout.temperature)
     self.figures: dict[str, float] = {}
 
   def step(
@@ -95,8 +102,8 @@ class Writer:
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
     tally = scheduler.Tally()
-    decoder = self._engine.reshard(params)
-    for reply in local.stream(self._engine, decoder, [asked[b] for b in missing], tally=tally):
+    decoder = self.engine.reshard(params)
+    for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):
       own = dataclasses.replace(reply, index=missing[reply.index])
       done.add(own)
       replies[own.index] = own

@@ -15,8 +15,8 @@ import tensorstore as ts
 
 from tests import jobs
 
-# Figures of the machine, not of the run: no two starts agree on them.
-CLOCKS = re.compile(r'time$|.*second|memory/|.*/mfu$')
+# Figures of the machine, not of the run: how fast, how full. No two starts agree on them.
+CLOCKS = re.compile(r'time$|.*second|memory/|.*/mfu$|rollout/')
 PARTS = ('ids', 'logp', 'lengths', 'finished', 'scores', 'valid', 'policy')
 
 

@@ -12,12 +12,12 @@ P, G, T = 1, 2, 4
 PARAMS = {'w': jnp.arange(3.0)}
 
 
-def open_history(folder):
+def open_history(folder, rest=lambda: None):
   c = ml_collections.ConfigDict()
   c.rollout = {'max_tokens': T}
   c.rl = {'prompts_per_step': P, 'group_size': G}
   c.train = {'num_steps': 3}
-  return history.History(c, folder, num_rewards=1)
+  return history.History(c, folder, num_rewards=1, rest=rest)
 
 
 def reply(index, num):
@@ -57,9 +57,13 @@ def test_what_another_policy_wrote_does_not_count(tmp_path):
   assert open_history(tmp_path).step(2, PARAMS).replies == {}
 
 
-def test_a_step_written_in_one_go_is_kept_by_trajectory(tmp_path):
-  rollout = scheduler.rollout([reply(0, 2), reply(1, 4)], T)
-  assert open_history(tmp_path).step(0, PARAMS).written(rollout) is rollout
-  found = open_history(tmp_path).step(0, PARAMS).rollout
-  for name in ('ids', 'logp', 'lengths', 'finished'):
-    np.testing.assert_array_equal(getattr(found, name), getattr(rollout, name))
+def test_a_run_may_rest_whenever_a_trajectory_is_kept(tmp_path):
+  kept = []
+
+  def rest():
+    kept.append(list(open_history(tmp_path).step(0, PARAMS).replies))
+
+  done = open_history(tmp_path, rest).step(0, PARAMS)
+  done.add(reply(1, 4))
+  done.add(reply(0, 2))
+  assert kept == [[1], [0, 1]]
