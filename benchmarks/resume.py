@@ -23,9 +23,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def first_step(arguments, runs: pathlib.Path, num_steps: int) -> float:
   """Seconds from the start of the process to its next record; it is then stopped, and saves."""
-  command = [sys.executable, '-m', 'lwz.launch', f'--config.runs_dir={runs}']
-  command.append(f'--config=experiments/{arguments.experiment}.py:{arguments.size}')
-  command.append(f'--config.train.num_steps={num_steps}')
+  command = [
+    *(sys.executable, '-m', 'lwz.launch'),
+    f'--config=experiments/{arguments.experiment}.py:{arguments.size}',
+    *(f'--config.runs_dir={runs}', f'--config.train.num_steps={num_steps}'),
+  ]
   written = runs / f'{arguments.experiment}-{arguments.size}' / 'metrics.jsonl'
 
   def lines() -> int:
