@@ -59,15 +59,15 @@ def pictures(c) -> list[dict[str, Any]]:
   """The curves of a run's check-ups, as arguments of `curves.draw`."""
   if not c.eval.every:
     return []
-  by = f'by {judging.name(c)}'
+  by = offline.NAME if c.judge.model == offline.NAME else writers.name(c, c.judge.model)
   return [
     {
       'keys': _both('rating'),
       'band': INTERVAL,
-      'title': f'rating on held-out prompts, {by}',
-      'unit': 'Elo scale',
+      'title': 'held-out rating',
+      'unit': f'Elo scale, by {by}',
     },
-    {'keys': _both('win_rate'), 'title': f'held-out wins over the baselines, {by}'},
+    {'keys': _both('win_rate'), 'title': 'held-out win rate', 'unit': f'by {by}'},
     {'keys': ['words/think', *_both('think')], 'title': 'words of thoughts, and held-out ones'},
     {'keys': _both('whole'), 'title': 'words of held-out answers that were not cut'},
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},

@@ -142,13 +142,13 @@ def contest(
 
   def question(match: arena.Match) -> Question:
     task = by_idx[match.idx]
-    texts = [
+    first, second = (
       answered[name][match.idx] if name in answered else task.baselines[name]
       for name in (match.first, match.second)
-    ]
+    )
     return Question(
-      arena.messages(task.question, *texts),
-      functools.partial(offline.compare, task.question, *texts, task.length, RULES),
+      arena.messages(task.question, first, second),
+      functools.partial(offline.compare, task.question, first, second, task.length, RULES),
     )
 
   judged = ask(c, [question(match) for match in matches], arena.verdict, kept, quiet=quiet)
