@@ -38,6 +38,7 @@ CORE = [
 EXTRAS = {
   'test': [
     'pytest',
+    'pytest-xdist',
     'beartype',
     'hypothesis',
     'chex',
