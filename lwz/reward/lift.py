@@ -5,6 +5,7 @@ in the answers to all of them. So requests are counted, not words, and a request
 """
 
 import collections
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def favourites(request: str, answers: Sequence[str]) -> set[str]:
   for answer in answers:
     words = texts.words(answer.lower())
     found = collections.Counter(
-      term for a, b in zip(words, [*words[1:], ' '], strict=True) for term in _terms(a, b)
+      term for a, b in itertools.pairwise([*words, ' ']) for term in _terms(a, b)
     )
     counts.update(term for term, n in found.items() if n >= OFTEN * len(words))
   asked = texts.content(texts.words(request.lower()))

@@ -44,3 +44,8 @@ def test_several_requests_of_a_step_are_as_many_steps_of_one():
   start, later = [{'a'}, {'b'}, {'a'}, {'c'}], [{'d'}, {'a', 'd'}, {'d'}, {'d'}]
   at_once = lift.update(lift.update({}, start), later)
   assert at_once == run(start + later)
+
+
+def test_an_answer_without_words_has_no_favourites():
+  assert lift.favourites('Write about a river.', ['', ' ', '...', 'the mill ' * 9]) == set()
+  assert lift.favourites('', ['']) == set()

@@ -1,5 +1,7 @@
 """The figures of a step, by hand, and the samples it shows."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -167,3 +169,27 @@ def test_what_both_reward_models_have_at_the_floor_is_no_agreement():
   heldout = np.array([0.25, 0.25, 0.75, np.nan, 0.25, 0.75])  # 2 and 5 are broken
   seen = monitor.watch(SAMPLES, scores, both, state={}, heldout_B=heldout)
   assert seen.figures['heldout/gap'] == pytest.approx(0.5)
+
+
+def test_whatever_a_policy_writes_is_watched():
+  """Odd texts of all kinds, judges that failed, a state that is handed on."""
+  rng = random.Random(0)
+  tags = ('<think>', '</think>', '<answer>', '</answer>')
+  pieces = ('', ' ', '\n', '.', '...', 'a', 'the river', '河', '大河。', '<', '\u200b', *tags)
+  names, state = ['length', 'writing', 'format'], {}
+  for _ in range(60):
+    samples = []
+    for p in range(2):
+      prompt = types.Prompt(str(p), rng.choice(['Write about rivers', '写一篇文章', '?']), 10, 20)
+      for _ in range(4):
+        inside = ''.join(rng.choices(pieces, k=rng.randrange(8)))
+        whole = f'<think>{rng.choice(pieces)}</think><answer>{rng.choice(pieces)}</answer>'
+        text = rng.choice([inside, whole])
+        samples.append(compose.Sample(prompt, text, format_lib.parse(text, 'think')))
+    valid_PG = np.array([rng.random() < 0.7 for _ in samples]).reshape(2, 4)
+    values_PGR = np.where(valid_PG[:, :, None], rng.random(), np.nan).repeat(3, axis=2)
+    scores = types.Scores(values_PGR.astype(np.float32), valid_PG)
+    watched = monitor.watch(samples, scores, names, state=state)
+    monitor.worst(samples, scores, names, watched.alarms)
+    state = watched.state
+    assert watched.figures
