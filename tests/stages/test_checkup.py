@@ -249,6 +249,7 @@ def test_a_file_without_baselines_is_refused(tmp_path):
     checkup.check(config(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_trains_the_same_with_and_without(micro_runs, tmp_path):
   """Figures, parameters, optimiser, trajectories: bit for bit."""
   bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')

@@ -1,5 +1,7 @@
 """A bucket for the tests of the store."""
 
+import os
+
 import pytest
 from etils import epath
 
@@ -13,6 +15,8 @@ def bucket(tmp_path, monkeypatch):
     return original(path, mode)
 
   def refuse(original, path, dst):
+    if os.path.isabs(path):  # no part of the bucket: the lock of a run that another test began
+      return original(path, dst)
     raise AssertionError(f'{path} renamed, which is a copy in a bucket')
 
   monkeypatch.chdir(tmp_path)  # the fake takes gs://bucket for a relative path
