@@ -89,6 +89,7 @@ class Writer:
     done: history.Step,
   ) -> types.Rollout:
     """G answers to each prompt, in the order p * G + g; what is `done` is not written again."""
+    self.figures = {}
     if done.rollout is not None:
       return done.rollout
     asked = local.requests(
