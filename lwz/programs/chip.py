@@ -66,7 +66,7 @@ def usable(chip: Chip) -> float:
 
 
 def local(device: jax.Device) -> Chip:
-  """The chip of an attached device; its memory is what the backend says.
+  """The chip of an attached device of this process; its memory is what the backend says.
 
   A CPU has no published peaks: figures are 0, its capacity is an equal share of the host's memory.
   """

@@ -63,8 +63,7 @@ def load(name: str) -> Topology:
   64
   """
   if name == 'local':
-    devices = tuple(jax.devices())
-    return Topology(name, chip_lib.local(devices[0]), devices)
+    return Topology(name, chip_lib.local(jax.local_devices()[0]), tuple(jax.devices()))
   if found := re.fullmatch(r'gpu:(\w+):(\d+)x(\d+)', name):
     if found[1] in chip_lib.GPUS:
       return _gpus(name, found[1], int(found[2]), int(found[3]))

@@ -39,5 +39,5 @@ def mfu(flops: float, seconds: float) -> float | None:
 
   The peak is the published dense bf16 one of the attached devices; a CPU has none.
   """
-  peak = chip.local(jax.devices()[0]).flops
+  peak = chip.local(jax.local_devices()[0]).flops
   return flops / (seconds * jax.device_count() * peak) if peak else None

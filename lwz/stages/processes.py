@@ -22,6 +22,8 @@ LOST = 76
 TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several processes share
 # How an error of the runtime begins that reaches Python as a ValueError.
 _STATUS = re.compile(r'(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
+# How those begin that no other process can be the cause of: a shape, a lack of memory.
+_OWN = re.compile(r'(INVALID_ARGUMENT|NOT_FOUND|OUT_OF_RANGE|RESOURCE_EXHAUSTED|UNIMPLEMENTED): ')
 _EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
 
@@ -82,12 +84,19 @@ def guarded(heartbeat: int) -> Iterator[None]:
       raise
     traceback.print_exc()
     who = f'process {jax.process_index()} of {jax.process_count()}'
-    if isinstance(error, jax.errors.JaxRuntimeError) or _STATUS.match(str(error)):
+    if lost(error):
       print(f'lwz: {who}: lost another one; waiting for its name', file=sys.stderr, flush=True)
       time.sleep(1.5 * heartbeat)
       _leave(LOST)
     print(f'lwz: {who}: leaves by an error of its own', file=sys.stderr, flush=True)
     _leave(1)
+
+
+def lost(error: Exception) -> bool:
+  """Whether such an error of a process among several may come from the loss of another one."""
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    return not _OWN.match(str(error))
+  return bool(_STATUS.match(str(error)))
 
 
 def _leave(status: int) -> None:

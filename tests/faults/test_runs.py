@@ -55,8 +55,6 @@ def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_pat
   name, size = f'{experiment}-micro', f'{experiment}:micro'
   jobs.launch(size, micro_runs)
   arguments = [EVERY_STEP, f'--config.train.num_steps={steps}']
-  if experiment == 'grpo_think':  # no answer of a micro policy is valid: without it, no gradient
-    arguments.append('--config.rl.entropy_weight=0.01')
   wanted = undisturbed(size, micro_runs, tmp_path / 'whole', *arguments)
   runs = tmp_path / 'killed'
   runs.mkdir()

@@ -61,3 +61,18 @@ def test_what_one_process_does_is_refused_to_several(monkeypatch):
 def test_alone_an_error_is_an_error():
   with pytest.raises(KeyError), processes.guarded(10):
     raise KeyError('a')
+
+
+@pytest.mark.parametrize(
+  ('error', 'wanted'),
+  [
+    (jax.errors.JaxRuntimeError('UNKNOWN: Gloo all-reduce failed: connection closed'), True),
+    (jax.errors.JaxRuntimeError('FAILED_PRECONDITION: the heartbeat stopped'), True),
+    (jax.errors.JaxRuntimeError('INVALID_ARGUMENT: not addressable'), False),
+    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory'), False),
+    (ValueError('UNAVAILABLE: failed to connect'), True),
+    (ValueError('rollout.top_p=0.9'), False),
+  ],
+)
+def test_what_no_other_process_can_cause_is_an_error_of_its_own(error, wanted):
+  assert processes.lost(error) == wanted
