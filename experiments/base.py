@@ -125,6 +125,9 @@ def get_config(size: str) -> ConfigDict:
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1
   c.rl.group_size = 32  # samples per prompt
+  # Dynamic sampling (DAPO): how often a step draws again, at most, until prompts_per_step groups
+  # have spread. Rewards are shown of the first draw, which nobody chose.
+  c.rl.max_redraws = 0
   # 'balanced' is Eq. 5, 'batch_balanced' has a second normalisation (GDPO); the others compare the
   # mean reward: 'mean_reward' is the paper's ablation, 'centred' Dr. GRPO, 'leave_one_out' RLOO.
   c.rl.advantage = 'balanced'

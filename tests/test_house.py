@@ -54,7 +54,7 @@ VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 SHARED = {
   f'lwz.stages.{name}'
   for name in (
-    *('answering', 'checkup', 'choices', 'history', 'judging', 'learning', 'prepare'),
+    *('answering', 'checkup', 'choices', 'drawing', 'history', 'judging', 'learning', 'prepare'),
     *('processes', 'signals', 'training', 'watchdog', 'watching', 'writers', 'writing'),
   )
 }

@@ -7,6 +7,7 @@ One step:
   4. compare each answer with its siblings, component by component, then average  learn.advantage
   5. one clipped gradient step per minibatch                                      stages.learning
   6. record and save                                                              store
+Steps 1 to 3 are a draw; with `rl.max_redraws` others follow it where siblings do not differ.
 """
 
 import dataclasses
@@ -22,7 +23,17 @@ from lwz.programs import program, reward_model
 from lwz.reward import compose
 from lwz.reward import format as format_lib
 from lwz.rollout import local
-from lwz.stages import checkup, choices, history, learning, prepare, training, watching, writing
+from lwz.stages import (
+  checkup,
+  choices,
+  drawing,
+  history,
+  learning,
+  prepare,
+  training,
+  watching,
+  writing,
+)
 
 
 def check(c) -> None:
@@ -71,29 +82,28 @@ def run(c) -> None:
   greedy = writing.engine(c, config, mesh, tok.eos_token_id, temperature=0.0)
   held_out = checkup.Checkup(c, tok, writer.engine, greedy, opened.folder, asked)
 
-  state = loop.state
-  for step in loop:
-    chosen = prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
+  def draw(number: int) -> drawing.Draw:
+    chosen = prompts.take(asked, number, c.rl.prompts_per_step, c.seed)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
-    checked = held_out.step(loop, step, state.params)
-    done = past.step(step, state.params)
-    rollout = writer.step(step, state.params, prompt_ids, chosen, done)
+    done = past.step(number, state.params)
+    rollout = writer.step(number, state.params, prompt_ids, chosen, done)
     loop.lap('write')
     loop.rest()
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
     scores = done.scores or done.judged(rollout, _judge(c, samples, rewards, len(chosen)))
     loop.lap('judge')
     loop.rest()
-    state, learned = learner.step(loop, state, step, prompt_ids, rollout, scores)
-    values = checked | writer.figures | learned
+    return drawing.Draw(prompt_ids, samples, rollout, scores)
+
+  state = loop.state
+  for step in loop:
+    values = held_out.step(loop, step, state.params)
+    draws, batch = drawing.enough(draw, drawing.numbers(c, step), learner.teaches)
+    state, learned = learner.step(loop, state, step, batch)
     loop.lap('learn')
-    values |= learner.speed(prompt_ids, rollout, loop.laps['seconds/learn'])
-    values |= watcher.step(step, samples, scores, list(rewards), rollout)
-    values |= {
-      'tokens/trajectory': float(rollout.lengths.mean()),
-      'tokens/finished': float(rollout.finished.mean()),
-      'tokens/per_second': float(rollout.lengths.sum()) / loop.laps['seconds/write'],
-    }
+    values |= writer.figures | learned | learner.speed(batch, loop.laps['seconds/learn'])
+    values |= watcher.step(step, draws[0], list(rewards))  # of the first draw: nobody chose it
+    values |= drawing.figures(draws, learner.teaches, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     loop.record(step, state, values, show=shown, extra={'monitor': watcher.state})
   _finish(c, opened, config, asked)

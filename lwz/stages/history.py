@@ -31,7 +31,7 @@ class History:
     self._num = c.rl.prompts_per_step * c.rl.group_size
     self._archive = rollouts.Archive(
       folder,
-      num_steps=c.train.num_steps,
+      num_steps=c.train.num_steps * (1 + c.rl.max_redraws),
       num_prompts=c.rl.prompts_per_step,
       num_samples=c.rl.group_size,
       max_tokens=c.rollout.max_tokens,

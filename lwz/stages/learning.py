@@ -1,12 +1,12 @@
 """How a judged rollout moves the policy: what a GRPO run compiles for it, and one step of it.
 
 learner = learning.Learner(c, config, mesh, compiled)
-state, figures = learner.step(loop, state, step, prompt_ids, rollout, scores)
+state, figures = learner.step(loop, state, step, drawn)
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from lwz import rows, types
 from lwz.learn import advantage, losses
 from lwz.model import config as config_lib
 from lwz.programs import grpo, program, utilisation
-from lwz.stages import choices, prepare, training
+from lwz.stages import choices, drawing, prepare, training
 
 
 def check(c) -> None:
@@ -34,6 +34,8 @@ def check(c) -> None:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
   if c.rl.group_size < 2:
     raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
+  if c.rl.max_redraws < 0:
+    raise ValueError(f'rl.max_redraws={c.rl.max_redraws} must not be negative; 0 draws once')
   num = c.rl.prompts_per_step * c.rl.group_size
   if num % c.rl.num_minibatches:
     raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
@@ -95,6 +97,9 @@ def pictures(c) -> list[dict[str, Any]]:
     {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},
     {'keys': ['learn/tokens_per_second'], 'title': 'tokens learnt from per second'},
   ]
+  if c.rl.max_redraws:
+    found.append({'keys': ['draws/num'], 'title': 'draws of a step'})
+    found.append({'keys': ['draws/teaching'], 'title': 'share of drawn groups that teach'})
   if c.rl.kl_weight:
     found.append({'keys': ['learn/kl_reference'], 'title': 'KL to the reference', 'unit': 'nats'})
   if utilisation.mfu(1.0, 1.0) is not None:
@@ -163,26 +168,17 @@ class Learner:
     loop: training.Training,
     state: types.TrainState,
     step: int,
-    prompt_ids: Sequence[np.ndarray],
-    rollout: types.Rollout,
-    scores: types.Scores,
+    drawn: drawing.Draw,
   ) -> tuple[types.TrainState, dict[str, float]]:
     """The state after all sweeps over a rollout, and the figures of them.
 
     Args:
       loop: whose `update` makes the optimiser's steps.
-      prompt_ids: of each of the P prompts; trajectory p * G + g answers the p-th.
+      drawn: what was written and judged.
     """
-    c, names = self._c, list(self._c.reward.weights)
-    shape_PG = scores.valid.shape
-    values_PGR, valid_PG = choices.OVERLONG[c.rl.overlong](c)(
-      scores.values,
-      scores.valid,
-      np.asarray(rollout.lengths).reshape(shape_PG),
-      np.asarray(rollout.finished).reshape(shape_PG),
-    )
-    weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-    advantage_PG = choices.ADVANTAGES[c.rl.advantage](values_PGR, weights_R, valid_PG)
+    names = list(self._c.reward.weights)
+    prompt_ids, rollout = drawn.prompt_ids, drawn.rollout
+    advantage_PG, values_PGR, valid_PG = self._advantages(drawn)
     valid_B = np.asarray(valid_PG).reshape(-1)
     batch = functools.partial(self._minibatch, prompt_ids, rollout, valid_B)
     figures = advantage.measure(values_PGR, names, valid_PG)
@@ -199,17 +195,33 @@ class Learner:
     figures['learn/logp_gap'] = float(learned[0]['logp_gap'])
     return state, figures | seen
 
-  def speed(
-    self, prompt_ids: Sequence[np.ndarray], rollout: types.Rollout, seconds: float
-  ) -> dict[str, float]:
+  def teaches(self, drawn: drawing.Draw) -> np.ndarray:
+    """Which groups of a draw move the policy, bool [P]."""
+    advantage_PG, _, _ = self._advantages(drawn)
+    return np.any(np.asarray(advantage_PG) != 0, axis=1)
+
+  def _advantages(self, drawn: drawing.Draw):
+    """Advantages [P, G], rewards [P, G, R] and who counts [P, G], by the rule on overlong texts."""
+    c, scores = self._c, drawn.scores
+    values_PGR, valid_PG = choices.OVERLONG[c.rl.overlong](c)(
+      scores.values,
+      scores.valid,
+      np.asarray(drawn.rollout.lengths).reshape(scores.valid.shape),
+      np.asarray(drawn.rollout.finished).reshape(scores.valid.shape),
+    )
+    weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
+    advantage_PG = choices.ADVANTAGES[c.rl.advantage](values_PGR, weights_R, valid_PG)
+    return advantage_PG, values_PGR, valid_PG
+
+  def speed(self, drawn: drawing.Draw, seconds: float) -> dict[str, float]:
     """Tokens learnt from per second, the model FLOPs utilisation, and the memory, where known.
 
     The tokens are those of prompts and answers, in each sweep. What else a step takes (its loading,
     log-probabilities of the reference, in a first step compilation) makes both smaller.
     """
     c = self._c
-    owners = np.repeat([len(ids) for ids in prompt_ids], c.rl.group_size)
-    lengths_B = owners + np.asarray(rollout.lengths)
+    owners = np.repeat([len(ids) for ids in drawn.prompt_ids], c.rl.group_size)
+    lengths_B = owners + np.asarray(drawn.rollout.lengths)
     sweeps = c.rl.num_epochs
     figures = {'learn/tokens_per_second': sweeps * float(lengths_B.sum()) / seconds}
     flops = sweeps * utilisation.train_flops(self._config, lengths_B)

@@ -143,9 +143,10 @@ class Training:
     return state, figures
 
   def lap(self, name: str) -> None:
-    """Ends a phase of the step: `laps['seconds/NAME']`, recorded with it, is what it took."""
+    """Ends a phase of the step: `laps['seconds/NAME']`, recorded with it, is what all such took."""
     now = time.monotonic()
-    self.laps[f'seconds/{name}'], self._lapped = now - self._lapped, now
+    self.laps[f'seconds/{name}'] = self.laps.get(f'seconds/{name}', 0.0) + now - self._lapped
+    self._lapped = now
     self._watchdog.moved(f'{name!r} of step {self._step}')
 
   def rest(self) -> None:

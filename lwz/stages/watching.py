@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from lwz import hosts, types
+from lwz import hosts
 from lwz.reward import alarms, compose, monitor
-from lwz.stages import choices
+from lwz.stages import choices, drawing
 from lwz.store import metrics
 from lwz.store import samples as sample_files
 
@@ -31,17 +31,10 @@ class Watcher:
     self._c, self._folder, self.state = c, folder, state
     self._heldout = choices.heldout_scorer(c, mesh)
 
-  def step(
-    self,
-    step: int,
-    samples: list[compose.Sample],
-    scores: types.Scores,
-    names: list[str],
-    rollout: types.Rollout,
-  ) -> dict[str, float]:
-    """The figures of a step. Some of its samples are written where it is logged, or an alarm begins
-    to ring: then the worst of that alarm."""
-    c, heldout_B = self._c, None
+  def step(self, step: int, drawn: drawing.Draw, names: list[str]) -> dict[str, float]:
+    """The figures of a draw. Some of its samples are written where the step is logged, or an alarm
+    begins to ring: then the worst of that alarm."""
+    c, samples, scores, heldout_B = self._c, drawn.samples, drawn.scores, None
     if self._heldout:
       floor = c.reward.writing_floor
       heldout_B = compose.writing(samples, scorer=self._heldout, floor=floor)
@@ -50,7 +43,7 @@ class Watcher:
       scores,
       names,
       state=self.state,
-      finished_B=np.asarray(rollout.finished),
+      finished_B=np.asarray(drawn.rollout.finished),
       heldout_B=heldout_B,
     )
     self.state = watched.state

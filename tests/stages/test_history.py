@@ -15,7 +15,7 @@ PARAMS = {'w': jnp.arange(3.0)}
 def open_history(folder, rest=lambda: None):
   c = ml_collections.ConfigDict()
   c.rollout = {'max_tokens': T}
-  c.rl = {'prompts_per_step': P, 'group_size': G}
+  c.rl = {'prompts_per_step': P, 'group_size': G, 'max_redraws': 0}
   c.train = {'num_steps': 3}
   return history.History(c, folder, num_rewards=1, rest=rest)
 

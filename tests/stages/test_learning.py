@@ -13,7 +13,7 @@ from lwz import types
 from lwz.learn import advantage
 from lwz.model import config as config_lib
 from lwz.programs import fit, phases, utilisation
-from lwz.stages import choices, learning, prepare
+from lwz.stages import choices, drawing, learning, prepare
 
 P, G, T = 2, 4, 96
 B = P * G
@@ -42,6 +42,11 @@ def scores():
   return types.Scores(values, np.ones((P, G), bool))
 
 
+def drawn(values=None):
+  values = scores().values if values is None else values
+  return drawing.Draw(PROMPTS, [], rollout(), types.Scores(values, np.ones((P, G), bool)))
+
+
 def own_logp(params, minibatch, num_micro):
   """As a program: of each token, `params` more than the sampler said; 0 where there is none."""
   return jnp.where(minibatch['mask'], minibatch['old_logp'] + params, 0.0)
@@ -65,7 +70,7 @@ def step(c, *names, reference=None):
   compiled = dict.fromkeys(('grpo', *names), stand_in)
   learner = learning.Learner(c, config_lib.preset('micro'), prepare.mesh(c), compiled)
   loop, state = Loop(), types.TrainState(jnp.int32(0), jnp.float32(0.5), None)
-  state, figures = learner.step(loop, state, 3, PROMPTS, rollout(), scores())
+  state, figures = learner.step(loop, state, 3, drawn())
   return loop.seen, figures, learner
 
 
@@ -93,6 +98,16 @@ def test_every_trajectory_is_learnt_from_once_a_sweep_with_its_advantage():
       np.testing.assert_array_equal(found[name_of(one)], rollout().logp[b])
   assert figures['learn/loss'] == 1.0 and figures['no_spread/all'] == 0
   assert figures['advantage/writing'] > 0
+
+
+def test_a_group_teaches_if_its_own_advantages_say_so():
+  values = scores().values.copy()
+  values[1] = 0.5
+  values[1, 0] = [0.25, 0.625, 0.625]  # apart, but as good on average
+  values[1, 1] = [0.75, 0.375, 0.375]
+  for name, wanted in (('balanced', [True, True]), ('mean_reward', [True, False])):
+    _, _, learner = step(config(**{'rl.advantage': name}))
+    assert learner.teaches(drawn(values)).tolist() == wanted
 
 
 def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
@@ -150,7 +165,7 @@ def test_speed_counts_prompts_and_answers_in_every_sweep(monkeypatch):
   c = config(**{'rl.num_epochs': 2})
   monkeypatch.setattr(utilisation.chip, 'local', lambda _: python_types.SimpleNamespace(flops=1e12))
   _, _, learner = step(c)
-  told = learner.speed(PROMPTS, rollout(), seconds=2.0)
+  told = learner.speed(drawn(), seconds=2.0)
   lengths = rollout().lengths + np.repeat([3, 2], G)
   assert told['learn/tokens_per_second'] == lengths.sum()
   flops = 2 * utilisation.train_flops(config_lib.preset('micro'), lengths)
