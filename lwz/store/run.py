@@ -94,14 +94,20 @@ def open_run(
   a resume with other outside keys or versions, `history`: what was changed, and when.
 
   Raises ValueError where the folder holds a run of another identity, naming each key that differs,
-  and RuntimeError where another living process writes it.
+  RuntimeError where another living process writes it, and OSError where nobody may write.
   """
   folder = epath.Path(folder)
   if not primary:
     return Run(folder)
   flat = flatten(config)
-  folder.mkdir(parents=True, exist_ok=True)
-  held = lock.acquire(folder / 'LOCK')
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    held = lock.acquire(folder / 'LOCK')
+  except OSError as error:
+    raise OSError(
+      f'{folder}: cannot be written to: {error.strerror or error}; make it writable, or name '
+      'another folder by --config.runs_dir'
+    ) from error
   try:
     path = folder / 'config.json'
     old = _load(path) if path.exists() else None

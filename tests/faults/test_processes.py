@@ -63,3 +63,24 @@ def test_when_one_of_two_is_killed_the_other_leaves_and_all_start_again(victim, 
   assert 'attempt 1 of 2' in output
   assert [r['step'] for r in metrics.read(folder)] == list(range(12))
   tally(f'SIGKILL to process {victim} of two', 1, 1)
+
+
+def test_a_checkpoint_that_breaks_is_refused_by_both_and_both_go_on_from_the_one_before(
+  tmp_path, tally
+):
+  arguments = ('--config.train.num_steps=400', '--config.checkpoint.every=1')
+  together = bad_days.start_together('base_model:micro', tmp_path, *arguments)
+  folder = tmp_path / 'base_model-micro'
+  bad_days.wait_for(lambda: bad_days.num_lines(folder / 'metrics.jsonl') > 3, together)
+  os.kill(bad_days.member(together, 1), signal.SIGTERM)
+  output, _ = together.communicate(timeout=120)
+  step = int(re.search(r'stopped and saved at step (\d+) of 400', output)[1])
+  newest = folder / 'checkpoints' / str(step)
+  bad_days.cut_short(newest)
+  end = f'--config.train.num_steps={step + 2}'
+  again = bad_days.start_together('base_model:micro', tmp_path, *arguments, end)
+  output, _ = again.communicate(timeout=300)
+  assert again.returncode == 0, output
+  assert f'{newest}: cannot be read' in output and (folder / 'refused' / str(step)).exists()
+  assert [r['step'] for r in metrics.read(folder)] == list(range(step + 2))
+  tally('two processes: newest checkpoint cut short', 1, 1)

@@ -86,6 +86,12 @@ def test_another_identity_is_refused_key_by_key(tmp_path):
   assert not (tmp_path / 'LOCK').exists()
 
 
+def test_where_nobody_may_write_the_message_says_what_to_do(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError, match=r'file/run: cannot be written to: .*--config\.runs_dir'):
+    open_run(tmp_path / 'file' / 'run')
+
+
 def test_outside_keys_may_change_and_are_remembered(tmp_path, monkeypatch):
   times = iter('abcdefgh')
   monkeypatch.setattr(run, '_now', lambda: next(times))
