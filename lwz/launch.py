@@ -144,6 +144,8 @@ def main(argv) -> None:
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if c.rollout.exact:
+    same_bits()
   processes.start(c.debug.heartbeat)
   signals.listen()
   with processes.guarded(c.debug.heartbeat):
@@ -152,6 +154,17 @@ def main(argv) -> None:
     except signals.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
+
+
+def same_bits() -> None:
+  """Asks XLA for the same bits at every start, before it reads its flags.
+
+  On a GPU: no atomic additions, and no autotuning, which may choose otherwise next time; slower.
+  Elsewhere nothing changes.
+  """
+  given = os.environ.get('XLA_FLAGS', '')
+  if '--xla_gpu_deterministic_ops' not in given:  # else the user has decided
+    os.environ['XLA_FLAGS'] = f'{given} --xla_gpu_deterministic_ops=true'.strip()
 
 
 def command() -> str:

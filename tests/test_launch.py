@@ -1,11 +1,13 @@
 """The door: needs are run, finished runs are left alone, killed ones go on, bad input is named."""
 
 import json
+import os
 import signal
 import time
 
 import pytest
 
+from lwz import launch
 from lwz.store import metrics, samples
 from tests import jobs
 from tests.faults import bad_days
@@ -146,3 +148,17 @@ def test_a_broken_line_is_named_or_counted(micro_runs, tmp_path):
   assert f'{path}:8' in output
   output = jobs.launch('reward_model:micro', tmp_path, *arguments, '--config.data.skip_broken=True')
   assert '1 unreadable lines skipped' in output
+
+
+@pytest.mark.parametrize(
+  ('given', 'wanted'),
+  [
+    ('', '--xla_gpu_deterministic_ops=true'),
+    ('--xla_dump_to=x', '--xla_dump_to=x --xla_gpu_deterministic_ops=true'),
+    ('--xla_gpu_deterministic_ops=false', '--xla_gpu_deterministic_ops=false'),
+  ],
+)
+def test_the_same_bits_are_asked_of_xla_unless_the_user_has_decided(given, wanted, monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', given)
+  launch.same_bits()
+  assert os.environ['XLA_FLAGS'] == wanted
