@@ -106,7 +106,7 @@ def get_config(size: str) -> ConfigDict:
   c.train.micro_rows = 8 if pocket else 64  # rows per pass, for each of mesh.data x mesh.fsdp
   c.train.learning_rate = 3e-3 if pocket else 1e-5
   c.train.warmup_steps = 10
-  c.train.decay_steps = 0  # of the cosine; 0 keeps the rate constant
+  c.train.decay_steps = 0  # of the optimiser, until its cosine ends; 0 keeps the rate constant
   c.train.final_share = 0.1  # of the learning rate, where the cosine ends
   c.train.b1 = 0.9
   c.train.b2 = 0.95
