@@ -55,12 +55,13 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
 
   from lwz.learn import losses, optimizer, update
   from lwz.model import config as config_lib
-  from lwz.model import qwen
-  from lwz.programs import grpo
+  from lwz.model import qwen, sharding
+  from lwz.programs import grpo, placement
 
   config = config_lib.QwenConfig(**MODEL, head_dim=64, tie_word_embeddings=True, dtype=jnp.float32)
   rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, weight_decay=0.1, max_norm=1.0)
+  mesh = sharding.make_mesh((1,), jax.devices()[:1])
   program = grpo.update_step(
     config,
     tx,
@@ -74,6 +75,7 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
     clip_low=0.2,
     clip_high=0.2,
     aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
+    mesh=mesh,
   )
   ids, old, advantage = trajectories()
   minibatch, num_micro = grpo.minibatch(
@@ -86,7 +88,11 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
     micro_rows=micro_rows,
   )
   step = program.jit()
-  state = jax.jit(lambda key: update.init(qwen.init(key, config), tx))(jax.random.key(0))
+  init = jax.jit(
+    lambda key: update.init(qwen.init(key, config), tx),
+    out_shardings=placement.shardings(program.abstract_args[0]),
+  )
+  state = init(jax.random.key(0))
 
   def run():
     nonlocal state

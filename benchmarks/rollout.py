@@ -4,11 +4,20 @@
     python benchmarks/rollout.py --model=0.5b         # random weights of a preset
     python benchmarks/rollout.py --model=FOLDER       # a Hugging Face folder
 
-Three workloads: `even`, 32 trajectories of 256 tokens; `long`, 4 of 2,048; `ragged`, 32 with given
-log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), of which a batch without refilling
-or shrinking computes the longest 32 times. Lengths are forced, so both write as many tokens; only
-useful ones are counted. Every engine runs in a process of its own, which stays; rounds alternate
-between them, so that what else the machine does hits all alike. Compilation is not timed.
+Four workloads: `even`, 32 trajectories of 256 tokens; `long`, 4 of 2,048; `ragged`, 32 with given
+log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), of which a batch that is neither
+refilled nor shrunk computes the longest 32 times; `queue`, the same 32 in 8 slots: what order does.
+Lengths are forced, so all write as many tokens; only useful ones are counted. Every engine runs in
+a process of its own, which stays; rounds alternate between them, so that what else the machine does
+hits all alike. Compilation is not timed. Tunix cannot live in our environment; it is started in its
+own, where `--tunix_python` names one.
+
+    lwz          our engine, told how long each trajectory will be: the longest begin first
+    lwz-untold   the same, told nothing: first come, first served
+    lwz-int8     the same as lwz, with keys and values in int8
+
+Of ours it is printed how far the log-probabilities are from the scorer's, which reads the whole
+text at once in the dtype of the model.
 """
 
 import argparse
@@ -24,8 +33,9 @@ import time
 
 import numpy as np
 
-WORKLOADS = ('even', 'long', 'ragged')
-ENGINES = ('lwz', 'transformers')
+WORKLOADS = ('even', 'long', 'ragged', 'queue')
+ENGINES = ('lwz', 'lwz-int8', 'lwz-untold', 'transformers', 'tunix')
+SLOTS = {'queue': 8}  # the others have as many as there are trajectories
 PROMPT = 64  # tokens
 
 
@@ -73,9 +83,12 @@ def prepare(model: str, folder: pathlib.Path) -> str:
 
 
 def lwz_writer(arguments, folder: str, workload: str):
-  """A function that writes the workload once."""
+  """(writes the workload once, tells how far off the log-probabilities of the last time were)."""
+  import jax
   import jax.numpy as jnp
 
+  from lwz.learn import logprob
+  from lwz.model import qwen
   from lwz.programs import rollout
   from lwz.rollout import local, sampler, scheduler
   from lwz.store import hf
@@ -84,30 +97,55 @@ def lwz_writer(arguments, folder: str, workload: str):
   config, params = hf.load(folder, dtype=arguments.dtype)
   engine = rollout.engine(
     config,
-    num_slots=min(arguments.slots, len(wanted)),
+    num_slots=SLOTS.get(workload, len(wanted)),
     max_prompt_tokens=PROMPT,
     max_tokens=max(wanted),
     sampling=sampler.Sampling(1.0),
     exact=False,
     num_steps=arguments.steps,
-    int8=arguments.int8,
+    int8=arguments.worker == 'lwz-int8',
   )
+  told = arguments.worker != 'lwz-untold'
   params = engine.reshard(params)
   ids = prompts(len(wanted), config.vocab_size)
   keys = sampler.trajectory_keys(0, 0, jnp.arange(len(wanted)), jnp.zeros(len(wanted), jnp.int32))
   asked = [
-    scheduler.Request(prompt, key, num, num, float(num))
+    scheduler.Request(prompt, key, num, num, float(num) if told else 0.0)
     for prompt, key, num in zip(ids, np.asarray(keys), wanted, strict=True)
   ]
 
+  replies = []
+
   def write():
     tally = scheduler.Tally()
-    replies = list(local.stream(engine, params, asked, tally=tally))
+    replies[:] = local.stream(engine, params, asked, tally=tally)
     assert sorted(len(r.ids) for r in replies) == sorted(wanted)
     return tally.figures
 
+  @jax.jit
+  def score(params, row_1T):
+    scores_1T, _ = logprob.token_logprob(
+      qwen.forward(params, row_1T, config),
+      qwen.head_weights(params, config),
+      jnp.roll(row_1T, -1, axis=1),
+      temperature=1.0,
+      chunk=256,
+    )
+    return scores_1T
+
+  def check():
+    _, given = hf.load(folder, dtype=arguments.dtype)
+    gaps = []
+    for reply in replies:  # padded behind: a token sees what is before it
+      row = np.zeros(PROMPT + max(wanted), np.int32)
+      row[: PROMPT + len(reply.ids)] = np.concatenate([ids[reply.index], reply.ids])
+      scores = np.asarray(score(given, row[None]))[0, PROMPT - 1 :][: len(reply.ids)]
+      gaps.append(np.abs(scores - reply.logp))
+    gaps = np.concatenate(gaps)
+    return {'logp_gap_mean': float(gaps.mean()), 'logp_gap_max': float(gaps.max())}
+
   write()  # compiles every shape that the workload meets
-  return write
+  return write, check
 
 
 def transformers_writer(arguments, folder: str, workload: str):
@@ -136,13 +174,81 @@ def transformers_writer(arguments, folder: str, workload: str):
     return {}
 
   write(8)
-  return write
+  return write, dict
+
+
+class _Numbers:
+  """The tokenizer that Tunix asks for: the text of a prompt is its ids. No token ends a text."""
+
+  def __init__(self, vocab: int):
+    self._vocab = vocab
+
+  def encode(self, text):
+    return [int(word) for word in text.split()]
+
+  def decode(self, ids):
+    return ''
+
+  def bos_id(self):
+    return 0  # it puts none before
+
+  def pad_id(self):
+    return 0  # of no prompt
+
+  def eos_id(self):
+    return self._vocab
+
+
+def tunix_writer(arguments, folder: str, workload: str):
+  import jax.numpy as jnp
+  from tunix.generate import sampler
+  from tunix.models.qwen2 import model as model_lib
+  from tunix.models.qwen2 import params as params_lib
+
+  wanted = lengths(workload)
+  found = json.loads((pathlib.Path(folder) / 'config.json').read_text())
+  head_dim = found.get('head_dim') or found['hidden_size'] // found['num_attention_heads']
+  dtype = jnp.dtype(arguments.dtype)
+  config = model_lib.ModelConfig(
+    num_layers=found['num_hidden_layers'],
+    vocab_size=found['vocab_size'],
+    embed_dim=found['hidden_size'],
+    hidden_dim=found['intermediate_size'],
+    num_heads=found['num_attention_heads'],
+    head_dim=head_dim,
+    num_kv_heads=found['num_key_value_heads'],
+    rope_theta=found.get('rope_theta') or found['rope_parameters']['rope_theta'],
+    norm_eps=found['rms_norm_eps'],
+    use_tied_embedding=found['tie_word_embeddings'],
+    dtype=dtype,
+    param_dtype=dtype,
+  )
+  writer = sampler.Sampler(
+    params_lib.create_model_from_safe_tensors(folder, config, dtype=dtype),
+    _Numbers(config.vocab_size),
+    sampler.CacheConfig(
+      cache_size=PROMPT + max(wanted),
+      num_layers=config.num_layers,
+      num_kv_heads=config.num_kv_heads,
+      head_dim=head_dim,
+    ),
+  )
+  texts = [' '.join(map(str, ids)) for ids in prompts(len(wanted), config.vocab_size)]
+
+  def write():
+    out = writer(texts, max(wanted), max_prompt_length=PROMPT, temperature=1.0, top_p=1.0, seed=0)
+    assert {len(ids) for ids in out.tokens} == {max(wanted)}
+    return {}
+
+  write()
+  return write, dict
 
 
 def work(arguments, folder: str, workload: str) -> None:
-  """A process that writes the workload once for every line it reads."""
-  writer = {'lwz': lwz_writer, 'transformers': transformers_writer}[arguments.worker]
-  write = writer(arguments, folder, workload)
+  """A process that writes the workload once for every line it reads, and then looks at it."""
+  others = {'transformers': transformers_writer, 'tunix': tunix_writer}
+  writer = others.get(arguments.worker, lwz_writer)
+  write, check = writer(arguments, folder, workload)
   print('ready', flush=True)
   for _ in sys.stdin:
     began, spent = time.perf_counter(), time.process_time()
@@ -150,16 +256,17 @@ def work(arguments, folder: str, workload: str) -> None:
     seconds, spent = time.perf_counter() - began, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(json.dumps({'seconds': seconds, 'cpu': spent, 'mib': peak, **figures}), flush=True)
+  print(json.dumps(check()), flush=True)
 
 
 def measure(arguments, folder: str, workload: str) -> list[dict]:
   """A row per engine: the median of its rounds."""
   workers, rows = {}, []
   for name in arguments.engines:
+    python = arguments.tunix_python if name == 'tunix' else sys.executable
     command = [
-      *(sys.executable, __file__, f'--worker={name}', f'--folder={folder}'),
-      *(f'--workloads={workload}', f'--slots={arguments.slots}', f'--steps={arguments.steps}'),
-      *(f'--dtype={arguments.dtype}', *(['--int8'] if arguments.int8 else [])),
+      *(python, __file__, f'--worker={name}', f'--folder={folder}'),
+      *(f'--workloads={workload}', f'--steps={arguments.steps}', f'--dtype={arguments.dtype}'),
     ]
     workers[name] = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
@@ -173,10 +280,10 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
       worker.stdin.flush()
       rounds[name].append(json.loads(worker.stdout.readline()))
   for name, worker in workers.items():
-    worker.communicate()
+    checked = json.loads(worker.communicate()[0])
     seconds, cpu = (statistics.median(r[k] for r in rounds[name]) for k in ('seconds', 'cpu'))
     row = {'workload': workload, 'engine': name, 'tokens': sum(lengths(workload))}
-    row |= rounds[name][-1] | {'seconds': seconds, 'cpu': cpu}
+    row |= rounds[name][-1] | checked | {'seconds': seconds, 'cpu': cpu}
     rows.append(row | {'tokens_per_second': row['tokens'] / seconds})
   return rows
 
@@ -185,16 +292,19 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--model', default='pocket', help="'pocket', a preset, or a folder")
   parser.add_argument('--workloads', nargs='+', default=WORKLOADS, choices=WORKLOADS)
-  parser.add_argument('--engines', nargs='+', default=ENGINES, choices=ENGINES)
+  parser.add_argument('--engines', nargs='+', choices=ENGINES, help='all, and tunix where it is')
+  parser.add_argument('--tunix_python', help='the interpreter of an environment with google-tunix')
   parser.add_argument('--rounds', type=int, default=3)
-  parser.add_argument('--slots', type=int, default=32, help='trajectories at a time')
   parser.add_argument('--steps', type=int, default=32, help='of a block, at most')
   parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'))
-  parser.add_argument('--int8', action='store_true', help='keys and values in int8')
   parser.add_argument('--out', help='a JSON file to write the rows to')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
   parser.add_argument('--folder', help=argparse.SUPPRESS)
   arguments = parser.parse_args()
+  if arguments.engines is None:
+    arguments.engines = ENGINES if arguments.tunix_python else ENGINES[:-1]
+  if 'tunix' in arguments.engines and not arguments.tunix_python:
+    parser.error('tunix needs --tunix_python')
   if arguments.worker:
     work(arguments, arguments.folder, arguments.workloads[0])
     return
@@ -214,6 +324,8 @@ def main() -> None:
             f'{base["cpu"] / row["cpu"]:.2f} x in CPU seconds'
           )
         )
+        if 'logp_gap_max' in row:
+          against += f', |logp - scorer| {row["logp_gap_mean"]:.1e}, max {row["logp_gap_max"]:.1e}'
         print(
           f'{workload:7} {row["engine"]:12} {row["tokens_per_second"]:7.0f} tokens/s '
           f'{row["cpu"]:6.1f} CPU s {row["mib"]:6.0f} MiB {against}',

@@ -69,7 +69,12 @@ def append(
   k_BKTC: Float[Array, 'B K T C'],
   v_BKTC: Float[Array, 'B K T C'],
 ) -> Cache:
-  """Writes T tokens of one layer at slots [slot, slot + T)."""
+  """Writes T tokens of one layer at slots [slot, slot + T); a cache of one layer has no L."""
+  if cache.k.ndim == 4:
+    return Cache(
+      k=jax.lax.dynamic_update_slice(cache.k, k_BKTC, (0, 0, slot, 0)),
+      v=jax.lax.dynamic_update_slice(cache.v, v_BKTC, (0, 0, slot, 0)),
+    )
   at = (layer, 0, 0, slot, 0)
   return Cache(
     k=jax.lax.dynamic_update_slice(cache.k, k_BKTC[None], at),
@@ -79,6 +84,8 @@ def append(
 
 def layer_of(cache: Cache, layer: Int[Array, ''] | int) -> tuple[jax.Array, jax.Array]:
   """(k_BKSC, v_BKSC) of one layer."""
+  if cache.k.ndim == 4:
+    return cache.k, cache.v
   return tuple(jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in (cache.k, cache.v))
 
 

@@ -25,11 +25,12 @@ def attend(
   *,
   block: int = BLOCK,
 ) -> Float[Array, 'B T H C']:
-  """`attention.attend` under `attention.causal_mask`, `block` queries at a time.
+  """`attention.attend` under `attention.causal_mask`, at most `block` queries at a time.
 
   An `offset` that only the device knows (its place along a mesh axis) costs the full square.
   """
   dtype, num_tokens, num_keys = k_BKSC.dtype, q_BTHC.shape[1], k_BKSC.shape[2]
+  block = min(block, -(-num_tokens // STRETCHES))  # so that short rows have their stretches, too
   # Gradients of keys and values are sums over blocks: in the dtype of what the blocks share.
   k32, v32 = k_BKSC.astype(jnp.float32), v_BKSC.astype(jnp.float32)
 

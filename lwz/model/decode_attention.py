@@ -34,7 +34,10 @@ def attend(
   old_BKGS, new_BKGT = jnp.exp(old_BKGS - top_BKG1), jnp.exp(new_BKGT - top_BKG1)
   total_BKG1 = jnp.sum(old_BKGS, -1, keepdims=True) + jnp.sum(new_BKGT, -1, keepdims=True)
   dtype = v_BKTC.dtype
-  old_BKGS, new_BKGT = ((x / total_BKG1).astype(dtype) for x in (old_BKGS, new_BKGT))
-  mixed_BKGC = jnp.einsum('bkgs,bksc->bkgc', old_BKGS, past.v)
-  mixed_BKGC += jnp.einsum('bkgt,bktc->bkgc', new_BKGT, v_BKTC)
-  return mixed_BKGC.reshape(B, 1, H, C)
+  mixed_BKGC = jnp.einsum(
+    'bkgs,bksc->bkgc', old_BKGS.astype(dtype), past.v, preferred_element_type=jnp.float32
+  )
+  mixed_BKGC += jnp.einsum(
+    'bkgt,bktc->bkgc', new_BKGT.astype(dtype), v_BKTC, preferred_element_type=jnp.float32
+  )
+  return (mixed_BKGC / total_BKG1).astype(dtype).reshape(B, 1, H, C)

@@ -18,6 +18,7 @@ from lwz.model import activations, attention, chunked_attention, gpu_attention, 
 BACKENDS = ('xla', 'chunked', 'splash', 'triton', 'cudnn')
 GPUS = ('gpu', 'cuda', 'rocm')
 SHORT = 1024  # tokens of a row whose scores may all exist at once
+SHORT_ON_CPU = 128  # there the scores of a block stay in the cache, those of a longer row do not
 KERNEL_TOKENS = 128  # shorter rows do not fill one block of a kernel
 
 
@@ -78,7 +79,7 @@ def choose(
   """The backend for rows of `num_tokens`, whose time is cut `context` ways.
 
   >>> choose('tpu', 16_384, 128, jnp.bfloat16), choose('cpu', 512, 32, jnp.float32)
-  ('splash', 'xla')
+  ('splash', 'chunked')
   """
   facts = (platform, num_tokens, head_dim, dtype)
   wanted = []
@@ -90,7 +91,7 @@ def choose(
   for backend in wanted:
     if refusal(backend, *facts, packed=packed, context=context) is None:
       return backend
-  return 'xla' if num_tokens <= SHORT else 'chunked'
+  return 'xla' if num_tokens <= (SHORT_ON_CPU if platform == 'cpu' else SHORT) else 'chunked'
 
 
 def refusal(

@@ -9,7 +9,6 @@ PARTS = {
   'reshard': 'write',
   'prefill': 'write',
   'decode': 'write',
-  'generate': 'write',
   'score': 'judge',
   'logprob': 'learn',
   'reference': 'learn',
@@ -19,7 +18,7 @@ PARTS = {
   'evaluate': 'measure',
 }
 TRAINERS = ('grpo', 'pretrain', 'reward_model')
-TAKE_MASTERS = ('reshard', 'evaluate', 'generate', 'logprob')
+TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
 
 
 def phases(

@@ -1,6 +1,6 @@
 """The compiled steps of writing: parameters into place, prefill, admission, blocks of decoding.
 
-`generate` is the short form, all in one program. `engine` builds what `rollout.scheduler` runs:
+`engine` builds what `rollout.scheduler` runs:
 
     writer = engine(config, num_slots=32, max_prompt_tokens=2_048, max_tokens=14_000, ...)
     params = writer.reshard(state.params)
@@ -17,37 +17,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lwz.model import cache as cache_lib
 from lwz.model import parameters, qwen, sharding
 from lwz.programs import placement, program
-from lwz.rollout import engine as engine_lib
 from lwz.rollout import sampler, scheduler, shapes
 from lwz.rollout import slots as slots_lib
 
-
-def generate(
-  config: qwen.QwenConfig,
-  *,
-  num_prompts: int,
-  num_samples: int,
-  max_prompt_tokens: int,
-  max_tokens: int,
-  temperature: float,
-  stop_id: int,
-) -> program.Program:
-  """(params, prompts_PT, prompt_lengths_P, keys_B2) -> `types.Rollout`."""
-  fn = functools.partial(
-    engine_lib.generate,
-    config=config,
-    num_samples=num_samples,
-    max_tokens=max_tokens,
-    temperature=temperature,
-    stop_id=stop_id,
-  )
-  args = (
-    qwen.abstract(config),
-    jax.ShapeDtypeStruct((num_prompts, max_prompt_tokens), jnp.int32),
-    jax.ShapeDtypeStruct((num_prompts,), jnp.int32),
-    jax.ShapeDtypeStruct((num_prompts * num_samples, 2), jnp.uint32),
-  )
-  return program.Program('generate', fn, args)
+FULL = 1_024  # tokens of short prompts, read at once: with so many, products run at full rate
 
 
 def reshard(
@@ -111,13 +84,14 @@ def prefill(
   config: qwen.QwenConfig,
   *,
   num_tokens: int,
+  num_prompts: int = 1,
   written_out: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(params, prompts_1T) -> `Cache` of one row."""
+  """(params, prompts_NT) -> `Cache` of N rows."""
   fn = functools.partial(slots_lib.prefill, config=config, mesh=mesh)
-  prompt = placement.array((1, num_tokens), jnp.int32, mesh)
-  return program.Program('prefill', fn, (decode_params(config, written_out, mesh), prompt))
+  prompts = placement.array((num_prompts, num_tokens), jnp.int32, mesh)
+  return program.Program('prefill', fn, (decode_params(config, written_out, mesh), prompts))
 
 
 def decode(
@@ -180,8 +154,8 @@ def engine(
     int8: keys and values in int8, a unit per token and head; log-probabilities are then those of
       the rounded cache, and differ from the scorer's.
     mesh: where everything lies; None is one device.
-    written_out: see `reshard`; by default on CPUs. Elsewhere, where compiling takes longer, the
-      cache is read in steps of a doubling.
+    written_out: see `reshard`; by default on CPUs. Elsewhere, where compiling takes longer, batches
+      shrink and the cache is read in steps of a doubling, here in half as large ones.
   """
   if written_out is None:
     written_out = jax.default_backend() == 'cpu'
@@ -192,15 +166,18 @@ def engine(
   placed = _placed(slots, mesh)
 
   @functools.cache
-  def prefill_of(num_tokens):
-    return prefill(config, num_tokens=num_tokens, **kind).jit()
+  def prefill_of(num_prompts, num_tokens):
+    return prefill(config, num_tokens=num_tokens, num_prompts=num_prompts, **kind).jit()
 
   @functools.cache
   def decode_of(num_rows, read):
     shape: dict[str, Any] = {'num_rows': num_rows, 'read': read, 'num_steps': num_steps}
     return decode(config, slots, sampling=sampling, **shape, **kind).jit()
 
+  per_octave = 2 if written_out else 1
   cut = 1 if mesh is None else mesh.shape['data'] * mesh.shape['fsdp']
+  prompt_sizes = shapes.sizes(max_prompt_tokens)
+  batches = (1 if exact or cut > 1 else min(num_slots, FULL // size) for size in prompt_sizes)
   return scheduler.Engine(
     reshard=reshard(config, **kind).jit(),
     init=jax.jit(
@@ -213,9 +190,10 @@ def engine(
     move=jax.jit(functools.partial(slots_lib.move), donate_argnums=0, out_shardings=placed),
     decode=decode_of,
     # Rows that are cut over devices stay so: a smaller batch would have to be laid out anew.
-    rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots),
-    reads=(settled,) if exact else shapes.sizes(settled, per_octave=2 if written_out else 1),
-    prompt_sizes=shapes.sizes(max_prompt_tokens),
+    rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots, per_octave=per_octave),
+    reads=(settled,) if exact else shapes.sizes(settled, per_octave=per_octave),
+    prompt_sizes=prompt_sizes,
+    prompt_batches=tuple(max(1, num) for num in batches),
     max_tokens=max_tokens,
     exact=exact,
   )

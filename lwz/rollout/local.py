@@ -8,7 +8,6 @@ for reply in stream(engine, params, asked, decode=tok.decode, stops=('</answer>'
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -101,47 +100,20 @@ def stream(
     yield Reply(reply.index, reply.ids, reply.logp, reply.finished, text)
 
 
-def write(
-  generate: Callable,
-  params: qwen.Params,
-  prompts: Sequence[np.ndarray],
-  *,
-  num_samples: int,
-  max_prompt_tokens: int,
-  seed: int,
-  step: int,
-) -> types.Rollout:
-  """G trajectories for each of P prompts, in the order p * G + g, as NumPy arrays.
-
-  Args:
-    generate: the compiled engine, `programs.rollout.generate(...).jit()`.
-    params: the policy.
-    prompts: ids of each prompt, at least one and at most `max_prompt_tokens`.
-    num_samples: G.
-    max_prompt_tokens: what `generate` was built for.
-    seed, step: name the draws, see `sampler.trajectory_keys`.
-
-  Raises:
-    ValueError: a prompt is empty or too long.
-  """
-  P = len(prompts)
-  for p, ids in enumerate(prompts):
-    if not 1 <= len(ids) <= max_prompt_tokens:
-      raise ValueError(
-        f'prompt {p} has {len(ids)} tokens, outside 1 ... max_prompt_tokens={max_prompt_tokens}: '
-        'raise the limit, or change the prompt'
-      )
-  padded_PT = np.zeros((P, max_prompt_tokens), np.int32)
-  for row, ids in zip(padded_PT, prompts, strict=True):
-    row[: len(ids)] = ids
-  keys_B2 = sampler.trajectory_keys(
-    seed,
-    step,
-    jnp.repeat(jnp.arange(P), num_samples),
-    jnp.tile(jnp.arange(num_samples), P),
+def rollout(replies: Sequence[scheduler.Reply], max_tokens: int, pad_id: int = 0) -> types.Rollout:
+  """Replies to all requests, in any order, as arrays in the order of the requests."""
+  B = len(replies)
+  found = types.Rollout(
+    ids=np.full((B, max_tokens), pad_id, np.int32),
+    logp=np.zeros((B, max_tokens), np.float32),
+    lengths=np.zeros(B, np.int32),
+    finished=np.zeros(B, bool),
   )
-  lengths_P = np.array([len(ids) for ids in prompts], np.int32)
-  return jax.device_get(generate(params, padded_PT, lengths_P, keys_B2))
+  for reply in replies:
+    num = len(reply.ids)
+    found.ids[reply.index, :num], found.logp[reply.index, :num] = reply.ids, reply.logp
+    found.lengths[reply.index], found.finished[reply.index] = num, reply.finished
+  return found
 
 
 def decode(rollout: types.Rollout, decode_batch: Callable) -> list[str]:

@@ -70,6 +70,32 @@ def sample(
   `position` counts the trajectory's own tokens. Returns (ids_B, logp_B); the log-probability is
   that of the distribution sampled from, so at temperature 0 it is 0.
 
+  """
+  B = logits_BV.shape[0]
+  chance_B2 = chances(keys_B2, jnp.broadcast_to(position, (B,)))
+  return draw(chance_B2, logits_BV, temperature, top_p=top_p, top_k=top_k)
+
+
+def chances(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float[Array, 'B 2']:
+  """The two uniform numbers that the key of each row gives to one of its positions."""
+
+  def both(key_2, position):
+    key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
+    return jax.random.uniform(key, (2,))
+
+  return jax.vmap(both)(keys_B2, position_B)
+
+
+def draw(
+  chance_B2: Float[Array, 'B 2'],
+  logits_BV: Float[Array, 'B V'],
+  temperature: float,
+  *,
+  top_p: float = 1.0,
+  top_k: int = 0,
+) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
+  """`sample`, with the randomness at hand: `chances`, which a loop may draw ahead for all steps.
+
   The draw inverts the cumulative distribution, with two uniform numbers per row instead of one per
   token: the first chooses one of about sqrt(V) stretches of the vocabulary, the second a token
   within it. A token whose logit is -inf is never drawn.
@@ -88,17 +114,11 @@ def sample(
   width = 2 ** round(math.log2(V) / 2)
   weights_BnW = jnp.pad(weights_BV, ((0, 0), (0, -V % width))).reshape(B, -1, width)
   sums_Bn = jnp.sum(weights_BnW, axis=-1)
-  chance_B2 = jax.vmap(_chances)(keys_B2, jnp.broadcast_to(position, (B,)))
   stretch_B = _invert(sums_Bn, chance_B2[:, 1])
   weights_BW = jnp.take_along_axis(weights_BnW, stretch_B[:, None, None], axis=1)[:, 0]
   ids_B = stretch_B * width + _invert(weights_BW, chance_B2[:, 0])
   chosen_B = jnp.take_along_axis(below_BV, ids_B[:, None], axis=-1)[:, 0]
   return ids_B, chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
-
-
-def _chances(key_2, position):
-  key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
-  return jax.random.uniform(key, (2,))
 
 
 def _invert(weights_BN, chance_B):

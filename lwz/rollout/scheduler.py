@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from lwz import types
 from lwz.rollout import order, slots
 
 # (index of the request, its ids so far) -> how many of them to keep, where it shall end, or None.
@@ -77,13 +76,14 @@ class Engine:
   Attributes:
     reshard: (params) -> params as the other programs take them.
     init: () -> Slots.
-    prefill: T -> the program (params, prompts_1T) -> Cache.
-    admit: (slots, prefix, row, counters) -> Slots.
+    prefill: (N, T) -> the program (params, prompts_NT) -> Cache.
+    admit: (slots, prefix, which, row, counters) -> Slots; `which` of the N prompts.
     move: (slots, source, target) -> Slots.
     decode: (rows, read) -> the program (params, slots, going, until) -> (Slots, Block).
     rungs: numbers of rows to compute, rising; the last is the number of slots.
     reads: numbers of cached tokens to read, rising; the last is the capacity of a slot.
     prompt_sizes: lengths that prompts are padded to, rising.
+    prompt_batches: N for each of them, where so many wait; else one prompt at a time.
     exact: one shape and one length of block, whoever is live.
   """
 
@@ -96,6 +96,7 @@ class Engine:
   rungs: tuple[int, ...]
   reads: tuple[int, ...]
   prompt_sizes: tuple[int, ...]
+  prompt_batches: tuple[int, ...]
   max_tokens: int
   exact: bool
 
@@ -167,7 +168,7 @@ class _Desk:
     self._owner = [_FREE] * engine.rungs[-1]  # of each slot
     self._cached = [0] * engine.rungs[-1]
     self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    self._prefixes: dict[bytes, object] = {}
+    self._prefilled: tuple[object, list[bytes]] = None, []  # the last cache, and whose it is
     self._slots = engine.init()
 
   def serve(self) -> Iterator[Reply]:
@@ -189,40 +190,54 @@ class _Desk:
 
   def _fill(self) -> None:
     """Begins trajectories in free slots, or gathers the live ones where none is left to begin."""
-    free = [row for row, owner in enumerate(self._owner) if owner == _FREE]
-    for row in free:
-      if not self._queue:
-        break
-      self._admit(self._queue.pop(), row)
+    begun: dict[int, dict[bytes, list[tuple[int, int]]]] = {}  # size, prompt: (slot, request)
+    for row, owner in enumerate(self._owner):
+      if owner == _FREE and self._queue:
+        index = self._queue.pop()
+        prompt = np.asarray(self._requests[index].prompt, np.int32)
+        size = _least(self._engine.prompt_sizes, len(prompt))
+        begun.setdefault(size, {}).setdefault(prompt.tobytes(), []).append((row, index))
+    for size, places in begun.items():
+      for prefix, prompts in self._prefill(size, list(places)):
+        for which, prompt in enumerate(prompts):
+          for row, index in places.get(prompt, []):
+            self._admit(prefix, which, row, index)
     if not self._queue:
-      self._prefixes.clear()
+      self._prefilled = None, []
       if not self._engine.exact:
         self._gather()
 
-  def _admit(self, index: int, row: int) -> None:
+  def _prefill(self, size: int, prompts: list[bytes]) -> Iterator[tuple[object, list[bytes]]]:
+    """Caches and the prompts of their rows; the last is kept, as others of its group may wait."""
+    if found := {*self._prefilled[1]} & {*prompts}:
+      yield self._prefilled
+      prompts = [prompt for prompt in prompts if prompt not in found]
+    most = self._engine.prompt_batches[self._engine.prompt_sizes.index(size)]
+    while prompts:
+      num = most if len(prompts) > most // 2 else 1
+      batch, prompts = prompts[:num], prompts[num:]
+      padded = np.zeros((num, size), np.int32)
+      for row, prompt in zip(padded, batch, strict=False):
+        ids = np.frombuffer(prompt, np.int32)
+        row[: len(ids)] = ids
+      self._prefilled = self._engine.prefill(num, size)(self._params, padded), batch
+      self._tally.prefilled += len(batch)
+      yield self._prefilled
+
+  def _admit(self, prefix, which: int, row: int, index: int) -> None:
     request = self._requests[index]
-    prompt = np.asarray(request.prompt, np.int32)
-    name = prompt.tobytes()
-    if name not in self._prefixes:
-      size = _least(self._engine.prompt_sizes, len(prompt))
-      padded = np.zeros((1, size), np.int32)
-      padded[0, : len(prompt)] = prompt
-      # A group is admitted in one go, so the last prompts are the only ones asked for again.
-      while len(self._prefixes) > 1:
-        self._prefixes.pop(next(iter(self._prefixes)))
-      self._prefixes[name] = self._engine.prefill(size)(self._params, padded)
-      self._tally.prefilled += 1
+    num = len(request.prompt)
     counters = slots.Rows(
-      last=prompt[-1:],
-      cached=np.array([len(prompt) - 1], np.int32),
+      last=np.asarray(request.prompt[-1:], np.int32),
+      cached=np.array([num - 1], np.int32),
       written=np.zeros(1, np.int32),
       least=np.array([request.min_tokens], np.int32),
       cap=np.array([request.max_tokens], np.int32),
       keys=np.asarray(request.key, np.uint32)[None],
       live=np.ones(1, bool),
     )
-    self._slots = self._engine.admit(self._slots, self._prefixes[name], np.int32(row), counters)
-    self._owner[row], self._cached[row], self._parts[index] = index, len(prompt) - 1, []
+    self._slots = self._engine.admit(self._slots, prefix, np.int32(which), np.int32(row), counters)
+    self._owner[row], self._cached[row], self._parts[index] = index, num - 1, []
 
   def _gather(self) -> None:
     """Moves live trajectories into the first slots, where that spares rows."""
@@ -271,19 +286,3 @@ class _Desk:
 
   def _joined(self, index: int, which: int) -> np.ndarray:
     return np.concatenate([part[which] for part in self._parts[index]])
-
-
-def rollout(replies: Sequence[Reply], max_tokens: int, pad_id: int = 0) -> types.Rollout:
-  """Replies to all requests, in any order, as arrays in the order of the requests."""
-  B = len(replies)
-  found = types.Rollout(
-    ids=np.full((B, max_tokens), pad_id, np.int32),
-    logp=np.zeros((B, max_tokens), np.float32),
-    lengths=np.zeros(B, np.int32),
-    finished=np.zeros(B, bool),
-  )
-  for reply in replies:
-    num = len(reply.ids)
-    found.ids[reply.index, :num], found.logp[reply.index, :num] = reply.ids, reply.logp
-    found.lengths[reply.index], found.finished[reply.index] = num, reply.finished
-  return found

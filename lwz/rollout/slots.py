@@ -98,9 +98,16 @@ def prefill(
 
 
 def admit(
-  slots: Slots, prefix: cache_lib.Cache, row: Int[Array, ''], counters: Rows, *, mesh: Mesh = None
+  slots: Slots,
+  prefix: cache_lib.Cache,
+  which: Int[Array, ''],
+  row: Int[Array, ''],
+  counters: Rows,
+  *,
+  mesh: Mesh = None,
 ) -> Slots:
-  """Begins a trajectory in slot `row`; `counters` has one row."""
+  """Begins a trajectory in slot `row`, with one of the prompts; `counters` has one row."""
+  prefix = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, which, 1, axis=1), prefix)
   rows = jax.tree.map(
     lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, row, 0),
     slots.rows,
@@ -183,6 +190,9 @@ def write_block(
   """
   B = rows.last.shape[0]
   begun_B = rows.cached
+  chance_TB2 = jax.vmap(lambda t: sampler.chances(rows.keys, rows.written + t))(
+    jnp.arange(num_steps)
+  )
 
   def go_on(carry):
     t, _, rows, *_ = carry
@@ -206,7 +216,7 @@ def write_block(
       mesh=mesh,
     )
     logits_BV = qwen.lm_head(params, hidden_B1D, config)[:, 0]
-    new_B, logp_B = _draw(rows, logits_BV, sampling)
+    new_B, logp_B = _draw(rows, logits_BV, chance_TB2[t], sampling)
     new_B = jnp.where(rows.live, new_B, 0)
     logp_B = jnp.where(rows.live, logp_B, 0.0)
     ids_BT = jax.lax.dynamic_update_slice(ids_BT, new_B[:, None], (0, t))
@@ -242,14 +252,13 @@ def write_block(
   return after, _stacked(cache), block
 
 
-def _draw(rows: Rows, logits_BV, sampling: sampler.Sampling):
+def _draw(rows: Rows, logits_BV, chance_B2, sampling: sampler.Sampling):
   if sampling.stop_ids:
     stop_V = _is_any(jnp.arange(logits_BV.shape[1]), sampling.stop_ids)
     early_B = rows.written + 1 < rows.least
     logits_BV = jnp.where(early_B[:, None] & stop_V[None, :], -jnp.inf, logits_BV)
-  return sampler.sample(
-    rows.keys,
-    rows.written,
+  return sampler.draw(
+    chance_B2,
     logits_BV,
     sampling.temperature,
     top_p=sampling.top_p,
@@ -269,11 +278,11 @@ def _block_cache(params, config, batch: int, num_slots: int):
   cache = cache_lib.init(config, batch, num_slots)
   if not isinstance(params['layers'], tuple):
     return cache
-  one = jax.tree.map(lambda x: x[:1], cache)
+  one = jax.tree.map(lambda x: x[0], cache)
   return (one,) * config.num_hidden_layers
 
 
 def _stacked(cache) -> cache_lib.Cache:
   if not isinstance(cache, tuple):
     return cache
-  return jax.tree.map(lambda *layers: jnp.concatenate(layers), *cache)
+  return jax.tree.map(lambda *layers: jnp.stack(layers), *cache)

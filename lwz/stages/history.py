@@ -15,7 +15,7 @@ from etils import epath
 
 from lwz import hosts, types
 from lwz.model import qwen
-from lwz.rollout import scheduler
+from lwz.rollout import local, scheduler
 from lwz.store import fingerprint, journal, rollouts
 
 
@@ -54,7 +54,7 @@ class History:
     }
     rollout, scores = found or (None, None)
     if len(replies) == self._num:
-      rollout = scheduler.rollout(list(replies.values()), self._max_tokens)
+      rollout = local.rollout(list(replies.values()), self._max_tokens)
 
     def archive(rollout, scores):
       self._archive.write(step, policy, rollout, scores)

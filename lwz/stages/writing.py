@@ -109,7 +109,7 @@ class Writer:
       done.add(own)
       replies[own.index] = own
     self.figures = tally.figures
-    return scheduler.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
+    return local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
 
 
 def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:

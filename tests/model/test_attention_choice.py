@@ -16,8 +16,10 @@ CHOICES = [
   ('chunked', ('gpu', 16_384, 128, jnp.bfloat16), {'context': 2}),
   ('chunked', ('gpu', 16_384, 128, jnp.float32), {}),
   ('xla', ('gpu', 64, 128, jnp.bfloat16), {}),
-  ('xla', ('cpu', 1_024, 128, jnp.bfloat16), {}),
-  ('chunked', ('cpu', 1_025, 8, jnp.float32), {}),
+  ('xla', ('gpu', 1_024, 128, jnp.float32), {}),
+  ('xla', ('cpu', 128, 128, jnp.bfloat16), {}),
+  ('chunked', ('cpu', 129, 8, jnp.float32), {}),
+  ('chunked', ('gpu', 1_025, 8, jnp.float32), {}),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -198,6 +199,16 @@ def test_no_gradient_depends_on_what_is_computed_again(remat):
     gradient(CONFIG, remat),
     gradient(CONFIG, 'none'),
   )
+
+
+def test_on_one_cpu_the_gradient_of_a_weight_reads_its_factors_as_they_lie():
+  """Laid out anew, with B and T innermost, they cost a CPU a quarter of an update."""
+  shape = jax.ShapeDtypeStruct((3, 7), jnp.int32)
+  forward = functools.partial(qwen.forward, config=CONFIG)
+  grad = jax.jit(jax.grad(lambda params, ids: jnp.sum(forward(params, ids) ** 2)))
+  text = grad.lower(qwen.abstract(CONFIG), shape).compile().as_text()
+  assert ' dot(' in text
+  assert not re.findall(r'f32\[[0-9,]+,3,7\]\S* transpose\(', text)
 
 
 def test_rms_norm_is_its_equation():

@@ -29,15 +29,7 @@ def programs(size):
         scorer, optimizer, num_pairs=3, micro_rows=4, row_length=32, remat='full'
       ),
       reward_model.score(scorer, **ROWS),
-      rollout.generate(
-        config,
-        num_prompts=2,
-        num_samples=3,
-        max_prompt_tokens=8,
-        max_tokens=16,
-        temperature=0.8,
-        stop_id=0,
-      ),
+      rollout.prefill(config, num_tokens=8),
       grpo.update_step(
         config,
         optimizer,
@@ -55,7 +47,7 @@ def programs(size):
   }
 
 
-NAMES = ('pretrain', 'evaluate', 'reward_model', 'score', 'generate', 'grpo')
+NAMES = ('pretrain', 'evaluate', 'reward_model', 'score', 'prefill', 'grpo')
 TRAINING = {'pretrain', 'reward_model', 'grpo'}
 
 

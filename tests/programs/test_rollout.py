@@ -1,32 +1,26 @@
-"""The program of writing is the engine, with its numbers bound."""
+"""The programs of writing: their shapes, their memory, and where everything lies."""
 
 import dataclasses
+import math
+import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import sharding
 from lwz.programs import rollout
-from lwz.rollout import engine, sampler
+from lwz.rollout import sampler
 from tests import fakes
 
 CONFIG = fakes.config()
-SETTINGS = {'num_samples': 3, 'max_tokens': 7, 'temperature': 0.9, 'stop_id': 4}
 
 
-def test_it_is_the_engine_and_announces_its_shapes():
-  built = rollout.generate(CONFIG, num_prompts=2, max_prompt_tokens=5, **SETTINGS)
-  params, prompts = fakes.params(CONFIG), fakes.texts([2, 5], CONFIG)
-  keys = sampler.trajectory_keys(0, 0, jnp.repeat(jnp.arange(2), 3), jnp.tile(jnp.arange(3), 2))
-  args = (params, fakes.padded(prompts), jnp.array([2, 5]), keys)
-  result = built.jit()(*args)
-  assert fakes.fits(built, args, result)
-  direct = jax.jit(lambda *args: engine.generate(*args, CONFIG, **SETTINGS))(*args)
-  jax.tree.map(np.testing.assert_array_equal, result, direct)
-  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(args))
+def test_a_prefill_announces_its_shapes():
+  built = rollout.prefill(CONFIG, num_tokens=5)
+  args = (fakes.params(CONFIG), fakes.padded(fakes.texts([5], CONFIG)))
+  assert fakes.fits(built, args, built.jit()(*args))
 
 
 def decoding(config, *, num_slots=8, capacity=2_048, read=512, num_steps=4, **changes):
@@ -67,6 +61,18 @@ def test_written_out_layers_hold_one_copy_of_what_is_read():
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
   assert memory.temp_size_in_bytes < 0.4 * cache  # a quarter of it is read
+
+
+def test_no_step_of_written_out_layers_copies_the_cache_of_its_block():
+  built = decoding(fakes.config(), num_slots=8, num_steps=4, written_out=True)
+  text = built.lower().compile().as_text()
+  bodies = [
+    text.split(f'\n%{name} (')[1].split('\n}')[0] for name in re.findall(r'body=%([\w.]+)', text)
+  ]
+  assert any('dynamic-update-slice' in body for body in bodies)
+  copied = re.findall(r'= \w+\[([\d,]*)\]\S* copy\(', '\n'.join(bodies))
+  sizes = [math.prod(int(n) for n in shape.split(',') if n) for shape in copied]
+  assert max(sizes, default=0) < 8 * 2 * 4 * 6  # rows, heads, steps, head_dim
 
 
 def test_a_32b_model_is_decoded_on_a_mesh_of_eight():

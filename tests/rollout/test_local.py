@@ -6,50 +6,11 @@ import pytest
 
 from lwz import types
 from lwz.programs import rollout as program
-from lwz.rollout import local, sampler, scheduler
+from lwz.rollout import local, sampler
 from tests import fakes
 
 CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
-GENERATE = program.generate(
-  CONFIG,
-  num_prompts=2,
-  num_samples=3,
-  max_prompt_tokens=5,
-  max_tokens=7,
-  temperature=0.9,
-  stop_id=4,
-).jit()
-
-
-def write(prompts, **changes):
-  settings = {'num_samples': 3, 'max_prompt_tokens': 5, 'seed': 1, 'step': 2} | changes
-  return local.write(GENERATE, PARAMS, prompts, **settings)
-
-
-def test_prompts_are_padded_and_every_row_has_the_key_that_names_it():
-  prompts = fakes.texts([2, 5], CONFIG)
-  found = write(prompts)
-  keys = sampler.trajectory_keys(1, 2, jnp.repeat(jnp.arange(2), 3), jnp.tile(jnp.arange(3), 2))
-  direct = GENERATE(PARAMS, fakes.padded(prompts), np.array([2, 5], np.int32), keys)
-  for name in ('ids', 'logp', 'lengths', 'finished'):
-    array = getattr(found, name)
-    assert isinstance(array, np.ndarray)
-    np.testing.assert_array_equal(array, getattr(direct, name))
-  assert len({tuple(row) for row in found.ids.tolist()}) > 3
-
-
-def test_seed_and_step_name_the_draws():
-  prompts = fakes.texts([2, 5], CONFIG)
-  first = write(prompts).ids
-  np.testing.assert_array_equal(write(prompts).ids, first)
-  assert (write(prompts, seed=2).ids != first).any() and (write(prompts, step=3).ids != first).any()
-
-
-@pytest.mark.parametrize('length', [0, 6])
-def test_a_prompt_that_does_not_fit_is_named(length):
-  with pytest.raises(ValueError, match=rf'prompt 1 has {length} tokens.*max_prompt_tokens=5'):
-    write(fakes.texts([2, length], CONFIG))
 
 
 def test_texts_are_cut_at_their_length_and_lose_the_stop_token_alone():
@@ -89,14 +50,27 @@ def stream(requests, **arguments):
   return sorted(replies, key=lambda reply: reply.index)
 
 
-def test_a_stream_holds_the_trajectories_of_a_write():
+def test_every_request_has_the_key_that_names_it():
+  found = asked(fakes.texts([2, 5], CONFIG))
+  keys = sampler.trajectory_keys(1, 2, jnp.repeat(jnp.arange(2), 3), jnp.tile(jnp.arange(3), 2))
+  np.testing.assert_array_equal([r.key for r in found], keys)
+  assert [len(r.prompt) for r in found] == [2] * 3 + [5] * 3
+
+
+def test_seed_and_step_name_the_draws():
   prompts = fakes.texts([2, 5], CONFIG)
-  whole = write(prompts)
-  replies = stream(asked(prompts), decode=spell)
-  found = scheduler.rollout(replies, 7, pad_id=4)
-  np.testing.assert_array_equal(found.ids, whole.ids)
-  np.testing.assert_allclose(found.logp, whole.logp, atol=1e-5)
-  assert [r.text for r in replies] == local.decode(whole, lambda batch: [spell(x) for x in batch])
+
+  def ids(**changes):
+    return [reply.ids.tolist() for reply in stream(asked(prompts, **changes))]
+
+  first = ids()
+  assert ids() == first and ids(seed=2) != first and ids(step=3) != first
+
+
+def test_the_text_of_a_reply_is_that_of_its_ids():
+  replies = stream(asked(fakes.texts([2, 5], CONFIG)), decode=spell)
+  found = local.rollout(replies, 7, pad_id=4)
+  assert [r.text for r in replies] == local.decode(found, lambda batch: [spell(x) for x in batch])
 
 
 def test_requests_carry_the_range_that_their_prompt_asks_for():

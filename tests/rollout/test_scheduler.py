@@ -10,7 +10,7 @@ import pytest
 from lwz.model import sharding
 from lwz.programs import rollout as program
 from lwz.rollout import engine as engine_lib
-from lwz.rollout import sampler, scheduler
+from lwz.rollout import local, sampler, scheduler
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -87,7 +87,7 @@ def test_a_stream_of_trajectories_is_what_one_program_writes(settings):
   assert {1, T} < set(one_shot().lengths.tolist())  # so that slots are refilled
   for b, reply in enumerate(replies):
     assert_is(reply, b)
-  assert scheduler.rollout(replies, T, STOP).ids.tolist() == one_shot().ids.tolist()
+  assert local.rollout(replies, T, STOP).ids.tolist() == one_shot().ids.tolist()
 
 
 def test_in_exact_mode_a_restart_changes_no_bit():
@@ -125,13 +125,15 @@ def test_nothing_is_compiled_twice_and_little_once():
   engine = built()
   write(engine, REQUESTS)
   seen = engine.decode.cache_info().currsize
-  assert 1 < seen <= len(engine.rungs) * len(engine.reads) == 3
+  assert 1 < seen <= len(engine.rungs) * len(engine.reads) == 4
   write(engine, REQUESTS[::-1])
   assert engine.decode.cache_info().currsize == seen
   shapes = [(rows, read) for rows in engine.rungs for read in engine.reads]
   compiled = [engine.decode(*shape) for shape in shapes]
-  compiled += [engine.admit, engine.init, engine.move, engine.reshard]
-  compiled += [engine.prefill(size) for size in engine.prompt_sizes]
+  compiled += [engine.init, engine.move, engine.reshard]
+  assert engine.admit._cache_size() <= 2  # by one prompt, by a batch of them
+  batches = zip(engine.prompt_batches, engine.prompt_sizes, strict=True)
+  compiled += [engine.prefill(num, size) for most, size in batches for num in {1, most}]
   assert all(one._cache_size() <= 1 for one in compiled)
 
 
@@ -144,6 +146,18 @@ def test_a_prompt_is_read_once_for_its_group():
   figures = tally.figures
   assert 0 < figures['rollout/seconds_to_first'] <= figures['rollout/seconds_to_last']
   assert 0 <= figures['rollout/wasted'] < 1 and 0 < figures['rollout/slots_in_use'] <= 1
+
+
+def test_several_prompts_are_read_at_once_and_no_token_changes():
+  engine, tally = built(), scheduler.Tally()
+  first_of_each = range(0, P * G, G)
+  replies = write(engine, [REQUESTS[b] for b in first_of_each], tally=tally)
+  for reply, b in zip(replies, first_of_each, strict=True):
+    assert_is(reply, b)
+  assert tally.prefilled == P
+  num, size = engine.prompt_batches[-1], engine.prompt_sizes[-1]
+  assert num > 1 and engine.prefill(num, size)._cache_size() == 1
+  assert set(built(exact=True, num_slots=3).prompt_batches) == {1}  # bits depend on no other prompt
 
 
 def test_the_tail_is_computed_in_smaller_batches():

@@ -12,6 +12,12 @@ def test_a_ladder_doubles_up_to_the_number_of_slots(num, expected):
   assert shapes.ladder(num) == expected
 
 
+def test_a_finer_ladder_has_a_rung_half_way_and_every_one_of_the_coarse():
+  assert shapes.ladder(32, per_octave=2) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+  for num in range(1, 70):
+    assert set(shapes.ladder(num)) <= set(shapes.ladder(num, per_octave=2))
+
+
 @pytest.mark.parametrize('longest', [1, 64, 65, 300, 16_384])
 def test_sizes_rise_to_the_longest_by_at_most_half(longest):
   found = shapes.sizes(longest)

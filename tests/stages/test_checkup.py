@@ -59,7 +59,7 @@ def writes(monkeypatch):
 
 def engine(answer):
   steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
-  shapes = dict.fromkeys(('rungs', 'reads', 'prompt_sizes'), ())
+  shapes = dict.fromkeys(('rungs', 'reads', 'prompt_sizes', 'prompt_batches'), ())
   return scheduler.Engine(**steps, **shapes, decode=answer, max_tokens=1, exact=True)
 
 
