@@ -194,9 +194,9 @@ class _Desk:
     for row, owner in enumerate(self._owner):
       if owner == _FREE and self._queue:
         index = self._queue.pop()
-        prompt = np.asarray(self._requests[index].prompt, np.int32)
-        size = _least(self._engine.prompt_sizes, len(prompt))
-        begun.setdefault(size, {}).setdefault(prompt.tobytes(), []).append((row, index))
+        ids = np.asarray(self._requests[index].prompt, np.int32)
+        size = _least(self._engine.prompt_sizes, len(ids))
+        begun.setdefault(size, {}).setdefault(ids.tobytes(), []).append((row, index))
     for size, places in begun.items():
       for prefix, prompts in self._prefill(size, list(places)):
         for which, prompt in enumerate(prompts):
