@@ -152,7 +152,8 @@ def get_config(size: str) -> ConfigDict:
   c.rollout.top_p = 1.0  # share of the most likely tokens to draw from; 1 in training, as in the
   c.rollout.top_k = 0  # paper, and their number, where 0 is all
   # One batch shape whoever is still writing, so that a resumed run is the same bit for bit; else
-  # the batch shrinks as the tail thins out, and the cache is read as far as it is filled.
+  # the batch shrinks as the tail thins out, and the cache is read as far as it is filled. On a GPU
+  # all that such a command runs is deterministic, and slower.
   c.rollout.exact = pocket
   c.rollout.slots = 0  # trajectories at a time; 0 is all of a step
   c.rollout.block = 32  # steps between two looks at what has ended

@@ -23,7 +23,7 @@ def get_config(size: str = 'tiny'):
   if pocket:
     c.rl.prompts_per_step, c.rl.group_size = (2, 4) if size == 'micro' else (4, 8)
     c.rl.num_minibatches = 2
-    c.train.decay_steps = 170  # of the optimiser, two a step: the second half goes at a tenth
+    c.train.decay_steps = c.train.num_steps * c.rl.num_minibatches // 2  # then on at a tenth
   if size == 'micro':
     c.rl.entropy_weight = 0.01  # no text of a run of seconds earns a reward: this moves the policy
   c.outside_identity += base.UNREAD['grpo']

@@ -2,7 +2,8 @@
 
 Prefill reads each prompt once; its cache is forked to the G samples of the group; one block of
 `slots.write_block` then writes a token for every row until all have stopped or the cap is reached.
-`scheduler` runs the same step over a stream of trajectories, block by block.
+`scheduler`, which stages use, runs the same step over a stream of trajectories, block by block, and
+is held against this.
 """
 
 import jax.numpy as jnp

@@ -69,7 +69,6 @@ def sample(
 
   `position` counts the trajectory's own tokens. Returns (ids_B, logp_B); the log-probability is
   that of the distribution sampled from, so at temperature 0 it is 0.
-
   """
   B = logits_BV.shape[0]
   chance_B2 = chances(keys_B2, jnp.broadcast_to(position, (B,)))

@@ -83,7 +83,7 @@ class Engine:
     rungs: numbers of rows to compute, rising; the last is the number of slots.
     reads: numbers of cached tokens to read, rising; the last is the capacity of a slot.
     prompt_sizes: lengths that prompts are padded to, rising.
-    prompt_batches: N for each of them, where so many wait; else one prompt at a time.
+    prompt_batches: N for each of them, where more than half as many wait; else one at a time.
     exact: one shape and one length of block, whoever is live.
   """
 
@@ -196,7 +196,8 @@ class _Desk:
         index = self._queue.pop()
         ids = np.asarray(self._requests[index].prompt, np.int32)
         size = _least(self._engine.prompt_sizes, len(ids))
-        begun.setdefault(size, {}).setdefault(ids.tobytes(), []).append((row, index))
+        begun[size] = begun.pop(size, {})  # last, since others of its group may wait
+        begun[size].setdefault(ids.tobytes(), []).append((row, index))
     for size, places in begun.items():
       for prefix, prompts in self._prefill(size, list(places)):
         for which, prompt in enumerate(prompts):

@@ -1,8 +1,8 @@
 """Draws: what a step writes and has judged; and drawing again while too few groups teach anything.
 
 Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11), bounded by `rl.max_redraws`; with 0, the paper's,
-a step draws once. Every draw has a number of its own, which names its prompts, its randomness and
-its place in the archive, so that a resumed step finds all of them again.
+a step draws once. Every draw has a number of its own, step * (1 + max_redraws) + k: it names its
+prompts, its randomness and its place in the archive, so a resumed step finds all of them again.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from lwz import types
+from lwz.data import prompts
 from lwz.learn import advantage
 from lwz.reward import compose
 
-# Of a draw: which of its P groups teach something, bool [P].
-Teaches = Callable[['Draw'], np.ndarray]
+_REDRAWN = 2**32  # beside the seed: the order in which redraws go through the prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Draw:
   samples: list[compose.Sample]
   rollout: types.Rollout
   scores: types.Scores
+  figures: dict[str, float] = dataclasses.field(default_factory=dict)  # what the writing took
 
 
 def numbers(c, step: int) -> range:
@@ -35,45 +36,41 @@ def numbers(c, step: int) -> range:
   return range(step * times, (step + 1) * times)
 
 
+def take(c, asked: Sequence[types.Prompt], number: int) -> list[types.Prompt]:
+  """The prompts of a draw.
+
+  First draws go through all prompts in the order that they have without redraws; redraws, of which
+  a step may make fewer than it might, go through them in another.
+  """
+  step, again = divmod(number, 1 + c.rl.max_redraws)
+  if not again:
+    return prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
+  place = step * c.rl.max_redraws + again - 1
+  return prompts.take(asked, place, c.rl.prompts_per_step, c.seed + _REDRAWN)
+
+
 def enough(
-  draw: Callable[[int], Draw], numbers: Sequence[int], teaches: Teaches
-) -> tuple[list[Draw], Draw]:
+  draw: Callable[[int], Draw], numbers: Sequence[int], teaches: Callable[[Draw], np.ndarray]
+) -> tuple[list[Draw], np.ndarray]:
   """Draws until as many groups teach as a draw has, or the numbers end.
 
-  Returns all draws, and the batch to learn from: as many groups, those that teach first.
+  `teaches` says of a draw which of its groups do. Returns the draws, and this of all their groups.
   """
-  draws: list[Draw] = []
+  draws, teaching = [], np.zeros(0, bool)
   for number in numbers:
     draws.append(draw(number))
-    batch, missing = choose(draws, teaches)
-    if not missing:
+    teaching = np.concatenate([teaching, teaches(draws[-1])])
+    if teaching.sum() >= len(draws[0].prompt_ids):
       break
-  return draws, batch
+  return draws, teaching
 
 
-def choose(draws: Sequence[Draw], teaches: Teaches) -> tuple[Draw, int]:
-  """As many groups as a draw has, those that teach first; and how many of them do not."""
-  useful = np.concatenate([teaches(draw) for draw in draws])
-  chosen, missing = advantage.choose_groups(useful, len(draws[0].prompt_ids))
-  return (_groups(draws, chosen) if len(draws) > 1 else draws[0]), missing
-
-
-def figures(draws: Sequence[Draw], teaches: Teaches, seconds: float) -> dict[str, float]:
-  """Of all draws, which took so long to write; trajectories are described by the first."""
-  useful = np.concatenate([teaches(draw) for draw in draws])
-  lengths, finished = draws[0].rollout.lengths, draws[0].rollout.finished
-  return {
-    'draws/num': float(len(draws)),
-    'draws/teaching': float(useful.mean()),
-    'tokens/trajectory': float(np.mean(lengths)),
-    'tokens/finished': float(np.mean(finished)),
-    'tokens/per_second': sum(float(np.sum(draw.rollout.lengths)) for draw in draws) / seconds,
-  }
-
-
-def _groups(draws: Sequence[Draw], chosen: Sequence[int]) -> Draw:
-  """These groups, counted through all draws, as one draw."""
-  G = draws[0].scores.valid.shape[1]
+def choose(draws: Sequence[Draw], teaching: np.ndarray) -> Draw:
+  """As many groups as a draw has, as one draw: those that teach first."""
+  if len(draws) == 1:
+    return draws[0]
+  num, G = draws[0].scores.valid.shape
+  chosen, _ = advantage.choose_groups(teaching, num)
   chosen_B = (np.array(chosen)[:, None] * G + np.arange(G)).reshape(-1)
   prompt_ids = [ids for draw in draws for ids in draw.prompt_ids]
   samples = [sample for draw in draws for sample in draw.samples]
@@ -86,3 +83,15 @@ def _groups(draws: Sequence[Draw], chosen: Sequence[int]) -> Draw:
     rollout=jax.tree.map(lambda part: part[chosen_B], joined),
     scores=types.Scores(values[chosen], valid[chosen]),
   )
+
+
+def figures(draws: Sequence[Draw], teaching: np.ndarray, seconds: float) -> dict[str, float]:
+  """Of all draws, which took so long to write; trajectories are described by the first."""
+  first = draws[0].rollout
+  return draws[0].figures | {
+    'draws/num': float(len(draws)),
+    'draws/teaching': float(np.mean(teaching)),
+    'tokens/trajectory': float(np.mean(first.lengths)),
+    'tokens/finished': float(np.mean(first.finished)),
+    'tokens/per_second': sum(float(np.sum(draw.rollout.lengths)) for draw in draws) / seconds,
+  }

@@ -1,8 +1,8 @@
 """GRPO: write G answers to each prompt, judge them, move towards the better ones.
 
 One step:
-  1. take P prompts, each with its length range                                  data.prompts
-  2. write G answers to each                                                      rollout.engine
+  1. take P prompts, each with its length range                                   data.prompts
+  2. write G answers to each                                                      rollout.scheduler
   3. judge each answer: length, writing, format                                   reward.compose
   4. compare each answer with its siblings, component by component, then average  learn.advantage
   5. one clipped gradient step per minibatch                                      stages.learning
@@ -83,7 +83,7 @@ def run(c) -> None:
   held_out = checkup.Checkup(c, tok, writer.engine, greedy, opened.folder, asked)
 
   def draw(number: int) -> drawing.Draw:
-    chosen = prompts.take(asked, number, c.rl.prompts_per_step, c.seed)
+    chosen = drawing.take(c, asked, number)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     done = past.step(number, state.params)
     rollout = writer.step(number, state.params, prompt_ids, chosen, done)
@@ -93,17 +93,18 @@ def run(c) -> None:
     scores = done.scores or done.judged(rollout, _judge(c, samples, rewards, len(chosen)))
     loop.lap('judge')
     loop.rest()
-    return drawing.Draw(prompt_ids, samples, rollout, scores)
+    return drawing.Draw(prompt_ids, samples, rollout, scores, writer.figures)
 
   state = loop.state
   for step in loop:
     values = held_out.step(loop, step, state.params)
-    draws, batch = drawing.enough(draw, drawing.numbers(c, step), learner.teaches)
+    draws, teaching = drawing.enough(draw, drawing.numbers(c, step), learner.teaches)
+    batch = drawing.choose(draws, teaching)
     state, learned = learner.step(loop, state, step, batch)
     loop.lap('learn')
-    values |= writer.figures | learned | learner.speed(batch, loop.laps['seconds/learn'])
+    values |= learned | learner.speed(batch, loop.laps['seconds/learn'])
     values |= watcher.step(step, draws[0], list(rewards))  # of the first draw: nobody chose it
-    values |= drawing.figures(draws, learner.teaches, loop.laps['seconds/write'])
+    values |= drawing.figures(draws, teaching, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     loop.record(step, state, values, show=shown, extra={'monitor': watcher.state})
   _finish(c, opened, config, asked)

@@ -87,7 +87,7 @@ def pictures(c) -> list[dict[str, Any]]:
   found: list[dict[str, Any]] = [
     {
       'keys': ['no_spread/all', *[f'no_spread/{name}' for name in names]],
-      'title': 'share of groups in which a reward is the same for all',
+      'title': 'share of groups learnt from in which a reward is the same for all',
     },
     {'keys': [f'advantage/{name}' for name in names], 'title': 'mean |advantage|, each alone'},
     {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
@@ -196,7 +196,7 @@ class Learner:
     return state, figures | seen
 
   def teaches(self, drawn: drawing.Draw) -> np.ndarray:
-    """Which groups of a draw move the policy, bool [P]."""
+    """Which groups of a draw have advantages, bool [P]."""
     advantage_PG, _, _ = self._advantages(drawn)
     return np.any(np.asarray(advantage_PG) != 0, axis=1)
 

@@ -23,7 +23,7 @@ TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several
 # How an error of the runtime begins that reaches Python as a ValueError.
 _STATUS = re.compile(r'(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
 # How those begin that no other process can be the cause of: a shape, a lack of memory.
-_OWN = re.compile(r'(INVALID_ARGUMENT|NOT_FOUND|OUT_OF_RANGE|RESOURCE_EXHAUSTED|UNIMPLEMENTED): ')
+_OWN = re.compile(r'(INVALID_ARGUMENT|OUT_OF_RANGE|RESOURCE_EXHAUSTED|UNIMPLEMENTED): ')
 _EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
 
@@ -71,7 +71,7 @@ def check(stage: str) -> None:
 
 @contextlib.contextmanager
 def guarded(heartbeat: int) -> Iterator[None]:
-  """Inside, an error of the runtime is taken for the loss of another process, if there are any.
+  """Inside, an error that may come from it is taken for the loss of another process, see `lost`.
 
   Waits until the runtime says which one, for the heartbeat at most (it then ends this process by
   itself), and leaves with status 76. It would otherwise hang, at a barrier that the lost one never

@@ -34,7 +34,7 @@ def check(c) -> None:
 def programs(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """What the engine compiles, at its largest: every slot taken, the cache full."""
+  """What the engine compiles, at its largest: every slot taken, the cache full, one prompt."""
   settings = _settings(c, mesh)
   longest = settings['max_prompt_tokens'] + settings['max_tokens']
   slots = rollout_program.abstract_slots(

@@ -2,6 +2,7 @@
 
     rollouts/{ids,logp,lengths,finished,scores,valid,policy}
 
+Where a step may draw again, "step" is the number of the draw, step * (1 + rl.max_redraws) + k.
 A step that is repeated after a resume is read from here, not written anew; replay and analysis read
 it with any zarr3 reader. Lengths come last: a step with lengths is there whole.
 """

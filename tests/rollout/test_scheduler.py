@@ -11,6 +11,7 @@ from lwz.model import sharding
 from lwz.programs import rollout as program
 from lwz.rollout import engine as engine_lib
 from lwz.rollout import local, sampler, scheduler
+from lwz.rollout import slots as slots_lib
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -158,6 +159,37 @@ def test_several_prompts_are_read_at_once_and_no_token_changes():
   num, size = engine.prompt_batches[-1], engine.prompt_sizes[-1]
   assert num > 1 and engine.prefill(num, size)._cache_size() == 1
   assert set(built(exact=True, num_slots=3).prompt_batches) == {1}  # bits depend on no other prompt
+
+
+def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_another_size():
+  rows, read = 4, []
+
+  def prefill(num, size):
+    return lambda params, prompts: read.append((num, size))
+
+  def decode(params, slots, going, until):  # a block in which every trajectory ends
+    ids, no = np.zeros((rows, 1), np.int32), np.zeros(rows, bool)
+    ones = np.ones(rows, np.int32)
+    return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, no, ~no, np.int32(1))
+
+  engine = scheduler.Engine(
+    reshard=lambda params: params,
+    init=lambda: None,
+    prefill=prefill,
+    admit=lambda slots, *arguments: slots,
+    move=lambda slots, *arguments: slots,
+    decode=lambda num_rows, size: decode,
+    rungs=(rows,),
+    reads=(100,),
+    prompt_sizes=(64, 100),
+    prompt_batches=(1, 1),
+    max_tokens=1,
+    exact=True,
+  )
+  short, long = np.array([3]), np.full(80, 3)
+  asked = [scheduler.Request(prompt, KEYS[0], 1) for prompt in (short, long, *[short] * 5)]
+  assert len([*scheduler.run(engine, None, asked)]) == len(asked)
+  assert sorted(read) == [(1, 64), (1, 100)]
 
 
 def test_the_tail_is_computed_in_smaller_batches():

@@ -34,13 +34,11 @@ def teaches(drawn):
 
 def test_a_draw_whose_groups_all_teach_is_taken_as_it_is():
   first = draw(0, 0, 1)
-  batch, missing = drawing.choose([first], teaches)
-  assert batch is first and missing == 0
+  assert drawing.choose([first], teaches(first)) is first
 
 
 def test_groups_that_teach_replace_those_that_do_not_with_all_that_belongs_to_them():
-  batch, missing = drawing.choose([draw(0, 1), draw(1), draw(2, 0)], teaches)
-  assert missing == 0
+  batch = drawing.choose([draw(0, 1), draw(1), draw(2, 0)], np.array([0, 1, 0, 0, 1, 0], bool))
   expected = [1, 20]
   assert [int(ids[0]) for ids in batch.prompt_ids] == expected
   owners = np.repeat(expected, G)
@@ -52,10 +50,10 @@ def test_groups_that_teach_replace_those_that_do_not_with_all_that_belongs_to_th
 
 
 def test_where_too_few_teach_the_shapes_stay():
-  batch, missing = drawing.choose([draw(0), draw(1, 1)], teaches)
-  assert missing == 1
+  draws, teaching = [draw(0), draw(1, 1)], np.array([False, False, False, True])
+  batch = drawing.choose(draws, teaching)
   assert [int(ids[0]) for ids in batch.prompt_ids] == [11, 0]
-  figures = drawing.figures([draw(0), draw(1, 1)], teaches, seconds=2.0)
+  figures = drawing.figures(draws, teaching, seconds=2.0)
   assert (figures['draws/num'], figures['draws/teaching']) == (2, 0.25)
   assert figures['tokens/trajectory'] == 1.5  # of the first
   assert figures['tokens/per_second'] == (3 * (1 + 2) + 3 * (11 + 12)) / 2
@@ -63,11 +61,12 @@ def test_where_too_few_teach_the_shapes_stay():
 
 def test_it_draws_until_enough_groups_teach_and_no_further_than_there_are_numbers():
   made = {5: draw(5, 0), 6: draw(6), 7: draw(7, 1), 8: draw(8, 0, 1)}
-  draws, batch = drawing.enough(made.get, range(5, 9), teaches)
+  draws, teaching = drawing.enough(made.get, range(5, 9), teaches)
   assert draws == [made[5], made[6], made[7]]
-  assert [int(ids[0]) for ids in batch.prompt_ids] == [50, 71]
-  draws, batch = drawing.enough(made.get, range(5, 7), teaches)
-  assert draws == [made[5], made[6]] and not teaches(batch).all()
+  assert teaching.tolist() == [True, False, False, False, False, True]
+  assert [int(ids[0]) for ids in drawing.choose(draws, teaching).prompt_ids] == [50, 71]
+  draws, teaching = drawing.enough(made.get, range(5, 7), teaches)
+  assert draws == [made[5], made[6]] and teaching.sum() == 1
 
 
 def test_no_two_draws_of_a_run_have_one_number():
@@ -76,6 +75,20 @@ def test_no_two_draws_of_a_run_have_one_number():
   c.rl.max_redraws = 2
   found = [number for step in range(5) for number in drawing.numbers(c, step)]
   assert found == [*range(15)]
+
+
+def test_redraws_leave_no_prompt_out_and_first_draws_as_they_are():
+  c = grpo_think.get_config('micro')
+  asked = [types.Prompt(f'p{i}', 'Write.', 1, 2) for i in range(10)]
+  P, steps = c.rl.prompts_per_step, 5
+  without = [drawing.take(c, asked, step) for step in range(steps)]
+  c.rl.max_redraws = 2
+  numbers = [drawing.numbers(c, step) for step in range(steps)]
+  assert [drawing.take(c, asked, of_step[0]) for of_step in numbers] == without
+  again = [drawing.take(c, asked, number) for of_step in numbers for number in of_step[1:]]
+  assert sorted(prompt.id for taken in again for prompt in taken) == sorted(
+    prompt.id for prompt in asked * (2 * steps * P // len(asked))
+  )
 
 
 def test_a_negative_number_of_redraws_is_refused():

@@ -1,5 +1,8 @@
 """When a training loop saves, stops, and gives up."""
 
+import itertools
+import types as std_types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +72,15 @@ def test_it_saves_by_steps_and_at_the_end(loop):
   opened = loop(7, checkpoint__every=3)
   assert go(opened) == list(range(7))
   assert opened._checkpoints.saved == [3, 6, 7]
+
+
+def test_phases_of_one_name_add_up(loop, tmp_path, monkeypatch):
+  clock = itertools.count(step=2)
+  monkeypatch.setattr(training, 'time', std_types.SimpleNamespace(monotonic=clock.__next__))
+  opened = loop(1)
+  go(opened, at=lambda step: [opened.lap(name) for name in ('write', 'judge', 'write')])
+  [record] = metrics.read(tmp_path)
+  assert (record['seconds/write'], record['seconds/judge']) == (4, 2)
 
 
 def test_it_saves_by_time(loop, monkeypatch):
