@@ -170,7 +170,7 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
   def decode(params, slots, going, until):  # a block in which every trajectory ends
     ids, no = np.zeros((rows, 1), np.int32), np.zeros(rows, bool)
     ones = np.ones(rows, np.int32)
-    return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, no, ~no, np.int32(1))
+    return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, ~no, no, np.int32(1))
 
   engine = scheduler.Engine(
     reshard=lambda params: params,
