@@ -86,14 +86,14 @@ def run(c) -> None:
     chosen = drawing.take(c, asked, number)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     done = past.step(number, state.params)
-    rollout = writer.step(number, state.params, prompt_ids, chosen, done)
+    rollout, figures = writer.step(number, state.params, prompt_ids, chosen, done)
     loop.lap('write')
     loop.rest()
     samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
     scores = done.scores or done.judged(rollout, _judge(c, samples, rewards, len(chosen)))
     loop.lap('judge')
     loop.rest()
-    return drawing.Draw(prompt_ids, samples, rollout, scores, writer.figures)
+    return drawing.Draw(prompt_ids, samples, rollout, scores, figures)
 
   state = loop.state
   for step in loop:

@@ -73,12 +73,11 @@ def engine(
 
 
 class Writer:
-  """Writes the answers of a step; `figures` says what the last one took."""
+  """Writes the answers of a draw."""
 
   def __init__(self, c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int):
     self._c, self._stop_id = c, stop_id
     self.engine = engine(c, config, mesh, stop_id, c.rollout.temperature)
-    self.figures: dict[str, float] = {}
 
   def step(
     self,
@@ -87,11 +86,13 @@ class Writer:
     prompt_ids: Sequence[np.ndarray],
     chosen: Sequence[types.Prompt],
     done: history.Step,
-  ) -> types.Rollout:
-    """G answers to each prompt, in the order p * G + g; what is `done` is not written again."""
-    self.figures = {}
+  ) -> tuple[types.Rollout, dict[str, float]]:
+    """G answers to each prompt, in the order p * G + g, and the figures of what that took.
+
+    What is `done` is not written again; where all is, there are no figures.
+    """
     if done.rollout is not None:
-      return done.rollout
+      return done.rollout, {}
     asked = local.requests(
       prompt_ids,
       num_samples=self._c.rl.group_size,
@@ -108,8 +109,8 @@ class Writer:
       own = dataclasses.replace(reply, index=missing[reply.index])
       done.add(own)
       replies[own.index] = own
-    self.figures = tally.figures
-    return local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
+    rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
+    return rollout, tally.figures
 
 
 def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
