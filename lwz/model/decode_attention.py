@@ -5,6 +5,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lwz.model import cache as cache_lib
 
+TILE = 64  # past tokens that a CPU multiplies at a time without packing them anew
+
+
+def tile(past: cache_lib.Past) -> cache_lib.Past:
+  """One layer with its keys cut along time, where that comes out even: k [B, K, N, C, TILE].
+
+  For CPUs: the product of a few queries with a long matrix packs all of it first, in every step.
+  """
+  if past.k.shape[-1] % TILE:
+    return past
+  B, K, C, S = past.k.shape
+  return past.replace(k=past.k.reshape(B, K, C, S // TILE, TILE).swapaxes(2, 3))
+
 
 def attend(
   q_B1HC: Float[Array, 'B 1 H C'],
@@ -16,28 +29,36 @@ def attend(
 ) -> Float[Array, 'B 1 H C']:
   """softmax(q k^T / sqrt(C)) v over row b's first `lengths_B[b]` past tokens and the block's.
 
-  `mask_T` says which of the block's tokens are written, the new one among them, so that no query
-  is without a key. One softmax over both parts, in float32; neither is copied to join the other.
+  `past` is one layer, `tile`d or not. `mask_T` says which of the block's tokens are written, the
+  new one among them, so that no query is without a key. One softmax over both parts, in float32;
+  neither is copied to join the other.
   """
   B, _, H, C = q_B1HC.shape
   K = k_BKTC.shape[1]
   lowest = jnp.finfo(jnp.float32).min
   q_BKGC = q_B1HC.reshape(B, K, H // K, C)
-  old_BKGS = jnp.einsum('bkgc,bkcs->bkgs', q_BKGC, past.k, preferred_element_type=jnp.float32)
+  k_BKNCW = past.k if past.k.ndim == 5 else past.k[:, :, None]
+  N, W = k_BKNCW.shape[2], k_BKNCW.shape[4]
+  q_BKNGC = jnp.broadcast_to(q_BKGC[:, :, None], (B, K, N, H // K, C))
+  old_BKNGW = jnp.einsum('bkngc,bkncw->bkngw', q_BKNGC, k_BKNCW, preferred_element_type=jnp.float32)
   new_BKGT = jnp.einsum('bkgc,bktc->bkgt', q_BKGC, k_BKTC, preferred_element_type=jnp.float32)
-  seen_BS = jnp.arange(past.v.shape[2])[None, :] < lengths_B[:, None]
-  old_BKGS = jnp.where(seen_BS[:, None, None, :], old_BKGS * C**-0.5, lowest)
+  seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
+  old_BKNGW = jnp.where(seen_BNW[:, None, :, None, :], old_BKNGW * C**-0.5, lowest)
   new_BKGT = jnp.where(mask_T[None, None, None, :], new_BKGT * C**-0.5, lowest)
-  top_BKG1 = jnp.max(new_BKGT, axis=-1, keepdims=True)
-  if past.v.shape[2]:
-    top_BKG1 = jnp.maximum(top_BKG1, jnp.max(old_BKGS, axis=-1, keepdims=True))
-  old_BKGS, new_BKGT = jnp.exp(old_BKGS - top_BKG1), jnp.exp(new_BKGT - top_BKG1)
-  total_BKG1 = jnp.sum(old_BKGS, -1, keepdims=True) + jnp.sum(new_BKGT, -1, keepdims=True)
+  top_BKG = jnp.max(new_BKGT, axis=-1)
+  if N * W:
+    top_BKG = jnp.maximum(top_BKG, jnp.max(old_BKNGW, axis=(2, 4)))
+  old_BKNGW = jnp.exp(old_BKNGW - top_BKG[:, :, None, :, None])
+  new_BKGT = jnp.exp(new_BKGT - top_BKG[..., None])
+  total_BKG = jnp.sum(old_BKNGW, (2, 4)) + jnp.sum(new_BKGT, -1)
   dtype = v_BKTC.dtype
   mixed_BKGC = jnp.einsum(
-    'bkgs,bksc->bkgc', old_BKGS.astype(dtype), past.v, preferred_element_type=jnp.float32
+    'bkngw,bknwc->bkgc',
+    old_BKNGW.astype(dtype),
+    past.v.reshape(B, K, N, W, C),
+    preferred_element_type=jnp.float32,
   )
   mixed_BKGC += jnp.einsum(
     'bkgt,bktc->bkgc', new_BKGT.astype(dtype), v_BKTC, preferred_element_type=jnp.float32
   )
-  return (mixed_BKGC / total_BKG1).astype(dtype).reshape(B, 1, H, C)
+  return (mixed_BKGC / total_BKG[..., None]).astype(dtype).reshape(B, 1, H, C)

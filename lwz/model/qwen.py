@@ -63,10 +63,10 @@ def rms_norm(
   return normed.astype(x_BTD.dtype) * weight_D.astype(x_BTD.dtype)[None, None, :]
 
 
-def _layer(x_BTD, weights, config: QwenConfig, phases, attend: Callable, mesh=None):
+def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mesh=None):
   """One decoder layer. `attend(q, k, v) -> (output, carry)` owns masks and cache."""
   w = sharding.gather_layer(weights, config, mesh)
-  cos, sin = phases
+  cos, sin = phases_BTc
   x_BTD = _residual(ad_checkpoint.checkpoint_name(x_BTD, 'residual'), mesh)
   h_BTD = _whole(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
   q_BTHC = _product(h_BTD, w['wq'], mesh) + w['bq'][None, None]
@@ -112,12 +112,13 @@ def _whole(h_BTD, mesh):
   return activations.constrain(h_BTD, mesh, 'rows', 'time', None)
 
 
-def _embed(params, ids_BT, positions_BT, config, mesh=None, width='fsdp'):
-  x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh, width=width)
-  phases = attention_lib.rope_phases(
+def phases(
+  positions_BT: Int[Array, 'B T'], config: QwenConfig
+) -> tuple[Float[Array, 'B T c'], Float[Array, 'B T c']]:
+  """cos and sin of the model's rotary positions, see `attention.rope_phases`."""
+  return attention_lib.rope_phases(
     positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
   )
-  return x_BTD, phases
 
 
 def forward(
@@ -141,14 +142,15 @@ def forward(
   """
   if positions_BT is None:
     positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
-  x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh)
+  x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh)
+  phases_BTc = phases(positions_BT, config)
 
   def attend(q, k, v):
     mixed = packed_attention.attend_packed(q, k, v, segments_BT, backend=attention, mesh=mesh)
     return mixed, None
 
   def body(x_BTD, weights):
-    return _layer(x_BTD, weights, config, phases, attend, mesh)
+    return _layer(x_BTD, weights, config, phases_BTc, attend, mesh)
 
   x_BTD, _ = jax.lax.scan(REMAT[remat](body), x_BTD, params['layers'])
   return rms_norm(x_BTD, params['norm'], config.rms_norm_eps)
@@ -161,19 +163,21 @@ def forward_cached(
   cache: Any,  # a `Cache`, or one for each layer
   *,
   slot: Int[Array, ''] | int,
-  positions_BT: Int[Array, 'B T'],
+  phases_BTc: tuple[Float[Array, 'B T c'], Float[Array, 'B T c']],
   mask_BTS=None,
   attend: Callable | None = None,
   mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[Float[Array, 'B T D'], Any]:
   """Appends T tokens at `slot` and returns their hidden states and the new cache.
 
+  `phases_BTc` are those of their positions: a loop has them at hand for all of its steps, where a
+  compiler would have every layer of every step compute them for itself.
   The cache is carried through the scan over layers, so XLA updates it in place. Where `layers` is a
   tuple (`parameters.unstack`), layers are written out instead, `cache` has one without L for each,
   and nothing is cut out of a stack. `attend(layer, q, k, v)` reads a layer's cache in
   another way than by `mask_BTS`, the slots that each token sees.
   """
-  x_BTD, phases = _embed(params, ids_BT, positions_BT, config, mesh, width=None)
+  x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh, width=None)
 
   def layer(x_BTD, weights, cache, index):
     def append_and_attend(q, k, v):
@@ -183,7 +187,7 @@ def forward_cached(
         return attention_lib.attend(q, keys, values, mask_BTS), new
       return attend(index, q, keys, values), new
 
-    return _layer(x_BTD, weights, config, phases, append_and_attend, mesh)
+    return _layer(x_BTD, weights, config, phases_BTc, append_and_attend, mesh)
 
   if isinstance(params['layers'], tuple):
     written = []

@@ -90,7 +90,7 @@ def prefill(
     config,
     _block_cache(params, config, P, T),
     slot=0,
-    positions_BT=positions_PT,
+    phases_BTc=qwen.phases(positions_PT, config),
     mask_BTS=causal_PTS,
     mesh=mesh,
   )
@@ -162,7 +162,7 @@ def decode(
     return cache_lib.past_of(slots.past, layer, num_rows, read, config.dtype)
 
   if isinstance(params['layers'], tuple):  # cut out once, before the loop
-    ready = [past(layer) for layer in range(config.num_hidden_layers)]
+    ready = [decode_attention.tile(past(layer)) for layer in range(config.num_hidden_layers)]
     past = ready.__getitem__
   rows, written, block = write_block(
     params,
@@ -190,6 +190,7 @@ def write_block(
   """
   B = rows.last.shape[0]
   begun_B = rows.cached
+  phases_BTc = qwen.phases(begun_B[:, None] + jnp.arange(num_steps)[None, :], config)
   chance_TB2 = jax.vmap(lambda t: sampler.chances(rows.keys, rows.written + t))(
     jnp.arange(num_steps)
   )
@@ -211,7 +212,7 @@ def write_block(
       config,
       cache,
       slot=t,
-      positions_BT=(begun_B + t)[:, None],
+      phases_BTc=tuple(jax.lax.dynamic_slice_in_dim(x, t, 1, axis=1) for x in phases_BTc),
       attend=attend,
       mesh=mesh,
     )

@@ -60,7 +60,7 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
     CONFIG,
     cache,
     slot=0,
-    positions_BT=jnp.tile(jnp.arange(prompt_slots)[None], (3, 1)),
+    phases_BTc=qwen.phases(jnp.tile(jnp.arange(prompt_slots)[None], (3, 1)), CONFIG),
     mask_BTS=jnp.tile(causal, (3, 1, 1)),
   )
   found = [[hidden[b, :n]] for b, n in enumerate(lengths)]
@@ -72,7 +72,7 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
       CONFIG,
       cache,
       slot=jnp.array(prompt_slots + t),
-      positions_BT=(lengths_B + t)[:, None],
+      phases_BTc=qwen.phases((lengths_B + t)[:, None], CONFIG),
       mask_BTS=cache_lib.visible(lengths_B, prompt_slots, jnp.array(t + 1), num_slots),
     )
     for b in range(3):

@@ -32,3 +32,25 @@ def test_without_a_past_the_block_is_all():
   found = decode_attention.attend(q, past, jnp.array([0, 0]), k, k, jnp.ones(3, bool))
   expected = attention.attend(q, k, k, jnp.ones((2, 1, 3), bool))
   np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('num_tiles', [1, 3])
+def test_tiles_change_nothing(num_tiles):
+  S = num_tiles * decode_attention.TILE
+  rng = np.random.default_rng(0)
+  q, k, v, block = (
+    jnp.asarray(rng.standard_normal(shape, np.float32))
+    for shape in ((2, 1, 6, 4), (2, 2, 4, S), (2, 2, S, 4), (2, 2, 3, 4))
+  )
+  past, lengths = cache.Past(k=k, v=v), jnp.array([S, S - 5])
+  tiled = decode_attention.tile(past)
+  assert tiled.k.shape == (2, 2, num_tiles, 4, decode_attention.TILE)
+  found, expected = (
+    decode_attention.attend(q, x, lengths, block, block, jnp.ones(3, bool)) for x in (tiled, past)
+  )
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_what_does_not_come_out_even_is_not_tiled():
+  past = cache.Past(k=jnp.zeros((1, 1, 4, 96)), v=jnp.zeros((1, 1, 96, 4)))
+  assert decode_attention.tile(past) is past
