@@ -55,7 +55,7 @@ SHARED = {
   f'lwz.stages.{name}'
   for name in (
     *('answering', 'checkup', 'choices', 'drawing', 'history', 'judging', 'learning', 'prepare'),
-    *('processes', 'signals', 'training', 'watchdog', 'watching', 'writers', 'writing'),
+    *('processes', 'scoring', 'signals', 'training', 'watchdog', 'watching', 'writers', 'writing'),
   )
 }
 FILE_LINES, FUNCTION_LINES = 300, 80

@@ -92,12 +92,12 @@ def stream(
     engine, params, asked, watch=watch if matcher or seen else None, tally=tally
   )
   for reply in replies:
-    text = ''
+    written = ''
     if decode:
       matched = matcher is not None and reply.index in matcher.matched
       by_token = reply.finished and not matched
-      text = stops_lib.cut(decode(reply.ids[: len(reply.ids) - by_token]), stops)
-    yield Reply(reply.index, reply.ids, reply.logp, reply.finished, text)
+      written = stops_lib.cut(text(reply.ids, by_token, decode), stops)
+    yield Reply(reply.index, reply.ids, reply.logp, reply.finished, written)
 
 
 def rollout(replies: Sequence[scheduler.Reply], max_tokens: int, pad_id: int = 0) -> types.Rollout:
@@ -116,7 +116,6 @@ def rollout(replies: Sequence[scheduler.Reply], max_tokens: int, pad_id: int = 0
   return found
 
 
-def decode(rollout: types.Rollout, decode_batch: Callable) -> list[str]:
-  """The text of each trajectory, without its stop token; `decode_batch`: lists of ids to texts."""
-  ends_B = rollout.lengths - rollout.finished.astype(rollout.lengths.dtype)
-  return decode_batch([ids[:end] for ids, end in zip(rollout.ids, ends_B, strict=True)])
+def text(ids: np.ndarray, finished: bool, decode: Callable[[stops_lib.Ids], str]) -> str:
+  """The text of a trajectory; `finished`: its last token, which ended it, is no part of it."""
+  return decode(ids[: len(ids) - finished])

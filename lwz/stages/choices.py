@@ -72,6 +72,11 @@ def reward_models(c) -> list[str]:
   return [value for value in (c.reward.model, *c.reward.ensemble) if not is_server(value)]
 
 
+def on_devices(c) -> list[str]:
+  """The rewards that compute on our devices: they wait until all is written, the others do not."""
+  return ['writing'] if reward_models(c) else []
+
+
 def check_rewards(c) -> None:
   """Raises where a reward model that is there is none, or its scores have no scale."""
   if c.data.long not in ('refuse', 'window'):

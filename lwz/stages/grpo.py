@@ -3,7 +3,7 @@
 One step:
   1. take P prompts, each with its length range                                   data.prompts
   2. write G answers to each                                                      rollout.scheduler
-  3. judge each answer: length, writing, format                                   reward.compose
+  3. judge each answer, while others are being written: length, writing, format   stages.scoring
   4. compare each answer with its siblings, component by component, then average  learn.advantage
   5. one clipped gradient step per minibatch                                      stages.learning
   6. record and save                                                              store
@@ -11,18 +11,14 @@ Steps 1 to 3 are a draw; with `rl.max_redraws` others follow it where siblings d
 """
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 
-from lwz import hosts, types
+from lwz import types
 from lwz.data import prompts, templates
 from lwz.model import qwen
 from lwz.programs import program, reward_model
-from lwz.reward import compose
-from lwz.reward import format as format_lib
-from lwz.rollout import local
 from lwz.stages import (
   checkup,
   choices,
@@ -30,6 +26,7 @@ from lwz.stages import (
   history,
   learning,
   prepare,
+  scoring,
   training,
   watching,
   writing,
@@ -86,11 +83,14 @@ def run(c) -> None:
     chosen = drawing.take(c, asked, number)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     done = past.step(number, state.params)
-    rollout, figures = writer.step(number, state.params, prompt_ids, chosen, done)
-    loop.lap('write')
-    loop.rest()
-    samples = _samples(c, chosen, local.decode(rollout, tok.batch_decode))
-    scores = done.scores or done.judged(rollout, _judge(c, samples, rewards, len(chosen)))
+    with scoring.Scoring(c, tok, rewards, chosen) as judge:
+      rollout, figures = writer.step(
+        number, state.params, prompt_ids, chosen, done, ended=judge.begin
+      )
+      loop.lap('write')
+      loop.rest()
+      samples = judge.samples(rollout)
+      scores = done.scores or done.judged(rollout, judge.scores(samples))
     loop.lap('judge')
     loop.rest()
     return drawing.Draw(prompt_ids, samples, rollout, scores, figures)
@@ -149,36 +149,6 @@ def _fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
   if not any(fits):
     raise ValueError(f'no prompt fits rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}')
   return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
-
-
-def _samples(c, chosen: list[types.Prompt], texts: list[str]) -> list[compose.Sample]:
-  owners = [prompt for prompt in chosen for _ in range(c.rl.group_size)]
-  return [
-    compose.Sample(prompt, text, format_lib.parse(text, c.data.style))
-    for prompt, text in zip(owners, texts, strict=True)
-  ]
-
-
-def _judge(c, samples: list[compose.Sample], rewards, num_prompts: int) -> types.Scores:
-  """Each sample by one process, except where our own model judges: all devices do that together."""
-  shared = {
-    name: component
-    if name == 'writing' and choices.reward_models(c)
-    else functools.partial(hosts.shares, component)
-    for name, component in rewards.items()
-  }
-  scores = compose.judge(samples, shared, num_prompts)
-  _stop_on_failures(c, scores)
-  return scores
-
-
-def _stop_on_failures(c, scores: types.Scores) -> None:
-  share = 1.0 - scores.valid.mean()
-  if share > c.reward.max_failures:
-    raise RuntimeError(
-      f'{share:.0%} of the samples could not be judged, more than '
-      f'reward.max_failures={c.reward.max_failures:.0%}'
-    )
 
 
 def _finish(c, opened, config, asked) -> None:

@@ -1,7 +1,7 @@
 """Writing, step after step: the engine as a run sets it up, and G answers to each of P prompts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -86,10 +86,13 @@ class Writer:
     prompt_ids: Sequence[np.ndarray],
     chosen: Sequence[types.Prompt],
     done: history.Step,
+    *,
+    ended: Callable[[scheduler.Reply], None],
   ) -> tuple[types.Rollout, dict[str, float]]:
     """G answers to each prompt, in the order p * G + g, and the figures of what that took.
 
-    What is `done` is not written again; where all is, there are no figures.
+    What is `done` is not written again; where all is, there are no figures. `ended` is called with
+    each reply when it is there.
     """
     if done.rollout is not None:
       return done.rollout, {}
@@ -103,11 +106,14 @@ class Writer:
     )
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
+    for reply in done.replies.values():
+      ended(reply)
     tally = scheduler.Tally()
     decoder = self.engine.reshard(params)
     for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):
       own = dataclasses.replace(reply, index=missing[reply.index])
       done.add(own)
+      ended(own)
       replies[own.index] = own
     rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
     return rollout, tally.figures

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lwz import types
 from lwz.programs import rollout as program
 from lwz.rollout import local, sampler
 from tests import fakes
@@ -13,15 +12,12 @@ CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
 
 
-def test_texts_are_cut_at_their_length_and_lose_the_stop_token_alone():
-  rollout = types.Rollout(
-    ids=np.array([[1, 2, 9, 9], [1, 2, 3, 4], [9, 9, 9, 9], [1, 2, 3, 9]]),
-    logp=np.zeros((4, 4), np.float32),
-    lengths=np.array([3, 4, 1, 4], np.int32),
-    finished=np.array([True, False, True, True]),
-  )
-  texts = local.decode(rollout, lambda batch: [''.join(map(str, ids)) for ids in batch])
-  assert texts == ['12', '1234', '', '123']
+@pytest.mark.parametrize(
+  ('ids', 'finished', 'text'),
+  [([1, 2, 9], True, '12'), ([1, 2, 3, 4], False, '1234'), ([9], True, ''), ([9], False, '9')],
+)
+def test_a_text_loses_the_stop_token_alone(ids, finished, text):
+  assert local.text(np.array(ids), finished, lambda ids: ''.join(map(str, ids))) == text
 
 
 ENGINE = program.engine(
@@ -69,8 +65,8 @@ def test_seed_and_step_name_the_draws():
 
 def test_the_text_of_a_reply_is_that_of_its_ids():
   replies = stream(asked(fakes.texts([2, 5], CONFIG)), decode=spell)
-  found = local.rollout(replies, 7, pad_id=4)
-  assert [r.text for r in replies] == local.decode(found, lambda batch: [spell(x) for x in batch])
+  assert any(r.finished for r in replies)
+  assert [r.text for r in replies] == [local.text(r.ids, r.finished, spell) for r in replies]
 
 
 def test_requests_carry_the_range_that_their_prompt_asks_for():

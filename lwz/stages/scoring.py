@@ -1,0 +1,76 @@
+"""Judging what a draw writes: every answer from the moment it ends, each by one process."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from lwz import hosts, types
+from lwz.reward import ahead, compose
+from lwz.reward import format as format_lib
+from lwz.rollout import local, scheduler
+from lwz.stages import choices
+
+
+class Scoring:
+  """The judging of one draw.
+
+  with scoring.Scoring(c, tok, rewards, chosen) as judge:
+    rollout = ...                            # judge.begin(reply), as they end
+    scores = judge.scores(judge.samples(rollout))
+
+  Rewards on our devices begin when all is written, and in all processes at once.
+  """
+
+  def __init__(self, c, tok, rewards: Mapping[str, compose.Component], chosen: list[types.Prompt]):
+    self._c, self._tok, self._rewards, self._chosen = c, tok, rewards, chosen
+    self._late = choices.on_devices(c)
+    self._ahead = ahead.Ahead({name: rewards[name] for name in rewards if name not in self._late})
+    self._samples: dict[int, compose.Sample] = {}
+
+  def __enter__(self) -> 'Scoring':
+    return self
+
+  def __exit__(self, *error) -> None:
+    self._ahead.end()
+
+  def begin(self, reply: scheduler.Reply) -> None:
+    """Begins to judge an answer, where that is this process' part; the rewards' errors are raised.
+
+    Replies may come in any order, and need not all come.
+    """
+    sample = self._sample(reply.index, reply.ids, reply.finished)
+    self._samples[reply.index] = sample
+    if reply.index % jax.process_count() == jax.process_index():  # as `hosts.shares` has it
+      self._ahead.begin(sample)
+
+  def samples(self, rollout: types.Rollout) -> list[compose.Sample]:
+    """What was written, as text and its parts, in the order p * G + g."""
+    rows = zip(rollout.ids, rollout.lengths, rollout.finished, strict=True)
+    return [
+      self._samples.get(b) or self._sample(b, ids[:length], bool(finished))
+      for b, (ids, length, finished) in enumerate(rows)
+    ]
+
+  def scores(self, samples: list[compose.Sample]) -> types.Scores:
+    """All judgements. Raises RuntimeError where more than `reward.max_failures` are missing."""
+    components = {
+      name: self._rewards[name]
+      if name in self._late
+      else functools.partial(hosts.shares, functools.partial(self._ahead.values, name))
+      for name in self._rewards
+    }
+    scores = compose.judge(samples, components, len(self._chosen))
+    share = 1.0 - scores.valid.mean()
+    if share > self._c.reward.max_failures:
+      raise RuntimeError(
+        f'{share:.0%} of the samples could not be judged, more than '
+        f'reward.max_failures={self._c.reward.max_failures:.0%}'
+      )
+    return scores
+
+  def _sample(self, index: int, ids: np.ndarray, finished: bool) -> compose.Sample:
+    text = local.text(ids, finished, self._tok.decode)
+    prompt = self._chosen[index // self._c.rl.group_size]
+    return compose.Sample(prompt, text, format_lib.parse(text, self._c.data.style))
