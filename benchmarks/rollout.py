@@ -106,6 +106,7 @@ def lwz_writer(arguments, folder: str, workload: str):
     exact=False,
     num_steps=arguments.steps,
     int8=arguments.worker == 'lwz-int8',
+    attention='xla' if arguments.worker == 'lwz-int8' else arguments.attention,
   )
   told = arguments.worker != 'lwz-untold'
   params = engine.reshard(params)
@@ -269,6 +270,7 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
     command = [
       *(python, __file__, f'--worker={name}', f'--folder={folder}'),
       *(f'--workloads={workload}', f'--steps={arguments.steps}', f'--dtype={arguments.dtype}'),
+      f'--attention={arguments.attention}',
     ]
     workers[name] = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
@@ -299,6 +301,9 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--steps', type=int, default=32, help='of a block, at most')
   parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  parser.add_argument(
+    '--attention', default='auto', help="of ours: 'xla', 'mosaic' (TPU), 'triton' (GPU)"
+  )
   parser.add_argument('--out', help='a JSON file to write the rows to')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
   parser.add_argument('--folder', help=argparse.SUPPRESS)

@@ -158,6 +158,9 @@ def get_config(size: str) -> ConfigDict:
   c.rollout.slots = 0  # trajectories at a time; 0 is all of a step
   c.rollout.block = 32  # steps between two looks at what has ended
   c.rollout.int8 = False  # keys and values in int8, which makes log-probabilities inexact
+  # Who reads the cache: 'auto', 'xla', or a kernel that stops where a row does, 'mosaic' (TPU) or
+  # 'triton' (GPU). 'auto' is XLA: the kernels have not been timed on the machines they are for.
+  c.rollout.attention = 'auto'
 
   c.reward = ConfigDict()
   # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...

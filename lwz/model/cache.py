@@ -104,6 +104,16 @@ def past(cache: Cache, *, int8: bool = False) -> Past:
   return Past(k=k.swapaxes(3, 4), v=v, k_unit=k_unit, v_unit=v_unit)
 
 
+def empty(config: config_lib.QwenConfig, batch: int, num_slots: int, *, int8: bool = False) -> Past:
+  """`past` of zeros, told rather than computed: a compiler would find their units by itself."""
+  cache = init(config, batch, num_slots)
+  if not int8:
+    return past(cache)
+  cache = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.int8), cache)
+  units = (jnp.ones(x.shape[:-1], jnp.float32) for x in (cache.k, cache.v))
+  return Past(cache.k.swapaxes(3, 4), cache.v, *units)
+
+
 def past_of(
   whole: Past, layer: Int[Array, ''] | int, rows: int, read: int, dtype: jax.typing.DTypeLike
 ) -> Past:

@@ -1,11 +1,129 @@
-"""Attention of one new token: over what earlier blocks wrote, and over its own block."""
+"""Attention of one new token: over what earlier blocks wrote, and over its own block.
 
+XLA's, the reference, takes one layer of the past, cut to size. Kernels take all layers and read the
+one in place, each row as far as it is filled.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
 
+from lwz.model import activations, gpu_attention, mosaic_decode, packed_attention, triton_decode
 from lwz.model import cache as cache_lib
 
+BACKENDS = ('xla', 'mosaic', 'triton')
 TILE = 64  # past tokens that a CPU multiplies at a time without packing them anew
+
+
+def choose(
+  backend: str, mesh: Mesh | AbstractMesh | None, head_dim: int, *, int8: bool = False
+) -> str:
+  """The backend that runs where 'auto' or one of `BACKENDS` is asked for.
+
+    xla     the reference, on every machine
+    mosaic  TPU (Pallas)
+    triton  GPU (Pallas)
+
+  'auto' is XLA's: no kernel has been timed on the machine that it is for. What decides is, there,
+  `benchmarks/rollout.py --engines lwz --model 1.5b --dtype bfloat16 --attention xla`, and the same
+  with the kernel's name. Kernels named on a CPU run interpreted: for tests.
+  Raises ValueError, saying why, where the backend cannot run there.
+  """
+  if backend == 'auto':
+    return 'xla'
+  if fault := refusal(backend, packed_attention.platform_of(mesh), head_dim, int8=int8):
+    raise ValueError(f'attention backend {backend!r} for decoding: {fault}')
+  return backend
+
+
+def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -> str | None:
+  """Why this backend cannot run there; None where it can."""
+  if backend == 'xla':
+    return None
+  if backend not in BACKENDS:
+    return f'unknown; choose one of auto, {", ".join(BACKENDS)}'
+  homes = ('tpu',) if backend == 'mosaic' else packed_attention.GPUS
+  if platform not in (*homes, 'cpu'):
+    return f'a kernel for {homes[0]}, not for {platform}; choose xla'
+  if int8:
+    return 'it reads keys and values in the compute dtype, and these are kept in int8; choose xla'
+  if backend == 'mosaic' and platform == 'tpu' and head_dim % mosaic_decode.LANES:
+    return f'it would copy the values of a head_dim of {head_dim}, no multiple of 128; choose xla'
+  if backend == 'triton':
+    if not gpu_attention.has_triton():
+      return f'jax {jax.__version__} no longer compiles it; choose xla'
+    if head_dim < triton_decode.LEAST or head_dim & (head_dim - 1):
+      return (
+        f'for a head_dim that is a power of two from {triton_decode.LEAST} on, not {head_dim}; '
+        'choose xla'
+      )
+  return None
+
+
+def over(
+  past: cache_lib.Past,
+  lengths_B: Int[Array, 'B'],
+  *,
+  backend: str = 'xla',
+  read: int,
+  dtype: jax.typing.DTypeLike,
+  written_out: bool = False,
+  mesh: Mesh | AbstractMesh | None = None,
+) -> Callable:
+  """(layer, q_B1HC, k_BKTC, v_BKTC, num_new) -> [B, 1, H, C]: `attend` over this past.
+
+  What does not depend on step or layer is done here, before the loops that call it. On a mesh a
+  kernel reads what each device has, its rows and key-value heads, for which B must be all rows.
+
+  Args:
+    past: of all layers, of at least B rows.
+    lengths_B: tokens of each row, at most `read`.
+    backend: one of `BACKENDS`.
+    read: slots of a row that XLA computes with.
+    dtype: of the computation.
+    written_out: whether layers are, in the loop: XLA has them cut out before it begins.
+    mesh: where everything lies.
+  """
+  if backend != 'xla':
+    return _in_place(past, lengths_B, backend, read, mesh)
+
+  def of(layer):
+    return cache_lib.past_of(past, layer, lengths_B.shape[0], read, dtype)
+
+  if written_out:
+    of = [tile(of(layer)) for layer in range(past.k.shape[0])].__getitem__
+  return lambda layer, q_B1HC, *new: attend(q_B1HC, of(layer), lengths_B, *new)
+
+
+def _in_place(past, lengths_B, backend, read, mesh) -> Callable:
+  kernel = {'mosaic': mosaic_decode, 'triton': triton_decode}[backend]
+  prepare = functools.partial(kernel.work, read=read)
+  local = functools.partial(kernel.attend, interpret=packed_attention.platform_of(mesh) == 'cpu')
+  if mesh is not None and mesh.size > 1:
+    rows, heads = activations.spec(mesh, past.k.shape, cache_lib.DIMENSIONS)[1:3]
+    if rows is not None and lengths_B.shape[0] != past.k.shape[1]:
+      raise ValueError(
+        f'{lengths_B.shape[0]} rows of {past.k.shape[1]}, which are cut over the mesh: name all'
+      )
+    by_row, part = PartitionSpec(rows), PartitionSpec(rows, heads)
+    kept, same = PartitionSpec(None, rows, heads), PartitionSpec()
+    # check_vma: a Pallas kernel says nothing about the axes along which its results vary.
+    shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+    prepare = shard(prepare, in_specs=(kept, by_row), out_specs=by_row)
+    local = shard(local, in_specs=(part, kept, by_row, same, part, part, same), out_specs=part)
+  work = prepare(past, lengths_B)
+
+  def attend_in_place(layer, q_B1HC, k_BKTC, v_BKTC, num_new):
+    B, _, H, C = q_B1HC.shape
+    q_BKGC = q_B1HC.reshape(B, k_BKTC.shape[1], -1, C)
+    layer, num_new = (jnp.asarray(x, jnp.int32) for x in (layer, num_new))
+    return local(q_BKGC, past, work, layer, k_BKTC, v_BKTC, num_new).reshape(B, 1, H, C)
+
+  return attend_in_place
 
 
 def tile(past: cache_lib.Past) -> cache_lib.Past:
@@ -16,7 +134,8 @@ def tile(past: cache_lib.Past) -> cache_lib.Past:
   if past.k.shape[-1] % TILE:
     return past
   B, K, C, S = past.k.shape
-  return past.replace(k=past.k.reshape(B, K, C, S // TILE, TILE).swapaxes(2, 3))
+  k_BKNCW = past.k.reshape(B, K, C, S // TILE, TILE).swapaxes(2, 3)
+  return cache_lib.Past(k=k_BKNCW, v=past.v)
 
 
 def attend(
@@ -25,13 +144,13 @@ def attend(
   lengths_B: Int[Array, 'B'],
   k_BKTC: Float[Array, 'B K T C'],
   v_BKTC: Float[Array, 'B K T C'],
-  mask_T: Bool[Array, 'T'],
+  num_new: Int[Array, ''] | int,
 ) -> Float[Array, 'B 1 H C']:
   """softmax(q k^T / sqrt(C)) v over row b's first `lengths_B[b]` past tokens and the block's.
 
-  `past` is one layer, `tile`d or not. `mask_T` says which of the block's tokens are written, the
-  new one among them, so that no query is without a key. One softmax over both parts, in float32;
-  neither is copied to join the other.
+  `past` is one layer, `tile`d or not. `num_new` of the block's tokens are written, the new one
+  among them, so that no query is without a key. One softmax over both parts, in float32; neither is
+  copied to join the other.
   """
   B, _, H, C = q_B1HC.shape
   K = k_BKTC.shape[1]
@@ -44,6 +163,7 @@ def attend(
   new_BKGT = jnp.einsum('bkgc,bktc->bkgt', q_BKGC, k_BKTC, preferred_element_type=jnp.float32)
   seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
   old_BKNGW = jnp.where(seen_BNW[:, None, :, None, :], old_BKNGW * C**-0.5, lowest)
+  mask_T = jnp.arange(k_BKTC.shape[2]) < num_new
   new_BKGT = jnp.where(mask_T[None, None, None, :], new_BKGT * C**-0.5, lowest)
   top_BKG = jnp.max(new_BKGT, axis=-1)
   if N * W:

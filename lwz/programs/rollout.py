@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lwz.model import cache as cache_lib
-from lwz.model import parameters, qwen, sharding
+from lwz.model import decode_attention, packed_attention, parameters, qwen, sharding
 from lwz.programs import placement, program
 from lwz.rollout import sampler, scheduler, shapes
 from lwz.rollout import slots as slots_lib
 
 FULL = 1_024  # tokens of short prompts, read at once: with so many, products run at full rate
+TILE = 128  # elements that lie side by side in a vector of a TPU
 
 
 def reshard(
@@ -102,12 +103,14 @@ def decode(
   read: int,
   num_steps: int,
   sampling: sampler.Sampling,
+  attention: str = 'auto',
   written_out: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, slots, going_B, until) -> (slots, `Block`); `slots` is as of `abstract_slots`.
 
-  The slots are taken over; the block is whole on every device, since every host reads it.
+  `attention` is 'auto' or a backend of `decode_attention`. The slots are taken over; the block is
+  whole on every device, since every host reads it.
   """
   fn = functools.partial(
     slots_lib.decode,
@@ -116,6 +119,9 @@ def decode(
     read=read,
     num_steps=num_steps,
     sampling=sampling,
+    attention=decode_attention.choose(
+      attention, mesh, config.head_dim, int8=slots.past.k_unit is not None
+    ),
     mesh=mesh,
   )
   args = (
@@ -138,6 +144,7 @@ def engine(
   exact: bool,
   num_steps: int = 32,
   int8: bool = False,
+  attention: str = 'auto',
   mesh: placement.AnyMesh = None,
   written_out: bool | None = None,
 ) -> scheduler.Engine:
@@ -153,14 +160,20 @@ def engine(
     num_steps: of a block, at most.
     int8: keys and values in int8, a unit per token and head; log-probabilities are then those of
       the rounded cache, and differ from the scorer's.
+    attention: 'auto' or a backend of `decode_attention`. Kernels read what a row has filled and no
+      more, all by one program.
     mesh: where everything lies; None is one device.
-    written_out: see `reshard`; by default on CPUs. Elsewhere, where compiling takes longer, batches
-      shrink and the cache is read in steps of a doubling, here in half as large ones.
+    written_out: see `reshard`; by default on CPUs, and with the kernel for GPUs, where XLA copies
+      weights out of a stack, too. On CPUs batches then shrink, and more of the cache is read, in
+      steps half as large as elsewhere, where each is a doubling: compiling takes longer there.
   """
+  attention = decode_attention.choose(attention, mesh, config.head_dim, int8=int8)
+  on_cpu = packed_attention.platform_of(mesh) == 'cpu'
   if written_out is None:
-    written_out = jax.default_backend() == 'cpu'
-  settled = max_prompt_tokens + max_tokens
-  capacity = settled + num_steps  # a block files all of its steps
+    written_out = on_cpu or attention == 'triton'
+  settled, capacity = room(
+    max_prompt_tokens + max_tokens, num_steps, attention=attention, mesh=mesh
+  )
   slots = abstract_slots(config, num_slots=num_slots, capacity=capacity, int8=int8, mesh=mesh)
   kind: dict[str, Any] = {'written_out': written_out, 'mesh': mesh}
   placed = _placed(slots, mesh)
@@ -172,9 +185,9 @@ def engine(
   @functools.cache
   def decode_of(num_rows, read):
     shape: dict[str, Any] = {'num_rows': num_rows, 'read': read, 'num_steps': num_steps}
-    return decode(config, slots, sampling=sampling, **shape, **kind).jit()
+    return decode(config, slots, sampling=sampling, attention=attention, **shape, **kind).jit()
 
-  per_octave = 2 if written_out else 1
+  per_octave = 2 if written_out and on_cpu else 1
   cut = 1 if mesh is None else mesh.shape['data'] * mesh.shape['fsdp']
   prompt_sizes = shapes.sizes(max_prompt_tokens)
   batches = (1 if exact or cut > 1 else min(num_slots, FULL // size) for size in prompt_sizes)
@@ -191,12 +204,37 @@ def engine(
     decode=decode_of,
     # Rows that are cut over devices stay so: a smaller batch would have to be laid out anew.
     rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots, per_octave=per_octave),
-    reads=(settled,) if exact else shapes.sizes(settled, per_octave=per_octave),
+    reads=(settled,) if exact or attention != 'xla' else _reads(settled, per_octave, mesh),
     prompt_sizes=prompt_sizes,
     prompt_batches=tuple(max(1, num) for num in batches),
     max_tokens=max_tokens,
     exact=exact,
   )
+
+
+def room(
+  num_tokens: int, num_steps: int, *, attention: str = 'auto', mesh: placement.AnyMesh = None
+) -> tuple[int, int]:
+  """(slots of a row that are read, slots that there are) for trajectories of so many tokens.
+
+  A block files all of its steps. Off a CPU, and for kernels, both are multiples of `TILE`: of
+  another size, a TPU would keep keys with their heads' dimensions along memory, and copy all of
+  them into the order in which they are read at the beginning of every block.
+  """
+  tile = _tile(attention, mesh)
+  return shapes.up(num_tokens, tile), shapes.up(num_tokens + num_steps, tile)
+
+
+def _reads(longest: int, per_octave: int, mesh: placement.AnyMesh) -> tuple[int, ...]:
+  """How much of the cache XLA reads: one of few sizes."""
+  sizes, tile = shapes.sizes(longest, per_octave=per_octave), _tile('xla', mesh)
+  return tuple(sorted({shapes.up(size, tile) for size in sizes}))
+
+
+def _tile(attention: str, mesh: placement.AnyMesh) -> int:
+  """What numbers of slots are multiples of."""
+  plain = attention in ('auto', 'xla') and packed_attention.platform_of(mesh) == 'cpu'
+  return 1 if plain else TILE
 
 
 def _placed(abstract, mesh: placement.AnyMesh):

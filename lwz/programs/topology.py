@@ -94,10 +94,12 @@ def _tpus(name: str, chip: str) -> Topology:
 
 
 def _gpus(name: str, chip: str, hosts: int, per_host: int) -> Topology:
+  shape = f'1x{hosts}x{per_host}'
   try:
     found = topologies.get_topology_desc(
       platform='cuda',
-      topology_name=f'1x{hosts}x{per_host}',
+      topology_name=shape,
+      topology=shape,  # without it, only a plugin that finds a GPU knows the shape
       target_config=_target(chip_lib.CHIPS[chip]),
     )
   except Exception as error:

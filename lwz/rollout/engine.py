@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, UInt32
 
 from lwz import types
 from lwz.model import cache as cache_lib
-from lwz.model import qwen
+from lwz.model import decode_attention, qwen
 from lwz.rollout import sampler, slots
 
 
@@ -61,7 +61,7 @@ def generate(
   _, _, block = slots.write_block(
     params,
     rows,
-    lambda layer: cache_lib.past_of(forked, layer, B, num_slots, config.dtype),
+    decode_attention.over(forked, cached_B, read=num_slots, dtype=config.dtype),
     config,
     num_steps=max_tokens,
     until=0,

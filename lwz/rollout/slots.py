@@ -8,6 +8,7 @@
 All shapes are fixed. The log-probability of a token comes out of the program that drew it.
 """
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -69,7 +70,7 @@ def init(
     keys=jnp.zeros((num_slots, 2), jnp.uint32),
     live=jnp.zeros((num_slots,), bool),
   )
-  past = cache_lib.past(cache_lib.init(config, num_slots, capacity), int8=int8)
+  past = cache_lib.empty(config, num_slots, capacity, int8=int8)
   return Slots(rows=rows, past=cache_lib.lay(past, mesh))
 
 
@@ -139,6 +140,7 @@ def decode(
   read: int,
   num_steps: int,
   sampling: sampler.Sampling,
+  attention: str = 'xla',
   mesh: Mesh = None,
 ) -> tuple[Slots, Block]:
   """A block of at most `num_steps` steps for the first `num_rows` slots.
@@ -153,21 +155,25 @@ def decode(
       cover every live row's `cached`.
     num_steps: T.
     sampling: how tokens are drawn.
+    attention: a backend of `decode_attention.BACKENDS`.
     mesh: where everything lies.
   """
   first = jax.tree.map(lambda x: x[:num_rows], slots.rows)
   first = first.replace(live=first.live & going_B[:num_rows])
 
-  def past(layer):
-    return cache_lib.past_of(slots.past, layer, num_rows, read, config.dtype)
-
-  if isinstance(params['layers'], tuple):  # cut out once, before the loop
-    ready = [decode_attention.tile(past(layer)) for layer in range(config.num_hidden_layers)]
-    past = ready.__getitem__
+  attend = decode_attention.over(
+    slots.past,
+    jnp.where(first.live, first.cached, 0),
+    backend=attention,
+    read=read,
+    dtype=config.dtype,
+    written_out=isinstance(params['layers'], tuple),
+    mesh=mesh,
+  )
   rows, written, block = write_block(
     params,
     first,
-    past,
+    attend,
     config,
     num_steps=num_steps,
     until=until,
@@ -182,18 +188,21 @@ def decode(
 
 
 def write_block(
-  params, rows: Rows, past, config, *, num_steps: int, until, sampling, mesh: Mesh = None
+  params, rows: Rows, attend, config, *, num_steps: int, until, sampling, mesh: Mesh = None
 ) -> tuple[Rows, cache_lib.Cache, Block]:
-  """The loop: reads `past(layer)`, appends to a cache of its own, draws a token per step and row.
+  """The loop: appends to a cache of its own, draws a token per step and row.
 
-  Returns the rows as they stand then, the keys and values of the block, and what was written.
+  `attend` is of `decode_attention.over`. Returns the rows as they stand then, the keys and values
+  of the block, and what was written.
   """
   B = rows.last.shape[0]
   begun_B = rows.cached
-  phases_BTc = qwen.phases(begun_B[:, None] + jnp.arange(num_steps)[None, :], config)
+  cos_BTc, sin_BTc = qwen.phases(begun_B[:, None] + jnp.arange(num_steps)[None, :], config)
   chance_TB2 = jax.vmap(lambda t: sampler.chances(rows.keys, rows.written + t))(
     jnp.arange(num_steps)
   )
+
+  at = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=1, axis=1)
 
   def go_on(carry):
     t, _, rows, *_ = carry
@@ -201,19 +210,14 @@ def write_block(
 
   def step(carry):
     t, cache, rows, ids_BT, logp_BT, stopped_B = carry
-    mask_T = jnp.arange(num_steps) <= t
-
-    def attend(layer, q_B1HC, k_BKTC, v_BKTC):
-      return decode_attention.attend(q_B1HC, past(layer), begun_B, k_BKTC, v_BKTC, mask_T)
-
     hidden_B1D, cache = qwen.forward_cached(
       params,
       rows.last[:, None],
       config,
       cache,
       slot=t,
-      phases_BTc=tuple(jax.lax.dynamic_slice_in_dim(x, t, 1, axis=1) for x in phases_BTc),
-      attend=attend,
+      phases_BTc=(at(cos_BTc, t), at(sin_BTc, t)),
+      attend=lambda *layer: attend(*layer, t + 1),
       mesh=mesh,
     )
     logits_BV = qwen.lm_head(params, hidden_B1D, config)[:, 0]

@@ -56,6 +56,7 @@ def run(c) -> None:
     exact=c.rollout.exact,
     num_steps=c.rollout.block,
     int8=c.rollout.int8,
+    attention=c.rollout.attention,
     mesh=mesh,
   )
   asked = local.requests(

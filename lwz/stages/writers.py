@@ -139,6 +139,7 @@ def by_engine(
       exact=c.rollout.exact,
       num_steps=c.rollout.block,
       int8=c.rollout.int8,
+      attention=c.rollout.attention,
       mesh=mesh,
     )
     # A draw belongs to its prompt and sample, not to the place among those that are left to write.

@@ -36,11 +36,16 @@ def programs(
 ) -> dict[str, program.Program]:
   """What the engine compiles, at its largest: every slot taken, the cache full, one prompt."""
   settings = _settings(c, mesh)
-  longest = settings['max_prompt_tokens'] + settings['max_tokens']
+  read, capacity = rollout_program.room(
+    settings['max_prompt_tokens'] + settings['max_tokens'],
+    settings['num_steps'],
+    attention=settings['attention'],
+    mesh=mesh,
+  )
   slots = rollout_program.abstract_slots(
     config,
     num_slots=settings['num_slots'],
-    capacity=longest + settings['num_steps'],
+    capacity=capacity,
     int8=settings['int8'],
     mesh=mesh,
   )
@@ -51,9 +56,10 @@ def programs(
       config,
       slots,
       num_rows=settings['num_slots'],
-      read=longest,
+      read=read,
       num_steps=settings['num_steps'],
       sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
+      attention=settings['attention'],
       mesh=mesh,
     ),
   }
@@ -128,4 +134,5 @@ def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     'max_tokens': c.rollout.max_tokens,
     'num_steps': c.rollout.block,
     'int8': c.rollout.int8,
+    'attention': c.rollout.attention,
   }

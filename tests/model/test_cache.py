@@ -147,6 +147,14 @@ def test_int8_is_off_by_half_a_unit_at_most():
       assert np.abs(found - exact).max() > 0
 
 
+def test_an_empty_past_is_that_of_zeros():
+  for int8 in (False, True):
+    zeros = cache_lib.past(cache_lib.init(CONFIG, 3, 5), int8=int8)
+    found = cache_lib.empty(CONFIG, 3, 5, int8=int8)
+    assert fakes.shapes(found) == fakes.shapes(zeros)
+    jax.tree.map(np.testing.assert_array_equal, found, zeros)
+
+
 def test_int8_is_filled_as_any_other():
   found = []
   for int8 in (False, True):

@@ -10,7 +10,7 @@ import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import sharding
-from lwz.programs import rollout
+from lwz.programs import rollout, topology
 from lwz.rollout import sampler
 from tests import fakes
 
@@ -24,7 +24,8 @@ def test_a_prefill_announces_its_shapes():
 
 
 def decoding(config, *, num_slots=8, capacity=2_048, read=512, num_steps=4, **changes):
-  kind = {name: changes.pop(name) for name in ('written_out', 'mesh') if name in changes}
+  names = ('written_out', 'mesh', 'attention')
+  kind = {name: changes.pop(name) for name in names if name in changes}
   slots = rollout.abstract_slots(
     config, num_slots=num_slots, capacity=capacity, mesh=kind.get('mesh'), **changes
   )
@@ -84,6 +85,49 @@ def test_a_32b_model_is_decoded_on_a_mesh_of_eight():
   past = built.abstract_args[1].past
   found = {x.sharding.shard_shape(x.shape) for x in (past.k, past.v)}
   assert found == {(64, 16, 2, 16_384, 128), (64, 16, 2, 128, 16_384)}
+
+
+def test_off_a_cpu_slots_come_in_whole_tiles(monkeypatch):
+  assert rollout.room(16_048, 32) == (16_048, 16_080)
+  assert rollout.room(16_048, 32, attention='mosaic') == (16_128, 16_128)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  assert rollout.room(16_048, 96) == (16_128, 16_256)
+  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
+  engine = rollout.engine(CONFIG, sampling=sampler.Sampling(), **settings)
+  assert engine.reads == (128, 256, 512, 640)
+
+
+@pytest.mark.parametrize(
+  'platform, attention, kind',
+  [('gpu', 'xla', dict), ('gpu', 'triton', tuple), ('cpu', 'xla', tuple)],
+)
+def test_layers_are_written_out_where_a_stack_would_be_copied(
+  monkeypatch, platform, attention, kind
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+  config = fakes.config(head_dim=16)
+  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
+  settings |= {'sampling': sampler.Sampling(), 'attention': attention}
+  engine = rollout.engine(config, **settings)
+  params = jax.eval_shape(engine.reshard, fakes.params(config))
+  assert isinstance(params['layers'], kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('attention', ['xla', 'mosaic'])
+def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
+  """Compiled for 16 chips: 32 trajectories of 16K tokens by a model of 32B parameters."""
+  pytest.importorskip('libtpu')
+  config = config_lib.preset('32b')
+  mesh = sharding.make_mesh((1, 4, 4), topology.load('v5p:2x2x4').devices)
+  read, capacity = rollout.room(16_048, 32, attention=attention, mesh=mesh)
+  changes = {'capacity': capacity, 'read': read, 'num_steps': 32, 'mesh': mesh}
+  built = decoding(config, num_slots=32, attention=attention, **changes)
+  compiled = built.lower().compile()
+  memory, cache = compiled.memory_analysis(), bytes_of(built.abstract_args[1].past) / mesh.size
+  assert memory.alias_size_in_bytes >= cache > 7 * 2**30
+  assert memory.temp_size_in_bytes < cache / 20
+  assert ('tpu_custom_call' in compiled.as_text()) == (attention == 'mosaic')
 
 
 def test_parameters_are_cast_and_laid_out_for_decoding():

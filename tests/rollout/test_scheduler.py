@@ -104,6 +104,33 @@ def test_in_exact_mode_a_restart_changes_no_bit():
 
 
 @pytest.mark.parametrize(
+  'attention, shape, written_out',
+  [
+    ('mosaic', None, True),
+    ('triton', None, False),
+    ('mosaic', (2, 2, 2), False),
+    pytest.param('mosaic', None, False, marks=pytest.mark.slow),
+    pytest.param('triton', None, True, marks=pytest.mark.slow),
+    pytest.param('triton', (2, 2, 2), True, marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
+def test_no_kernel_changes_a_token(attention, shape, written_out):
+  config = fakes.config(vocab_size=16, hidden_size=16, intermediate_size=32, head_dim=16)
+  params = fakes.params(config)
+  plain = built(config=config, num_slots=8, exact=True)
+  mesh = None if shape is None else sharding.make_mesh(shape)
+  kind = {'attention': attention, 'mesh': mesh, 'written_out': written_out}
+  engine = built(config=config, num_slots=8, exact=True, **kind)
+  if mesh:
+    params = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
+  found = {r.index: r for r in scheduler.run(engine, engine.reshard(params), REQUESTS)}
+  for one in scheduler.run(plain, plain.reshard(fakes.params(config)), REQUESTS):
+    np.testing.assert_array_equal(one.ids, found[one.index].ids)
+    np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
+
+
+@pytest.mark.parametrize(
   'shape', [(2, 1, 4), pytest.param((1, 8, 1), marks=pytest.mark.slow)], ids=str
 )
 def test_no_mesh_changes_a_token(shape):
