@@ -163,14 +163,14 @@ def engine(
     attention: 'auto' or a backend of `decode_attention`. Kernels read what a row has filled and no
       more, all by one program.
     mesh: where everything lies; None is one device.
-    written_out: see `reshard`; by default on CPUs, and with the kernel for GPUs, where XLA copies
-      weights out of a stack, too. On CPUs batches then shrink, and more of the cache is read, in
-      steps half as large as elsewhere, where each is a doubling: compiling takes longer there.
+    written_out: see `reshard`; None is `writes_out`. On CPUs batches then shrink, and more of the
+      cache is read, in steps half as large as elsewhere, where each is a doubling: compiling takes
+      longer there.
   """
   attention = decode_attention.choose(attention, mesh, config.head_dim, int8=int8)
   on_cpu = packed_attention.platform_of(mesh) == 'cpu'
   if written_out is None:
-    written_out = on_cpu or attention == 'triton'
+    written_out = writes_out(attention, mesh)
   settled, capacity = room(
     max_prompt_tokens + max_tokens, num_steps, attention=attention, mesh=mesh
   )
@@ -210,6 +210,15 @@ def engine(
     max_tokens=max_tokens,
     exact=exact,
   )
+
+
+def writes_out(attention: str, mesh: placement.AnyMesh) -> bool:
+  """Whether layers are written out, see `reshard`: on CPUs, and with the kernel for GPUs.
+
+  A GPU's XLA copies weights out of a stack as well, but without the kernel it would, written out,
+  cut the whole cache out of its stack at once.
+  """
+  return attention == 'triton' or packed_attention.platform_of(mesh) == 'cpu'
 
 
 def room(

@@ -49,9 +49,13 @@ def programs(
     int8=settings['int8'],
     mesh=mesh,
   )
+  kind: dict[str, Any] = {
+    'written_out': rollout_program.writes_out(settings['attention'], mesh),
+    'mesh': mesh,
+  }
   return {
-    'reshard': rollout_program.reshard(config, mesh=mesh),
-    'prefill': rollout_program.prefill(config, num_tokens=settings['max_prompt_tokens'], mesh=mesh),
+    'reshard': rollout_program.reshard(config, **kind),
+    'prefill': rollout_program.prefill(config, num_tokens=settings['max_prompt_tokens'], **kind),
     'decode': rollout_program.decode(
       config,
       slots,
@@ -60,7 +64,7 @@ def programs(
       num_steps=settings['num_steps'],
       sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
       attention=settings['attention'],
-      mesh=mesh,
+      **kind,
     ),
   }
 
