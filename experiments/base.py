@@ -266,6 +266,7 @@ def get_config(size: str) -> ConfigDict:
     'train.num_steps',
     'mesh',
     'train.attention',
+    'rollout.attention',
     'train.offload',
     'eval',
     'judge',

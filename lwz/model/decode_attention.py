@@ -36,7 +36,7 @@ def choose(
   if backend == 'auto':
     return 'xla'
   if fault := refusal(backend, packed_attention.platform_of(mesh), head_dim, int8=int8):
-    raise ValueError(f'attention backend {backend!r} for decoding: {fault}')
+    raise ValueError(f'decoding with the backend {backend!r}: {fault}')
   return backend
 
 
@@ -83,7 +83,7 @@ def over(
     past: of all layers, of at least B rows.
     lengths_B: tokens of each row, at most `read`.
     backend: one of `BACKENDS`.
-    read: slots of a row that XLA computes with.
+    read: no row has more tokens; XLA computes with so many slots.
     dtype: of the computation.
     written_out: whether layers are, in the loop: XLA has them cut out before it begins.
     mesh: where everything lies.

@@ -18,7 +18,7 @@ Work = tuple[Int[Array, 'B'], Int[Array, 'N'], Int[Array, 'N'], Int[Array, '1']]
 def work(past: cache_lib.Past, lengths_B: Int[Array, 'B'], read: int) -> Work:
   """(length of each row; row, block of it, of each step; number of steps), row after row.
 
-  A row of length 0 has a step as well, in which nothing is seen.
+  A row of length 0 has a step as well, in which nothing of the past is seen.
 
   Args:
     past: of any number of layers, which are read as far as `lengths_B` says.
@@ -50,8 +50,9 @@ def attend(
 ) -> Float[Array, 'B K G C']:
   """`decode_attention.attend`, the queries by key-value head, over one layer of all.
 
-  The grid is as long as the work: nothing else is fetched, and what stands beyond a row's end in
-  its last block has no say, even if it is NaN. `interpret` runs it on a CPU, for tests.
+  The grid is as long as the work: blocks that hold nothing of a row are not fetched, but for one of
+  an empty row. What stands beyond a row's end in its last block has no say, even if it is NaN.
+  `interpret` runs it on a CPU, for tests.
   """
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import tpu as pltpu
@@ -106,7 +107,7 @@ def _heads(num_heads: int) -> int:
 
 
 def _block(past: cache_lib.Past) -> int:
-  """Tokens of a step: a power of two times `LANES`, no longer than what there is."""
+  """Tokens of a step: a power of two times `LANES`, below twice what there is."""
   token_bytes = 2 * _heads(past.v.shape[2]) * past.v.shape[4] * past.v.dtype.itemsize
   block = BLOCK
   while block > LANES and (block * token_bytes > BLOCK_BYTES or block // 2 >= past.v.shape[3]):

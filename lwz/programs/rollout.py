@@ -160,8 +160,8 @@ def engine(
     num_steps: of a block, at most.
     int8: keys and values in int8, a unit per token and head; log-probabilities are then those of
       the rounded cache, and differ from the scorer's.
-    attention: 'auto' or a backend of `decode_attention`. Kernels read what a row has filled and no
-      more, all by one program.
+    attention: 'auto' or a backend of `decode_attention`. Kernels read a row to the end of the last
+      block that it has filled, so there is one program for each number of rows, whatever is read.
     mesh: where everything lies; None is one device.
     written_out: see `reshard`; None is `writes_out`. On CPUs batches then shrink, and more of the
       cache is read, in steps half as large as elsewhere, where each is a doubling: compiling takes

@@ -24,7 +24,7 @@ class Ahead:
   """
 
   def __init__(self, components: Mapping[str, compose.Component]):
-    self._workers = {name: _Worker(component) for name, component in components.items()}
+    self._workers = {name: _Worker(name, component) for name, component in components.items()}
 
   def begin(self, sample: compose.Sample) -> None:
     """Has every component judge a sample, and returns at once."""
@@ -36,19 +36,20 @@ class Ahead:
     return self._workers[name].values(samples)
 
   def end(self) -> None:
-    """Begins nothing more. What is being judged is not waited for."""
+    """Forgets what waits. What is being judged is not waited for."""
     for worker in self._workers.values():
       worker.end()
 
 
 class _Worker:
-  def __init__(self, component: compose.Component):
+  def __init__(self, name: str, component: compose.Component):
     self._component = component
     self._known: dict[compose.Sample, float] = {}
     self._waiting: queue.SimpleQueue[compose.Sample | None] = queue.SimpleQueue()  # None ends it
     self._error: Exception | None = None
+    self._ended = False
     # A daemon: a run that stops does not wait for the answer of a server.
-    self._thread = threading.Thread(target=self._work, daemon=True)
+    self._thread = threading.Thread(target=self._work, name=f'judge {name}', daemon=True)
     self._thread.start()
 
   def begin(self, sample: compose.Sample) -> None:
@@ -57,10 +58,11 @@ class _Worker:
     self._waiting.put(sample)
 
   def end(self) -> None:
+    self._ended = True
     self._waiting.put(None)
 
   def values(self, samples: Sequence[compose.Sample]) -> np.ndarray:
-    self.end()
+    self._waiting.put(None)
     self._thread.join()
     if self._error:
       raise self._error
@@ -68,12 +70,14 @@ class _Worker:
     return np.array([self._known[sample] for sample in samples], np.float64)
 
   def _work(self) -> None:
-    ended = False
-    while not ended:
+    last = False
+    while not last:
       batch = [self._waiting.get()]
       while not self._waiting.empty():
         batch.append(self._waiting.get())
-      ended = None in batch
+      last = None in batch
+      if self._ended:
+        return
       try:
         self._judge([sample for sample in batch if sample is not None])
       except Exception as error:  # raised where somebody looks

@@ -73,8 +73,18 @@ def reward_models(c) -> list[str]:
 
 
 def on_devices(c) -> list[str]:
-  """The rewards that compute on our devices: they wait until all is written, the others do not."""
+  """The rewards that compute on our devices: all processes call them, when all is written."""
   return ['writing'] if reward_models(c) else []
+
+
+def ahead(c) -> list[str]:
+  """The rewards that judge an answer while others are being written.
+
+  In exact runs a server is asked when all is written: the last bits of its scores may depend on
+  what else it is asked at the time.
+  """
+  late = {'writing'} if c.rollout.exact else set()
+  return [name for name in c.reward.weights if name not in {*late, *on_devices(c)}]
 
 
 def check_rewards(c) -> None:

@@ -48,6 +48,8 @@ def check(c) -> None:
   for source in c.eval.systems:
     if not prepare.is_experiment(source):
       writers.describe(c, source)
+    if not writers.is_endpoint(source):
+      prepare.check_decoding(c, source)
 
 
 def run(c) -> None:

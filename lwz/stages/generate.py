@@ -34,6 +34,7 @@ def check(c) -> None:
     raise ValueError(
       f'rollout.max_prompt_tokens + rollout.max_tokens exceeds the {room} positions of the model'
     )
+  prepare.check_decoding(c, c.init)
   _sampling(c, 0)
 
 

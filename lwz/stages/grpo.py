@@ -50,6 +50,7 @@ def check(c) -> None:
       f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
     )
   writing.check(c)
+  prepare.check_decoding(c, c.init)
   if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
     raise ValueError('reward.weights must not be negative, and one of them must be positive')
   for name in c.reward.weights:

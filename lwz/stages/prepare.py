@@ -12,7 +12,7 @@ from etils import epath
 from lwz import hosts, types
 from lwz.data import corpus, prompts, templates, tokenizer
 from lwz.model import config as config_lib
-from lwz.model import packed_attention, qwen, sharding
+from lwz.model import decode_attention, packed_attention, qwen, sharding
 from lwz.programs import fit, phases, program, topology
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
@@ -122,6 +122,15 @@ def check_mesh(c, references: Sequence[str]) -> None:
       sharding.shardings(expected(c, get(c, key)), over, sharding.TRAIN)
     except ValueError as error:
       raise ValueError(f'{key}={get(c, key)}: {error}') from error
+
+
+def check_decoding(c, reference: str) -> None:
+  """Raises where `rollout.attention` names what cannot read this model's cache on these devices."""
+  head_dim = expected(c, reference).head_dim
+  try:
+    decode_attention.choose(c.rollout.attention, mesh(c), head_dim, int8=c.rollout.int8)
+  except ValueError as error:
+    raise ValueError(f'rollout.attention={c.rollout.attention}: {error}') from None
 
 
 @contextlib.contextmanager

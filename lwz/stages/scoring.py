@@ -20,13 +20,12 @@ class Scoring:
     rollout = ...                            # judge.begin(reply), as they end
     scores = judge.scores(judge.samples(rollout))
 
-  Rewards on our devices begin when all is written, and in all processes at once.
+  The rewards of `choices.ahead` begin with the first answer, the others when all is written.
   """
 
   def __init__(self, c, tok, rewards: Mapping[str, compose.Component], chosen: list[types.Prompt]):
     self._c, self._tok, self._rewards, self._chosen = c, tok, rewards, chosen
-    self._late = choices.on_devices(c)
-    self._ahead = ahead.Ahead({name: rewards[name] for name in rewards if name not in self._late})
+    self._ahead = ahead.Ahead({name: rewards[name] for name in choices.ahead(c)})
     self._samples: dict[int, compose.Sample] = {}
 
   def __enter__(self) -> 'Scoring':
@@ -55,12 +54,11 @@ class Scoring:
 
   def scores(self, samples: list[compose.Sample]) -> types.Scores:
     """All judgements. Raises RuntimeError where more than `reward.max_failures` are missing."""
-    components = {
-      name: self._rewards[name]
-      if name in self._late
-      else functools.partial(hosts.shares, functools.partial(self._ahead.values, name))
-      for name in self._rewards
-    }
+    components = dict(self._rewards)
+    for name in choices.ahead(self._c):
+      components[name] = functools.partial(self._ahead.values, name)
+    for name in components.keys() - choices.on_devices(self._c):
+      components[name] = functools.partial(hosts.shares, components[name])
     scores = compose.judge(samples, components, len(self._chosen))
     share = 1.0 - scores.valid.mean()
     if share > self._c.reward.max_failures:

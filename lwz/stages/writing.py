@@ -102,8 +102,10 @@ class Writer:
     """G answers to each prompt, in the order p * G + g, and the figures of what that took.
 
     What is `done` is not written again; where all is, there are no figures. `ended` is called with
-    each reply when it is there.
+    each reply when it is there, where the draw is not in the archive yet.
     """
+    for reply in done.replies.values():
+      ended(reply)
     if done.rollout is not None:
       return done.rollout, {}
     asked = local.requests(
@@ -116,8 +118,6 @@ class Writer:
     )
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
-    for reply in done.replies.values():
-      ended(reply)
     tally = scheduler.Tally()
     decoder = self.engine.reshard(params)
     for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):

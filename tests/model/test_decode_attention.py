@@ -175,7 +175,12 @@ def test_what_is_asked_for_runs_or_is_refused(monkeypatch):
 
 # Rows, key-value heads, queries of each, head width and slots: of 32b on one of four devices, alone
 # on a device, of 1.5b, of 0.5b.
-REAL = [(16, 2, 5, 128, 16_128), (1, 8, 5, 128, 16_128), (32, 2, 6, 128, 2_176)]
+REAL = [
+  (16, 2, 5, 128, 16_128),
+  (1, 8, 5, 128, 16_128),
+  (32, 2, 6, 128, 2_176),
+  (2, 2, 3, 128, 384),
+]
 
 
 def lowered(kernel, case, platform, dtype=jnp.bfloat16):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +128,21 @@ def test_an_unknown_topology_is_answered_with_those_that_exist(name):
 def test_the_devices_at_hand_are_a_topology():
   found = topology.load('local')
   assert found.is_local and len(found.devices) == 8 and found.chip.capacity > 2**28
+
+
+def test_gpus_are_asked_for_by_their_shape(monkeypatch):
+  asked = {}
+
+  def described(**options):
+    asked.update(options)
+    return types.SimpleNamespace(devices=[None] * 16)
+
+  monkeypatch.setattr(topology.topologies, 'get_topology_desc', described)
+  found = topology.load('gpu:h100:2x8')
+  assert len(found.devices) == 16 and found.chip.name == 'h100'
+  # Twice: without `topology`, only a plugin that finds a GPU knows the shape.
+  assert asked['topology_name'] == asked['topology'] == '1x2x8' and asked['platform'] == 'cuda'
+  assert 'core_count: 132' in asked['target_config']
 
 
 @pytest.mark.slow

@@ -113,6 +113,17 @@ def test_layers_are_written_out_where_a_stack_would_be_copied(
   assert isinstance(params['layers'], kind)
 
 
+@pytest.mark.parametrize('attention, num_calls', [('xla', 0), ('mosaic', 2), ('triton', 2)])
+def test_the_kernel_that_is_named_is_what_every_layer_runs(attention, num_calls):
+  config = fakes.config(head_dim=16, num_hidden_layers=2)
+  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 50, 'exact': False}
+  engine = rollout.engine(config, sampling=sampler.Sampling(), attention=attention, **settings)
+  params = jax.eval_shape(engine.reshard, fakes.params(config))
+  slots, scalar = jax.eval_shape(engine.init), jax.ShapeDtypeStruct((), jnp.int32)
+  traced = engine.decode(4, engine.reads[-1]).trace(params, slots, slots.rows.live, scalar)
+  assert str(traced.jaxpr).count('pallas_call[') == num_calls
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('attention', ['xla', 'mosaic'])
 def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):

@@ -108,15 +108,24 @@ def test_an_error_is_raised_with_the_values_and_by_what_is_begun_after_it():
     judging.begin(SAMPLES[1])
 
 
-def test_ending_does_not_wait_for_a_judge():
-  go_on = threading.Event()
+def test_ending_waits_for_no_judge_and_forgets_what_waits():
+  calls, busy, go_on, done = [], threading.Event(), threading.Event(), threading.Event()
 
   def component(samples):
+    calls.append(len(samples))
+    busy.set()
     go_on.wait(SECONDS)
+    done.set()
     return np.zeros(len(samples))
 
   judging = ahead.Ahead({'writing': component})
   judging.begin(SAMPLES[0])
-  judging.end()  # returns; the thread is a daemon
-  assert not go_on.is_set()
+  assert busy.wait(SECONDS)
+  for begun in SAMPLES[1:]:
+    judging.begin(begun)
+  judging.end()
+  assert not done.is_set()
   go_on.set()
+  [thread] = [t for t in threading.enumerate() if t.name == 'judge writing']
+  thread.join(SECONDS)
+  assert calls == [1]

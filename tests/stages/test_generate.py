@@ -79,6 +79,7 @@ def test_a_model_writes_to_the_terminal(folder, capsys):
     ({'prompt': ''}, 'prompt is empty'),
     ({'rollout': {'max_tokens': 400}}, 'exceeds the 256 positions'),
     ({'rollout': {'top_p': 0.0}}, 'top_p=0.0'),
+    ({'rollout': {'attention': 'mosaic', 'int8': True}}, 'rollout.attention=mosaic.*kept in int8'),
   ],
 )
 def test_what_cannot_be_written_is_refused_before_work(folder, changes, message):

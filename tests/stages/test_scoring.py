@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from lwz import types
+from lwz import hosts, types
 from lwz.reward import compose
 from lwz.rollout import local, scheduler
 from lwz.stages import scoring
@@ -28,14 +28,24 @@ class Letters:
     return ''.join(map(chr, ids))
 
 
-def config(model='http://localhost:1/score', **reward):
+def config(rewards, *, model='http://localhost:1/score', exact=False, max_failures=0.5):
   return ml_collections.ConfigDict(
     {
       'rl': {'group_size': 2},
       'data': {'style': 'think'},
-      'reward': {'model': model, 'ensemble': (), 'max_failures': 0.5, **reward},
+      'rollout': {'exact': exact},
+      'reward': {
+        'weights': dict.fromkeys(rewards, 1.0),
+        'model': model,
+        'ensemble': (),
+        'max_failures': max_failures,
+      },
     }
   )
+
+
+def scoring_of(rewards, **changes):
+  return scoring.Scoring(config(rewards, **changes), Letters(), rewards, PROMPTS)
 
 
 def replies():
@@ -59,7 +69,7 @@ def write(judge, order):
 
 @pytest.mark.parametrize('order', [[], [3, 1], [2, 0, 3, 1]])
 def test_scores_do_not_depend_on_what_was_begun(order):
-  with scoring.Scoring(config(), Letters(), {'length': count, 'writing': count}, PROMPTS) as judge:
+  with scoring_of({'length': count, 'writing': count}) as judge:
     samples = write(judge, order)
     scores = judge.scores(samples)
   assert [s.text for s in samples] == TEXTS
@@ -76,31 +86,47 @@ def test_a_server_is_asked_before_the_last_answer_is_written():
     asked.set()
     return count(samples)
 
-  with scoring.Scoring(config(), Letters(), {'writing': server}, PROMPTS) as judge:
+  with scoring_of({'writing': server}) as judge:
     judge.begin(replies()[1])
     assert asked.wait(10)
 
 
-def test_our_own_model_judges_all_at_once_and_at_the_end():
+@pytest.mark.parametrize('changes', [{'model': 'reward_model'}, {'exact': True}], ids=str)
+def test_our_own_model_and_the_server_of_an_exact_run_are_asked_once_and_at_the_end(changes):
   calls = []
 
   def model(samples):
     calls.append(len(samples))
     return count(samples)
 
-  rewards = {'length': count, 'writing': model}
-  with scoring.Scoring(config(model='reward_model'), Letters(), rewards, PROMPTS) as judge:
+  with scoring_of({'length': count, 'writing': model}, **changes) as judge:
     samples = write(judge, range(4))
     assert calls == []
     judge.scores(samples)
   assert calls == [4]
 
 
+@pytest.mark.parametrize('exact', [False, True])
+def test_one_of_two_processes_judges_every_other_answer(exact, monkeypatch):
+  monkeypatch.setattr('jax.process_count', lambda: 2)
+  monkeypatch.setattr('jax.process_index', lambda: 1)
+  theirs = np.array([3.0, 0.0])  # of answers 0 and 2
+  monkeypatch.setattr(hosts, 'all_gather', lambda own: np.stack([theirs, own]))
+  asked = []
+
+  def server(samples):
+    asked.extend(sample.text for sample in samples)
+    return count(samples)
+
+  with scoring_of({'writing': server}, exact=exact) as judge:
+    scores = judge.scores(write(judge, range(4)))
+  assert asked == [TEXTS[1], TEXTS[3]]
+  assert scores.values.reshape(-1).tolist() == [3, 1, 0, 5]
+
+
 def test_too_many_failures_stop_the_run():
   def judge_of(share):
-    with scoring.Scoring(
-      config(max_failures=share), Letters(), {'writing': failing}, PROMPTS
-    ) as judge:
+    with scoring_of({'writing': failing}, max_failures=share) as judge:
       return judge.scores(write(judge, range(4)))
 
   def failing(samples):
