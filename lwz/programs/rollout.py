@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from lwz import rows
 from lwz.model import cache as cache_lib
 from lwz.model import decode_attention, packed_attention, parameters, qwen, sharding
 from lwz.programs import placement, program
@@ -222,27 +223,28 @@ def writes_out(attention: str, mesh: placement.AnyMesh) -> bool:
 
 
 def room(
-  num_tokens: int, num_steps: int, *, attention: str = 'auto', mesh: placement.AnyMesh = None
+  num_tokens: int, num_steps: int, *, attention: str = 'xla', mesh: placement.AnyMesh = None
 ) -> tuple[int, int]:
   """(slots of a row that are read, slots that there are) for trajectories of so many tokens.
 
+  `attention` is a backend of `decode_attention`, as `choose` gives it.
   A block files all of its steps. Off a CPU, and for kernels, both are multiples of `TILE`: of
   another size, a TPU would keep keys with their heads' dimensions along memory, and copy all of
   them into the order in which they are read at the beginning of every block.
   """
   tile = _tile(attention, mesh)
-  return shapes.up(num_tokens, tile), shapes.up(num_tokens + num_steps, tile)
+  return rows.bucket(num_tokens, tile), rows.bucket(num_tokens + num_steps, tile)
 
 
 def _reads(longest: int, per_octave: int, mesh: placement.AnyMesh) -> tuple[int, ...]:
   """How much of the cache XLA reads: one of few sizes."""
   sizes, tile = shapes.sizes(longest, per_octave=per_octave), _tile('xla', mesh)
-  return tuple(sorted({shapes.up(size, tile) for size in sizes}))
+  return tuple(sorted({rows.bucket(size, tile) for size in sizes}))
 
 
 def _tile(attention: str, mesh: placement.AnyMesh) -> int:
   """What numbers of slots are multiples of."""
-  plain = attention in ('auto', 'xla') and packed_attention.platform_of(mesh) == 'cpu'
+  plain = attention == 'xla' and packed_attention.platform_of(mesh) == 'cpu'
   return 1 if plain else TILE
 
 

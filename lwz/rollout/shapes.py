@@ -12,11 +12,6 @@ def ladder(num_slots: int, *, per_octave: int = 1) -> tuple[int, ...]:
   return sizes(num_slots, least=1, per_octave=per_octave)
 
 
-def up(size: int, tile: int) -> int:
-  """The next multiple of `tile`."""
-  return -(-size // tile) * tile
-
-
 def sizes(longest: int, *, least: int = 64, per_octave: int = 2) -> tuple[int, ...]:
   """Lengths to round up to: from `least` on, so many in each doubling, up to the longest.
 

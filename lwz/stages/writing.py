@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lwz import types
+from lwz import rows, types
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import decode_attention, qwen
 from lwz.programs import program
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
@@ -36,10 +36,13 @@ def programs(
 ) -> dict[str, program.Program]:
   """What the engine compiles, at its largest: every slot taken, the cache full, one prompt."""
   settings = _settings(c, mesh)
+  attention = decode_attention.choose(
+    settings['attention'], mesh, config.head_dim, int8=settings['int8']
+  )
   read, capacity = rollout_program.room(
     settings['max_prompt_tokens'] + settings['max_tokens'],
     settings['num_steps'],
-    attention=settings['attention'],
+    attention=attention,
     mesh=mesh,
   )
   slots = rollout_program.abstract_slots(
@@ -50,7 +53,7 @@ def programs(
     mesh=mesh,
   )
   kind: dict[str, Any] = {
-    'written_out': rollout_program.writes_out(settings['attention'], mesh),
+    'written_out': rollout_program.writes_out(attention, mesh),
     'mesh': mesh,
   }
   return {
@@ -63,7 +66,7 @@ def programs(
       read=read,
       num_steps=settings['num_steps'],
       sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
-      attention=settings['attention'],
+      attention=attention,
       **kind,
     ),
   }
@@ -133,7 +136,7 @@ def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   num = c.rl.prompts_per_step * c.rl.group_size
   ways = mesh.shape['data'] * mesh.shape['fsdp']
   return {
-    'num_slots': -(-min(num, c.rollout.slots or num) // ways) * ways,
+    'num_slots': rows.bucket(min(num, c.rollout.slots or num), ways),
     'max_prompt_tokens': c.rollout.max_prompt_tokens,
     'max_tokens': c.rollout.max_tokens,
     'num_steps': c.rollout.block,
