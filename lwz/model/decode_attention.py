@@ -36,7 +36,7 @@ def choose(
   if backend == 'auto':
     return 'xla'
   if fault := refusal(backend, packed_attention.platform_of(mesh), head_dim, int8=int8):
-    raise ValueError(f'decoding with the backend {backend!r}: {fault}')
+    raise ValueError(f'attention {backend!r} cannot decode here: {fault}')
   return backend
 
 
@@ -45,10 +45,10 @@ def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -
   if backend == 'xla':
     return None
   if backend not in BACKENDS:
-    return f'unknown; choose one of auto, {", ".join(BACKENDS)}'
+    return f'no such backend; choose one of auto, {", ".join(BACKENDS)}'
   homes = ('tpu',) if backend == 'mosaic' else packed_attention.GPUS
   if platform not in (*homes, 'cpu'):
-    return f'a kernel for {homes[0]}, not for {platform}; choose xla'
+    return f'it is a kernel for {homes[0]}, not for {platform}; choose xla'
   if int8:
     return 'it reads keys and values in the compute dtype, and these are kept in int8; choose xla'
   if backend == 'mosaic' and platform == 'tpu' and head_dim % mosaic_decode.LANES:
@@ -58,8 +58,7 @@ def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -
       return f'jax {jax.__version__} no longer compiles it; choose xla'
     if head_dim < triton_decode.LEAST or head_dim & (head_dim - 1):
       return (
-        f'for a head_dim that is a power of two from {triton_decode.LEAST} on, not {head_dim}; '
-        'choose xla'
+        f'its head_dim is a power of two from {triton_decode.LEAST} on, not {head_dim}; choose xla'
       )
   return None
 

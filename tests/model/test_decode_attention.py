@@ -148,7 +148,7 @@ def test_work_is_the_blocks_that_are_filled(monkeypatch):
 
 
 REFUSED = [
-  ('flash', 'cpu', 128, {}, 'unknown; choose one of auto, xla, mosaic, triton'),
+  ('flash', 'cpu', 128, {}, 'no such backend; choose one of auto, xla, mosaic, triton'),
   ('mosaic', 'gpu', 128, {}, 'a kernel for tpu, not for gpu'),
   ('triton', 'tpu', 128, {}, 'a kernel for gpu, not for tpu'),
   ('mosaic', 'tpu', 128, {'int8': True}, 'kept in int8; choose xla'),
@@ -167,7 +167,7 @@ def test_what_is_asked_for_runs_or_is_refused(monkeypatch):
   for backend, expected in (('auto', 'xla'), ('xla', 'xla'), ('mosaic', 'mosaic')):
     assert decode_attention.choose(backend, None, 16) == expected
   assert decode_attention.choose('xla', None, 6, int8=True) == 'xla'
-  with pytest.raises(ValueError, match="'triton' for decoding: for a head_dim"):
+  with pytest.raises(ValueError, match="'triton' cannot decode here: its head_dim"):
     decode_attention.choose('triton', None, 6)
   monkeypatch.setattr(gpu_attention, 'has_triton', lambda: False)
   assert 'no longer compiles it' in decode_attention.refusal('triton', 'gpu', 128)
