@@ -4,6 +4,10 @@ A row's token at position i lies in slot i. A block of decoding steps reads what
 began (`past`, never written) and appends to a small cache of its own, in which all rows share the
 next free slot: an in-place update of a slice. `settle` then files the block's tokens, each row at
 its own place, once per block.
+
+The past is kept in stretches of time, arrays of their own: to read only some of it, whole arrays
+are left out and none is cut. A GPU's XLA would copy what is cut along the time that a product sums
+over; elsewhere one stretch is all.
 """
 
 from typing import Any
@@ -31,7 +35,8 @@ class Cache:
 class Past:
   """Keys and values of earlier blocks; in int8, with the unit of each token and head.
 
-  Keys lie along time, so that scores run along memory. One layer of it has no L.
+  Keys lie along time, so that scores run along memory. One layer of it has no L. Of the `Stretches`
+  of S slots each, number i has a row's tokens from i * S on.
   """
 
   k: Any  # [L, B, K, C, S]
@@ -39,6 +44,8 @@ class Past:
   k_unit: Any = None  # float32 [L, B, K, S], or None
   v_unit: Any = None
 
+
+Stretches = tuple[Past, ...]
 
 # Names of their dimensions, for `activations.LAYOUT`: rows are cut over data and fsdp, heads over
 # tensor where that divides them.
@@ -57,9 +64,9 @@ def init(config: config_lib.QwenConfig, batch: int, num_slots: int) -> Cache:
   return Cache(k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype))
 
 
-def lay(past: Past, mesh: Any) -> Past:
+def lay(stretches: Stretches, mesh: Any) -> Stretches:
   """The same past, laid out over a mesh."""
-  return jax.tree.map(lambda x: activations.constrain(x, mesh, *DIMENSIONS[: x.ndim]), past)
+  return jax.tree.map(lambda x: activations.constrain(x, mesh, *DIMENSIONS[: x.ndim]), stretches)
 
 
 def append(
@@ -131,48 +138,90 @@ def past_of(
   return Past(k=k_BKCS, v=v_BKSC)
 
 
-def settle(whole: Past, block: Cache, starts_B: Int[Array, 'B'], mesh: Any = None) -> Past:
+def settle(
+  stretches: Stretches, block: Cache, starts_B: Int[Array, 'B'], mesh: Any = None
+) -> Stretches:
   """Files a block's T tokens of row b at slots [starts_B[b], starts_B[b] + T), in place.
 
   `block` may have fewer rows than there are: these are the first. On a mesh each device files the
-  rows that it has.
+  rows that it has. No stretch is shorter than a block.
   """
-  new = past(block, int8=whole.k_unit is not None)
+  new = past(block, int8=stretches[0].k_unit is not None)
 
-  def file(b, whole, new, starts_B):
+  def file(b, stretches, new, starts_B):
     row = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1, axis=1), new)
-    return _put(whole, row, b, starts_B[b])
+    if len(stretches) == 1:
+      return (_put(stretches[0], row, b, starts_B[b]),)
+    size = stretches[0].v.shape[3]
+    return tuple(_overlap(x, row, b, starts_B[b] - i * size) for i, x in enumerate(stretches))
 
-  def file_own(whole, new, starts_B):
+  def file_own(stretches, new, starts_B):
     for b in range(starts_B.shape[0]):  # written out: libtpu 0.0.42 fails on the loop
-      whole = file(b, whole, new, starts_B)
-    return whole
+      stretches = file(b, stretches, new, starts_B)
+    return stretches
 
-  if mesh is None or mesh.size == 1 or new.v.shape[1] != whole.v.shape[1]:
+  if mesh is None or mesh.size == 1 or new.v.shape[1] != stretches[0].v.shape[1]:
     num_rows = starts_B.shape[0]
-    return jax.lax.fori_loop(0, num_rows, lambda b, whole: file(b, whole, new, starts_B), whole)
-  where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), whole)
+    return jax.lax.fori_loop(0, num_rows, lambda b, x: file(b, x, new, starts_B), stretches)
+  where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), stretches)
+  new_where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), new)
   rows = activations.spec(mesh, starts_B.shape, ('rows',))
   return jax.shard_map(
-    file_own, mesh=mesh, in_specs=(where, where, rows), out_specs=where, check_vma=False
-  )(whole, new, starts_B)
+    file_own, mesh=mesh, in_specs=(where, new_where, rows), out_specs=where, check_vma=False
+  )(stretches, new, starts_B)
 
 
-def place(whole: Past, prefix: Cache, row: Int[Array, '']) -> Past:
+def place(stretches: Stretches, prefix: Cache, row: Int[Array, '']) -> Stretches:
   """The past with a prompt's keys and values, `prefix` of one row, at the start of a row."""
-  return _put(whole, past(prefix, int8=whole.k_unit is not None), row, 0)
+  new, size = past(prefix, int8=stretches[0].k_unit is not None), stretches[0].v.shape[3]
+
+  def part(i):
+    def cut(x, axis):
+      return jax.lax.slice_in_dim(x, i * size, min((i + 1) * size, x.shape[axis]), axis=axis)
+
+    return _by_time(cut, new)
+
+  parts = [part(i) for i in range(-(-new.v.shape[3] // size))]
+  placed = [_put(x, part, row, 0) for x, part in zip(stretches, parts, strict=False)]
+  return (*placed, *stretches[len(placed) :])
+
+
+def _by_time(change, *pasts: Past) -> Past:
+  """`change(*arrays, axis of time)` of each array of one past, or of several."""
+  axes = {'k': 4, 'v': 3, 'k_unit': 3, 'v_unit': 3}
+
+  def one(name):
+    arrays = [getattr(past, name) for past in pasts]
+    return None if arrays[0] is None else change(*arrays, axes[name])
+
+  return Past(**{name: one(name) for name in axes})
+
+
+def _overlap(stretch: Past, new: Past, row, slot) -> Past:
+  """`_put`, of what falls into the stretch: `slot` may lie before its start or past its end."""
+  num_new, size = new.v.shape[3], stretch.v.shape[3]
+  at = jnp.clip(slot, 0, size - num_new)
+  from_new_T = jnp.arange(num_new) + at - slot
+  fresh_T = (from_new_T >= 0) & (from_new_T < num_new)
+
+  def change(old, new, axis):
+    begin = [0] * old.ndim
+    begin[1], begin[axis] = row, at
+    before = jax.lax.dynamic_slice(old, begin, new.shape)
+    moved = jnp.roll(new, slot - at, axis)
+    fresh = jnp.expand_dims(fresh_T, [i for i in range(new.ndim) if i != axis])
+    return jax.lax.dynamic_update_slice(old, jnp.where(fresh, moved, before), begin)
+
+  return _by_time(change, stretch, new)
 
 
 def _put(whole: Past, new: Past, row, slot) -> Past:
-  at = {'k': (0, slot), 'v': (slot, 0), 'k_unit': (slot,), 'v_unit': (slot,)}
+  def change(old, new, axis):
+    begin = [0] * old.ndim
+    begin[1], begin[axis] = row, slot
+    return jax.lax.dynamic_update_slice(old, new, begin)
 
-  def put(name):
-    x = getattr(whole, name)
-    if x is None:
-      return None
-    return jax.lax.dynamic_update_slice(x, getattr(new, name), (0, row, 0, *at[name]))
-
-  return Past(**{name: put(name) for name in at})
+  return _by_time(change, whole, new)
 
 
 def fork(cache: Cache, num_samples: int) -> Cache:

@@ -5,14 +5,14 @@ one in place, each row as far as it is filled.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from lwz.model import activations, gpu_attention, mosaic_decode, packed_attention, triton_decode
+from lwz.model import activations, mosaic_decode, packed_attention, triton_decode
 from lwz.model import cache as cache_lib
 
 BACKENDS = ('xla', 'mosaic', 'triton')
@@ -54,7 +54,7 @@ def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -
   if backend == 'mosaic' and platform == 'tpu' and head_dim % mosaic_decode.LANES:
     return f'it would copy the values of a head_dim of {head_dim}, no multiple of 128; choose xla'
   if backend == 'triton':
-    if not gpu_attention.has_triton():
+    if not triton_decode.has_backend():
       return f'jax {jax.__version__} no longer compiles it; choose xla'
     if head_dim < triton_decode.LEAST or head_dim & (head_dim - 1):
       return (
@@ -64,7 +64,7 @@ def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -
 
 
 def over(
-  past: cache_lib.Past,
+  stretches: cache_lib.Stretches,
   lengths_B: Int[Array, 'B'],
   *,
   backend: str = 'xla',
@@ -79,22 +79,26 @@ def over(
   kernel reads what each device has, its rows and key-value heads, for which B must be all rows.
 
   Args:
-    past: of all layers, of at least B rows.
+    stretches: of all layers, of at least B rows; for kernels one.
     lengths_B: tokens of each row, at most `read`.
     backend: one of `BACKENDS`.
-    read: no row has more tokens; XLA computes with so many slots.
+    read: no row has more tokens; XLA computes with so many slots, of the last stretch with all
+      where there are several.
     dtype: of the computation.
-    written_out: whether layers are, in the loop: XLA has them cut out before it begins.
+    written_out: whether layers are, in the loop: a CPU has them cut out before it begins.
     mesh: where everything lies.
   """
   if backend != 'xla':
+    (past,) = stretches
     return _in_place(past, lengths_B, backend, read, mesh)
+  size = read if len(stretches) == 1 else stretches[0].v.shape[3]
 
   def of(layer):
-    return cache_lib.past_of(past, layer, lengths_B.shape[0], read, dtype)
+    near = stretches[: -(-read // size)] if read else stretches[:1]
+    return [cache_lib.past_of(x, layer, lengths_B.shape[0], size, dtype) for x in near]
 
-  if written_out:
-    of = [tile(of(layer)) for layer in range(past.k.shape[0])].__getitem__
+  if written_out and packed_attention.platform_of(mesh) == 'cpu':
+    of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__
   return lambda layer, q_B1HC, *new: attend(q_B1HC, of(layer), lengths_B, *new)
 
 
@@ -139,7 +143,7 @@ def tile(past: cache_lib.Past) -> cache_lib.Past:
 
 def attend(
   q_B1HC: Float[Array, 'B 1 H C'],
-  past: cache_lib.Past,
+  stretches: Sequence[cache_lib.Past],
   lengths_B: Int[Array, 'B'],
   k_BKTC: Float[Array, 'B K T C'],
   v_BKTC: Float[Array, 'B K T C'],
@@ -147,37 +151,48 @@ def attend(
 ) -> Float[Array, 'B 1 H C']:
   """softmax(q k^T / sqrt(C)) v over row b's first `lengths_B[b]` past tokens and the block's.
 
-  `past` is one layer, `tile`d or not. `num_new` of the block's tokens are written, the new one
-  among them, so that no query is without a key. One softmax over both parts, in float32; neither is
-  copied to join the other.
+  `stretches` are of one layer, `tile`d or not. `num_new` of the block's tokens are written, the new
+  one among them, so that no query is without a key. One softmax over all parts, in float32; none is
+  copied to join another.
   """
   B, _, H, C = q_B1HC.shape
   K = k_BKTC.shape[1]
   lowest = jnp.finfo(jnp.float32).min
   q_BKGC = q_B1HC.reshape(B, K, H // K, C)
-  k_BKNCW = past.k if past.k.ndim == 5 else past.k[:, :, None]
-  N, W = k_BKNCW.shape[2], k_BKNCW.shape[4]
-  q_BKNGC = jnp.broadcast_to(q_BKGC[:, :, None], (B, K, N, H // K, C))
-  old_BKNGW = jnp.einsum('bkngc,bkncw->bkngw', q_BKNGC, k_BKNCW, preferred_element_type=jnp.float32)
   new_BKGT = jnp.einsum('bkgc,bktc->bkgt', q_BKGC, k_BKTC, preferred_element_type=jnp.float32)
-  seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
-  old_BKNGW = jnp.where(seen_BNW[:, None, :, None, :], old_BKNGW * C**-0.5, lowest)
   mask_T = jnp.arange(k_BKTC.shape[2]) < num_new
   new_BKGT = jnp.where(mask_T[None, None, None, :], new_BKGT * C**-0.5, lowest)
-  top_BKG = jnp.max(new_BKGT, axis=-1)
-  if N * W:
-    top_BKG = jnp.maximum(top_BKG, jnp.max(old_BKNGW, axis=(2, 4)))
-  old_BKNGW = jnp.exp(old_BKNGW - top_BKG[:, :, None, :, None])
+  old, begin = [], 0
+  for i, past in enumerate(stretches):
+    # Powers of two change no bit. Of products of the same q, XLA would make one, and join the keys.
+    old.append(_scores(q_BKGC * 2**i, past, lengths_B - begin, C**-0.5 / 2**i))
+    begin += past.v.shape[2]
+  tops = [jnp.max(x_BKNGW, axis=(2, 4), initial=lowest) for x_BKNGW in old]
+  top_BKG = functools.reduce(jnp.maximum, tops, jnp.max(new_BKGT, axis=-1))
+  old = [jnp.exp(x_BKNGW - top_BKG[:, :, None, :, None]) for x_BKNGW in old]
   new_BKGT = jnp.exp(new_BKGT - top_BKG[..., None])
-  total_BKG = jnp.sum(old_BKNGW, (2, 4)) + jnp.sum(new_BKGT, -1)
+  total_BKG = sum((jnp.sum(x, (2, 4)) for x in old), jnp.sum(new_BKGT, -1))
   dtype = v_BKTC.dtype
   mixed_BKGC = jnp.einsum(
-    'bkngw,bknwc->bkgc',
-    old_BKNGW.astype(dtype),
-    past.v.reshape(B, K, N, W, C),
-    preferred_element_type=jnp.float32,
-  )
-  mixed_BKGC += jnp.einsum(
     'bkgt,bktc->bkgc', new_BKGT.astype(dtype), v_BKTC, preferred_element_type=jnp.float32
   )
+  for weights_BKNGW, past in zip(old, stretches, strict=True):
+    N, W = weights_BKNGW.shape[2], weights_BKNGW.shape[4]
+    mixed_BKGC += jnp.einsum(
+      'bkngw,bknwc->bkgc',
+      weights_BKNGW.astype(dtype),
+      past.v.reshape(B, K, N, W, C),
+      preferred_element_type=jnp.float32,
+    )
   return (mixed_BKGC / total_BKG[..., None]).astype(dtype).reshape(B, 1, H, C)
+
+
+def _scores(q_BKGC, past: cache_lib.Past, lengths_B, scale: float):
+  """q k^T over one stretch, scaled, [B, K, N, G, W] of N tiles; the lowest past a row's end."""
+  B, K, G, C = q_BKGC.shape
+  k_BKNCW = past.k if past.k.ndim == 5 else past.k[:, :, None]
+  N, W = k_BKNCW.shape[2], k_BKNCW.shape[4]
+  q_BKNGC = jnp.broadcast_to(q_BKGC[:, :, None], (B, K, N, G, C))
+  x_BKNGW = jnp.einsum('bkngc,bkncw->bkngw', q_BKNGC, k_BKNCW, preferred_element_type=jnp.float32)
+  seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
+  return jnp.where(seen_BNW[:, None, :, None, :], x_BKNGW * scale, jnp.finfo(jnp.float32).min)

@@ -1,6 +1,7 @@
 """Decode attention on GPUs (Pallas, Triton): the past in place, each row as far as it is filled."""
 
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,11 @@ from lwz.model import cache as cache_lib
 BLOCK = 64  # tokens that a program reads at a time
 LEAST = 16  # rows and columns of a product, at least
 PROGRAMS = 512  # in all, where there are so many blocks: a few for each multiprocessor
+
+
+def has_backend() -> bool:
+  """Whether this jax compiles kernels by Triton: deprecated in 0.11, it is to go."""
+  return importlib.util.find_spec('jax.experimental.pallas.triton') is not None
 
 
 def work(past: cache_lib.Past, lengths_B: Int[Array, 'B'], read: int) -> tuple[Int[Array, 'B']]:

@@ -150,7 +150,7 @@ def _touched(module: Module, body: dict[str, Instruction], one: Instruction) -> 
     entering = [i for i in fused.values() if i.opcode == 'parameter']
     read = [_read(module, fused, i) for i in entering if int(i.literal) not in passed.values()]
     return sum(read) + _written(module, fused, _root(fused), passed)
-  if one.opcode in ('dynamic-slice', 'gather'):
+  if one.opcode in ('slice', 'dynamic-slice', 'gather'):
     return 2 * _hbm(one.shape)
   if one.opcode == 'dynamic-update-slice':
     return 2 * _hbm(body[one.operands[1]].shape)
@@ -176,7 +176,7 @@ def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> fl
     if one.name not in user.operands:
       continue
     first = user.operands[0] == one.name
-    if first and user.opcode in ('dynamic-slice', 'gather'):
+    if first and user.opcode in ('slice', 'dynamic-slice', 'gather'):
       total += shape_bytes(user.shape)
     elif user.opcode == 'bitcast':
       total += _read(module, fused, user)

@@ -8,7 +8,7 @@
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from lwz.rollout import slots as slots_lib
 
 FULL = 1_024  # tokens of short prompts, read at once: with so many, products run at full rate
 TILE = 128  # elements that lie side by side in a vector of a TPU
+STRETCHES = 8  # at most, that a GPU's cache comes in: it reads as many as are filled
 
 
 def reshard(
@@ -68,11 +69,14 @@ def abstract_slots(
   *,
   num_slots: int,
   capacity: int,
+  num_stretches: int = 1,
   int8: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> slots_lib.Slots:
   """The slots as shapes: what is cached cut by rows and heads, counters whole on every device."""
-  slots = jax.eval_shape(lambda: slots_lib.init(config, num_slots, capacity, int8=int8))
+  slots = jax.eval_shape(
+    lambda: slots_lib.init(config, num_slots, capacity, num_stretches=num_stretches, int8=int8)
+  )
   names = cache_lib.DIMENSIONS
   return slots_lib.Slots(
     rows=jax.tree.map(lambda x: placement.array(x.shape, x.dtype, mesh), slots.rows),
@@ -121,7 +125,7 @@ def decode(
     num_steps=num_steps,
     sampling=sampling,
     attention=decode_attention.choose(
-      attention, mesh, config.head_dim, int8=slots.past.k_unit is not None
+      attention, mesh, config.head_dim, int8=slots.past[0].k_unit is not None
     ),
     mesh=mesh,
   )
@@ -171,11 +175,14 @@ def engine(
   attention = decode_attention.choose(attention, mesh, config.head_dim, int8=int8)
   on_cpu = packed_attention.platform_of(mesh) == 'cpu'
   if written_out is None:
-    written_out = writes_out(attention, mesh)
-  settled, capacity = room(
-    max_prompt_tokens + max_tokens, num_steps, attention=attention, mesh=mesh
-  )
-  slots = abstract_slots(config, num_slots=num_slots, capacity=capacity, int8=int8, mesh=mesh)
+    written_out = writes_out(attention, mesh, int8=int8)
+  space = room(max_prompt_tokens + max_tokens, num_steps, attention=attention, int8=int8, mesh=mesh)
+  kept: dict[str, Any] = {
+    'capacity': space.capacity,
+    'num_stretches': space.num_stretches,
+    'int8': int8,
+  }
+  slots = abstract_slots(config, num_slots=num_slots, mesh=mesh, **kept)
   kind: dict[str, Any] = {'written_out': written_out, 'mesh': mesh}
   placed = _placed(slots, mesh)
 
@@ -194,9 +201,7 @@ def engine(
   batches = (1 if exact or cut > 1 else min(num_slots, FULL // size) for size in prompt_sizes)
   return scheduler.Engine(
     reshard=reshard(config, **kind).jit(),
-    init=jax.jit(
-      lambda: slots_lib.init(config, num_slots, capacity, int8=int8), out_shardings=placed
-    ),
+    init=jax.jit(lambda: slots_lib.init(config, num_slots=num_slots, **kept), out_shardings=placed),
     prefill=prefill_of,
     admit=jax.jit(
       functools.partial(slots_lib.admit, mesh=mesh), donate_argnums=0, out_shardings=placed
@@ -205,7 +210,7 @@ def engine(
     decode=decode_of,
     # Rows that are cut over devices stay so: a smaller batch would have to be laid out anew.
     rungs=(num_slots,) if exact or cut > 1 else shapes.ladder(num_slots, per_octave=per_octave),
-    reads=(settled,) if exact or attention != 'xla' else _reads(settled, per_octave, mesh),
+    reads=(space.read,) if exact or attention != 'xla' else _reads(space, per_octave, mesh),
     prompt_sizes=prompt_sizes,
     prompt_batches=tuple(max(1, num) for num in batches),
     max_tokens=max_tokens,
@@ -213,32 +218,56 @@ def engine(
   )
 
 
-def writes_out(attention: str, mesh: placement.AnyMesh) -> bool:
-  """Whether layers are written out, see `reshard`: on CPUs, and with the kernel for GPUs.
+def writes_out(attention: str, mesh: placement.AnyMesh, *, int8: bool = False) -> bool:
+  """Whether layers are written out, see `reshard`: where XLA would copy weights out of a stack.
 
-  A GPU's XLA copies weights out of a stack as well, but without the kernel it would, written out,
-  cut the whole cache out of its stack at once.
+  A TPU's does not. A GPU's would hold what it makes of int8, for all layers at once.
   """
-  return attention == 'triton' or packed_attention.platform_of(mesh) == 'cpu'
+  platform = packed_attention.platform_of(mesh)
+  return (
+    platform == 'cpu' or attention == 'triton' or (platform in packed_attention.GPUS and not int8)
+  )
+
+
+class Room(NamedTuple):
+  """The slots of a row."""
+
+  read: int  # at most
+  capacity: int
+  num_stretches: int  # that they come in
 
 
 def room(
-  num_tokens: int, num_steps: int, *, attention: str = 'xla', mesh: placement.AnyMesh = None
-) -> tuple[int, int]:
-  """(slots of a row that are read, slots that there are) for trajectories of so many tokens.
+  num_tokens: int,
+  num_steps: int,
+  *,
+  attention: str = 'xla',
+  int8: bool = False,
+  mesh: placement.AnyMesh = None,
+) -> Room:
+  """Slots for trajectories of so many tokens, which blocks of so many steps fill.
 
   `attention` is a backend of `decode_attention`, as `choose` gives it.
-  A block files all of its steps. Off a CPU, and for kernels, both are multiples of `TILE`: of
+  A block files all of its steps. Off a CPU, and for kernels, numbers are multiples of `TILE`: of
   another size, a TPU would keep keys with their heads' dimensions along memory, and copy all of
-  them into the order in which they are read at the beginning of every block.
+  them into the order in which they are read at the beginning of every block. Of stretches see
+  `cache`; only where layers are written out does a GPU take them as they lie.
   """
-  tile = _tile(attention, mesh)
-  return rows.bucket(num_tokens, tile), rows.bucket(num_tokens + num_steps, tile)
+  tile, num_filed = _tile(attention, mesh), num_tokens + num_steps
+  platform = packed_attention.platform_of(mesh)
+  if attention != 'xla' or platform not in packed_attention.GPUS or int8:
+    return Room(rows.bucket(num_tokens, tile), rows.bucket(num_filed, tile), 1)
+  size = rows.bucket(max(num_steps, -(-num_filed // STRETCHES)), tile)
+  num = -(-num_filed // size)
+  return Room(num * size, num * size, num)
 
 
-def _reads(longest: int, per_octave: int, mesh: placement.AnyMesh) -> tuple[int, ...]:
+def _reads(space: Room, per_octave: int, mesh: placement.AnyMesh) -> tuple[int, ...]:
   """How much of the cache XLA reads: one of few sizes."""
-  sizes, tile = shapes.sizes(longest, per_octave=per_octave), _tile('xla', mesh)
+  if space.num_stretches > 1:
+    size = space.capacity // space.num_stretches
+    return tuple(range(size, space.capacity + 1, size))
+  sizes, tile = shapes.sizes(space.read, per_octave=per_octave), _tile('xla', mesh)
   return tuple(sorted({rows.bucket(size, tile) for size in sizes}))
 
 

@@ -61,7 +61,7 @@ def generate(
   _, _, block = slots.write_block(
     params,
     rows,
-    decode_attention.over(forked, cached_B, read=num_slots, dtype=config.dtype),
+    decode_attention.over((forked,), cached_B, read=num_slots, dtype=config.dtype),
     config,
     num_steps=max_tokens,
     until=0,

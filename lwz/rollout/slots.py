@@ -41,7 +41,7 @@ class Slots:
   """Counters, keys and values; a row that is not `live` holds what will be overwritten."""
 
   rows: Rows
-  past: cache_lib.Past
+  past: cache_lib.Stretches
 
 
 @flax.struct.dataclass
@@ -57,9 +57,15 @@ class Block:
 
 
 def init(
-  config: qwen.QwenConfig, num_slots: int, capacity: int, *, int8: bool = False, mesh: Mesh = None
+  config: qwen.QwenConfig,
+  num_slots: int,
+  capacity: int,
+  *,
+  num_stretches: int = 1,
+  int8: bool = False,
+  mesh: Mesh = None,
 ) -> Slots:
-  """Empty slots of `capacity` tokens each."""
+  """Empty slots of `capacity` tokens each, in stretches of which it is a multiple."""
   zeros = jnp.zeros((num_slots,), jnp.int32)
   rows = Rows(
     last=zeros,
@@ -70,7 +76,8 @@ def init(
     keys=jnp.zeros((num_slots, 2), jnp.uint32),
     live=jnp.zeros((num_slots,), bool),
   )
-  past = cache_lib.empty(config, num_slots, capacity, int8=int8)
+  size = capacity // num_stretches
+  past = tuple(cache_lib.empty(config, num_slots, size, int8=int8) for _ in range(num_stretches))
   return Slots(rows=rows, past=cache_lib.lay(past, mesh))
 
 

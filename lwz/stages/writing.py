@@ -39,21 +39,24 @@ def programs(
   attention = decode_attention.choose(
     settings['attention'], mesh, config.head_dim, int8=settings['int8']
   )
-  read, capacity = rollout_program.room(
+  int8 = settings['int8']
+  space = rollout_program.room(
     settings['max_prompt_tokens'] + settings['max_tokens'],
     settings['num_steps'],
     attention=attention,
+    int8=int8,
     mesh=mesh,
   )
   slots = rollout_program.abstract_slots(
     config,
     num_slots=settings['num_slots'],
-    capacity=capacity,
-    int8=settings['int8'],
+    capacity=space.capacity,
+    num_stretches=space.num_stretches,
+    int8=int8,
     mesh=mesh,
   )
   kind: dict[str, Any] = {
-    'written_out': rollout_program.writes_out(attention, mesh),
+    'written_out': rollout_program.writes_out(attention, mesh, int8=int8),
     'mesh': mesh,
   }
   return {
@@ -63,7 +66,7 @@ def programs(
       config,
       slots,
       num_rows=settings['num_slots'],
-      read=read,
+      read=space.read,
       num_steps=settings['num_steps'],
       sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
       attention=attention,

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import NamedSharding
 
 from lwz.model import activations, qwen, sharding
@@ -95,7 +96,8 @@ def values(past):
 def test_a_block_is_filed_at_each_rows_own_place():
   whole, block = random_cache(4, 9), random_cache(3, 2, seed=1)
   starts = [5, 0, 7]
-  found = values(jax.jit(cache_lib.settle)(cache_lib.past(whole), block, jnp.array(starts)))
+  (settled,) = jax.jit(cache_lib.settle)((cache_lib.past(whole),), block, jnp.array(starts))
+  found = values(settled)
   for old, new, result in zip((whole.k, whole.v), (block.k, block.v), found, strict=True):
     expected = np.array(old)
     for b, start in enumerate(starts):
@@ -103,9 +105,35 @@ def test_a_block_is_filed_at_each_rows_own_place():
     np.testing.assert_array_equal(result, expected)
 
 
+def in_stretches(past, size):
+  """A past of a whole number of stretches, cut into them."""
+  axes = cache_lib.Past(k=4, v=3, k_unit=3, v_unit=3)
+  axes = axes if past.k_unit is not None else axes.replace(k_unit=None, v_unit=None)
+  cut = jax.tree.map(lambda x, axis: jnp.split(x, x.shape[axis] // size, axis), past, axes)
+  parts = [getattr(cut, name) for name in ('k', 'v', 'k_unit', 'v_unit')]
+  lists = [part or [None] * len(parts[0]) for part in parts]
+  return tuple(cache_lib.Past(*each) for each in zip(*lists, strict=True))
+
+
+@pytest.mark.parametrize('int8', [False, True])
+def test_stretches_are_filled_as_one(int8):
+  """Blocks within a stretch, over an edge, up to one, from one; a prompt over two edges."""
+  whole = cache_lib.past(random_cache(5, 16), int8=int8)
+  prompt, block = random_cache(1, 10, seed=1), random_cache(4, 3, seed=2)
+
+  def fill(stretches):
+    stretches = cache_lib.place(stretches, prompt, jnp.array(3))
+    return jax.jit(cache_lib.settle)(stretches, block, jnp.array([0, 3, 5, 13]))
+
+  (expected,) = fill((whole,))
+  found, expected = fill(in_stretches(whole, 4)), in_stretches(expected, 4)
+  assert len(found) == 4
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_on_a_mesh_each_device_files_its_own_rows():
   mesh = sharding.make_mesh((2, 2, 2))
-  past, block = cache_lib.past(random_cache(4, 9)), random_cache(4, 2, seed=1)
+  past, block = in_stretches(cache_lib.past(random_cache(4, 12)), 6), random_cache(4, 2, seed=1)
   starts_B = jnp.array([5, 0, 7, 3])
   alone = cache_lib.settle(past, block, starts_B)
   where = jax.tree.map(
@@ -119,7 +147,8 @@ def test_on_a_mesh_each_device_files_its_own_rows():
 
 def test_a_prompt_is_placed_at_the_start_of_its_row():
   whole, prefix = random_cache(3, 7), random_cache(1, 4, seed=1)
-  k, v = values(cache_lib.place(cache_lib.past(whole), prefix, jnp.array(2)))
+  (placed,) = cache_lib.place((cache_lib.past(whole),), prefix, jnp.array(2))
+  k, v = values(placed)
   np.testing.assert_array_equal(k[:, 2, :, :4], prefix.k[:, 0])
   np.testing.assert_array_equal(v[:, 2, :, 4:], whole.v[:, 2, :, 4:])
   np.testing.assert_array_equal(k[:, :2], whole.k[:, :2])
@@ -158,9 +187,9 @@ def test_an_empty_past_is_that_of_zeros():
 def test_int8_is_filled_as_any_other():
   found = []
   for int8 in (False, True):
-    past = cache_lib.past(cache_lib.init(CONFIG, 2, 8), int8=int8)
+    past = (cache_lib.past(cache_lib.init(CONFIG, 2, 8), int8=int8),)
     past = cache_lib.place(past, random_cache(1, 3), jnp.array(1))
     past = cache_lib.settle(past, random_cache(2, 2, seed=1), jnp.array([0, 3]))
-    found.append(cache_lib.past_of(past, 0, rows=2, read=8, dtype=jnp.float32))
+    found.append(cache_lib.past_of(past[0], 0, rows=2, read=8, dtype=jnp.float32))
   np.testing.assert_allclose(found[1].v, found[0].v, atol=2e-2)
   np.testing.assert_allclose(found[1].k, found[0].k, atol=2e-2)

@@ -11,7 +11,6 @@ from lwz.model import (
   attention,
   cache,
   decode_attention,
-  gpu_attention,
   mosaic_decode,
   sharding,
   triton_decode,
@@ -29,7 +28,7 @@ def test_it_is_plain_attention_over_what_a_row_has(lengths):
     for shape in ((B, 1, H, C), (B, K, S + T, C), (B, K, S + T, C))
   )
   past = cache.Past(k=k[:, :, :S].swapaxes(2, 3), v=v[:, :, :S])
-  found = decode_attention.attend(q, past, jnp.array(lengths), k[:, :, S:], v[:, :, S:], written)
+  found = decode_attention.attend(q, [past], jnp.array(lengths), k[:, :, S:], v[:, :, S:], written)
   slot = jnp.arange(S + T)[None, :]
   seen = (slot < jnp.array(lengths)[:, None]) | ((slot >= S) & (slot < S + written))
   expected = attention.attend(q, k, v, seen[:, None, :])
@@ -40,7 +39,7 @@ def test_without_a_past_the_block_is_all():
   rng = np.random.default_rng(0)
   q, k = (jnp.asarray(rng.standard_normal(s, np.float32)) for s in ((2, 1, 4, 6), (2, 2, 3, 6)))
   past = cache.Past(k=jnp.zeros((2, 2, 6, 0)), v=jnp.zeros((2, 2, 0, 6)))
-  found = decode_attention.attend(q, past, jnp.array([0, 0]), k, k, 3)
+  found = decode_attention.attend(q, [past], jnp.array([0, 0]), k, k, 3)
   expected = attention.attend(q, k, k, jnp.ones((2, 1, 3), bool))
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -56,7 +55,25 @@ def test_tiles_change_nothing(num_tiles):
   past, lengths = cache.Past(k=k, v=v), jnp.array([S, S - 5])
   tiled = decode_attention.tile(past)
   assert tiled.k.shape == (2, 2, num_tiles, 4, decode_attention.TILE)
-  found, expected = (decode_attention.attend(q, x, lengths, block, block, 3) for x in (tiled, past))
+  found, expected = (
+    decode_attention.attend(q, [x], lengths, block, block, 3) for x in (tiled, past)
+  )
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_stretches_are_attended_as_one():
+  """Rows that end within the first, with it, within the last and with nothing."""
+  q, past, lengths, *new = drawn([5, 8, 22, 0], S=24, L=1)
+  past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 1.0), past)
+  over = functools.partial(decode_attention.over, read=24, dtype=q.dtype)
+  parts = (slice(0, 8), slice(8, 16), slice(16, 24))
+  stretches = tuple(cache.Past(k=past.k[..., at], v=past.v[..., at, :]) for at in parts)
+  expected = over((past,), lengths)(0, q, *new, 4)
+  np.testing.assert_allclose(over(stretches, lengths)(0, q, *new, 4), expected, atol=1e-6)
+  near = jnp.minimum(lengths, 16)
+  expected = over((past,), near)(0, q, *new, 4)
+  stretches = (*stretches[:2], jax.tree.map(lambda x: x * jnp.nan, stretches[2]))  # is not read
+  found = decode_attention.over(stretches, near, read=16, dtype=q.dtype)(0, q, *new, 4)
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -82,13 +99,13 @@ def reference(q, past, lengths, k_new, v_new, num_new, layer):
     k=jnp.where(seen[:, None, None, :], past.k[layer], 0),
     v=jnp.where(seen[:, None, :, None], past.v[layer], 0),
   )
-  return decode_attention.attend(q, one, lengths, k_new, v_new, num_new)
+  return decode_attention.attend(q, [one], lengths, k_new, v_new, num_new)
 
 
 @functools.partial(jax.jit, static_argnames=('num_new', 'backend', 'mesh'))
 def in_place(q, past, lengths, k_new, v_new, num_new, layer, backend, mesh=None):
   attend = decode_attention.over(
-    past, lengths, backend=backend, read=past.v.shape[3], dtype=q.dtype, mesh=mesh
+    (past,), lengths, backend=backend, read=past.v.shape[3], dtype=q.dtype, mesh=mesh
   )
   return attend(layer, q, k_new, v_new, num_new)
 
@@ -169,7 +186,7 @@ def test_what_is_asked_for_runs_or_is_refused(monkeypatch):
   assert decode_attention.choose('xla', None, 6, int8=True) == 'xla'
   with pytest.raises(ValueError, match="'triton' cannot decode here: its head_dim"):
     decode_attention.choose('triton', None, 6)
-  monkeypatch.setattr(gpu_attention, 'has_triton', lambda: False)
+  monkeypatch.setattr(triton_decode, 'has_backend', lambda: False)
   assert 'no longer compiles it' in decode_attention.refusal('triton', 'gpu', 128)
 
 

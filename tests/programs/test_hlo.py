@@ -41,6 +41,16 @@ def test_a_slice_and_an_update_in_place_count_by_their_size():
   assert hlo.traffic(hlo.Module(LAYERS)) == sliced + updated + to_vmem
 
 
+def test_a_fixed_slice_counts_as_one_at_a_place_that_is_computed():
+  fixed = LAYERS.replace(
+    'dynamic-slice(%stack, %i, %zero), dynamic_slice_sizes={1,1000}',
+    'slice(%stack), slice={[2:3], [0:1000]}',
+  )
+  assert 'dynamic-slice(' not in fixed
+  moved = hlo.traffic(hlo.Module(LAYERS)) - hlo.traffic(hlo.Module(fixed))
+  assert moved == 4  # the index
+
+
 def test_a_product_reads_its_operands_and_writes_its_result():
   x = jax.ShapeDtypeStruct((128, 256), jnp.float32)
   y = jax.ShapeDtypeStruct((256, 64), jnp.float32)

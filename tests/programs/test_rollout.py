@@ -10,7 +10,7 @@ import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import sharding
-from lwz.programs import rollout, topology
+from lwz.programs import fit, rollout, topology
 from lwz.rollout import sampler
 from tests import fakes
 
@@ -82,24 +82,38 @@ def test_a_32b_model_is_decoded_on_a_mesh_of_eight():
   mesh = sharding.make_mesh((1, 2, 4))
   built = decoding(config, num_slots=32, capacity=16_384, read=1_024, mesh=mesh)
   assert 'module' in built.lower().as_text()[:200]
-  past = built.abstract_args[1].past
+  (past,) = built.abstract_args[1].past
   found = {x.sharding.shard_shape(x.shape) for x in (past.k, past.v)}
   assert found == {(64, 16, 2, 16_384, 128), (64, 16, 2, 128, 16_384)}
 
 
 def test_off_a_cpu_slots_come_in_whole_tiles(monkeypatch):
-  assert rollout.room(16_048, 32) == (16_048, 16_080)
-  assert rollout.room(16_048, 32, attention='mosaic') == (16_128, 16_128)
+  assert rollout.room(16_048, 32) == (16_048, 16_080, 1)
+  assert rollout.room(16_048, 32, attention='mosaic') == (16_128, 16_128, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
-  assert rollout.room(16_048, 96) == (16_128, 16_256)
+  assert rollout.room(16_048, 96) == (16_128, 16_256, 1)
   settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
   engine = rollout.engine(CONFIG, sampling=sampler.Sampling(), **settings)
   assert engine.reads == (128, 256, 512, 640)
 
 
+def test_a_gpu_reads_as_many_stretches_as_are_filled(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert rollout.room(16_048, 32) == (16_384, 16_384, 8)
+  assert rollout.room(300, 32) == (384, 384, 3)
+  assert rollout.room(16_048, 3_000).capacity == 7 * 3_072  # none is shorter than a block
+  assert rollout.room(16_048, 32, int8=True) == (16_128, 16_128, 1)
+  assert rollout.room(16_048, 32, attention='triton').num_stretches == 1
+  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
+  engine = rollout.engine(CONFIG, sampling=sampler.Sampling(), **settings)
+  assert engine.reads == (128, 256, 384, 512, 640)
+  slots = jax.eval_shape(engine.init)
+  assert [x.v.shape[3] for x in slots.past] == [128] * 5
+
+
 @pytest.mark.parametrize(
   'platform, attention, kind',
-  [('gpu', 'xla', dict), ('gpu', 'triton', tuple), ('cpu', 'xla', tuple)],
+  [('tpu', 'xla', dict), ('gpu', 'xla', tuple), ('gpu', 'triton', tuple), ('cpu', 'xla', tuple)],
 )
 def test_layers_are_written_out_where_a_stack_would_be_copied(
   monkeypatch, platform, attention, kind
@@ -131,14 +145,31 @@ def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
   pytest.importorskip('libtpu')
   config = config_lib.preset('32b')
   mesh = sharding.make_mesh((1, 4, 4), topology.load('v5p:2x2x4').devices)
-  read, capacity = rollout.room(16_048, 32, attention=attention, mesh=mesh)
-  changes = {'capacity': capacity, 'read': read, 'num_steps': 32, 'mesh': mesh}
+  space = rollout.room(16_048, 32, attention=attention, mesh=mesh)
+  changes = {'capacity': space.capacity, 'read': space.read, 'num_steps': 32, 'mesh': mesh}
   built = decoding(config, num_slots=32, attention=attention, **changes)
   compiled = built.lower().compile()
   memory, cache = compiled.memory_analysis(), bytes_of(built.abstract_args[1].past) / mesh.size
   assert memory.alias_size_in_bytes >= cache > 7 * 2**30
   assert memory.temp_size_in_bytes < cache / 20
   assert ('tpu_custom_call' in compiled.as_text()) == (attention == 'mosaic')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('read', [4_096, 16_384])
+def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(read):
+  """Compiled for one H200: 32 trajectories of 16K tokens by a model of 1.5B parameters."""
+  pytest.importorskip('jax_cuda13_plugin')
+  config = dataclasses.replace(config_lib.preset('1.5b'), dtype=jnp.bfloat16)
+  mesh = sharding.make_mesh((1,), topology.load('gpu:h200:1x1').devices)
+  space = rollout.room(16_048, 32, mesh=mesh)
+  changes = {'capacity': space.capacity, 'num_stretches': space.num_stretches, 'mesh': mesh}
+  built = decoding(config, num_slots=32, read=read, num_steps=32, written_out=True, **changes)
+  found = fit.measure(built)
+  params, slots = built.abstract_args[:2]
+  least = bytes_of(params) + bytes_of(slots.past) * read / space.capacity
+  assert found.moved < 32 * 1.3 * least
+  assert found.temporaries < 100 * 2**20
 
 
 def test_parameters_are_cast_and_laid_out_for_decoding():

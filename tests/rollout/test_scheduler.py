@@ -130,6 +130,16 @@ def test_no_kernel_changes_a_token(attention, shape, written_out):
     np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
 
 
+@pytest.mark.parametrize('exact', [True, False])
+def test_no_stretch_changes_a_token(monkeypatch, exact):
+  """Prompts and blocks that end within a stretch, and blocks that go over its edge."""
+  monkeypatch.setattr(program, 'room', lambda *_, **__: program.Room(24, 24, 4))
+  engine = built.__wrapped__(num_slots=5, exact=exact)
+  assert engine.reads == ((24,) if exact else (6, 12, 18, 24))
+  for b, reply in enumerate(write(engine, REQUESTS)):
+    assert_is(reply, b)
+
+
 @pytest.mark.parametrize(
   'shape', [(2, 1, 4), pytest.param((1, 8, 1), marks=pytest.mark.slow)], ids=str
 )
