@@ -312,6 +312,10 @@ def main() -> None:
     arguments.engines = ENGINES if arguments.tunix_python else ENGINES[:-1]
   if 'tunix' in arguments.engines and not arguments.tunix_python:
     parser.error('tunix needs --tunix_python')
+  if arguments.rounds < 1 or arguments.steps < 1:
+    parser.error('--rounds and --steps must be at least 1')
+  if arguments.out and not pathlib.Path(arguments.out).parent.is_dir():
+    parser.error(f'--out {arguments.out}: there is no such folder')
   if arguments.worker:
     work(arguments, arguments.folder, arguments.workloads[0])
     return

@@ -54,8 +54,18 @@ VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 SHARED = {
   f'lwz.stages.{name}'
   for name in (
-    *('answering', 'checkup', 'choices', 'drawing', 'history', 'judging', 'learning', 'prepare'),
-    *('processes', 'scoring', 'signals', 'training', 'watchdog', 'watching', 'writers', 'writing'),
+    *('answering', 'checks', 'checkup', 'choices', 'drawing', 'history', 'judging', 'learning'),
+    *(
+      'prepare',
+      'processes',
+      'scoring',
+      'signals',
+      'training',
+      'watchdog',
+      'watching',
+      'writers',
+      'writing',
+    ),
   )
 }
 FILE_LINES, FUNCTION_LINES = 300, 80

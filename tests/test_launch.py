@@ -102,6 +102,8 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
     (['--config.rl.group_size=1'], 'rl.group_size must be at least 2'),
     (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
+    (['--config.rollout.block=0'], 'rollout.block=0 must be at least 1'),
+    (['--config.rollout.temperature=nan'], 'rollout.temperature=nan: choose 0'),
     (['--config.rollout.attention=flash'], "attention 'flash' cannot decode here"),
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
     (['--config.init=nowhere/run'], 'nowhere/run'),

@@ -31,12 +31,16 @@ def trajectory_keys(
   return jax.vmap(key)(prompts_B, samples_B)
 
 
+LEAST = 1e-3  # of a temperature above 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
   """How tokens are drawn, and which of them end a trajectory.
 
   Attributes:
-    temperature: what logits are divided by; 0 takes the most likely token.
+    temperature: what logits are divided by; 0 takes the most likely token. Others are from a
+      thousandth on, below which float32 has no room for what lies between two logits.
     top_p: keep the fewest most likely tokens that together have this share; 1 keeps all.
     top_k: keep this many most likely tokens; 0 keeps all. Both keep what ties with the last.
     stop_ids: tokens that end a trajectory; they are kept, with their log-probability.
@@ -48,8 +52,10 @@ class Sampling:
   stop_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
-    if self.temperature < 0:
-      raise ValueError(f'temperature={self.temperature} must not be negative')
+    if self.temperature != 0 and not LEAST <= self.temperature < math.inf:
+      raise ValueError(
+        f'temperature={self.temperature}: choose 0, the most likely token, or {LEAST} and more'
+      )
     if not 0 < self.top_p <= 1:
       raise ValueError(f'top_p={self.top_p} is no share: above 0, and at most 1')
     if self.top_k < 0:
@@ -102,8 +108,8 @@ def draw(
   if temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     return ids_B, jnp.zeros(ids_B.shape, jnp.float32)
-  logits_BV = logits_BV.astype(jnp.float32) / temperature
-  below_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)
+  logits_BV = logits_BV.astype(jnp.float32)
+  below_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / temperature
   weights_BV = jnp.exp(below_BV)
   if top_k:
     weights_BV = _most_likely(weights_BV, jnp.ones_like(weights_BV), float(top_k))
@@ -115,7 +121,7 @@ def draw(
   sums_Bn = jnp.sum(weights_BnW, axis=-1)
   stretch_B = _invert(sums_Bn, chance_B2[:, 1])
   weights_BW = jnp.take_along_axis(weights_BnW, stretch_B[:, None, None], axis=1)[:, 0]
-  ids_B = stretch_B * width + _invert(weights_BW, chance_B2[:, 0])
+  ids_B = jnp.minimum(stretch_B * width + _invert(weights_BW, chance_B2[:, 0]), V - 1)
   chosen_B = jnp.take_along_axis(below_BV, ids_B[:, None], axis=-1)[:, 0]
   return ids_B, chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
 

@@ -86,12 +86,20 @@ def choose(draws: Sequence[Draw], teaching: np.ndarray) -> Draw:
 
 
 def figures(draws: Sequence[Draw], teaching: np.ndarray, seconds: float) -> dict[str, float]:
-  """Of all draws, which took so long to write; trajectories are described by the first."""
+  """Of all draws, which took so long to write; trajectories are described by the first.
+
+  There is no speed where some of them had been written before the run was started again.
+  """
   first = draws[0].rollout
-  return draws[0].figures | {
-    'draws/num': float(len(draws)),
-    'draws/teaching': float(np.mean(teaching)),
-    'tokens/trajectory': float(np.mean(first.lengths)),
-    'tokens/finished': float(np.mean(first.finished)),
-    'tokens/per_second': sum(float(np.sum(draw.rollout.lengths)) for draw in draws) / seconds,
-  }
+  num = sum(float(np.sum(draw.rollout.lengths)) for draw in draws)
+  speed = {'tokens/per_second': num / seconds} if all(draw.figures for draw in draws) else {}
+  return (
+    draws[0].figures
+    | speed
+    | {
+      'draws/num': float(len(draws)),
+      'draws/teaching': float(np.mean(teaching)),
+      'tokens/trajectory': float(np.mean(first.lengths)),
+      'tokens/finished': float(np.mean(first.finished)),
+    }
+  )

@@ -23,7 +23,7 @@ from lwz.evals import arena, journal, lengths, marks, offline, standings, writin
 from lwz.report import intervals, number, page, people
 from lwz.report import table as table_lib
 from lwz.reward import length
-from lwz.stages import answering, judging, prepare, writers
+from lwz.stages import answering, checks, judging, prepare, writers
 from lwz.store import atomic, record
 
 BENCHMARKS = ('arena', 'writingbench')
@@ -34,7 +34,12 @@ def check(c) -> None:
     raise ValueError(f'eval.benchmark: there is no {c.eval.benchmark!r}; choose from {BENCHMARKS}')
   if not c.eval.systems:
     raise ValueError('eval.systems is empty: name runs, models or endpoints')
-  for key in ('eval.rows', 'eval.prompts', 'judge.rounds', 'rollout.max_tokens'):
+  checks.rollout(c)
+  if c.rollout.min_tokens:
+    raise ValueError(
+      f'rollout.min_tokens={c.rollout.min_tokens}: answers are judged as they end; leave 0'
+    )
+  for key in ('eval.rows', 'eval.prompts', 'judge.rounds'):
     if prepare.get(c, key) < (0 if key == 'eval.prompts' else 1):
       raise ValueError(f'{key}={prepare.get(c, key)} is too small')
   if c.eval.style not in ('chat', 'think', 'direct'):
@@ -49,7 +54,7 @@ def check(c) -> None:
     if not prepare.is_experiment(source):
       writers.describe(c, source)
     if not writers.is_endpoint(source):
-      prepare.check_decoding(c, source)
+      checks.decoding(c, source)
 
 
 def run(c) -> None:

@@ -7,6 +7,7 @@
 It keeps nothing, so it has no folder, and a second start writes again.
 """
 
+import os
 import sys
 
 import jax
@@ -19,10 +20,12 @@ from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.stages import prepare
+from lwz.stages import checks, prepare
 from lwz.store import origin
 from lwz.store import run as run_lib
 
+# What a terminal would obey, as the pictures of it that Unicode has.
+_CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
 
 
@@ -34,7 +37,8 @@ def check(c) -> None:
     raise ValueError(
       f'rollout.max_prompt_tokens + rollout.max_tokens exceeds the {room} positions of the model'
     )
-  prepare.check_decoding(c, c.init)
+  checks.decoding(c, c.init)
+  checks.rollout(c)
   _sampling(c, 0)
 
 
@@ -43,6 +47,13 @@ def run(c) -> None:
   config = prepare.computed(c, origin.config(source))
   tok = tokenizer.load(origin.tokenizer(source))
   ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
+  if len(ids) > c.rollout.max_prompt_tokens:
+    raise ValueError(
+      f'the prompt has {len(ids)} tokens, more than rollout.max_prompt_tokens='
+      f'{c.rollout.max_prompt_tokens}: raise it, or shorten the prompt'
+    )
+  if config.scalar_head:
+    raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
   mesh = prepare.mesh(c)
   with prepare.loading(source) as progress:
     params = origin.params(
@@ -68,13 +79,21 @@ def run(c) -> None:
     seed=c.seed,
     step=0,
   )
+  try:
+    _show(c, engine, engine.reshard(params), asked, tok)
+  except BrokenPipeError:  # who reads the text has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show(c, engine: scheduler.Engine, params, asked, tok) -> None:
   tally = scheduler.Tally()
   pen = Pen(rich.console.Console(file=sys.stdout, highlight=False))
   (reply,) = local.stream(
     engine,
-    engine.reshard(params),
+    params,
     asked,
-    decode=lambda ids: str(tok.decode(list(ids))),
+    # The token that ends a text is no part of it, though one may read as a stop string does.
+    decode=lambda ids: str(tok.decode([i for i in ids if i != tok.eos_token_id])),
     stops=templates.STOPS,
     seen=lambda index, text: pen.show(text),
     tally=tally,
@@ -91,11 +110,11 @@ def _sampling(c, stop_id: int) -> sampler.Sampling:
 
 
 def _style(c, source: str) -> tuple[str, str]:
-  """Style and template that a run was trained with; of any other model, those of `c.data`."""
+  """Style and template that a run is trained with; of any other model, those of `c.data`."""
   opened = run_lib.Run(epath.Path(source))
-  if not origin.is_run(source) or not opened.is_done():
+  if not origin.is_run(source):
     return c.data.style, c.data.template
-  data = opened.read_done()['config']['data']
+  data = opened.config['data']
   return data['style'], data['template']
 
 
@@ -115,11 +134,15 @@ class Pen:
     thought = self._thought(whole)
     for start, end, style in ((0, thought, 'dim'), (thought, len(whole), '')):
       part = whole[max(start, self._shown) : end]
-      if part:
-        self._console.print(rich.text.Text(part, style), end='', soft_wrap=True)
+      if part and self._console.is_terminal:
+        shown = rich.text.Text(part.translate(_CODES), style)
+        self._console.print(shown, end='', soft_wrap=True)
+      elif part:
+        self._console.file.write(part)
     self._shown = max(self._shown, len(whole))
     if last:
       self._console.print()
+    self._console.file.flush()
 
   def _thought(self, text: str) -> int:
     """How much of the text, from its beginning, is thought."""

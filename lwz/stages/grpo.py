@@ -20,6 +20,7 @@ from lwz.data import prompts, templates
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.stages import (
+  checks,
   checkup,
   choices,
   drawing,
@@ -35,8 +36,8 @@ from lwz.stages import (
 
 def check(c) -> None:
   references = ['init'] if choices.is_server(c.reward.model) else ['init', 'reward.model']
-  prepare.check(c, references)
-  prepare.check_mesh(c, references)
+  checks.keys(c, references)
+  checks.mesh(c, references)
   choices.check_rewards(c)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts:
@@ -50,7 +51,7 @@ def check(c) -> None:
       f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
     )
   writing.check(c)
-  prepare.check_decoding(c, c.init)
+  checks.decoding(c, c.init)
   if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
     raise ValueError('reward.weights must not be negative, and one of them must be positive')
   for name in c.reward.weights:

@@ -1,4 +1,4 @@
-"""What every stage opens and closes with: checks, folder, mesh, tokenizer, model, report."""
+"""What every stage opens and closes with: folder, mesh, tokenizer, model, report."""
 
 import contextlib
 import dataclasses
@@ -10,9 +10,9 @@ import jax
 from etils import epath
 
 from lwz import hosts, types
-from lwz.data import corpus, prompts, templates, tokenizer
+from lwz.data import corpus, prompts, tokenizer
 from lwz.model import config as config_lib
-from lwz.model import decode_attention, packed_attention, qwen, sharding
+from lwz.model import sharding
 from lwz.programs import fit, phases, program, topology
 from lwz.report import curves, number, page, summary, terminal
 from lwz.reward import length
@@ -31,106 +31,6 @@ def run_folder(c) -> epath.Path:
 def reference(c, value: str) -> str:
   """The folder of `experiment:size` under `runs_dir`; any other value is a folder or a hub id."""
   return str(epath.Path(c.runs_dir) / value.replace(':', '-')) if is_experiment(value) else value
-
-
-# What a number must be at least, whatever the stage.
-_LEAST = {
-  'seed': 0,
-  'data.lower': 1,
-  'data.row_length': 2,
-  'train.num_steps': 1,
-  'train.rows': 1,
-  'train.micro_rows': 1,
-  'train.chunk': 1,
-  'train.learning_rate': 0,
-  'train.halvings': 0,
-  'train.centring': 0,
-  'train.warmup_steps': 0,
-  'rl.prompts_per_step': 1,
-  'rl.group_size': 1,
-  'rl.num_epochs': 1,
-  'rl.num_minibatches': 1,
-  'rl.clip_low': 0,
-  'rl.clip_high': 0,
-  'rl.ratio_cap': 0,
-  'rl.kl_weight': 0,
-  'rl.entropy_weight': 0,
-  'rl.weight_cap': 0,
-  'rl.overlong_margin': 1,
-  'rollout.max_prompt_tokens': 1,
-  'rollout.max_tokens': 1,
-  'reward.max_words': 1,
-  'eval.every': 0,
-  'eval.batches': 1,
-  'log.samples_every': 1,
-  'checkpoint.every': 1,
-  'checkpoint.keep': 1,
-  'checkpoint.keep_best': 1,
-  'checkpoint.minutes': 0,
-  'debug.heartbeat': 1,
-  'debug.max_skipped': 0,
-  'debug.watchdog': 0,
-}
-
-
-def check(c, references: Sequence[str]) -> None:
-  """What every stage can know to be wrong before any work is done.
-
-  `references` are the dotted keys of this stage that name runs.
-  """
-  for key, least in _LEAST.items():
-    if get(c, key) < least:
-      raise ValueError(f'{key}={get(c, key)} must be at least {least}')
-  for key, low in (('data.heldout', 0), ('data.slack', -1e-9), ('data.tested', -1e-9)):
-    if not low < get(c, key) < 1:
-      raise ValueError(f'{key}={get(c, key)} is a share, below 1 and not negative')
-  if c.data.lower > c.data.upper:
-    raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}')
-  for key, known in (
-    ('train.remat', qwen.REMAT),
-    ('train.attention', ('auto', *packed_attention.BACKENDS)),
-    ('train.moments', ('float32', 'bfloat16')),
-    ('data.template', templates.TEMPLATES),
-    ('data.style', types.STYLES),
-    ('needs_policy', ('run', 'stop')),
-  ):
-    if get(c, key) not in known:
-      raise ValueError(f'{key}: there is no {get(c, key)!r}; choose from {", ".join(known)}')
-  if c.checkpoint.best and not summary.direction(c.checkpoint.best):
-    raise ValueError(f'checkpoint.best={c.checkpoint.best}: its name does not tell what is better')
-  if c.data.folder:
-    corpus.documents(c.data.folder)
-  if c.data.tokenizer:
-    tokenizer.load(c.data.tokenizer)
-  elif c.init == 'random' and c.stage != 'pretrain':
-    raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
-  longest = min(expected(c, get(c, key)).num_positions for key in references)
-  if c.data.row_length > longest:
-    raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
-
-
-def check_mesh(c, references: Sequence[str]) -> None:
-  """Raises where the tokens of a row, or a dimension of one of the models, cannot be cut so."""
-  over = mesh(c)
-  ways = over.shape['tensor'] * over.shape['context']
-  if c.data.row_length % ways:
-    raise ValueError(
-      f'data.row_length={c.data.row_length} is not divisible by mesh.tensor x mesh.context = {ways}'
-    )
-  for key in references:
-    try:
-      sharding.shardings(expected(c, get(c, key)), over, sharding.TRAIN)
-    except ValueError as error:
-      raise ValueError(f'{key}={get(c, key)}: {error}') from error
-
-
-def check_decoding(c, reference: str) -> None:
-  """Raises where `rollout.attention` names what cannot read this model's cache on these devices."""
-  head_dim = expected(c, reference).head_dim
-  try:
-    decode_attention.choose(c.rollout.attention, mesh(c), head_dim, int8=c.rollout.int8)
-  except ValueError as error:
-    raise ValueError(f'rollout.attention={c.rollout.attention}: {error}') from None
 
 
 @contextlib.contextmanager

@@ -18,12 +18,12 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
 from lwz.reward import length
-from lwz.stages import prepare, training
+from lwz.stages import checks, prepare, training
 
 
 def check(c) -> None:
-  prepare.check(c, ['init'])
-  prepare.check_mesh(c, ['init'])
+  checks.keys(c, ['init'])
+  checks.mesh(c, ['init'])
   if c.train.rows % (rows := prepare.pass_rows(c, prepare.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '

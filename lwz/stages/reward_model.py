@@ -26,7 +26,7 @@ from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.reward import calibration, length
-from lwz.stages import choices, prepare, training
+from lwz.stages import checks, choices, prepare, training
 from lwz.store import atomic, hf
 
 HUGGING_FACE = 'huggingface'  # in the run's folder
@@ -40,8 +40,8 @@ class Text(NamedTuple):
 
 
 def check(c) -> None:
-  prepare.check(c, ['init'])
-  prepare.check_mesh(c, ['init'])
+  checks.keys(c, ['init'])
+  checks.mesh(c, ['init'])
   reward_model.max_micro(c.train.rows, _shape(c, prepare.mesh(c))['num_rows'])
   if c.data.long not in ('refuse', 'window'):
     raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")

@@ -8,6 +8,7 @@ process leaves at once. A second signal ends it without saving.
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -30,6 +31,17 @@ def listen() -> None:
   """Takes over both signals; call once, from the main thread."""
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, _hear)
+  others = sys.unraisablehook
+
+  def hook(lost) -> None:
+    if not isinstance(lost.exc_value, Stopped):
+      return others(lost)
+    # Raised inside a finalizer or a callback of the collector, where Python drops it: once more.
+    stopped = Stopped(lost.exc_value.message)
+    signal.signal(signal.SIGALRM, lambda number, frame: _leave(stopped))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+  sys.unraisablehook = hook
 
 
 def heard() -> bool:
@@ -45,6 +57,10 @@ def kept() -> Iterator[None]:
     yield
   finally:
     _LOOPS.pop()
+
+
+def _leave(stopped: Stopped) -> None:
+  raise stopped
 
 
 def _hear(number: int, frame) -> None:

@@ -13,11 +13,12 @@ from lwz.model import decode_attention, qwen
 from lwz.programs import program
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.stages import history
+from lwz.stages import checks, history
 
 
 def check(c) -> None:
-  if c.rollout.temperature <= 0:
+  checks.rollout(c)
+  if c.rollout.temperature == 0:
     raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
   for key, value, off in (('top_p', c.rollout.top_p, 1.0), ('top_k', c.rollout.top_k, 0)):
     if value != off:
@@ -107,8 +108,8 @@ class Writer:
   ) -> tuple[types.Rollout, dict[str, float]]:
     """G answers to each prompt, in the order p * G + g, and the figures of what that took.
 
-    What is `done` is not written again; where all is, there are no figures. `ended` is called with
-    each reply when it is there, where the draw is not in the archive yet.
+    What is `done` is not written again; where anything is, there are no figures. `ended` is called
+    with each reply when it is there, where the draw is not in the archive yet.
     """
     for reply in done.replies.values():
       ended(reply)
@@ -124,6 +125,7 @@ class Writer:
     )
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
+    in_one_go = not replies
     tally = scheduler.Tally()
     decoder = self.engine.reshard(params)
     for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):
@@ -132,7 +134,7 @@ class Writer:
       ended(own)
       replies[own.index] = own
     rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
-    return rollout, tally.figures
+    return rollout, tally.figures if in_one_go else {}
 
 
 def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:

@@ -55,9 +55,13 @@ class Run:
     """
     if self.held:
       self.held.check()
-    config = _load(self.folder / 'config.json')['config']
-    record = {'summary': summary, 'time': _now(), 'config': config}
+    record = {'summary': summary, 'time': _now(), 'config': self.config}
     atomic.write_text(self.folder / 'DONE', json.dumps(record, indent=2) + '\n')
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """The config of the run, finished or not."""
+    return _load(self.folder / 'config.json')['config']
 
   def read_done(self) -> dict[str, Any]:
     """`{'summary', 'time', 'config'}`; FileNotFoundError where the run is not done."""

@@ -1,5 +1,7 @@
 """Which groups a step learns from, where it may draw again."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,8 @@ def test_where_too_few_teach_the_shapes_stay():
   draws, teaching = [draw(0), draw(1, 1)], np.array([False, False, False, True])
   batch = drawing.choose(draws, teaching)
   assert [int(ids[0]) for ids in batch.prompt_ids] == [11, 0]
+  assert 'tokens/per_second' not in drawing.figures(draws, teaching, 2.0)  # not in one go
+  draws = [dataclasses.replace(x, figures={'rollout/wasted': 0.5}) for x in draws]
   figures = drawing.figures(draws, teaching, seconds=2.0)
   assert (figures['draws/num'], figures['draws/teaching']) == (2, 0.25)
   assert figures['tokens/trajectory'] == 1.5  # of the first

@@ -193,6 +193,8 @@ def test_the_offline_judge_is_named_in_every_output(server, tmp_path, capsys):
     ({'judge.max_failures': 2.0}, 'max_failures=2.0'),
     ({'eval.style': 'poem'}, "'poem'"),
     ({'eval.rows': 0}, 'eval.rows=0'),
+    ({'rollout.top_p': 2.0}, 'rollout.top_p=2.0'),
+    ({'rollout.min_tokens': 9}, 'rollout.min_tokens=9'),
   ],
 )
 def test_wrong_values_stop_before_any_work(server, models, tmp_path, changes, complaint):

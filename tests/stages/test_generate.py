@@ -4,6 +4,7 @@ import dataclasses
 import io
 
 import jax
+import jax.numpy as jnp
 import pytest
 import rich.console
 
@@ -12,7 +13,7 @@ from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.stages import generate
-from lwz.store import hf
+from lwz.store import hf, origin, run
 
 TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
 
@@ -42,6 +43,14 @@ def test_it_is_shown_once_however_it_comes(cuts):
 def test_a_character_is_shown_when_all_of_it_is_there():
   assert shown('caf\ufffd', 'café', 'café!') == 'café!\n'
   assert shown('caf\ufffd') == 'caf\ufffd\n'
+
+
+def test_a_terminal_obeys_no_code_of_a_text_and_a_file_gets_the_text():
+  text = 'a\x1b[31mred\x07\x00b\nc'
+  assert shown(text) == 'a\u241b[31mred\u2407\u2400b\nc\n'
+  file = io.StringIO()
+  generate.Pen(rich.console.Console(file=file)).show(text, last=True)
+  assert file.getvalue() == f'{text}\n'
 
 
 @pytest.fixture(scope='module')
@@ -80,8 +89,40 @@ def test_a_model_writes_to_the_terminal(folder, capsys):
     ({'rollout': {'max_tokens': 400}}, 'exceeds the 256 positions'),
     ({'rollout': {'top_p': 0.0}}, 'top_p=0.0'),
     ({'rollout': {'attention': 'mosaic', 'int8': True}}, 'rollout.attention=mosaic.*kept in int8'),
+    ({'rollout': {'block': 0}}, 'rollout.block=0 must be at least 1'),
+    ({'rollout': {'max_tokens': 0}}, 'rollout.max_tokens=0 must be at least 1'),
+    ({'rollout': {'temperature': float('nan')}}, 'rollout.temperature=nan: choose 0'),
+    ({'rollout': {'temperature': 1e-9}}, 'rollout.temperature=1e-09: choose 0'),
   ],
 )
 def test_what_cannot_be_written_is_refused_before_work(folder, changes, message):
   with pytest.raises(ValueError, match=message):
     generate.check(config_of(folder, **changes))
+
+
+def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkeypatch):
+  monkeypatch.setattr(generate.origin, 'params', None)
+  with pytest.raises(ValueError, match=r'the prompt has \d+ tokens, more than rollout.max_prompt'):
+    generate.run(config_of(folder, prompt='the sea is wide ' * 99))
+
+
+def test_the_token_that_ends_a_text_is_no_part_of_it(folder, capsys, monkeypatch):
+  """Its text is a stop string of other models' too."""
+  drawn = generate.sampler.draw
+
+  def end(chance, logits, *rest, **more):
+    _, logp = drawn(chance, logits, *rest, **more)
+    return jnp.full(logits.shape[0], tokenizer.load(folder).eos_token_id), logp
+
+  monkeypatch.setattr(generate.sampler, 'draw', end)
+  generate.run(config_of(folder))
+  assert capsys.readouterr().out.startswith('\n1 tokens')
+
+
+def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):
+  c = experiment.get_config('micro')
+  c.data.style, c.data.template = 'direct', 'pocket'
+  run.open_run(tmp_path / 'r', c.to_dict(), outside=(), command=[]).close()
+  (tmp_path / 'r' / origin.KEPT).write_text('{}')
+  c.data.style = 'think'
+  assert generate._style(c, str(tmp_path / 'r')) == ('direct', 'pocket')
