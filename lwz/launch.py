@@ -154,6 +154,9 @@ def main(argv) -> None:
     except signals.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
+    except BrokenPipeError:  # `| head`
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit('lwz: nobody reads what is printed any more')
 
 
 def same_bits() -> None:

@@ -7,7 +7,6 @@
 It keeps nothing, so it has no folder, and a second start writes again.
 """
 
-import os
 import sys
 
 import jax
@@ -79,18 +78,11 @@ def run(c) -> None:
     seed=c.seed,
     step=0,
   )
-  try:
-    _show(c, engine, engine.reshard(params), asked, tok)
-  except BrokenPipeError:  # who reads the text has read enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show(c, engine: scheduler.Engine, params, asked, tok) -> None:
   tally = scheduler.Tally()
   pen = Pen(rich.console.Console(file=sys.stdout, highlight=False))
   (reply,) = local.stream(
     engine,
-    params,
+    engine.reshard(params),
     asked,
     # The token that ends a text is no part of it, though one may read as a stop string does.
     decode=lambda ids: str(tok.decode([i for i in ids if i != tok.eos_token_id])),
