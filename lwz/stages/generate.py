@@ -31,6 +31,8 @@ _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes 
 def check(c) -> None:
   if not c.prompt:
     raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
+  if c.init == 'random':
+    raise ValueError("init='random' has learnt nothing: name a run or a model")
   room = prepare.expected(c, c.init).num_positions
   if c.rollout.max_prompt_tokens + c.rollout.max_tokens > room:
     raise ValueError(
@@ -38,13 +40,12 @@ def check(c) -> None:
     )
   checks.decoding(c, c.init)
   checks.rollout(c)
-  _sampling(c, 0)
 
 
 def run(c) -> None:
   source = prepare.reference(c, c.init)
   config = prepare.computed(c, origin.config(source))
-  tok = tokenizer.load(origin.tokenizer(source))
+  tok = tokenizer.load(c.data.tokenizer or origin.tokenizer(source))
   ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
   if len(ids) > c.rollout.max_prompt_tokens:
     raise ValueError(

@@ -86,6 +86,7 @@ def test_a_model_writes_to_the_terminal(folder, capsys):
   'changes, message',
   [
     ({'prompt': ''}, 'prompt is empty'),
+    ({'init': 'random'}, 'has learnt nothing'),
     ({'rollout': {'max_tokens': 400}}, 'exceeds the 256 positions'),
     ({'rollout': {'top_p': 0.0}}, 'top_p=0.0'),
     ({'rollout': {'attention': 'mosaic', 'int8': True}}, 'rollout.attention=mosaic.*kept in int8'),
