@@ -57,7 +57,11 @@ def test_a_mesh_draws_the_same_curves(micro_runs, tmp_path, monkeypatch):
       assert here == pytest.approx(there, rel=1e-3, abs=1e-6), (name, figure)
 
 
-@pytest.mark.parametrize('name', ['base_model', 'pretrain', 'reward_model', 'grpo_think'])
+@pytest.mark.parametrize(
+  'name',
+  # base_model is the stage of pretrain.
+  [pytest.param('base_model', marks=pytest.mark.slow), 'pretrain', 'reward_model', 'grpo_think'],
+)
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, tmp_path):
   jobs.launch(MAIN, micro_runs)
   for folder in micro_runs.iterdir():
@@ -88,6 +92,8 @@ def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
 
 
 def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
+  jobs.launch('base_model:micro', micro_runs)
+  bad_days.borrow(tmp_path, micro_runs, 'base_model-micro')
   jobs.launch('base_model:micro', tmp_path)
   jobs.launch('base_model:micro', tmp_path, '--config.train.num_steps=6')
   assert [r['step'] for r in metrics.read(tmp_path / 'base_model-micro')] == list(range(6))
