@@ -1,6 +1,7 @@
 """Decode attention on TPUs (Pallas, Mosaic): the past in place, each row as far as it is filled."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,16 +89,24 @@ def attend(
     ),
     out_shape=jax.ShapeDtypeStruct(q_BKGC.shape, v_BKTC.dtype),
     compiler_params=pltpu.CompilerParams(dimension_semantics=('parallel', 'arbitrary')),
-    cost_estimate=pl.CostEstimate(
-      flops=4 * K * G * C * read,
-      bytes_accessed=2 * K * C * read * past.k.dtype.itemsize,
-      transcendentals=K * G * read,
-    ),
+    cost_estimate=cost(q_BKGC, past, read),
     interpret=interpret,
     name='decode_attention',
   )(
     *(jnp.asarray(x, jnp.int32).reshape(1) for x in (layer, num_new)),
     *(lengths_B, rows_N, blocks_N, q_BKGC, k_BKTC, v_BKTC, past.k, past.v),
+  )
+
+
+def cost(q_BKGC: Float[Array, 'B K G C'], past: cache_lib.Past, num_tokens: int) -> Any:
+  """What attending costs where all rows together have so many tokens in the past."""
+  from jax.experimental import pallas as pl
+
+  _, K, G, C = q_BKGC.shape
+  return pl.CostEstimate(
+    flops=4 * K * G * C * num_tokens,
+    bytes_accessed=2 * K * C * num_tokens * past.k.dtype.itemsize,
+    transcendentals=K * G * num_tokens,
   )
 
 

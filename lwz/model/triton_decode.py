@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lwz.model import cache as cache_lib
+from lwz.model import mosaic_decode
 
 BLOCK = 64  # tokens that a program reads at a time
 LEAST = 16  # rows and columns of a product, at least
@@ -45,6 +46,7 @@ def attend(
   from jax.experimental.pallas import triton as plgpu
 
   B, K, G, C = q_BKGC.shape
+  cost = mosaic_decode.cost(q_BKGC, past, B * past.v.shape[3])
   rows = _power_of_two(G)
   q_BKGC = jnp.pad(q_BKGC, ((0, 0), (0, 0), (0, rows - G), (0, 0)))
   N = max(1, min(-(-past.v.shape[3] // BLOCK), PROGRAMS // (B * K)))
@@ -53,6 +55,7 @@ def attend(
     functools.partial(_kernel, scale=C**-0.5),
     grid=(N, B, K),
     out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+    cost_estimate=cost,
     compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3),
     interpret=interpret,
     name='decode_attention',

@@ -124,7 +124,7 @@ def measure(one: program.Program, *, per_host: int = 0) -> Fit:
     fit,
     compiled=True,
     **_memory(compiled.memory_analysis(), platform(mesh)),
-    moved=hlo.traffic(module),
+    moved=hlo.traffic(module, flops.kernels(traced.jaxpr)),
     collectives=collectives_lib.read(module, axes, per_host=per_host),
     compile_seconds=seconds,
   )

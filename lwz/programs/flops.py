@@ -2,8 +2,8 @@
 
 XLA's `cost_analysis` counts a loop's body once and a Pallas kernel as nothing. Here a product
 [M, K] x [K, N] counts 2 M K N, a scan's body as often as the scan is long, a `shard_map`'s body
-once per shard, a kernel once per point of its grid. Elementwise work is left out: matrix products
-are what the peak of a chip is quoted for.
+once per shard, a kernel what it states, or its body once per point of its grid. Elementwise work
+is left out: matrix products are what the peak of a chip is quoted for.
 """
 
 import math
@@ -28,8 +28,23 @@ def count(closed: core.ClosedJaxpr, *, max_trips: int = 1) -> float:
   return sum(_equation(eqn, max_trips) for eqn in closed.jaxpr.eqns)
 
 
+def kernels(closed: core.ClosedJaxpr) -> dict[str, float]:
+  """Bytes that one call of each Pallas kernel reads, by its name, of those that state it."""
+  return dict(_stated(closed.jaxpr))
+
+
+def _stated(jaxpr: core.Jaxpr) -> Iterator[tuple[str, float]]:
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'pallas_call' and (cost := eqn.params['cost_estimate']):
+      yield str(eqn.params['name']), float(cost.bytes_accessed)
+    for inner in _inner(eqn):
+      yield from _stated(inner)
+
+
 def _equation(eqn, max_trips: int) -> float:
   name = eqn.primitive.name
+  if name == 'pallas_call' and (cost := eqn.params['cost_estimate']):
+    return float(cost.flops)
   if name == 'dot_general':
     return _dot(eqn)
   if name.startswith('dot_product_attention'):

@@ -8,12 +8,13 @@ that is known only at run time, the caller says at most how many.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 _INSTRUCTION = re.compile(r'^\s+(?:ROOT )?%?([\w.\-]+) = (.+)$')
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 LEAF = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
 _CALLED = re.compile(r'\b(calls|body|to_apply|true_computation|false_computation)=%?([\w.\-]+)')
+_KERNEL = re.compile(r'op_name="[^"]*?(\w+)/pallas_call"')
 _BITS = re.compile(r'\d+')
 
 # Instructions that name, order or pass on what others have written: they touch no memory.
@@ -129,15 +130,21 @@ def shape_bytes(shape: str, *, spaces: tuple[str, ...] = ()) -> float:
   return total
 
 
-def traffic(module: Module) -> float:
+def traffic(module: Module, kernels: Mapping[str, float] | None = None) -> float:
   """Bytes that the instructions read from and write to a device's memory in one call.
 
-  What a fusion slices counts by the slice, what is updated in place by the update.
+  What a fusion slices counts by the slice, what is updated in place by the update. Of a Pallas
+  kernel that is one of `kernels`, see `flops.kernels`, what it states to read.
   """
   total = 0.0
   for name, times in module.control():
     body = module.computations[name]
-    total += times * sum(_touched(module, body, one) for one in body.values())
+    for one in body.values():
+      found = _KERNEL.search(one.rest) if one.opcode == 'custom-call' else None
+      if kernels and found and found[1] in kernels:
+        total += times * (kernels[found[1]] + _hbm(one.shape))
+      else:
+        total += times * _touched(module, body, one)
   return total
 
 

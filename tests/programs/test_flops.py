@@ -4,9 +4,18 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.sharding import PartitionSpec
 
-from lwz.model import config, parameters, qwen, sharding, splash_attention
+from lwz.model import (
+  cache,
+  config,
+  decode_attention,
+  parameters,
+  qwen,
+  sharding,
+  splash_attention,
+)
 from lwz.programs import flops
 
 of = jax.ShapeDtypeStruct
@@ -94,3 +103,19 @@ def test_the_splash_kernel_counts_the_half_that_it_computes():
   both = counted(jax.grad(loss, argnums=(0, 1, 2)), q, k, k)
   # Two products forward, five backward; a row sum is a product with ones, and adds little.
   assert 0 <= both / (14 * B * H * T * T * C / 2) - 1 < 1e-3
+
+
+@pytest.mark.parametrize('backend', ['mosaic', 'triton'])
+def test_a_kernel_counts_what_it_states_and_its_name_says_what_it_reads(backend):
+  """Whose grid is known at run time only: every token that there is, of one layer."""
+  L, B, K, G, C, S, T = 3, 4, 2, 6, 128, 256, 8
+  past = cache.Past(k=of((L, B, K, C, S), jnp.bfloat16), v=of((L, B, K, S, C), jnp.bfloat16))
+  q, new = of((B, 1, K * G, C), jnp.bfloat16), of((B, K, T, C), jnp.bfloat16)
+
+  def attend(past, lengths, q, k, v):
+    over = decode_attention.over((past,), lengths, backend=backend, read=S, dtype=q.dtype)
+    return jax.lax.scan(lambda _, layer: (None, over(layer, q, k, v, 1)), None, jnp.arange(L))
+
+  closed = jax.make_jaxpr(attend)(past, of((B,), jnp.int32), q, new, new)
+  assert flops.count(closed) == L * 4 * B * K * G * C * S
+  assert flops.kernels(closed) == {'decode_attention': 2 * 2 * B * K * C * S}

@@ -51,6 +51,20 @@ def test_a_fixed_slice_counts_as_one_at_a_place_that_is_computed():
   assert moved == 4  # the index
 
 
+KERNEL = """
+ENTRY %main (cache: f32[10,1000]) -> f32[50] {
+  %cache = f32[10,1000]{1,0} parameter(0)
+  ROOT %out = f32[50]{0} custom-call(%cache), metadata={op_name="f/decode_attention/pallas_call"}
+}
+"""
+
+
+def test_a_kernel_reads_what_it_states_where_it_states_it():
+  module = hlo.Module(KERNEL)
+  assert hlo.traffic(module, {'decode_attention': 600.0}) == 600 + 200
+  assert hlo.traffic(module, {'another': 600.0}) == hlo.traffic(module) == 40_000 + 200
+
+
 def test_a_product_reads_its_operands_and_writes_its_result():
   x = jax.ShapeDtypeStruct((128, 256), jnp.float32)
   y = jax.ShapeDtypeStruct((256, 64), jnp.float32)

@@ -156,15 +156,16 @@ def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('read', [4_096, 16_384])
-def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(read):
+@pytest.mark.parametrize('attention, read', [('xla', 4_096), ('xla', 16_384), ('triton', 16_128)])
+def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read):
   """Compiled for one H200: 32 trajectories of 16K tokens by a model of 1.5B parameters."""
   pytest.importorskip('jax_cuda13_plugin')
   config = dataclasses.replace(config_lib.preset('1.5b'), dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1,), topology.load('gpu:h200:1x1').devices)
-  space = rollout.room(16_048, 32, mesh=mesh)
+  space = rollout.room(16_048, 32, attention=attention, mesh=mesh)
   changes = {'capacity': space.capacity, 'num_stretches': space.num_stretches, 'mesh': mesh}
-  built = decoding(config, num_slots=32, read=read, num_steps=32, written_out=True, **changes)
+  changes |= {'read': read, 'num_steps': 32, 'written_out': True, 'attention': attention}
+  built = decoding(config, num_slots=32, **changes)
   found = fit.measure(built)
   params, slots = built.abstract_args[:2]
   least = bytes_of(params) + bytes_of(slots.past) * read / space.capacity
