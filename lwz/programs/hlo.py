@@ -185,7 +185,7 @@ def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> fl
     first = user.operands[0] == one.name
     if first and user.opcode in ('slice', 'dynamic-slice', 'gather'):
       total += shape_bytes(user.shape)
-    elif user.opcode == 'bitcast':
+    elif user.opcode in ('bitcast', 'copy') or _lays_anew(module, user):
       total += _read(module, fused, user)
     elif user.opcode == 'fusion':
       inner = module.computations[module.called(user)[0]]
@@ -195,6 +195,12 @@ def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> fl
     elif not (first and user.opcode == 'dynamic-update-slice'):
       return whole
   return min(whole, total)
+
+
+def _lays_anew(module: Module, one: Instruction) -> bool:
+  """Whether it is a fusion that only changes a layout: within another, of what that one takes."""
+  inside = module.computations[module.called(one)[0]] if one.opcode == 'fusion' else {}
+  return bool(inside) and {i.opcode for i in inside.values()} <= {'parameter', 'copy', 'bitcast'}
 
 
 def _written(

@@ -51,6 +51,26 @@ def test_a_fixed_slice_counts_as_one_at_a_place_that_is_computed():
   assert moved == 4  # the index
 
 
+def test_what_a_fusion_lays_anew_before_it_slices_counts_by_the_slice():
+  """As on a TPU: the copy is of a layout, and made of the slice alone."""
+  relaid = LAYERS.replace('dynamic-slice(%stack,', 'dynamic-slice(%anew,').replace(
+    '  %zero = s32[] constant(0)\n',
+    '  %zero = s32[] constant(0)\n'
+    '  %anew = f32[10,1000]{1,0} fusion(%stack), kind=kLoop, calls=%lay\n',
+    1,
+  )
+  relaid = (
+    """
+%lay (whole: f32[10,1000]) -> f32[10,1000] {
+  %whole = f32[10,1000]{1,0} parameter(0)
+  ROOT %copied = f32[10,1000]{1,0} copy(%whole)
+}
+"""
+    + relaid
+  )
+  assert hlo.traffic(hlo.Module(relaid)) == hlo.traffic(hlo.Module(LAYERS))
+
+
 KERNEL = """
 ENTRY %main (cache: f32[10,1000]) -> f32[50] {
   %cache = f32[10,1000]{1,0} parameter(0)
