@@ -10,6 +10,7 @@ import importlib
 import os
 import pathlib
 import runpy
+import select
 import shlex
 import sys
 import time
@@ -154,9 +155,18 @@ def main(argv) -> None:
     except signals.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
-    except BrokenPipeError:  # `| head`
+    except BrokenPipeError:
+      if not _is_closed(sys.stdout):
+        raise
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit('lwz: nobody reads what is printed any more')
+
+
+def _is_closed(pipe) -> bool:
+  """Whether nobody reads from the other end, as after `| head`."""
+  poll = select.poll()
+  poll.register(pipe, 0)
+  return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def same_bits() -> None:

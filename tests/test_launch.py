@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -83,6 +85,22 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, t
   assert killed == whole
 
 
+def test_that_nobody_reads_what_is_printed_is_said_in_a_line(micro_runs):
+  jobs.launch('base_model:micro', micro_runs)
+  command = [sys.executable, '-m', 'lwz.launch', '--config=experiments/base_model.py:micro']
+  process = subprocess.Popen(
+    [*command, f'--config.runs_dir={micro_runs}'],
+    cwd=jobs.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  process.stdout.close()
+  _, complaint = process.communicate(timeout=300)
+  assert complaint == 'lwz: nobody reads what is printed any more\n'
+  assert process.returncode == 1
+
+
 def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
   jobs.launch('base_model:micro', micro_runs)
   output = jobs.launch(
@@ -109,7 +127,8 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rl.group_size=1'], 'rl.group_size must be at least 2'),
     (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
     (['--config.rollout.block=0'], 'rollout.block=0 must be at least 1'),
-    (['--config.rollout.temperature=nan'], 'rollout.temperature=nan: choose 0'),
+    (['--config.rollout.temperature=nan'], 'rollout.temperature must be above 0'),
+    (['--config.rollout.temperature=inf'], 'rollout.temperature=inf: choose 0'),
     (['--config.rollout.attention=flash'], "attention 'flash' cannot decode here"),
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
     (['--config.init=nowhere/run'], 'nowhere/run'),

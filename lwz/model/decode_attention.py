@@ -1,7 +1,7 @@
 """Attention of one new token: over what earlier blocks wrote, and over its own block.
 
-XLA's, the reference, takes one layer of the past, cut to size. Kernels take all layers and read the
-one in place, each row as far as it is filled.
+XLA's, the reference, takes one layer of the past, as much of it as is filled. Kernels take all
+layers and read the one in place, each row as far as it is filled.
 """
 
 import functools
@@ -164,7 +164,8 @@ def attend(
   new_BKGT = jnp.where(mask_T[None, None, None, :], new_BKGT * C**-0.5, lowest)
   old, begin = [], 0
   for i, past in enumerate(stretches):
-    # Powers of two change no bit. Of products of the same q, XLA would make one, and join the keys.
+    # Powers of two change no bit. Of products of the same q a GPU's XLA would make one, and for it
+    # join the keys.
     old.append(_scores(q_BKGC * 2**i, past, lengths_B - begin, C**-0.5 / 2**i))
     begin += past.v.shape[2]
   tops = [jnp.max(x_BKNGW, axis=(2, 4), initial=lowest) for x_BKNGW in old]

@@ -16,7 +16,7 @@ PROGRAMS = 512  # in all, where there are so many blocks: a few for each multipr
 
 
 def has_backend() -> bool:
-  """Whether this jax compiles kernels by Triton: deprecated in 0.11, it is to go."""
+  """Whether this jax compiles kernels by Triton, deprecated in 0.11 (changelog of Pallas)."""
   return importlib.util.find_spec('jax.experimental.pallas.triton') is not None
 
 

@@ -31,8 +31,8 @@ def reshard(
 ) -> program.Program:
   """params by TRAIN, in float32 -> params by DECODE, in the compute dtype.
 
-  `written_out` makes `layers` a tuple with one tree per layer: a CPU then reads a layer's weights
-  where they lie, and does not copy them out of a stack in every step.
+  `written_out` makes `layers` a tuple with one tree per layer: a CPU or GPU then reads a layer's
+  weights where they lie, and does not copy them out of a stack in every step.
   """
 
   def cast(params):
@@ -169,8 +169,8 @@ def engine(
       block that it has filled, so there is one program for each number of rows, whatever is read.
     mesh: where everything lies; None is one device.
     written_out: see `reshard`; None is `writes_out`. On CPUs batches then shrink, and more of the
-      cache is read, in steps half as large as elsewhere, where each is a doubling: compiling takes
-      longer there.
+      cache is read, in steps half as large as the doublings of TPUs, for which compiling takes
+      longer. GPUs read one stretch of the cache after the other.
   """
   attention = decode_attention.choose(attention, mesh, config.head_dim, int8=int8)
   on_cpu = packed_attention.platform_of(mesh) == 'cpu'

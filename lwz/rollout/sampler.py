@@ -40,7 +40,7 @@ class Sampling:
 
   Attributes:
     temperature: what logits are divided by; 0 takes the most likely token. Others are from a
-      thousandth on, below which float32 has no room for what lies between two logits.
+      thousandth on: what is smaller means 0, and float32 ends somewhere below.
     top_p: keep the fewest most likely tokens that together have this share; 1 keeps all.
     top_k: keep this many most likely tokens; 0 keeps all. Both keep what ties with the last.
     stop_ids: tokens that end a trajectory; they are kept, with their log-probability.

@@ -25,6 +25,7 @@ from lwz.store import run as run_lib
 
 # What a terminal would obey, as the pictures of it that Unicode has.
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
+_CODES |= dict.fromkeys(range(0x7F, 0xA0), '\N{SYMBOL FOR DELETE}')
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
 
 

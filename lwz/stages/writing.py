@@ -17,9 +17,9 @@ from lwz.stages import checks, history
 
 
 def check(c) -> None:
-  checks.rollout(c)
-  if c.rollout.temperature == 0:
+  if not c.rollout.temperature > 0:
     raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+  checks.rollout(c)
   for key, value, off in (('top_p', c.rollout.top_p, 1.0), ('top_k', c.rollout.top_k, 0)):
     if value != off:
       raise ValueError(

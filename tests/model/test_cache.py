@@ -117,13 +117,13 @@ def in_stretches(past, size):
 
 @pytest.mark.parametrize('int8', [False, True])
 def test_stretches_are_filled_as_one(int8):
-  """Blocks within a stretch, over an edge, up to one, from one; a prompt over two edges."""
+  """Blocks over an edge, up to one, from one and to the end; a prompt over two edges."""
   whole = cache_lib.past(random_cache(5, 16), int8=int8)
   prompt, block = random_cache(1, 10, seed=1), random_cache(4, 3, seed=2)
 
   def fill(stretches):
     stretches = cache_lib.place(stretches, prompt, jnp.array(3))
-    return jax.jit(cache_lib.settle)(stretches, block, jnp.array([0, 3, 5, 13]))
+    return jax.jit(cache_lib.settle)(stretches, block, jnp.array([3, 5, 8, 13]))
 
   (expected,) = fill((whole,))
   found, expected = fill(in_stretches(whole, 4)), in_stretches(expected, 4)

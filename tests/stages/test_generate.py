@@ -46,8 +46,8 @@ def test_a_character_is_shown_when_all_of_it_is_there():
 
 
 def test_a_terminal_obeys_no_code_of_a_text_and_a_file_gets_the_text():
-  text = 'a\x1b[31mred\x07\x00b\nc'
-  assert shown(text) == 'a\u241b[31mred\u2407\u2400b\nc\n'
+  text = 'a\x1b[31mred\x07\x00b\x9b1m\x7f\nc'
+  assert shown(text) == 'a\u241b[31mred\u2407\u2400b\u24211m\u2421\nc\n'
   file = io.StringIO()
   generate.Pen(rich.console.Console(file=file)).show(text, last=True)
   assert file.getvalue() == f'{text}\n'

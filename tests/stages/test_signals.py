@@ -12,7 +12,7 @@ from lwz.stages import signals
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch):
-  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
   monkeypatch.setattr(signals, '_HEARD', [])
   monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
   signals.listen()
@@ -28,7 +28,7 @@ def test_outside_of_a_loop_it_leaves_at_once_with_75(number):
   assert stopped.value.code == 75 and number.name in stopped.value.message
 
 
-def test_a_signal_that_falls_where_errors_are_dropped_is_heard_all_the_same(monkeypatch):
+def test_a_signal_that_falls_where_errors_are_dropped_is_heard_all_the_same():
   """Such as JAX's callback of the garbage collector, in which Python ignores what is raised."""
   fallen = []
 
@@ -37,7 +37,6 @@ def test_a_signal_that_falls_where_errors_are_dropped_is_heard_all_the_same(monk
       fallen.append(phase)
       signal.raise_signal(signal.SIGINT)
 
-  monkeypatch.setattr(gc, 'callbacks', gc.callbacks)
   gc.callbacks.append(collect)
   try:
     with pytest.raises(signals.Stopped) as stopped:
