@@ -163,8 +163,9 @@ def settle(
   if mesh is None or mesh.size == 1 or new.v.shape[1] != stretches[0].v.shape[1]:
     num_rows = starts_B.shape[0]
     return jax.lax.fori_loop(0, num_rows, lambda b, x: file(b, x, new, starts_B), stretches)
-  where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), stretches)
-  new_where = jax.tree.map(lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), new)
+  where, new_where = jax.tree.map(
+    lambda x: activations.spec(mesh, x.shape, DIMENSIONS[: x.ndim]), (stretches, new)
+  )
   rows = activations.spec(mesh, starts_B.shape, ('rows',))
   return jax.shard_map(
     file_own, mesh=mesh, in_specs=(where, new_where, rows), out_specs=where, check_vma=False

@@ -91,11 +91,11 @@ def over(
   if backend != 'xla':
     (past,) = stretches
     return _in_place(past, lengths_B, backend, read, mesh)
-  size = read if len(stretches) == 1 else stretches[0].v.shape[3]
+  size = stretches[0].v.shape[3]
+  near = stretches[: max(1, -(-read // size))]
 
   def of(layer):
-    near = stretches[: -(-read // size)] if read else stretches[:1]
-    return [cache_lib.past_of(x, layer, lengths_B.shape[0], size, dtype) for x in near]
+    return [cache_lib.past_of(x, layer, lengths_B.shape[0], min(read, size), dtype) for x in near]
 
   if written_out and packed_attention.platform_of(mesh) == 'cpu':
     of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__

@@ -37,10 +37,8 @@ def programs(
 ) -> dict[str, program.Program]:
   """What the engine compiles, at its largest: every slot taken, the cache full, one prompt."""
   settings = _settings(c, mesh)
-  attention = decode_attention.choose(
-    settings['attention'], mesh, config.head_dim, int8=settings['int8']
-  )
   int8 = settings['int8']
+  attention = decode_attention.choose(settings['attention'], mesh, config.head_dim, int8=int8)
   space = rollout_program.room(
     settings['max_prompt_tokens'] + settings['max_tokens'],
     settings['num_steps'],
@@ -125,7 +123,6 @@ class Writer:
     )
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
-    in_one_go = not replies
     tally = scheduler.Tally()
     decoder = self.engine.reshard(params)
     for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):
@@ -134,7 +131,7 @@ class Writer:
       ended(own)
       replies[own.index] = own
     rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
-    return rollout, tally.figures if in_one_go else {}
+    return rollout, tally.figures if len(missing) == len(asked) else {}
 
 
 def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
