@@ -91,7 +91,7 @@ PARITY = {
 
 @pytest.mark.parametrize('changes', PARITY.values(), ids=PARITY)
 def test_logits_are_those_of_hugging_face(changes):
-  import torch
+  torch = pytest.importorskip('torch')
 
   config = dataclasses.replace(CONFIG, **changes)
   model = theirs('Qwen2ForCausalLM', config, seed=1)
@@ -105,7 +105,7 @@ def test_logits_are_those_of_hugging_face(changes):
 
 
 def test_scores_are_those_of_hugging_face():
-  import torch
+  torch = pytest.importorskip('torch')
 
   config = dataclasses.replace(CONFIG, scalar_head=True)
   model = theirs('Qwen2ForSequenceClassification', config, seed=2)
