@@ -23,7 +23,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from lwz.model import packed_attention
+from lwz.model.attention import packed as packed_attention
 
 SCORES = 16 * 2**30  # bytes of B x H x T x T scores up to which the reference takes part
 

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.stages import prepare
-from lwz.store import hf
+from lwz.runtime import setup
+from lwz.store.hf import checkpoint as hf
 
 GIB = 1 << 30
 
@@ -46,7 +46,7 @@ def load(folder: str) -> dict:
   """Loads in this process; seconds, and bytes at the peak."""
   before = _peak()
   began = time.monotonic()
-  with prepare.loading(folder) as progress:
+  with setup.loading(folder) as progress:
     _, params = hf.load(folder, progress=progress)
   jax.block_until_ready(params)
   arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(params))

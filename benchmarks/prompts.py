@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from lwz.data import corpus, embedded_conversations, rules, sift, sources
+from lwz.data import corpus
+from lwz.data.funnel import embedded_conversations, rules, sift, sources
 
 GROUP = 10_000  # rows of a row group
 

@@ -19,8 +19,10 @@ import rich.table
 
 from lwz import types
 from lwz.data import embedded
-from lwz.reward import compose, lift, monitor, redundancy, signs
+from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
+from lwz.reward import redundancy
+from lwz.reward.hacking import keyword_lift, monitor, signals
 
 NAMES = ('length', 'format')
 
@@ -51,9 +53,9 @@ def texts(args) -> list[str]:
   return replies
 
 
-def samples(replies: list[str], args) -> list[compose.Sample]:
+def samples(replies: list[str], args) -> list[components_lib.Sample]:
   prompt = types.Prompt('p', 'Write a reference.', args.words - 2_000, args.words + 2_000)
-  return [compose.Sample(prompt, r, format_lib.parse(r, 'think')) for r in replies]
+  return [components_lib.Sample(prompt, r, format_lib.parse(r, 'think')) for r in replies]
 
 
 def cpu(call) -> tuple[float, object]:
@@ -67,29 +69,29 @@ def cpu(call) -> tuple[float, object]:
 def measure(args) -> list[dict]:
   replies = texts(args)
   given = samples(replies, args)
-  readings = [signs.Reading(sample) for sample in given]
+  readings = [signals.Reading(sample) for sample in given]
   answers = [sample.parsed.answer for sample in given]
   components = {
-    'length': lambda s: compose.length(s, max_words=2 * args.words),
-    'format': compose.format,
+    'length': lambda s: components_lib.length(s, max_words=2 * args.words),
+    'format': components_lib.format,
   }
 
   def everything():
     parsed = samples(replies, args)
-    scores = compose.judge(parsed, components, 1)
+    scores = components_lib.judge(parsed, components, 1)
     return monitor.watch(parsed, scores, NAMES, state={})
 
   calls = {
     'all of a step': everything,
     'parse': lambda: samples(replies, args),
     'length reward': lambda: components['length'](given),
-    'format reward': lambda: compose.format(given),
-    'words and hashes': lambda: [signs.Reading(sample) for sample in given],
+    'format reward': lambda: components_lib.format(given),
+    'words and hashes': lambda: [signals.Reading(sample) for sample in given],
     **{
       f'sign {name}': lambda sign=sign: [sign(reading) for reading in readings]
-      for name, sign in signs.SIGNS.items()
+      for name, sign in signals.SIGNS.items()
     },
-    'keyword lift': lambda: lift.favourites('Write a reference.', answers),
+    'keyword lift': lambda: keyword_lift.favourites('Write a reference.', answers),
   }
   best = {name: min(cpu(call)[0] for _ in range(args.repeats)) for name, call in calls.items()}
   return [

@@ -61,7 +61,7 @@ def prepare(model: str, folder: pathlib.Path) -> str:
 
   from lwz.model import config as config_lib
   from lwz.model import qwen
-  from lwz.store import hf
+  from lwz.store.hf import checkpoint as hf
 
   if pathlib.Path(model).is_dir():
     return model
@@ -93,7 +93,7 @@ def lwz_writer(arguments, folder: str, workload: str):
   from lwz.model import qwen
   from lwz.programs import rollout
   from lwz.rollout import local, sampler, scheduler
-  from lwz.store import hf
+  from lwz.store.hf import checkpoint as hf
 
   wanted = lengths(workload)
   config, params = hf.load(folder, dtype=arguments.dtype)

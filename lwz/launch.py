@@ -3,7 +3,7 @@
     python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value ...]
 
 Parses the config, starts the devices, and runs what the experiment needs and then its stage. How it
-ends is its exit status: see `lwz.stages.processes`.
+ends is its exit status: see `lwz.runtime.distributed`.
 """
 
 import importlib
@@ -20,7 +20,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lwz.stages import prepare, processes, signals
+from lwz.runtime import distributed, interrupts, setup
 
 # What a needed run takes over from the run that needs it; everything else is its own experiment's.
 INHERITED = (
@@ -67,7 +67,7 @@ def needs(c, experiments: pathlib.Path) -> list:
   """Configs of the runs that `c` needs, in order, with those that these need before them."""
   found = []
   for key, value in _named(c):
-    if not prepare.is_experiment(value):
+    if not setup.is_experiment(value):
       continue  # a folder: there is nothing to run
     experiment, _, size = value.partition(':')
     path = experiments / f'{experiment}.py'
@@ -75,20 +75,20 @@ def needs(c, experiments: pathlib.Path) -> list:
       raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
     need = runpy.run_path(str(path))['get_config'](size)
     for name in INHERITED:
-      _set(need, name, prepare.get(c, name))
+      _set(need, name, setup.get(c, name))
     found += [*needs(need, experiments), need]
-  return list({prepare.run_name(need): need for need in found}.values())
+  return list({setup.run_name(need): need for need in found}.values())
 
 
 def _named(c) -> list[tuple[str, str]]:
   """(key, value) of all that `c.needs`; a key may hold one value or several."""
-  values = [(key, prepare.get(c, key)) for key in c.needs]
+  values = [(key, setup.get(c, key)) for key in c.needs]
   return [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
 
 
 def _set(c, key: str, value) -> None:
   *parents, last = key.split('.')
-  (prepare.get(c, '.'.join(parents)) if parents else c)[last] = value
+  (setup.get(c, '.'.join(parents)) if parents else c)[last] = value
 
 
 def _stage(c):
@@ -97,9 +97,9 @@ def _stage(c):
 
 def execute(c) -> None:
   """Runs one experiment's stage, unless it is complete."""
-  name = prepare.run_name(c)
-  if prepare.is_complete(c):
-    print(f'{name}: complete, nothing to do; see {prepare.run_folder(c) / "report.html"}')
+  name = setup.run_name(c)
+  if setup.is_complete(c):
+    print(f'{name}: complete, nothing to do; see {setup.run_folder(c) / "report.html"}')
     return
   began = time.monotonic()
   print(f'{name}: {c.stage}, size {c.size}')
@@ -115,8 +115,8 @@ def launch(c, experiments: pathlib.Path) -> None:
   )
   if c.debug.replay:
     return _stage(c).run(c)
-  missing = [need for need in needs(c, experiments) if not prepare.is_complete(need)]
-  if missing and c.needs_policy == 'stop' and not prepare.is_complete(c):
+  missing = [need for need in needs(c, experiments) if not setup.is_complete(need)]
+  if missing and c.needs_policy == 'stop' and not setup.is_complete(c):
     commands = [
       f'  python -m lwz.launch --config={experiments}/{need.experiment}.py:{need.size}'
       for need in missing
@@ -126,11 +126,11 @@ def launch(c, experiments: pathlib.Path) -> None:
       + '\n'.join(commands)
       + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
     )
-  todo = [] if prepare.is_complete(c) else [*missing, c]
+  todo = [] if setup.is_complete(c) else [*missing, c]
   for config in todo:
-    processes.check(config.stage)
+    distributed.check(config.stage)
     _stage(config).check(config)
-    prepare.check_identity(config)
+    setup.check_identity(config)
   for config in todo or [c]:
     execute(config)
 
@@ -140,19 +140,19 @@ def main(argv) -> None:
     raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
   c = _CONFIG.value
   for key in PATHS:
-    _set(c, key, os.path.expanduser(prepare.get(c, key)))  # --config.key=~/x: no shell expands it
+    _set(c, key, os.path.expanduser(setup.get(c, key)))  # --config.key=~/x: no shell expands it
   path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   if c.rollout.exact:
     same_bits()
-  processes.start(c.debug.heartbeat)
-  signals.listen()
-  with processes.guarded(c.debug.heartbeat):
+  distributed.start(c.debug.heartbeat)
+  interrupts.listen()
+  with distributed.guarded(c.debug.heartbeat):
     try:
       launch(c, path.parent)
-    except signals.Stopped as stopped:
+    except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
     except BrokenPipeError:

@@ -11,7 +11,8 @@ import pytest
 
 from experiments import base
 from lwz.data import tokenizer
-from lwz.store import hf, origin
+from lwz.store import model_source
+from lwz.store.hf import checkpoint as hf
 from tests import jobs
 
 FOLDER = pathlib.Path(base.__file__).parent
@@ -81,7 +82,9 @@ def read_keys(source):
 
 
 def test_every_key_is_read():
-  files = [*FOLDER.parent.glob('lwz/stages/*.py'), FOLDER.parent / 'lwz/launch.py']
+  rooms = ('runtime', 'judge', 'rl', 'stages')
+  files = [path for room in rooms for path in FOLDER.parent.glob(f'lwz/{room}/*.py')]
+  files.append(FOLDER.parent / 'lwz/launch.py')
   read = set().union(*(read_keys(path.read_text()) for path in files))
   assert read_keys('x = c.a.b.get') == {'a', 'a.b', 'a.b.get'}
   assert set(dotted(base.get_config('tiny'))) - read == set()
@@ -124,7 +127,7 @@ def test_an_exported_policy_is_the_policy(micro_runs, tmp_path):
   )
   assert 'AutoModelForCausalLM' in output
   config, params = hf.load(tmp_path / 'hf')
-  trained = origin.params(source, config, jax.random.key(0))
+  trained = model_source.params(source, config, jax.random.key(0))
   jax.tree.map(np.testing.assert_array_equal, params, trained)
   assert tokenizer.load(str(tmp_path / 'hf')).get_vocab() == (
     tokenizer.load(str(source / 'tokenizer')).get_vocab()

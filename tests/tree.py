@@ -12,6 +12,10 @@ def name_of(path):
   return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
+def is_package(module):
+  return ROOT.joinpath(*module.split('.'), '__init__.py').is_file()
+
+
 def modules(folder):
   """{module: source} of every Python file under a folder of the repository."""
   paths = sorted((ROOT / folder).rglob('*.py'))

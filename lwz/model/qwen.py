@@ -18,10 +18,10 @@ from jax import ad_checkpoint
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
-from lwz.model import activations, embedding, packed_attention, parameters, sharding
-from lwz.model import attention as attention_lib
-from lwz.model import cache as cache_lib
+from lwz.model import activations, embedding, kv_cache, parameters, sharding
 from lwz.model import config as config_lib
+from lwz.model.attention import packed as packed_attention
+from lwz.model.attention import reference as reference_lib
 
 QwenConfig = config_lib.QwenConfig
 Params = parameters.Params
@@ -75,8 +75,8 @@ def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mes
   q_BTHC = activations.constrain(q_BTHC, mesh, 'rows', 'time', 'heads', None)
   k_BTKC = activations.constrain(k_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
   v_BTKC = activations.constrain(v_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
-  q_BTHC = attention_lib.rotate(q_BTHC, cos, sin)
-  k_BTKC = attention_lib.rotate(k_BTKC, cos, sin)
+  q_BTHC = reference_lib.rotate(q_BTHC, cos, sin)
+  k_BTKC = reference_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
   x_BTD = _residual(x_BTD + _product(mixed_BTHC, w['wo'], mesh), mesh)
@@ -116,7 +116,7 @@ def phases(
   positions_BT: Int[Array, 'B T'], config: QwenConfig
 ) -> tuple[Float[Array, 'B T c'], Float[Array, 'B T c']]:
   """cos and sin of the model's rotary positions, see `attention.rope_phases`."""
-  return attention_lib.rope_phases(
+  return reference_lib.rope_phases(
     positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
   )
 
@@ -181,10 +181,10 @@ def forward_cached(
 
   def layer(x_BTD, weights, cache, index):
     def append_and_attend(q, k, v):
-      new = cache_lib.append(cache, index, slot, k, v)
-      keys, values = cache_lib.layer_of(new, index)
+      new = kv_cache.append(cache, index, slot, k, v)
+      keys, values = kv_cache.layer_of(new, index)
       if attend is None:
-        return attention_lib.attend(q, keys, values, mask_BTS), new
+        return reference_lib.attend(q, keys, values, mask_BTS), new
       return attend(index, q, keys, values), new
 
     return _layer(x_BTD, weights, config, phases_BTc, append_and_attend, mesh)

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lwz import rows
-from lwz.model import cache as cache_lib
-from lwz.model import decode_attention, packed_attention, parameters, qwen, sharding
+from lwz.model import kv_cache, parameters, qwen, sharding
+from lwz.model.attention import decode as decode_attention
+from lwz.model.attention import packed as packed_attention
 from lwz.programs import placement, program
 from lwz.rollout import sampler, scheduler, shapes
 from lwz.rollout import slots as slots_lib
@@ -77,7 +78,7 @@ def abstract_slots(
   slots = jax.eval_shape(
     lambda: slots_lib.init(config, num_slots, capacity, num_stretches=num_stretches, int8=int8)
   )
-  names = cache_lib.DIMENSIONS
+  names = kv_cache.DIMENSIONS
   return slots_lib.Slots(
     rows=jax.tree.map(lambda x: placement.array(x.shape, x.dtype, mesh), slots.rows),
     past=jax.tree.map(

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt32
 
 from lwz import types
-from lwz.model import cache as cache_lib
-from lwz.model import decode_attention, qwen
+from lwz.model import kv_cache, qwen
+from lwz.model.attention import decode as decode_attention
 from lwz.rollout import sampler, slots
 
 
@@ -57,7 +57,10 @@ def generate(
     keys=keys_B2,
     live=jnp.ones((B,), bool),
   )
-  forked, num_slots = cache_lib.past(cache_lib.fork(prompts, num_samples)), prompts_PT.shape[1]
+  forked, num_slots = (
+    kv_cache.past(kv_cache.fork(prompts, num_samples)),
+    prompts_PT.shape[1],
+  )
   _, _, block = slots.write_block(
     params,
     rows,

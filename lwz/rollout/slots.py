@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from lwz.model import cache as cache_lib
-from lwz.model import decode_attention, qwen
+from lwz.model import kv_cache, qwen
+from lwz.model.attention import decode as decode_attention
 from lwz.rollout import sampler
 
 Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh | None
@@ -41,7 +41,7 @@ class Slots:
   """Counters, keys and values; a row that is not `live` holds what will be overwritten."""
 
   rows: Rows
-  past: cache_lib.Stretches
+  past: kv_cache.Stretches
 
 
 @flax.struct.dataclass
@@ -77,8 +77,8 @@ def init(
     live=jnp.zeros((num_slots,), bool),
   )
   size = capacity // num_stretches
-  past = tuple(cache_lib.empty(config, num_slots, size, int8=int8) for _ in range(num_stretches))
-  return Slots(rows=rows, past=cache_lib.lay(past, mesh))
+  past = tuple(kv_cache.empty(config, num_slots, size, int8=int8) for _ in range(num_stretches))
+  return Slots(rows=rows, past=kv_cache.lay(past, mesh))
 
 
 def prefill(
@@ -87,7 +87,7 @@ def prefill(
   config: qwen.QwenConfig,
   *,
   mesh: Mesh = None,
-) -> cache_lib.Cache:
+) -> kv_cache.Cache:
   """Keys and values of prompts that begin at slot 0; what follows a prompt's end is never read."""
   P, T = prompts_PT.shape
   positions_PT = jnp.broadcast_to(jnp.arange(T)[None], (P, T))
@@ -107,7 +107,7 @@ def prefill(
 
 def admit(
   slots: Slots,
-  prefix: cache_lib.Cache,
+  prefix: kv_cache.Cache,
   which: Int[Array, ''],
   row: Int[Array, ''],
   counters: Rows,
@@ -121,7 +121,7 @@ def admit(
     slots.rows,
     counters,
   )
-  return Slots(rows=rows, past=cache_lib.lay(cache_lib.place(slots.past, prefix, row), mesh))
+  return Slots(rows=rows, past=kv_cache.lay(kv_cache.place(slots.past, prefix, row), mesh))
 
 
 def move(slots: Slots, source: Int[Array, ''], target: Int[Array, '']) -> Slots:
@@ -187,16 +187,16 @@ def decode(
     sampling=sampling,
     mesh=mesh,
   )
-  settled = cache_lib.settle(slots.past, written, first.cached, mesh)
+  settled = kv_cache.settle(slots.past, written, first.cached, mesh)
   rows = jax.tree.map(
     lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, 0, 0), slots.rows, rows
   )
-  return Slots(rows=rows, past=cache_lib.lay(settled, mesh)), block
+  return Slots(rows=rows, past=kv_cache.lay(settled, mesh)), block
 
 
 def write_block(
   params, rows: Rows, attend, config, *, num_steps: int, until, sampling, mesh: Mesh = None
-) -> tuple[Rows, cache_lib.Cache, Block]:
+) -> tuple[Rows, kv_cache.Cache, Block]:
   """The loop: appends to a cache of its own, draws a token per step and row.
 
   `attend` is of `decode_attention.over`. Returns the rows as they stand then, the keys and values
@@ -287,14 +287,14 @@ def _is_any(ids_N, stop_ids: tuple[int, ...]):
 
 def _block_cache(params, config, batch: int, num_slots: int):
   """An empty cache for `forward_cached`: one of each layer where layers are written out."""
-  cache = cache_lib.init(config, batch, num_slots)
+  cache = kv_cache.init(config, batch, num_slots)
   if not isinstance(params['layers'], tuple):
     return cache
   one = jax.tree.map(lambda x: x[0], cache)
   return (one,) * config.num_hidden_layers
 
 
-def _stacked(cache) -> cache_lib.Cache:
+def _stacked(cache) -> kv_cache.Cache:
   if not isinstance(cache, tuple):
     return cache
   return jax.tree.map(lambda *layers: jnp.stack(layers), *cache)

@@ -1,8 +1,8 @@
 """Evaluation: systems answer the prompts of a benchmark, a judge compares or marks the answers.
 
 1. read the benchmark, or make a small one of held-out titles     evals.arena, evals.writingbench
-2. let each system answer each prompt                             stages.answering
-3. put the answers to the judge, both orders or each criterion    stages.judging
+2. let each system answer each prompt                             judge.answers
+3. put the answers to the judge, both orders or each criterion    judge.judge
 4. rate, or aggregate                                             evals.standings, evals.marks
 5. write results.json, table.md, report.html, people.html         report
 
@@ -18,12 +18,16 @@ from typing import Any
 
 from etils import epath
 
-from lwz.data import heldout_tasks, stated_length
-from lwz.evals import arena, journal, lengths, marks, offline, standings, writingbench
+from lwz.data import heldout_tasks
+from lwz.data.funnel import stated_length
+from lwz.evals import arena, lengths, marks, offline, standings, writingbench
+from lwz.judge import answers, journal
+from lwz.judge import judge as judge_lib
+from lwz.judge import systems as systems_lib
 from lwz.report import intervals, number, page, people
 from lwz.report import table as table_lib
 from lwz.reward import length
-from lwz.stages import answering, checks, judging, prepare, writers
+from lwz.runtime import setup, validation
 from lwz.store import atomic, record
 
 BENCHMARKS = ('arena', 'writingbench')
@@ -34,41 +38,41 @@ def check(c) -> None:
     raise ValueError(f'eval.benchmark: there is no {c.eval.benchmark!r}; choose from {BENCHMARKS}')
   if not c.eval.systems:
     raise ValueError('eval.systems is empty: name runs, models or endpoints')
-  checks.rollout(c)
+  validation.rollout(c)
   if c.rollout.min_tokens:
     raise ValueError(
       f'rollout.min_tokens={c.rollout.min_tokens}: answers are judged as they end; leave 0'
     )
   for key in ('eval.rows', 'eval.prompts', 'judge.rounds'):
-    if prepare.get(c, key) < (0 if key == 'eval.prompts' else 1):
-      raise ValueError(f'{key}={prepare.get(c, key)} is too small')
+    if setup.get(c, key) < (0 if key == 'eval.prompts' else 1):
+      raise ValueError(f'{key}={setup.get(c, key)} is too small')
   if c.eval.style not in ('chat', 'think', 'direct'):
     raise ValueError(f"eval.style={c.eval.style!r}: choose 'chat', 'think' or 'direct'")
-  names = [writers.name(c, source) for source in c.eval.systems]
+  names = [systems_lib.name(c, source) for source in c.eval.systems]
   if len(set(names)) < len(names):
     raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}')
-  judging.check(c)
+  judge_lib.check(c)
   if c.eval.file:
     _load(c, epath.Path(c.eval.file))
   for source in c.eval.systems:
-    if not prepare.is_experiment(source):
-      writers.describe(c, source)
-    if not writers.is_endpoint(source):
-      checks.decoding(c, source)
+    if not setup.is_experiment(source):
+      systems_lib.describe(c, source)
+    if not systems_lib.is_endpoint(source):
+      validation.decoding(c, source)
 
 
 def run(c) -> None:
-  opened = prepare.open_run(c)
+  opened = setup.open_run(c)
   path = epath.Path(c.eval.file) if c.eval.file else _made(c, opened.folder)
   benchmark, prompts, rejects, left_out = _load(c, path)
-  systems = [writers.describe(c, source) for source in c.eval.systems]
+  systems = [systems_lib.describe(c, source) for source in c.eval.systems]
   if c.eval.benchmark == 'arena':
     systems = _apart(systems, {name for task in benchmark for name in task.baselines})
   names = [system.name for system in systems]
   with journal.Journal(opened.folder / 'answers.jsonl') as kept:
     answered, failed = {}, {}
     for system in systems:
-      answered[system.name], failed[system.name] = answering.ask(c, system, prompts, kept)
+      answered[system.name], failed[system.name] = answers.ask(c, system, prompts, kept)
   finish = _arena if c.eval.benchmark == 'arena' else _writingbench
   with journal.Journal(opened.folder / 'verdicts.jsonl') as kept:
     results = finish(c, opened.folder, benchmark, names, answered, kept)
@@ -76,14 +80,14 @@ def run(c) -> None:
   results['facts'] = {
     'benchmark': f'{c.eval.benchmark}, {c.eval.file or "held-out titles of the corpus"}',
     'prompts': len(prompts),
-    'judge': judging.name(c),
+    'judge': judge_lib.name(c),
     'rejected records': len(rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   _write(c, opened, results, rejects, failed)
 
 
-def _apart(systems: Sequence[writers.Writer], baselines: set[str]) -> list[writers.Writer]:
+def _apart(systems: Sequence[systems_lib.Writer], baselines: set[str]) -> list[systems_lib.Writer]:
   """The systems, those that are called like a baseline under another name."""
   return [
     dataclasses.replace(system, name=f'{system.name} (here)')
@@ -112,7 +116,7 @@ def _made(c, folder: epath.Path) -> epath.Path:
   """A small benchmark of held-out titles, in the schema of the published one."""
   make = heldout_tasks.arena if c.eval.benchmark == 'arena' else heldout_tasks.writingbench
   records = make(
-    prepare.heldout(c)[1],
+    setup.heldout(c)[1],
     lower=c.data.lower,
     upper=c.data.upper,
     num=c.eval.prompts,
@@ -130,7 +134,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   def text(idx: int, name: str) -> str:
     return answered[name][idx] if name in answered else by_idx[idx].baselines[name]
 
-  matches, judged = judging.contest(c, tasks, answered, kept, rivals=c.eval.rivals)
+  matches, judged = judge_lib.contest(c, tasks, answered, kept, rivals=c.eval.rivals)
   found, bias = standings.pairings(matches, judged.values)
   opponents = list(dict.fromkeys(name for task in tasks for name in task.baselines))
   rows = standings.rate(found, [*names, *opponents], c.seed)
@@ -146,7 +150,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     ],
     num=c.eval.people,
     seed=c.seed,
-    title=prepare.run_name(c),
+    title=setup.run_name(c),
   )
   rate = {row['system']: 100 * row['rate'] for row in rates if row['by'] == 'all'}
   table = [
@@ -198,14 +202,14 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
     for criterion in query.criteria
   ]
 
-  def question(name: str, query: writingbench.Query, criterion) -> judging.Question:
+  def question(name: str, query: writingbench.Query, criterion) -> judge_lib.Question:
     text = answered[name][query.index]
     stated = stated_length.find(query.text)
     words = stated.high if stated else 0
-    by_rules = functools.partial(offline.mark, query.text, text, words, judging.RULES)
-    return judging.Question(writingbench.messages(bench, query, criterion, text), by_rules)
+    by_rules = functools.partial(offline.mark, query.text, text, words, judge_lib.RULES)
+    return judge_lib.Question(writingbench.messages(bench, query, criterion, text), by_rules)
 
-  judged = judging.ask(c, [question(*item) for item in asked], marks.read, kept)
+  judged = judge_lib.ask(c, [question(*item) for item in asked], marks.read, kept)
   scores: dict[str, dict[int, dict[str, marks.Mark]]] = {name: {} for name in names}
   for (name, query, criterion), mark in zip(asked, judged.values, strict=True):
     if mark:
@@ -248,8 +252,8 @@ def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
   atomic.write_text(opened.folder / 'table.md', '\n'.join([*markdown, *notes]) + '\n')
   page.write(
     opened.report,
-    title=prepare.run_name(c),
-    subtitle=f'{c.experiment}, judged by {judging.name(c)}',
+    title=setup.run_name(c),
+    subtitle=f'{c.experiment}, judged by {judge_lib.name(c)}',
     facts=results['facts'],
     pictures=[('', intervals.draw(picture, title=tables[0][0], unit=unit))],
     tables=[*tables, ('left out', ('where', 'why'), rejects[:100])] if rejects else tables,

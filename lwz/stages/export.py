@@ -1,6 +1,6 @@
 """A policy for everyone: a run's parameters as a Hugging Face folder, which transformers loads.
 
-1. read the newest checkpoint's parameters, in the dtype asked for      store.origin
+1. read the newest checkpoint's parameters, in the dtype asked for      store.model_source
 2. write safetensors, config.json, tokenizer                            store.hf
 """
 
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from etils import epath
 
 from lwz.data import tokenizer
-from lwz.stages import prepare
-from lwz.store import hf, origin
+from lwz.runtime import setup
+from lwz.store import model_source
+from lwz.store.hf import checkpoint as hf
 
 DTYPES = ('bfloat16', 'float32', 'float16')
 
@@ -20,17 +21,17 @@ def check(c) -> None:
     raise ValueError(
       f'export.dtype: there is no {c.export.dtype!r}; choose from {", ".join(DTYPES)}'
     )
-  prepare.expected(c, c.init)
+  setup.expected(c, c.init)
 
 
 def run(c) -> None:
-  source = prepare.reference(c, c.init)
-  config = origin.config(source)
+  source = setup.reference(c, c.init)
+  config = model_source.config(source)
   dtype = jnp.dtype(c.export.dtype)
-  with prepare.loading(source) as progress:
-    params = origin.params(
-      source, config, jax.random.key(0), mesh=prepare.mesh(c), dtype=dtype, progress=progress
+  with setup.loading(source) as progress:
+    params = model_source.params(
+      source, config, jax.random.key(0), mesh=setup.mesh(c), dtype=dtype, progress=progress
     )
-  folder = epath.Path(c.export.folder or prepare.run_folder(c))
-  hf.save(folder, config, params, tokenizer.load(origin.tokenizer(source)))
+  folder = epath.Path(c.export.folder or setup.run_folder(c))
+  hf.save(folder, config, params, tokenizer.load(model_source.tokenizer(source)))
   print(f"{folder}: {c.export.dtype}, for AutoModelForCausalLM.from_pretrained('{folder}')")

@@ -1,6 +1,6 @@
 """Writes one text to the terminal while it comes into being.
 
-1. read the model, and how it is asked          store.origin, data.templates
+1. read the model, and how it is asked          store.model_source, data.templates
 2. write, block by block                        rollout.local
 3. show what is new, thoughts dimmed            rich
 
@@ -19,8 +19,8 @@ from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.stages import checks, prepare
-from lwz.store import origin
+from lwz.runtime import setup, validation
+from lwz.store import model_source
 from lwz.store import run as run_lib
 
 # What a terminal would obey, as the pictures of it that Unicode has.
@@ -34,19 +34,19 @@ def check(c) -> None:
     raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
   if c.init == 'random':
     raise ValueError("init='random' has learnt nothing: name a run or a model")
-  room = prepare.expected(c, c.init).num_positions
+  room = setup.expected(c, c.init).num_positions
   if c.rollout.max_prompt_tokens + c.rollout.max_tokens > room:
     raise ValueError(
       f'rollout.max_prompt_tokens + rollout.max_tokens exceeds the {room} positions of the model'
     )
-  checks.decoding(c, c.init)
-  checks.rollout(c)
+  validation.decoding(c, c.init)
+  validation.rollout(c)
 
 
 def run(c) -> None:
-  source = prepare.reference(c, c.init)
-  config = prepare.computed(c, origin.config(source))
-  tok = tokenizer.load(c.data.tokenizer or origin.tokenizer(source))
+  source = setup.reference(c, c.init)
+  config = setup.computed(c, model_source.config(source))
+  tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source))
   ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
   if len(ids) > c.rollout.max_prompt_tokens:
     raise ValueError(
@@ -55,9 +55,9 @@ def run(c) -> None:
     )
   if config.scalar_head:
     raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
-  mesh = prepare.mesh(c)
-  with prepare.loading(source) as progress:
-    params = origin.params(
+  mesh = setup.mesh(c)
+  with setup.loading(source) as progress:
+    params = model_source.params(
       source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
     )
   engine = rollout_program.engine(
@@ -106,7 +106,7 @@ def _sampling(c, stop_id: int) -> sampler.Sampling:
 def _style(c, source: str) -> tuple[str, str]:
   """Style and template that a run is trained with; of any other model, those of `c.data`."""
   opened = run_lib.Run(epath.Path(source))
-  if not origin.is_run(source):
+  if not model_source.is_run(source):
     return c.data.style, c.data.template
   data = opened.config['data']
   return data['style'], data['template']

@@ -3,9 +3,9 @@
 One step:
   1. take P prompts, each with its length range                                   data.prompts
   2. write G answers to each                                                      rollout.scheduler
-  3. judge each answer, while others are being written: length, writing, format   stages.scoring
+  3. judge each answer, while others are being written: length, writing, format   rl.scoring
   4. compare each answer with its siblings, component by component, then average  learn.advantage
-  5. one clipped gradient step per minibatch                                      stages.learning
+  5. one clipped gradient step per minibatch                                      rl.learner
   6. record and save                                                              store
 Steps 1 to 3 are a draw; with `rl.max_redraws` others follow it where siblings do not differ.
 """
@@ -19,26 +19,16 @@ from lwz import types
 from lwz.data import prompts, templates
 from lwz.model import qwen
 from lwz.programs import program, reward_model
-from lwz.stages import (
-  checks,
-  checkup,
-  choices,
-  drawing,
-  history,
-  learning,
-  prepare,
-  scoring,
-  training,
-  watching,
-  writing,
-)
+from lwz.rl import evaluator, generation, observer, registry, resume, sampling, scoring
+from lwz.rl import learner as learner_lib
+from lwz.runtime import setup, trainer, validation
 
 
 def check(c) -> None:
-  references = ['init'] if choices.is_server(c.reward.model) else ['init', 'reward.model']
-  checks.keys(c, references)
-  checks.mesh(c, references)
-  choices.check_rewards(c)
+  references = ['init'] if registry.is_server(c.reward.model) else ['init', 'reward.model']
+  validation.keys(c, references)
+  validation.mesh(c, references)
+  registry.check_rewards(c)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts:
     asked = prompts.load(c.data.prompts)
@@ -50,39 +40,39 @@ def check(c) -> None:
       f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '
       f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
     )
-  writing.check(c)
-  checks.decoding(c, c.init)
+  generation.check(c)
+  validation.decoding(c, c.init)
   if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
     raise ValueError('reward.weights must not be negative, and one of them must be positive')
   for name in c.reward.weights:
-    if name not in choices.REWARDS:
-      known = ', '.join(choices.REWARDS)
+    if name not in registry.REWARDS:
+      known = ', '.join(registry.REWARDS)
       raise ValueError(f'reward.weights: there is no {name!r}; choose from {known}')
-  learning.check(c)
-  checkup.check(c)
+  learner_lib.check(c)
+  evaluator.check(c)
 
 
 def run(c) -> None:
-  opened = prepare.open_run(c)
-  tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c, opened.folder, len(tok))
-  asked = _fitting(c, tok, prepare.writing_prompts(c))
-  mesh = prepare.mesh(c)
-  rewards = {name: choices.REWARDS[name](c, mesh) for name in c.reward.weights}
+  opened = setup.open_run(c)
+  tok = setup.load_tokenizer(c, opened.folder)
+  config = setup.model_config(c, opened.folder, len(tok))
+  asked = _fitting(c, tok, setup.writing_prompts(c))
+  mesh = setup.mesh(c)
+  rewards = {name: registry.REWARDS[name](c, mesh) for name in c.reward.weights}
   compiled = programs(c, models(c) | {'policy': config}, mesh)
-  prepare.fits(c, compiled)
+  setup.fits(c, compiled)
   if c.debug.replay:
-    return training.rerun(c, compiled['grpo'])
-  loop = training.Training(c, opened, config, mesh)
-  watcher = watching.Watcher(c, mesh, opened.folder, loop.extra.get('monitor', {}))
-  past = history.History(c, opened.folder, num_rewards=len(rewards), rest=loop.rest)
-  learner = learning.Learner(c, config, mesh, compiled)
-  writer = writing.Writer(c, config, mesh, tok.eos_token_id)
-  greedy = writing.engine(c, config, mesh, tok.eos_token_id, temperature=0.0)
-  held_out = checkup.Checkup(c, tok, writer.engine, greedy, opened.folder, asked)
+    return trainer.rerun(c, compiled['grpo'])
+  loop = trainer.Training(c, opened, config, mesh)
+  watcher = observer.Watcher(c, mesh, opened.folder, loop.extra.get('monitor', {}))
+  past = resume.History(c, opened.folder, num_rewards=len(rewards), rest=loop.rest)
+  learner = learner_lib.Learner(c, config, mesh, compiled)
+  writer = generation.Writer(c, config, mesh, tok.eos_token_id)
+  greedy = generation.engine(c, config, mesh, tok.eos_token_id, temperature=0.0)
+  held_out = evaluator.Checkup(c, tok, writer.engine, greedy, opened.folder, asked)
 
-  def draw(number: int) -> drawing.Draw:
-    chosen = drawing.take(c, asked, number)
+  def draw(number: int) -> sampling.Draw:
+    chosen = sampling.take(c, asked, number)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     done = past.step(number, state.params)
     with scoring.Scoring(c, tok, rewards, chosen) as judge:
@@ -95,18 +85,18 @@ def run(c) -> None:
       scores = done.scores or done.judged(rollout, judge.scores(samples))
     loop.lap('judge')
     loop.rest()
-    return drawing.Draw(prompt_ids, samples, rollout, scores, figures)
+    return sampling.Draw(prompt_ids, samples, rollout, scores, figures)
 
   state = loop.state
   for step in loop:
     values = held_out.step(loop, step, state.params)
-    draws, teaching = drawing.enough(draw, drawing.numbers(c, step), learner.teaches)
-    batch = drawing.choose(draws, teaching)
+    draws, teaching = sampling.enough(draw, sampling.numbers(c, step), learner.teaches)
+    batch = sampling.choose(draws, teaching)
     state, learned = learner.step(loop, state, step, batch)
     loop.lap('learn')
     values |= learned | learner.speed(batch, loop.laps['seconds/learn'])
     values |= watcher.step(step, draws[0], list(rewards))  # of the first draw: nobody chose it
-    values |= drawing.figures(draws, teaching, loop.laps['seconds/write'])
+    values |= sampling.figures(draws, teaching, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     loop.record(step, state, values, show=shown, extra={'monitor': watcher.state})
   _finish(c, opened, config, asked)
@@ -114,9 +104,9 @@ def run(c) -> None:
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """The models of a run as its config promises them."""
-  found = {'policy': prepare.expected(c, c.init)}
-  if not choices.is_server(c.reward.model):
-    model = prepare.expected(c, c.reward.model)
+  found = {'policy': setup.expected(c, c.init)}
+  if not registry.is_server(c.reward.model):
+    model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
   return found
 
@@ -126,9 +116,9 @@ def programs(
 ) -> dict[str, program.Program]:
   """What a run compiles: writing, judging, learning."""
   policy = models['policy']
-  found = {**writing.programs(c, policy, mesh), **learning.programs(c, policy, mesh)}
+  found = {**generation.programs(c, policy, mesh), **learner_lib.programs(c, policy, mesh)}
   if 'reward' in models:  # else a server judges
-    shape = choices.score_shape(c, mesh)
+    shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], mesh=mesh, **shape)
   return found
 
@@ -155,7 +145,7 @@ def _fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
 
 def _finish(c, opened, config, asked) -> None:
   names = list(c.reward.weights)
-  prepare.finish(
+  setup.finish(
     c,
     opened,
     keys=[
@@ -165,7 +155,7 @@ def _finish(c, opened, config, asked) -> None:
       'redundancy',
       *['words/answer', 'words/think', 'tokens/trajectory', 'tokens/per_second'],
       *['learn/entropy', 'learn/loss', 'learn/logp_gap', 'seconds'],
-      *checkup.KEYS,
+      *evaluator.KEYS,
     ],
     pictures=[
       {'keys': [f'reward/{name}' for name in names], 'title': 'rewards, broken texts at the floor'},
@@ -177,12 +167,13 @@ def _finish(c, opened, config, asked) -> None:
       {'keys': ['valid_format'], 'title': 'share of valid format'},
       {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
-      *checkup.pictures(c),
-      *watching.PICTURES,
-      *learning.pictures(c),
+      *evaluator.pictures(c),
+      *observer.PICTURES,
+      *learner_lib.pictures(c),
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
-    facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)} | checkup.facts(c),
-    tables=watching.tables(opened.folder),
+    facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)}
+    | evaluator.facts(c),
+    tables=observer.tables(opened.folder),
     better={'learn/loss': 0},
   )

@@ -12,7 +12,7 @@ from etils import epath
 from lwz.evals import people, records
 from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
-from lwz.stages import prepare
+from lwz.runtime import setup
 from lwz.store import atomic, record
 
 
@@ -65,7 +65,7 @@ def run(c) -> None:
     '95 % of that': f'{number.show(low)} to {number.show(high)}',
     'rejected': len(rejects),
   }
-  folder = prepare.run_folder(c)
+  folder = setup.run_folder(c)
   folder.mkdir(parents=True, exist_ok=True)
   header = ('system', 'against', 'wins', 'ties', 'losses', 'win %', 'low', 'high')
   table = [
@@ -78,7 +78,7 @@ def run(c) -> None:
   drawn = [(f'{r["system"]} v. {r["opponent"]}', r['rate'], r['low'], r['high']) for r in rows]
   page.write(
     folder / 'report.html',
-    title=prepare.run_name(c),
+    title=setup.run_name(c),
     subtitle=f'blind judgements of {c.eval.arena}',
     facts=facts,
     pictures=[('', intervals.draw(drawn, title='win rate, ties as half', unit='95 %'))],

@@ -1,9 +1,9 @@
 """Preflight: the very programs of a run, compiled for devices that need not be there.
 
-1. the devices, and the mesh of the run over them              programs.topology, model.sharding
-2. each phase of the run's step: its program, what else stays  programs.phases
-3. compile, add up, estimate                                   programs.fit
-4. where it does not fit: what to change, and compile that     programs.remedy
+1. the devices, and the mesh of the run over them              programs.cost.topology
+2. each phase of the run's step: its program, what else stays  programs.cost.memory_plan
+3. compile, add up, estimate                                   programs.cost.fit
+4. where it does not fit: what to change, and compile that     programs.cost.suggestions
 5. a table: on the terminal, as Markdown and JSON              report.fit_table
 """
 
@@ -20,11 +20,9 @@ import jax
 
 from lwz import types
 from lwz.model import sharding
-from lwz.programs import chip as chip_lib
-from lwz.programs import fit, remedy, topology
-from lwz.programs import phases as phases_lib
+from lwz.programs.cost import fit, hardware, memory_plan, suggestions, topology
 from lwz.report import fit_table
-from lwz.stages import prepare
+from lwz.runtime import setup
 from lwz.store import atomic
 
 
@@ -40,7 +38,7 @@ def run(c) -> None:
   found = [(verdict, _remedies(c, verdict, over)) for verdict in verdicts if not verdict.fits]
   record = _record(c, over, verdicts, found)
   name = f'{c.preflight.experiment}-{c.size}_{over.name}'.replace(':', '-')
-  folder = prepare.run_folder(c)
+  folder = setup.run_folder(c)
   folder.mkdir(parents=True, exist_ok=True)
   atomic.write_text(folder / f'{name}.json', json.dumps(record, indent=1) + '\n')
   atomic.write_text(folder / f'{name}.md', fit_table.markdown(record))
@@ -70,7 +68,7 @@ def _phases(c, over: topology.Topology) -> list[fit.Phase]:
       'reference': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
-  return phases_lib.phases(programs, calls)
+  return memory_plan.phases(programs, calls)
 
 
 def _judge(c, over: topology.Topology, name: str = '') -> list[fit.Verdict]:
@@ -85,7 +83,7 @@ def _judge(c, over: topology.Topology, name: str = '') -> list[fit.Verdict]:
 
 def _remedies(c, verdict: fit.Verdict, over: topology.Topology) -> list[dict]:
   """Changes, in the order of `remedy.remedies`; they are compiled until one fits."""
-  found = remedy.remedies(
+  found = suggestions.remedies(
     verdict,
     name=over.name,
     micro_rows=c.train.micro_rows,
@@ -123,13 +121,13 @@ def _record(c, over, verdicts, found) -> dict:
     'chip': over.chip.name,
     'devices': len(over.devices),
     'mesh': verdicts[0].fit.mesh,
-    'capacity': chip_lib.usable(over.chip),
+    'capacity': hardware.usable(over.chip),
     'fits': all(verdict.fits for verdict in verdicts),
     'phases': [_phase_record(verdict, over.chip) for verdict in verdicts],
     'remedies': {f'{v.phase}: {v.fit.name}': tried for v, tried in found},
-    'roofline': chip_lib.MODEL,
+    'roofline': hardware.MODEL,
     'shapes': {
-      key: prepare.get(c, key)
+      key: setup.get(c, key)
       for key in (
         *('rl.prompts_per_step', 'rl.group_size', 'rollout.max_prompt_tokens'),
         *('rollout.max_tokens', 'data.row_length', 'train.rows', 'train.micro_rows'),
@@ -154,7 +152,7 @@ def _version(package: str) -> str:
     return ''
 
 
-def _phase_record(verdict: fit.Verdict, chip: chip_lib.Chip) -> dict:
+def _phase_record(verdict: fit.Verdict, chip: hardware.Chip) -> dict:
   one = verdict.fit
   return {
     'phase': verdict.phase,

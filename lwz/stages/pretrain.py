@@ -18,13 +18,13 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
 from lwz.reward import length
-from lwz.stages import checks, prepare, training
+from lwz.runtime import setup, trainer, validation
 
 
 def check(c) -> None:
-  checks.keys(c, ['init'])
-  checks.mesh(c, ['init'])
-  if c.train.rows % (rows := prepare.pass_rows(c, prepare.mesh(c), c.train.rows)):
+  validation.keys(c, ['init'])
+  validation.mesh(c, ['init'])
+  if c.train.rows % (rows := setup.pass_rows(c, setup.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
       'train.micro_rows x mesh.data x mesh.fsdp'
@@ -34,12 +34,12 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = prepare.open_run(c)
-  train, heldout = prepare.documents(c)
+  opened = setup.open_run(c)
+  train, heldout = setup.documents(c)
   if c.init == 'random' and not c.data.tokenizer:
     hosts.first(lambda: _train_tokenizer(c, opened.folder, train))
-  tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c, opened.folder, len(tok))
+  tok = setup.load_tokenizer(c, opened.folder)
+  config = setup.model_config(c, opened.folder, len(tok))
 
   shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows}
   batches = iter(
@@ -57,12 +57,12 @@ def run(c) -> None:
     ids = _formatted_ids(c, tok, heldout)
     tests['heldout_formatted'] = pipeline.heldout(ids, pad_id=tok.pad_token_id, **shape)
 
-  mesh = prepare.mesh(c)
+  mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
-  prepare.fits(c, compiled)
+  setup.fits(c, compiled)
   if c.debug.replay:
-    return training.rerun(c, compiled['pretrain'])
-  loop = training.Training(c, opened, config, mesh)
+    return trainer.rerun(c, compiled['pretrain'])
+  loop = trainer.Training(c, opened, config, mesh)
   step_fn, eval_fn = compiled['pretrain'].jit(), compiled['evaluate'].jit()
   if 'data' in loop.extra:
     batches.set_state(loop.extra['data'])
@@ -77,7 +77,7 @@ def run(c) -> None:
     loop.record(step, state, values | measured, show=('loss',), extra={'data': batches.get_state()})
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
-  prepare.finish(
+  setup.finish(
     c,
     opened,
     keys=['loss', *names, 'grad_norm'],
@@ -93,7 +93,7 @@ def run(c) -> None:
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """The model of a run as its config promises it."""
-  return {'policy': prepare.expected(c, c.init)}
+  return {'policy': setup.expected(c, c.init)}
 
 
 def programs(
@@ -103,8 +103,8 @@ def programs(
   shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows, 'chunk': c.train.chunk}
   train = language_model.train_step(
     models['policy'],
-    training.adamw(c),
-    micro_rows=prepare.pass_rows(c, mesh, c.train.rows),
+    trainer.adamw(c),
+    micro_rows=setup.pass_rows(c, mesh, c.train.rows),
     remat=c.train.remat,
     offload=c.train.offload,
     mesh=mesh,

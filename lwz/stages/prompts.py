@@ -1,9 +1,9 @@
 """Prompts: from conversations of users to requests for long texts, each with its range of words.
 
-1. sift each file: rules, benchmark overlap, signatures      data.sift
-2. find exact and near-duplicates over all of them           data.near_duplicates
-3. ask the judge whether a request deserves a long text      data.assessor, data.verdicts
-4. ask it how long a good answer is                          data.assessor
+1. sift each file: rules, benchmark overlap, signatures      data.funnel.sift
+2. find exact and near-duplicates over all of them           data.funnel.near_duplicates
+3. ask the judge whether a request deserves a long text      data.funnel.assessor, judge.verdicts
+4. ask it how long a good answer is                          data.funnel.assessor
 5. write prompts.jsonl, rejects.jsonl and report.html        report
 
 A file that is sifted stays sifted (sift/), and what the judge said stays said (verdicts.jsonl): a
@@ -22,23 +22,22 @@ import numpy as np
 from etils import epath
 
 from lwz import text as texts
-from lwz.data import (
+from lwz.data import embedded
+from lwz.data.funnel import (
   assessor,
   conversations,
-  embedded,
+  decontamination,
   embedded_conversations,
   offline_rules,
-  overlap,
   prompt_set,
   rules,
   sift,
   sources,
-  verdicts,
 )
-from lwz.evals import journal
+from lwz.judge import client, journal, systems, verdicts
+from lwz.judge import judge as judge_lib
 from lwz.report import funnel, terminal
-from lwz.rollout import remote
-from lwz.stages import judging, prepare, writers
+from lwz.runtime import setup
 
 _SURE = 20  # replies, from which a share of failures says something
 EMBEDDED = 'embedded corpus'  # the source that is there where none is named
@@ -65,7 +64,7 @@ _STEPS = (
 
 
 def check(c) -> None:
-  judging.check(c)
+  judge_lib.check(c)
   for key, low, high in (
     ('prompts.min_words', 1, 1_000),
     ('prompts.max_chars', 1, 10**7),
@@ -75,8 +74,8 @@ def check(c) -> None:
     ('prompts.embedded', 1, 10**9),
     ('judge.rounds', 1, 100),
   ):
-    if not low <= prepare.get(c, key) <= high:
-      raise ValueError(f'{key}={prepare.get(c, key)} should lie in [{low}, {high}]')
+    if not low <= setup.get(c, key) <= high:
+      raise ValueError(f'{key}={setup.get(c, key)} should lie in [{low}, {high}]')
   if '://' in os.fspath(c.runs_dir):
     raise ValueError(f'runs_dir={c.runs_dir}: signatures are mapped files; name a local folder')
   found = [path for source in c.prompts.sources for path in sources.files(source)]
@@ -86,18 +85,18 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = prepare.open_run(c)
+  opened = setup.open_run(c)
   folder = pathlib.Path(opened.folder)
   tally = sift.Tally(c.prompts.examples)
   sifted = _sift(c, folder / 'sift', tally)
   print(f'{tally.rows:,} rows, {tally.kept:,} after the rules')
   repeats, exact = sift.distinct(sifted, c.prompts.similarity)
-  print(f'{(repeats < 0).sum():,} after duplicates; judge: {judging.name(c)}')
+  print(f'{(repeats < 0).sum():,} after duplicates; judge: {judge_lib.name(c)}')
   with journal.Journal(folder / 'verdicts.jsonl') as kept:
     _judge(c, sifted, repeats, kept)
     found = _write(c, folder, sifted, repeats, exact, kept, tally)
   _report(c, opened, tally, found)
-  opened.mark_done({'prompts': len(found['upper']), 'rows': tally.rows, 'judge': judging.name(c)})
+  opened.mark_done({'prompts': len(found['upper']), 'rows': tally.rows, 'judge': judge_lib.name(c)})
   print(f'{len(found["upper"]):,} prompts: {folder / "prompts.jsonl"}')
   print(f'report: {opened.report}')
 
@@ -111,7 +110,7 @@ def _sift(c, folder: pathlib.Path, tally: sift.Tally) -> list[pathlib.Path]:
     c.prompts.text_path, c.prompts.language_path, c.prompts.lower_path, c.prompts.upper_path
   )
   texts = [text for file in c.prompts.benchmarks for text in sift.read_texts(file)]
-  benchmarks = overlap.Benchmarks(texts) if texts else None
+  benchmarks = decontamination.Benchmarks(texts) if texts else None
   tested = [_stamp(path) for source in c.prompts.benchmarks for path in sources.files(source)]
   settings = sift.Settings(limits, paths, benchmarks, c.prompts.overlap, c.prompts.examples)
   files = [(sources.name(s), path) for s in c.prompts.sources for path in sources.files(s)]
@@ -152,7 +151,7 @@ def _embedded(c) -> Iterator[conversations.Row]:
 
 def _key(c, question: str, text: str) -> str:
   """Under which name the journal keeps a verdict: of who is asked, how, what, and about what."""
-  return journal.key(judging.name(c), _sampling(c), question, text)
+  return journal.key(judge_lib.name(c), _sampling(c), question, text)
 
 
 def _value(kept: journal.Journal, key: str) -> Any:
@@ -171,13 +170,13 @@ def _asker(c) -> verdicts.Ask:
   """The judge of `c.judge`: the one place that knows who it is."""
   if c.judge.model == offline_rules.NAME:
     return offline_rules.ask
-  if writers.is_endpoint(c.judge.model):
-    write = writers.by_endpoint(c, c.judge.model, c.judge.key_env)
+  if systems.is_endpoint(c.judge.model):
+    write = systems.by_endpoint(c, c.judge.model, c.judge.key_env)
   else:
     limits = {'temperature': c.judge.temperature, 'max_tokens': c.judge.max_tokens}
-    write = writers.by_engine(c, c.judge.model, **limits)
+    write = systems.by_engine(c, c.judge.model, **limits)
   sampling = _sampling(c)
-  return lambda chats: write(remote.Request(chat, sampling) for chat in chats)
+  return lambda chats: write(client.Request(chat, sampling) for chat in chats)
 
 
 def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.Journal) -> None:
@@ -205,11 +204,11 @@ def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.Jou
   ):
     failed, total = 0, sum(1 for _ in queries())
     found = verdicts.judge(queries(), question, parse, ask, rounds=c.judge.rounds)
-    with terminal.progress(total, label=f'{name} judge {judging.name(c)}') as bar:
+    with terminal.progress(total, label=f'{name} judge {judge_lib.name(c)}') as bar:
       for done, verdict in enumerate(found, start=1):
         if verdict.fault:
           failed += 1
-          judging.stop_on_failures(c, failed, max(done, min(total, _SURE)), verdict.fault)
+          judge_lib.stop_on_failures(c, failed, max(done, min(total, _SURE)), verdict.fault)
         else:
           kept.add(verdict.id, value=verdict.value, answer=verdict.answer[-200:])
         bar.update(done, failed=failed)
@@ -243,7 +242,7 @@ def _write(
           for question in (assessor.FILTER, assessor.ASSESS)
         )
         line, why = prompt_set.settle(
-          record, keep, judged, judge=judging.name(c), shortest=c.prompts.shortest
+          record, keep, judged, judge=judge_lib.name(c), shortest=c.prompts.shortest
         )
       if line:
         prompts.write(json.dumps(line, ensure_ascii=False) + '\n')
@@ -265,8 +264,8 @@ def _report(c, opened, tally: sift.Tally, found: dict[str, list]) -> None:
   table = funnel.steps(tally.rows, tally.rejects, _STEPS)
   funnel.write(
     opened.report,
-    title=prepare.run_name(c),
-    judge=judging.name(c),
+    title=setup.run_name(c),
+    judge=judge_lib.name(c),
     table=table,
     rejects=tally.rejects,
     examples=tally.examples,
@@ -281,7 +280,7 @@ def _report(c, opened, tally: sift.Tally, found: dict[str, list]) -> None:
 
 def _notes(c) -> list[str]:
   notes = []
-  if judging.name(c) == offline_rules.NAME:
+  if judge_lib.name(c) == offline_rules.NAME:
     notes.append(
       'Judged by offline-rules: forms of writing and stated lengths, found by patterns. They know '
       'nothing of quality or sense. Name a model under judge.model for a set to train on.'

@@ -8,7 +8,7 @@
 from etils import epath
 
 from lwz.report import curves, page, summary
-from lwz.stages import prepare
+from lwz.runtime import setup
 from lwz.store import metrics
 
 _WIDTH, _HEIGHT, _ACROSS = 324, 198, 3  # of a curve, and how many beside each other
@@ -22,14 +22,14 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  folder = prepare.run_folder(c)
+  folder = setup.run_folder(c)
   runs = {name: metrics.read(epath.Path(c.runs_dir) / name) for name in c.report.runs}
   drawn = [curves.draw(_beside(runs, key), list(runs), title=key) for key in c.report.figures]
   header = ('run', *c.report.figures)
   rows = [(name, *_row(records, c.report.figures)) for name, records in runs.items()]
   page.write(
     folder / 'report.html',
-    title=prepare.run_name(c),
+    title=setup.run_name(c),
     subtitle='means of the first and the last 10 steps',
     curves=[('', svg) for svg in drawn],
     tables=[('first and last', header, rows)],

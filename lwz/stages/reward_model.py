@@ -26,8 +26,10 @@ from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.reward import calibration, length
-from lwz.stages import checks, choices, prepare, training
-from lwz.store import atomic, hf
+from lwz.rl import registry
+from lwz.runtime import setup, trainer, validation
+from lwz.store import atomic
+from lwz.store.hf import checkpoint as hf
 
 HUGGING_FACE = 'huggingface'  # in the run's folder
 
@@ -40,9 +42,9 @@ class Text(NamedTuple):
 
 
 def check(c) -> None:
-  checks.keys(c, ['init'])
-  checks.mesh(c, ['init'])
-  reward_model.max_micro(c.train.rows, _shape(c, prepare.mesh(c))['num_rows'])
+  validation.keys(c, ['init'])
+  validation.mesh(c, ['init'])
+  reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c))['num_rows'])
   if c.data.long not in ('refuse', 'window'):
     raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   if c.data.preferences and not all(_from_file(c)[:2]):
@@ -53,10 +55,10 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = prepare.open_run(c)
+  opened = setup.open_run(c)
   train, heldout = _pairs(c, opened.folder)
-  tok = prepare.load_tokenizer(c, opened.folder)
-  config = prepare.model_config(c, opened.folder, len(tok), scalar_head=True)
+  tok = setup.load_tokenizer(c, opened.folder)
+  config = setup.model_config(c, opened.folder, len(tok), scalar_head=True)
   texts = [
     (part, pair.margin)
     for pair, both in zip(*_encoded(c, tok, train), strict=True)
@@ -64,12 +66,12 @@ def run(c) -> None:
   ]
   heldout, tests = _encoded(c, tok, heldout)
 
-  mesh = prepare.mesh(c)
+  mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
-  prepare.fits(c, compiled)
+  setup.fits(c, compiled)
   if c.debug.replay:
-    return training.rerun(c, compiled['reward_model'])
-  loop = training.Training(c, opened, config, mesh)
+    return trainer.rerun(c, compiled['reward_model'])
+  loop = trainer.Training(c, opened, config, mesh)
   step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 
   def evaluate(params, pairs) -> np.ndarray:
@@ -93,9 +95,9 @@ def run(c) -> None:
   tables, result = _judged(heldout, evaluate(state.params, tests), padded)
   hf.save(opened.folder / HUGGING_FACE, config, state.params, tok)
   scale = {key: result[key] for key in ('mean', 'std')}
-  target = opened.folder / HUGGING_FACE / choices.SCALE
+  target = opened.folder / HUGGING_FACE / registry.SCALE
   hosts.first(lambda: atomic.write_text(target, json.dumps(scale) + '\n'))
-  prepare.finish(
+  setup.finish(
     c,
     opened,
     keys=['loss', 'accuracy', 'margin', 'heldout/accuracy', 'grad_norm'],
@@ -159,7 +161,7 @@ def _padded(pairs: list[types.Preference]) -> list[types.Preference]:
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """The model of a run as its config promises it."""
-  return {'policy': dataclasses.replace(prepare.expected(c, c.init), scalar_head=True)}
+  return {'policy': dataclasses.replace(setup.expected(c, c.init), scalar_head=True)}
 
 
 def programs(
@@ -169,7 +171,7 @@ def programs(
   shape = _shape(c, mesh)
   train = reward_model.train_step(
     models['policy'],
-    training.adamw(c),
+    trainer.adamw(c),
     num_pairs=c.train.rows,
     micro_rows=shape['num_rows'],
     row_length=shape['row_length'],
@@ -186,7 +188,7 @@ def programs(
 
 def _shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
   """Rows of one pass, of training as of scoring, and their tokens."""
-  num_rows = prepare.pass_rows(c, mesh, 2 * c.train.rows)
+  num_rows = setup.pass_rows(c, mesh, 2 * c.train.rows)
   return {'row_length': c.data.row_length, 'num_rows': num_rows}
 
 
@@ -198,7 +200,7 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
       print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
     return train, heldout
   parts = []
-  for name, documents in zip(('train', 'heldout'), prepare.documents(c), strict=True):
+  for name, documents in zip(('train', 'heldout'), setup.documents(c), strict=True):
     path = folder / f'preferences-{name}.jsonl'
     made = preferences.from_documents(
       documents,

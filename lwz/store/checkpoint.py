@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 from lwz import hosts
-from lwz.store import fingerprint
+from lwz.store import checksum
 
 REFUSED = 'refused'  # in the run's folder: checkpoints that could not be restored
 
@@ -79,7 +79,7 @@ class Checkpoints:
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
       extra=ocp.args.JsonSave(extra),
-      sums=ocp.args.JsonSave(fingerprint.leaves(state)),
+      sums=ocp.args.JsonSave(checksum.leaves(state)),
     )
     metrics = {'figure': figure} if self._keep_best and figure is not None else None
     with self._writing():
@@ -144,7 +144,7 @@ class Checkpoints:
     )
     with _reading(where):
       restored = self._manager.restore(step, args=items)
-    sums = fingerprint.leaves(restored.state)
+    sums = checksum.leaves(restored.state)
     if other := [name for name, value in sums.items() if restored.sums.get(name) != value]:
       raise ValueError(f'{where}: other bits than were saved, in {", ".join(other)}')
     return restored.state, restored.extra

@@ -4,7 +4,7 @@
 
 Append-only: a file per entry, there whole or not at all, in a bucket as on a disk. A run that was
 killed inside a step finds them again. They count only for the policy that wrote them, named by
-its `store.fingerprint`; those of another are as good as none.
+its `store.checksum`; those of another are as good as none.
 
     kept = journal.Journal(run.folder, step, fingerprint.of(state.params))
     kept.add('trajectory-00007', ids=ids, logp=logp)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lwz.model import gpu_attention, packed_attention, sharding
+from lwz.model import sharding
+from lwz.model.attention import gpu as gpu_attention
+from lwz.model.attention import packed as packed_attention
 
 CHOICES = [
   ('splash', ('tpu', 16_384, 128, jnp.bfloat16), {}),

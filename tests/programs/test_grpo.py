@@ -13,7 +13,8 @@ from lwz import rows as rows_lib
 from lwz.learn import losses, update
 from lwz.model import config as config_lib
 from lwz.model import sharding
-from lwz.programs import chip, fit, grpo, placement, topology
+from lwz.programs import grpo, placement
+from lwz.programs.cost import fit, hardware, topology
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -314,7 +315,7 @@ def test_an_untied_model_compiles_for_a_tpu_that_is_not_there():
     mesh=sharding.make_mesh((1, 4, 2), over.devices),
   )
   found = fit.measure(built)
-  assert found.compiled and found.peak < chip.usable(over.chip)
+  assert found.compiled and found.peak < hardware.usable(over.chip)
 
 
 def test_on_a_mesh_it_is_the_same_step():

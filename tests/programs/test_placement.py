@@ -7,7 +7,8 @@ import optax
 from lwz import rows as rows_lib
 from lwz.learn import update
 from lwz.model import sharding
-from lwz.programs import fit, language_model, placement, reward_model
+from lwz.programs import language_model, placement, reward_model
+from lwz.programs.cost import fit
 from tests import fakes
 
 CONFIG = fakes.config()

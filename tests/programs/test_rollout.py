@@ -10,7 +10,8 @@ import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import sharding
-from lwz.programs import fit, rollout, topology
+from lwz.programs import rollout
+from lwz.programs.cost import fit, topology
 from lwz.rollout import sampler
 from tests import fakes
 

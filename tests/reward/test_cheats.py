@@ -12,8 +12,9 @@ import pytest
 
 from lwz import text as texts
 from lwz import types
-from lwz.reward import compose, monitor
+from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
+from lwz.reward.hacking import monitor
 from tests import cheats, prose
 
 PROMPTS = {
@@ -47,18 +48,18 @@ def sample(answer, lang, *, think=None, lower=100, upper=3_000, style='think'):
 
 def of(text, lang, lower=100, upper=3_000, style='think'):
   prompt = types.Prompt('p', PROMPTS[lang], lower, upper)
-  return compose.Sample(prompt, text, format_lib.parse(text, style))
+  return components_lib.Sample(prompt, text, format_lib.parse(text, style))
 
 
 def watch(samples, writing=None, **more):
   """The monitor on one group, judged by the rule rewards and `writing`."""
   values = np.full(len(samples), 0.5) if writing is None else np.asarray(writing, np.float64)
   components = {
-    'length': functools.partial(compose.length, max_words=14_000),
+    'length': functools.partial(components_lib.length, max_words=14_000),
     'writing': lambda s: values,
-    'format': compose.format,
+    'format': components_lib.format,
   }
-  scores = compose.judge(samples, components, more.pop('num_prompts', 1))
+  scores = components_lib.judge(samples, components, more.pop('num_prompts', 1))
   return monitor.watch(samples, scores, NAMES, **({'state': {}} | more))
 
 
@@ -134,7 +135,7 @@ def test_broken_structures_are_worth_nothing(lang, form, alarm):
   text = form.replace('{}', prose.ENGLISH if lang == 'en' else prose.CHINESE)
   given = of(text, lang)
   assert format_lib.format_reward(text, 'think') == 0
-  assert compose.length([given], max_words=14_000) == 0
+  assert components_lib.length([given], max_words=14_000) == 0
   assert alarm in rang(watch([given]))
 
 
@@ -167,7 +168,7 @@ def test_a_request_may_name_the_language_of_the_answer():
   ]:
     reply = f'<answer>{text}</answer>'
     prompt = types.Prompt('p', request, 100, 3_000)
-    given = compose.Sample(prompt, reply, format_lib.parse(reply, 'direct'))
+    given = components_lib.Sample(prompt, reply, format_lib.parse(reply, 'direct'))
     assert rang(watch([given])) == wanted, request
 
 
@@ -217,7 +218,7 @@ def grouped(found, stuffed=False):
         )
       reply = f'<answer>{answer}</answer>'
       prompt = types.Prompt(str(i), f'Describe subject {i}.', 50, 3_000)
-      samples.append(compose.Sample(prompt, reply, format_lib.parse(reply, 'direct')))
+      samples.append(components_lib.Sample(prompt, reply, format_lib.parse(reply, 'direct')))
   return samples
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from experiments import eval_arena, eval_writingbench
 from experiments import people as people_experiment
-from lwz.stages import evaluate, judging, people
+from lwz.judge import judge as judge_lib
+from lwz.stages import evaluate, people
 from tests.rollout import scripted
 
 LONG = 'A baseline that says a good deal more than its name does, and says it well.'
@@ -251,7 +252,7 @@ def test_prompts_beyond_the_limit_are_told(server, tmp_path):
 
 
 def test_a_request_that_is_at_fault_stops_nothing():
-  assert judging.num_failed({1: 'request: 900 tokens, and room for 400', 2: 'http 500: x'}) == 1
+  assert judge_lib.num_failed({1: 'request: 900 tokens, and room for 400', 2: 'http 500: x'}) == 1
 
 
 def test_a_system_may_be_one_of_the_baselines(server, tmp_path):

@@ -13,7 +13,8 @@ from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.stages import generate
-from lwz.store import hf, origin, run
+from lwz.store import model_source, run
+from lwz.store.hf import checkpoint as hf
 
 TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
 
@@ -124,6 +125,6 @@ def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):
   c = experiment.get_config('micro')
   c.data.style, c.data.template = 'direct', 'pocket'
   run.open_run(tmp_path / 'r', c.to_dict(), outside=(), command=[]).close()
-  (tmp_path / 'r' / origin.KEPT).write_text('{}')
+  (tmp_path / 'r' / model_source.KEPT).write_text('{}')
   c.data.style = 'think'
   assert generate._style(c, str(tmp_path / 'r')) == ('direct', 'pocket')

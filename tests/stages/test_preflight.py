@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import preflight as experiment
-from lwz.programs import fit
+from lwz.programs.cost import fit
 from lwz.stages import preflight
 
 GIB = 2**30

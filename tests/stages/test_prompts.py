@@ -7,7 +7,8 @@ import pytest
 
 from experiments import prompts as experiment
 from lwz import types
-from lwz.data import assessor, embedded_conversations, offline_rules, prompts, sift
+from lwz.data import prompts
+from lwz.data.funnel import assessor, embedded_conversations, offline_rules, sift
 from lwz.stages import prompts as stage
 from tests import jobs
 from tests.rollout import scripted

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from lwz import types
 from lwz.reward import writing
-from lwz.stages import choices
+from lwz.rl import registry
 from lwz.stages import reward_model as stage
-from lwz.store import hf_config
+from lwz.store.hf import config as hf_config
 from tests import fakes
 
 
@@ -70,32 +70,32 @@ def folder(tmp_path, **changes):
 def test_a_foreign_model_has_the_scale_that_the_config_gives(tmp_path):
   folder(tmp_path)
   c = config(tmp_path, mean=2.0, std=3.0)
-  assert choices._scale(c, c.reward.model) == writing.Scale(2.0, 3.0)
+  assert registry._scale(c, c.reward.model) == writing.Scale(2.0, 3.0)
   c = config(tmp_path)
   with pytest.raises(ValueError, match=r'reward\.mean'):
-    choices.check_rewards(c)
+    registry.check_rewards(c)
 
 
 def test_a_model_of_ours_brings_its_own(tmp_path):
   folder(tmp_path)
-  (tmp_path / choices.SCALE).write_text('{"mean": 0.5, "std": 1.5}')
+  (tmp_path / registry.SCALE).write_text('{"mean": 0.5, "std": 1.5}')
   c = config(tmp_path, mean=2.0, std=3.0)
-  assert choices._scale(c, c.reward.model) == writing.Scale(0.5, 1.5)
+  assert registry._scale(c, c.reward.model) == writing.Scale(0.5, 1.5)
 
 
 def test_a_language_model_is_no_reward_model(tmp_path):
   folder(tmp_path, scalar_head=False)
   with pytest.raises(ValueError, match='no scalar head'):
-    choices.check_rewards(config(tmp_path, std=1.0))
+    registry.check_rewards(config(tmp_path, std=1.0))
 
 
 def test_a_server_needs_nothing_here(tmp_path):
-  choices.check_rewards(config(tmp_path, model='http://localhost:9000/score'))
-  assert choices.is_server('https://host/score') and not choices.is_server('reward_model:tiny')
+  registry.check_rewards(config(tmp_path, model='http://localhost:9000/score'))
+  assert registry.is_server('https://host/score') and not registry.is_server('reward_model:tiny')
 
 
 def test_what_long_texts_become_is_one_of_two(tmp_path):
   c = config(tmp_path, model='http://localhost:9000/score')
   c.data.long = 'cut'
   with pytest.raises(ValueError, match=r'data\.long'):
-    choices.check_rewards(c)
+    registry.check_rewards(c)

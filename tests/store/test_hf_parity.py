@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lwz.model import qwen
-from lwz.store import hf
+from lwz.store.hf import checkpoint as hf
 from tests import fakes
 
 torch = pytest.importorskip('torch')

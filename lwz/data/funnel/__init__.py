@@ -1,0 +1,1 @@
+"""From conversations of users to a set of writing prompts, each with its range of words."""

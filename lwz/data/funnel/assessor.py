@@ -1,0 +1,198 @@
+"""What a judge is asked about a request, and how its answers are read.
+
+Two questions: does the request deserve a long text (the paper's filter, whose prompt is not known:
+this one is ours), and how many words does a good answer have (the paper's length assessor, whose
+rules, PAPER.md 2.2, are put in our words)?
+"""
+
+import json
+import re
+from typing import NamedTuple
+
+from lwz.data.funnel import stated_length
+
+STEP, CAP, WIDTH = (
+  100,
+  12_000,
+  3_000,
+)  # words: ends are multiples, no answer is longer, no range wider
+
+_OPEN, _CLOSE = '<query>\n', '\n</query>'
+
+FILTER = """You select writing requests for a writer of long texts. Below is what a user sent \
+to an assistant. Decide whether a good answer is a long text of high quality.
+
+Keep it where the user wants a substantial piece of writing: a paper, an essay, a report, an \
+article, a story or a chapter, a speech, a proposal, a plan, a guide in depth, and the like.
+Drop it where a short reply is enough (simple questions, small talk, a sentence, a list, a title), \
+where the work is code, calculation, translation or the correction of a given text, where the \
+request is a test of the assistant, makes no sense, or lacks something it refers to, and where \
+answering it would do harm.
+
+The query may be in any language. Do not answer it.
+
+{query}
+
+Think it over, then end with one JSON object: {{"keep": true}} or {{"keep": false}}"""
+
+ASSESS = """You are a professional assessor of text length. Below is a query. Tell which range of \
+word counts suits an answer to it. Count English words, and Chinese characters.
+
+1. Find what the query really needs: an essay, a blog post, a summary, an outline, one section \
+of a thesis. "How do I start writing my thesis from scratch" needs guidance, [400, 800], and not \
+the thesis, [7000, 10000].
+2. The lower end is a multiple of 100, and at least 0.
+3. The upper end is a multiple of 100, and at most 12000. If a sensible range is certain to exceed \
+these limits, output {{"range": [0, 0]}}.
+4. Leave out the tenth of lengths that is most extreme, so that the range fits most answers. The \
+ends are at most 3000 apart.
+5. A word count in the query is kept within 10 %: "write a 2,000-word essay" gives [1800, 2200], \
+"no more than 2,000 words" gives [1800, 2000], "at least 2,000 words" gives [2000, 2200].
+6. If the query cannot be fulfilled as it stands (it speaks of a paper that is not there, of a \
+project that is not named), output {{"range": [0, 0]}}.
+
+Examples: an essay for high school gives {{"range": [800, 1000]}}; an academic paper on green \
+cities gives {{"range": [6000, 9000]}}.
+
+{query}
+
+Think it over, then end with one JSON object: {{"range": [lower, upper]}}"""
+
+_AGAIN = (
+  'That could not be read. Reply with nothing but one JSON object, such as {example}, without '
+  'any other word.'
+)
+_EXAMPLES = {FILTER: '{"keep": true}', ASSESS: '{"range": [800, 1000]}'}
+
+
+class Length(NamedTuple):
+  """A range in words, or (0, 0) to discard the request; `changed` says what rules did to it."""
+
+  lower: int
+  upper: int
+  changed: str = ''
+
+
+def messages(question: str, query: str, failed: str | None = None) -> list[dict[str, str]]:
+  """The chat that asks `question` (`FILTER` or `ASSESS`) about a query.
+
+  `failed` is an earlier answer that could not be read: it is shown, and the format asked for again.
+  """
+  # A user's own tag could close the slot early.
+  query = query.replace('</query>', '</ query>')
+  asked = question.format(query=f'{_OPEN}{query}{_CLOSE}')
+  chat = [{'role': 'user', 'content': asked}]
+  if failed is not None:
+    chat.append({'role': 'assistant', 'content': without_thoughts(failed)[-500:] or '(empty)'})
+    chat.append({'role': 'user', 'content': _AGAIN.format(example=_EXAMPLES[question])})
+  return chat
+
+
+def query_of(chat: list[dict[str, str]]) -> str:
+  """The query of `messages`."""
+  asked = chat[0]['content']
+  return asked[asked.index(_OPEN) + len(_OPEN) : asked.rindex(_CLOSE)]
+
+
+def without_thoughts(answer: str) -> str:
+  """What follows the last `</think>`; nothing where a thought was never ended."""
+  if '</think>' in answer:
+    return answer.rpartition('</think>')[2].strip()
+  return '' if '<think>' in answer else answer.strip()
+
+
+def parse_keep(answer: str) -> bool | None:
+  """The filter's verdict; None where the answer has none.
+
+  Reads the last `"keep": ...` of the answer, fenced, prefixed, in single quotes or full-width
+  marks; or an answer that is one word, yes or no.
+  """
+  answer = _plain(without_thoughts(answer))
+  found = re.findall(r'["\']?\bkeep\b["\']?\s*[:=]\s*["\']?\s*(\w+)', answer, re.IGNORECASE)
+  word = found[-1] if found else answer.strip(' .!*"\'`{}\n')
+  return {
+    **dict.fromkeys(('true', 'yes', '1', '是', '保留'), True),
+    **dict.fromkeys(('false', 'no', '0', '否', '不保留'), False),
+  }.get(word.lower())
+
+
+def parse_range(answer: str) -> tuple[int, int] | None:
+  """The two ends that an assessor's answer gives; None where it gives none.
+
+  parse_range('```json\\n{"range": [800, 1,000]}\\n```') == (800, 1000)
+
+  Reads the last list of two numbers after "range", or an answer that is one list; fences, thoughts,
+  full-width marks, thousands separators, single quotes and a lost closing brace do no harm, while
+  a list that breaks off, a third number, and ends in the wrong order are no answer.
+  """
+  answer = _plain(without_thoughts(answer))
+  lists = list(re.finditer(r'range[^\d\[(]{0,20}[\[(]([^\[\]()]*)[\])]', answer, re.IGNORECASE))
+  if not lists:
+    alone = re.fullmatch(r'[\s`*]*(?:json)?\s*\[([^\[\]]*)\][\s`*.]*', answer)
+    return _two(alone[1]) if alone else None
+  if re.search(r'range\W{0,6}\[', answer[lists[-1].end() :], re.IGNORECASE):
+    return None  # the last one breaks off
+  return _two(lists[-1][1])
+
+
+def _plain(answer: str) -> str:
+  """Full-width marks as the ASCII ones that JSON has."""
+  return answer.translate(
+    str.maketrans('［］【】｛｝（），：“”‘’＂０１２３４５６７８９', '[][]{}(),:""\'\'"0123456789')
+  )
+
+
+def _two(inner: str) -> tuple[int, int] | None:
+  try:
+    ends = json.loads(f'[{inner}]')
+  except ValueError:
+    ends = []
+  if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
+    # 1,000 and "800" are no JSON numbers, yet judges write them.
+    rest = re.sub(r'\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.0*)?|[\s,"\']|words?|字', '', inner)
+    numbers = re.findall(r'\d{1,3}(?:,\d{3})+(?!\d)|\d+', re.sub(r'\.0*(?!\d)', '', inner))
+    ends = [int(number.replace(',', '')) for number in numbers]
+    if rest or len(ends) != 2:
+      return None
+  lower, upper = ends
+  if not 0 <= lower <= upper < 1e6:
+    return None
+  return int(lower), int(upper)
+
+
+def settle(lower: int, upper: int, query: str) -> Length:
+  """A judge's range, held to the rules of PAPER.md 2.2.
+
+  Ends become multiples of 100, the range outward; its width at most 3,000, about its middle; a
+  length that the query states is kept within 10 %, whatever the judge says; an upper end beyond
+  12,000 becomes 12,000. (0, 0) is left; so is a range that begins beyond 12,000.
+
+  settle(1500, 2500, 'write a 2,000-word essay') == Length(1800, 2200, 'stated length')
+  """
+  if upper == 0:
+    return Length(0, 0, 'discarded by the judge')
+  before = (lower, upper)
+  changed = []
+  if stated := stated_length.find(query):
+    lower, upper = _of_stated(stated)
+    if (lower, upper) != before:
+      changed.append('stated length')
+  if lower > CAP:
+    return Length(0, 0, 'longer than 12,000 words')
+  settled = (max(STEP, lower // STEP * STEP), min(CAP, -(-upper // STEP) * STEP))
+  if settled != (lower, upper):
+    changed.append('hundreds, cap')
+  lower, upper = settled
+  if upper - lower > WIDTH:
+    lower = ((lower + upper - WIDTH) // 2) // STEP * STEP
+    upper = lower + WIDTH
+    changed.append('width')
+  return Length(lower, upper, ', '.join(changed))
+
+
+def _of_stated(stated: stated_length.Stated) -> tuple[int, int]:
+  """The range of rule 5, in hundreds where hundreds lie within it."""
+  low = stated.low * (10 if stated.kind in ('at least', 'range') else 9) / 10
+  high = stated.high * (10 if stated.kind in ('at most', 'range') else 11) / 10
+  inside = int(-(-low // STEP) * STEP), int(high // STEP * STEP)
+  return inside if 0 < inside[0] <= inside[1] else (int(low), int(-(-high // 1)))

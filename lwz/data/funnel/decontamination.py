@@ -1,0 +1,49 @@
+"""Benchmark prompts within requests: what tests a model should not train it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lwz.data.funnel import near_duplicates
+
+
+class Benchmarks:
+  """Benchmark prompts, to be looked for in many requests.
+
+  A request overlaps a benchmark prompt by the share of the prompt's runs of words (those of
+  `near_duplicates.shingles`) that it holds. That is 1 where the request is the prompt, or quotes it
+  whole, and small where a long prompt merely holds the words of a short request.
+  """
+
+  def __init__(self, prompts: Sequence[str]):
+    found, offsets = near_duplicates.shingles([near_duplicates.words(text) for text in prompts])
+    owner = np.repeat(np.arange(len(prompts)), np.diff(offsets))
+    pairs = np.unique(np.stack([found, owner.astype(np.uint64)], axis=1), axis=0)
+    self._runs, self._owners = pairs[:, 0], pairs[:, 1].astype(np.int64)  # sorted by run
+    self._sizes = np.bincount(self._owners, minlength=len(prompts))
+    self.prompts = list(prompts)
+
+  def overlap(self, shingles_S: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest overlap of each request, float64 [N] in [0, 1], and whose it is, int64 [N].
+
+    Args:
+      shingles_S, offsets: the requests, as of `near_duplicates.shingles`.
+    """
+    num = len(offsets) - 1
+    best, whose = np.zeros(num), np.zeros(num, np.int64)
+    if not len(self._runs) or not len(shingles_S):
+      return best, whose
+    low = np.searchsorted(self._runs, shingles_S)
+    hit = np.flatnonzero(self._runs[np.minimum(low, len(self._runs) - 1)] == shingles_S)
+    high = np.searchsorted(self._runs, shingles_S[hit], side='right')
+    counts = high - low[hit]
+    # One line per (run of a request, prompt that has it); a run that a request repeats counts once.
+    place = np.repeat(low[hit] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    request = np.searchsorted(offsets, np.repeat(hit, counts), side='right') - 1
+    met = np.unique(np.stack([request, place], axis=1), axis=0)
+    size = len(self.prompts)
+    pair, shared = np.unique(met[:, 0] * size + self._owners[met[:, 1]], return_counts=True)
+    share = shared / self._sizes[pair % size]
+    order = np.argsort(share, kind='stable')  # the largest is written last
+    best[pair[order] // size], whose[pair[order] // size] = share[order], pair[order] % size
+    return best, whose

@@ -1,0 +1,52 @@
+"""Putting prompts to a system, and keeping what it answers as it comes."""
+
+import contextlib
+from collections.abc import Mapping
+
+from lwz import types
+from lwz.evals import answers
+from lwz.judge import journal, systems
+from lwz.judge import judge as judge_lib
+from lwz.report import terminal
+
+
+def ask(
+  c, system: systems.Writer, prompts: Mapping[int, str], kept: journal.Journal
+) -> tuple[dict[int, str], dict[int, str]]:
+  """(index -> answer without thoughts, index -> fault); what is kept is not asked again."""
+  limits = {
+    'temperature': c.rollout.temperature,
+    'top_p': c.rollout.top_p,
+    'max_tokens': c.rollout.max_tokens,
+  }
+  if c.rollout.top_k:  # no key of the protocol, though most servers know it
+    limits['top_k'] = c.rollout.top_k
+  stops = [] if system.style == 'chat' else [types.ANSWER_CLOSE]
+  sampling = limits | ({'stop': stops} if stops else {})
+  keys = {
+    i: journal.key(system.identity, system.style, system.template, question, sampling, c.seed)
+    for i, question in prompts.items()
+  }
+  todo = [i for i in prompts if keys[i] not in kept]
+  faults = {}
+  if todo:
+    if systems.is_endpoint(system.source):
+      write = systems.by_endpoint(c, system.source, c.eval.key_env)
+    else:
+      write = systems.by_engine(c, system.source, stops=stops, **limits)
+    asked = (system.request(prompts[i], sampling) for i in todo)
+    with (
+      terminal.progress(len(todo), label=system.name) as bar,
+      contextlib.closing(write(asked)) as replies,
+    ):
+      for done, reply in enumerate(replies, start=1):
+        i = todo[reply.index]
+        if reply.fault:
+          faults[i] = reply.fault
+        else:
+          kept.add(keys[i], system=system.name, index=i, text=reply.text, finished=reply.finished)
+        bar.update(done, failed=len(faults))
+        num_failed = judge_lib.num_failed(faults)
+        judge_lib.stop_on_failures(c, num_failed, len(prompts), f'{system.name}: {reply.fault}')
+  found = {i: answers.final(kept[keys[i]]['text']) for i in prompts if keys[i] in kept}
+  return found, faults

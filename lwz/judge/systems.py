@@ -1,0 +1,181 @@
+"""Who writes, by name: a run, a Hugging Face model, or a model behind an endpoint.
+
+All have one interface, `write(requests) -> replies as they come`, in the nouns of `judge.client`:
+a request is chat messages, or a text that is a prompt already.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from lwz.data import templates, tokenizer
+from lwz.judge import client
+from lwz.programs import rollout as rollout_program
+from lwz.rollout import local, sampler, scheduler
+from lwz.runtime import setup
+from lwz.store import model_source
+from lwz.store import run as run_lib
+
+Write = Callable[[Iterable[client.Request]], Generator[client.Reply]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """One who writes. `identity` tells apart what was written under one name by two versions."""
+
+  name: str
+  source: str
+  style: str  # 'think', 'direct', or 'chat': the question as a user's message
+  template: str
+  identity: str
+
+  def request(self, question: str, sampling: Mapping, sample: int = 0) -> client.Request:
+    """The question as this writer is asked it."""
+    if self.style == 'chat':
+      return client.Request([{'role': 'user', 'content': question}], sampling, sample)
+    return client.Request(templates.render(question, self.style, self.template), sampling, sample)
+
+
+def is_endpoint(source: str) -> bool:
+  """Whether a source reads MODEL@http://host/v1."""
+  return '@http://' in source or '@https://' in source
+
+
+def name(c, source: str) -> str:
+  """What a system is called: its run's or its model's last name."""
+  if is_endpoint(source):
+    return source.partition('@')[0].rpartition('/')[2]
+  return epath.Path(setup.reference(c, source)).name
+
+
+def describe(c, source: str) -> Writer:
+  """Who stands under a name. No weight is read.
+
+  Raises FileNotFoundError or ValueError where there is nobody, or a run is not finished.
+  """
+  if is_endpoint(source):
+    model, _, url = source.partition('@')
+    client.Endpoint(url, model)
+    return Writer(name(c, source), source, c.eval.style, c.data.template, source)
+  folder = setup.reference(c, source)
+  model_source.config(folder)
+  if not model_source.is_run(folder):
+    return Writer(name(c, source), source, c.eval.style, c.data.template, folder)
+  done = run_lib.Run(epath.Path(folder)).read_done()
+  data = done['config']['data']
+  identity = f'{name(c, source)} {done["time"]}'
+  return Writer(name(c, source), source, data['style'], data['template'], identity)
+
+
+def endpoint(c, source: str, key_env: str) -> client.Endpoint:
+  """The endpoint of MODEL@URL, met as `c.judge` says; a limit of 0 is none."""
+  model, _, url = source.partition('@')
+  return client.Endpoint(
+    url,
+    model,
+    key_env=key_env,
+    concurrency=c.judge.concurrency,
+    requests_per_minute=c.judge.requests_per_minute or float('inf'),
+    tokens_per_minute=c.judge.tokens_per_minute or float('inf'),
+    timeout=c.judge.timeout,
+    tries=c.judge.tries,
+    price_in=c.judge.price_in,
+    price_out=c.judge.price_out,
+  )
+
+
+def by_endpoint(c, source: str, key_env: str) -> Write:
+  """Writes with another model, remembering its replies in `judge.cache`."""
+  cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
+  if '://' in cache:
+    cache = None  # a bucket: the journal of the run has to do
+  asked = endpoint(c, source, key_env)
+  return lambda requests: client.write(asked, requests, cache=cache)
+
+
+def by_engine(
+  c,
+  source: str,
+  *,
+  temperature: float,
+  max_tokens: int,
+  top_p: float = 1.0,
+  top_k: int = 0,
+  stops: Sequence[str] = (),
+) -> Write:
+  """Writes with our own engine: the only place of this file that knows it."""
+  folder = setup.reference(c, source)
+  config = setup.computed(c, model_source.config(folder))
+  mesh = setup.mesh(c)
+  with setup.loading(folder) as progress:
+    params = model_source.params(
+      folder, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
+    )
+  tok = tokenizer.load(model_source.tokenizer(folder))
+  room = config.num_positions - max_tokens
+
+  def decode(ids):
+    return tok.decode(ids)
+
+  def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
+    requests = list(requests)
+    prompts = [_ids(tok, request) for request in requests]
+    fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
+    for i, ids in enumerate(prompts):
+      if not 1 <= len(ids) <= room:
+        yield client.Reply(i, '', f'request: {len(ids)} tokens, and room for {max(room, 0)}')
+    if not fits:
+      return
+    engine = rollout_program.engine(
+      config,
+      num_slots=c.eval.rows,
+      max_prompt_tokens=max(len(prompts[i]) for i in fits),
+      max_tokens=max_tokens,
+      sampling=sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
+      exact=c.rollout.exact,
+      num_steps=c.rollout.block,
+      int8=c.rollout.int8,
+      attention=c.rollout.attention,
+      mesh=mesh,
+    )
+    # A draw belongs to its prompt and sample, not to the place among those that are left to write.
+    keys_B2 = sampler.trajectory_keys(
+      c.seed,
+      0,
+      jnp.array([zlib.crc32(prompts[i].tobytes()) >> 1 for i in fits], jnp.int32),
+      jnp.array([requests[i].sample for i in fits], jnp.int32),
+    )
+    asked = [
+      scheduler.Request(prompts[i], key, max_tokens)
+      for i, key in zip(fits, np.asarray(keys_B2), strict=True)
+    ]
+    for reply in local.stream(engine, engine.reshard(params), asked, decode=decode, stops=stops):
+      i = fits[reply.index]
+      yield client.Reply(
+        i,
+        reply.text,
+        tokens_in=len(prompts[i]),
+        tokens_out=len(reply.ids),
+        finished=reply.finished,
+      )
+
+  return write
+
+
+def _ids(tok, request: client.Request) -> np.ndarray:
+  """The prompt's ids; messages go through the model's chat template where it has one."""
+  if isinstance(request.messages, str):
+    text = request.messages
+  elif tok.chat_template:
+    messages = [dict(message) for message in request.messages]
+    text = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return np.array(tok.encode(text, add_special_tokens=False), np.int32)
+  else:
+    text = '\n\n'.join(message['content'] for message in request.messages) + '\n\n'
+  ids = tok.encode(text, add_special_tokens=False, split_special_tokens=True)
+  return np.array(ids, np.int32)

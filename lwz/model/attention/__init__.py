@@ -1,0 +1,1 @@
+"""Attention: one reference, the backends that are faster, and the choice between them."""

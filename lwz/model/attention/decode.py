@@ -1,0 +1,200 @@
+"""Attention of one new token: over what earlier blocks wrote, and over its own block.
+
+XLA's, the reference, takes one layer of the past, as much of it as is filled. Kernels take all
+layers and read the one in place, each row as far as it is filled.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from lwz.model import activations, kv_cache
+from lwz.model.attention import decode_mosaic, decode_triton
+from lwz.model.attention import packed as packed_attention
+
+BACKENDS = ('xla', 'mosaic', 'triton')
+TILE = 64  # past tokens that a CPU multiplies at a time without packing them anew
+
+
+def choose(
+  backend: str, mesh: Mesh | AbstractMesh | None, head_dim: int, *, int8: bool = False
+) -> str:
+  """The backend that runs where 'auto' or one of `BACKENDS` is asked for.
+
+    xla     the reference, on every machine
+    mosaic  TPU (Pallas)
+    triton  GPU (Pallas)
+
+  'auto' is XLA's: no kernel has been timed on the machine that it is for. What decides is, there,
+  `benchmarks/rollout.py --engines lwz --model 1.5b --dtype bfloat16 --attention xla`, and the same
+  with the kernel's name. Kernels named on a CPU run interpreted: for tests.
+  Raises ValueError, saying why, where the backend cannot run there.
+  """
+  if backend == 'auto':
+    return 'xla'
+  if fault := refusal(backend, packed_attention.platform_of(mesh), head_dim, int8=int8):
+    raise ValueError(f'attention {backend!r} cannot decode here: {fault}')
+  return backend
+
+
+def refusal(backend: str, platform: str, head_dim: int, *, int8: bool = False) -> str | None:
+  """Why this backend cannot run there; None where it can."""
+  if backend == 'xla':
+    return None
+  if backend not in BACKENDS:
+    return f'no such backend; choose one of auto, {", ".join(BACKENDS)}'
+  homes = ('tpu',) if backend == 'mosaic' else packed_attention.GPUS
+  if platform not in (*homes, 'cpu'):
+    return f'it is a kernel for {homes[0]}, not for {platform}; choose xla'
+  if int8:
+    return 'it reads keys and values in the compute dtype, and these are kept in int8; choose xla'
+  if backend == 'mosaic' and platform == 'tpu' and head_dim % decode_mosaic.LANES:
+    return f'it would copy the values of a head_dim of {head_dim}, no multiple of 128; choose xla'
+  if backend == 'triton':
+    if not decode_triton.has_backend():
+      return f'jax {jax.__version__} no longer compiles it; choose xla'
+    if head_dim < decode_triton.LEAST or head_dim & (head_dim - 1):
+      return (
+        f'its head_dim is a power of two from {decode_triton.LEAST} on, not {head_dim}; choose xla'
+      )
+  return None
+
+
+def over(
+  stretches: kv_cache.Stretches,
+  lengths_B: Int[Array, 'B'],
+  *,
+  backend: str = 'xla',
+  read: int,
+  dtype: jax.typing.DTypeLike,
+  written_out: bool = False,
+  mesh: Mesh | AbstractMesh | None = None,
+) -> Callable:
+  """(layer, q_B1HC, k_BKTC, v_BKTC, num_new) -> [B, 1, H, C]: `attend` over this past.
+
+  What does not depend on step or layer is done here, before the loops that call it. On a mesh a
+  kernel reads what each device has, its rows and key-value heads, for which B must be all rows.
+
+  Args:
+    stretches: of all layers, of at least B rows; for kernels one.
+    lengths_B: tokens of each row, at most `read`.
+    backend: one of `BACKENDS`.
+    read: no row has more tokens; XLA computes with so many slots, of the last stretch with all
+      where there are several.
+    dtype: of the computation.
+    written_out: whether layers are, in the loop: a CPU has them cut out before it begins.
+    mesh: where everything lies.
+  """
+  if backend != 'xla':
+    (past,) = stretches
+    return _in_place(past, lengths_B, backend, read, mesh)
+  size = stretches[0].v.shape[3]
+  near = stretches[: max(1, -(-read // size))]
+
+  def of(layer):
+    return [kv_cache.past_of(x, layer, lengths_B.shape[0], min(read, size), dtype) for x in near]
+
+  if written_out and packed_attention.platform_of(mesh) == 'cpu':
+    of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__
+  return lambda layer, q_B1HC, *new: attend(q_B1HC, of(layer), lengths_B, *new)
+
+
+def _in_place(past, lengths_B, backend, read, mesh) -> Callable:
+  kernel = {'mosaic': decode_mosaic, 'triton': decode_triton}[backend]
+  prepare = functools.partial(kernel.work, read=read)
+  local = functools.partial(kernel.attend, interpret=packed_attention.platform_of(mesh) == 'cpu')
+  if mesh is not None and mesh.size > 1:
+    rows, heads = activations.spec(mesh, past.k.shape, kv_cache.DIMENSIONS)[1:3]
+    if rows is not None and lengths_B.shape[0] != past.k.shape[1]:
+      raise ValueError(
+        f'{lengths_B.shape[0]} rows of {past.k.shape[1]}, which are cut over the mesh: name all'
+      )
+    by_row, part = PartitionSpec(rows), PartitionSpec(rows, heads)
+    kept, same = PartitionSpec(None, rows, heads), PartitionSpec()
+    # check_vma: a Pallas kernel says nothing about the axes along which its results vary.
+    shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+    prepare = shard(prepare, in_specs=(kept, by_row), out_specs=by_row)
+    local = shard(local, in_specs=(part, kept, by_row, same, part, part, same), out_specs=part)
+  work = prepare(past, lengths_B)
+
+  def attend_in_place(layer, q_B1HC, k_BKTC, v_BKTC, num_new):
+    B, _, H, C = q_B1HC.shape
+    q_BKGC = q_B1HC.reshape(B, k_BKTC.shape[1], -1, C)
+    layer, num_new = (jnp.asarray(x, jnp.int32) for x in (layer, num_new))
+    return local(q_BKGC, past, work, layer, k_BKTC, v_BKTC, num_new).reshape(B, 1, H, C)
+
+  return attend_in_place
+
+
+def tile(past: kv_cache.Past) -> kv_cache.Past:
+  """One layer with its keys cut along time, where that comes out even: k [B, K, N, C, TILE].
+
+  For CPUs: the product of a few queries with a long matrix packs all of it first, in every step.
+  """
+  if past.k.shape[-1] % TILE:
+    return past
+  B, K, C, S = past.k.shape
+  k_BKNCW = past.k.reshape(B, K, C, S // TILE, TILE).swapaxes(2, 3)
+  return kv_cache.Past(k=k_BKNCW, v=past.v)
+
+
+def attend(
+  q_B1HC: Float[Array, 'B 1 H C'],
+  stretches: Sequence[kv_cache.Past],
+  lengths_B: Int[Array, 'B'],
+  k_BKTC: Float[Array, 'B K T C'],
+  v_BKTC: Float[Array, 'B K T C'],
+  num_new: Int[Array, ''] | int,
+) -> Float[Array, 'B 1 H C']:
+  """softmax(q k^T / sqrt(C)) v over row b's first `lengths_B[b]` past tokens and the block's.
+
+  `stretches` are of one layer, `tile`d or not. `num_new` of the block's tokens are written, the new
+  one among them, so that no query is without a key. One softmax over all parts, in float32; none is
+  copied to join another.
+  """
+  B, _, H, C = q_B1HC.shape
+  K = k_BKTC.shape[1]
+  lowest = jnp.finfo(jnp.float32).min
+  q_BKGC = q_B1HC.reshape(B, K, H // K, C)
+  new_BKGT = jnp.einsum('bkgc,bktc->bkgt', q_BKGC, k_BKTC, preferred_element_type=jnp.float32)
+  mask_T = jnp.arange(k_BKTC.shape[2]) < num_new
+  new_BKGT = jnp.where(mask_T[None, None, None, :], new_BKGT * C**-0.5, lowest)
+  old, begin = [], 0
+  for i, past in enumerate(stretches):
+    # Powers of two change no bit. Of products of the same q a GPU's XLA would make one, and for it
+    # join the keys.
+    old.append(_scores(q_BKGC * 2**i, past, lengths_B - begin, C**-0.5 / 2**i))
+    begin += past.v.shape[2]
+  tops = [jnp.max(x_BKNGW, axis=(2, 4), initial=lowest) for x_BKNGW in old]
+  top_BKG = functools.reduce(jnp.maximum, tops, jnp.max(new_BKGT, axis=-1))
+  old = [jnp.exp(x_BKNGW - top_BKG[:, :, None, :, None]) for x_BKNGW in old]
+  new_BKGT = jnp.exp(new_BKGT - top_BKG[..., None])
+  total_BKG = sum((jnp.sum(x, (2, 4)) for x in old), jnp.sum(new_BKGT, -1))
+  dtype = v_BKTC.dtype
+  mixed_BKGC = jnp.einsum(
+    'bkgt,bktc->bkgc', new_BKGT.astype(dtype), v_BKTC, preferred_element_type=jnp.float32
+  )
+  for weights_BKNGW, past in zip(old, stretches, strict=True):
+    N, W = weights_BKNGW.shape[2], weights_BKNGW.shape[4]
+    mixed_BKGC += jnp.einsum(
+      'bkngw,bknwc->bkgc',
+      weights_BKNGW.astype(dtype),
+      past.v.reshape(B, K, N, W, C),
+      preferred_element_type=jnp.float32,
+    )
+  return (mixed_BKGC / total_BKG[..., None]).astype(dtype).reshape(B, 1, H, C)
+
+
+def _scores(q_BKGC, past: kv_cache.Past, lengths_B, scale: float):
+  """q k^T over one stretch, scaled, [B, K, N, G, W] of N tiles; the lowest past a row's end."""
+  B, K, G, C = q_BKGC.shape
+  k_BKNCW = past.k if past.k.ndim == 5 else past.k[:, :, None]
+  N, W = k_BKNCW.shape[2], k_BKNCW.shape[4]
+  q_BKNGC = jnp.broadcast_to(q_BKGC[:, :, None], (B, K, N, G, C))
+  x_BKNGW = jnp.einsum('bkngc,bkncw->bkngw', q_BKNGC, k_BKNCW, preferred_element_type=jnp.float32)
+  seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
+  return jnp.where(seen_BNW[:, None, :, None, :], x_BKNGW * scale, jnp.finfo(jnp.float32).min)

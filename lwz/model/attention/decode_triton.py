@@ -1,0 +1,135 @@
+"""Decode attention on GPUs (Pallas, Triton): the past in place, each row as far as it is filled."""
+
+import functools
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from lwz.model import kv_cache
+from lwz.model.attention import decode_mosaic
+
+BLOCK = 64  # tokens that a program reads at a time
+LEAST = 16  # rows and columns of a product, at least
+PROGRAMS = 512  # in all, where there are so many blocks: a few for each multiprocessor
+
+
+def has_backend() -> bool:
+  """Whether this jax compiles kernels by Triton, deprecated in 0.11 (changelog of Pallas)."""
+  return importlib.util.find_spec('jax.experimental.pallas.triton') is not None
+
+
+def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read: int) -> tuple[Int[Array, 'B']]:
+  """As `mosaic_decode.work`; here programs find their part from a row's length alone."""
+  return (lengths_B,)
+
+
+def attend(
+  q_BKGC: Float[Array, 'B K G C'],
+  past: kv_cache.Past,
+  work: tuple[Int[Array, 'B']],
+  layer: Int[Array, ''] | int,
+  k_BKTC: Float[Array, 'B K T C'],
+  v_BKTC: Float[Array, 'B K T C'],
+  num_new: Int[Array, ''] | int,
+  *,
+  interpret: bool = False,
+) -> Float[Array, 'B K G C']:
+  """As `mosaic_decode.attend`.
+
+  N programs share a row and head, so that a small batch occupies the machine as well: program n
+  reads blocks n, n + N, ... of those that are filled, the first one the new tokens too. Queries are
+  filled up to the least that a product takes.
+  """
+  from jax.experimental import pallas as pl
+  from jax.experimental.pallas import triton as plgpu
+
+  B, K, G, C = q_BKGC.shape
+  cost = decode_mosaic.cost(q_BKGC, past, B * past.v.shape[3])
+  rows = _power_of_two(G)
+  q_BKGC = jnp.pad(q_BKGC, ((0, 0), (0, 0), (0, rows - G), (0, 0)))
+  N = max(1, min(-(-past.v.shape[3] // BLOCK), PROGRAMS // (B * K)))
+  shapes = (N, B, K, rows, C), (N, B, K, rows), (N, B, K, rows)
+  mixed_NBKGC, top_NBKG, total_NBKG = pl.pallas_call(
+    functools.partial(_kernel, scale=C**-0.5),
+    grid=(N, B, K),
+    out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+    cost_estimate=cost,
+    compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3),
+    interpret=interpret,
+    name='decode_attention',
+  )(
+    *(jnp.asarray(x, jnp.int32).reshape(1) for x in (layer, num_new)),
+    *(*work, q_BKGC, k_BKTC, v_BKTC, past.k, past.v),
+  )
+  weight_NBKG = jnp.exp(top_NBKG - jnp.max(top_NBKG, axis=0, keepdims=True))
+  total_BKG = jnp.sum(total_NBKG * weight_NBKG, axis=0)
+  mixed_BKGC = jnp.sum(mixed_NBKGC * weight_NBKG[..., None], axis=0) / total_BKG[..., None]
+  return mixed_BKGC[:, :, :G].astype(v_BKTC.dtype)
+
+
+def _power_of_two(num: int) -> int:
+  """What a product takes: no less than `num`."""
+  return max(LEAST, 1 << (num - 1).bit_length())
+
+
+def _kernel(
+  layer,
+  num_new,
+  ends_B,
+  q_BKGC,
+  k_new_BKTC,
+  v_new_BKTC,
+  k_LBKCS,
+  v_LBKSC,
+  mixed_NBKGC,
+  top_NBKG,
+  total_NBKG,
+  *,
+  scale,
+):
+  """Some blocks of one row and head. The refs are whole arrays, of which slices are loaded.
+
+  Sums are max s, sum exp(s - max s) and sum exp(s - max s) v; of no tokens the lowest number, 0, 0.
+  """
+  from jax.experimental import pallas as pl
+  from jax.experimental.pallas import triton as plgpu
+
+  n, b, h = (pl.program_id(axis) for axis in range(3))
+  N = pl.num_programs(0)
+  _, _, rows, C = q_BKGC.shape
+  lowest = jnp.finfo(jnp.float32).min
+  q_GC, end = q_BKGC[b, h], ends_B[b]
+
+  def load(ref, seen, shape):
+    return plgpu.load(ref, mask=jnp.broadcast_to(seen, shape), other=0.0)
+
+  def add(sums, seen_S, k_CS, v_SC):
+    mixed_GC, before_G, total_G = sums
+    scores_GS = jnp.where(seen_S[None, :], plgpu.dot(q_GC, k_CS) * scale, -jnp.inf)
+    top_G = jnp.maximum(before_G, jnp.max(scores_GS, axis=1))
+    weights_GS = jnp.exp(scores_GS - top_G[:, None])
+    kept_G = jnp.exp(before_G - top_G)
+    mixed_GC = mixed_GC * kept_G[:, None] + plgpu.dot(weights_GS.astype(v_SC.dtype), v_SC)
+    return mixed_GC, top_G, total_G * kept_G + jnp.sum(weights_GS, axis=1)
+
+  def add_past(i, sums):
+    slots = pl.ds((n + i * N) * BLOCK, BLOCK)
+    seen_S = slots.start + jnp.arange(BLOCK) < end
+    k_CS = load(k_LBKCS.at[layer[0], b, h, :, slots], seen_S[None, :], (C, BLOCK))
+    v_SC = load(v_LBKSC.at[layer[0], b, h, slots], seen_S[:, None], (BLOCK, C))
+    return add(sums, seen_S, k_CS, v_SC)
+
+  sums = jnp.zeros((rows, C), jnp.float32), jnp.full((rows,), lowest), jnp.zeros((rows,))
+  T = _power_of_two(k_new_BKTC.shape[2])
+  seen_T = jnp.arange(T) < jnp.where(n == 0, num_new[0], 0)
+  k_TC, v_TC = (
+    load(ref.at[b, h, pl.ds(0, T)], seen_T[:, None], (T, C)) for ref in (k_new_BKTC, v_new_BKTC)
+  )
+  sums = add(sums, seen_T, k_TC.T, v_TC)
+  own = pl.cdiv(jnp.maximum(pl.cdiv(end, BLOCK) - n, 0), N)
+  mixed_GC, top_G, total_G = jax.lax.fori_loop(0, own, add_past, sums)
+  mixed_NBKGC[n, b, h] = mixed_GC
+  top_NBKG[n, b, h] = top_G
+  total_NBKG[n, b, h] = total_G

@@ -1,0 +1,261 @@
+"""Whether a program fits its devices, and what it costs there: compiled, never run.
+
+On a TPU the compiler itself says whether a program fits: it refuses one that does not. On a GPU or
+CPU it compiles all the same, so its peak is compared with the memory that is there.
+"""
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+
+from lwz.programs import program
+from lwz.programs.cost import collectives as collectives_lib
+from lwz.programs.cost import flops, hardware, hlo
+
+_UNIT = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40, 'P': 2**50}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """One program on one mesh. Bytes are per device.
+
+  Attributes:
+    name: of the program.
+    mesh: its axes longer than 1, and their sizes.
+    num_devices: of the mesh.
+    compiled: False where the compiler refused it, for memory; then `asked` is what it would take,
+      and what only a compiled program tells is 0.
+    asked: bytes, as the compiler put it; 0 where it compiled.
+    arguments, outputs, aliased, temporaries: as XLA counts them; what is aliased is in both of the
+      first two. XLA counts more temporaries than live at once.
+    peak: the most that lives at once, arguments among it.
+    host: arguments, outputs and temporaries that lie in the host's memory.
+    flops: of all devices, see `flops.count`.
+    moved: bytes read and written in the device's memory, see `hlo.traffic`.
+    collectives: see `collectives.read`.
+    lower_seconds, compile_seconds: what this took here.
+  """
+
+  name: str
+  mesh: dict[str, int]
+  num_devices: int
+  compiled: bool
+  asked: float
+  arguments: float
+  outputs: float = 0
+  aliased: float = 0
+  temporaries: float = 0
+  peak: float = 0
+  host: float = 0
+  flops: float = 0
+  moved: float = 0
+  collectives: tuple[collectives_lib.Collective, ...] = ()
+  lower_seconds: float = 0
+  compile_seconds: float = 0
+
+  @property
+  def needed(self) -> float:
+    """Bytes of a device: the peak, or what the compiler asked for."""
+    return self.peak if self.compiled else self.asked
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+  """The mesh that the arguments of a program lie on."""
+  for leaf in jax.tree.leaves(tree):
+    if isinstance(leaf.sharding, NamedSharding) and isinstance(leaf.sharding.mesh, Mesh):
+      return leaf.sharding.mesh
+  return None
+
+
+def bytes_per_device(tree: Any) -> int:
+  """Bytes of a device that abstract arrays take; of the whole arrays where none says how it lies.
+
+  Half of an array that is cut in two counts; one that is replicated counts in full; one that waits
+  in the memory of the host does not.
+  """
+  total = 0
+  for leaf in jax.tree.leaves(tree):
+    if leaf.sharding is not None and leaf.sharding.memory_kind == 'pinned_host':
+      continue
+    shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+    total += math.prod(shape) * leaf.dtype.itemsize
+  return total
+
+
+def measure(one: program.Program, *, per_host: int = 0) -> Fit:
+  """Lowers and compiles a program for the mesh that its arguments lie on.
+
+  Args:
+    one: the program; without a mesh, it is compiled for the default device.
+    per_host: see `collectives.read`.
+  """
+  mesh = mesh_of(one.abstract_args)
+  axes = dict(mesh.shape) if mesh else {}
+  began = time.monotonic()
+  traced = one.jit().trace(*one.abstract_args)
+  lowered = traced.lower()
+  lowered_at = time.monotonic()
+  fit = Fit(
+    name=one.name,
+    mesh={axis: size for axis, size in axes.items() if size > 1},
+    num_devices=math.prod(axes.values()),
+    compiled=False,
+    asked=0.0,
+    arguments=bytes_per_device(one.abstract_args),
+    flops=flops.count(traced.jaxpr, max_trips=one.trips),
+    lower_seconds=lowered_at - began,
+  )
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    asked = refused_bytes(str(error))
+    if asked is None:
+      raise
+    return dataclasses.replace(fit, asked=asked, compile_seconds=time.monotonic() - lowered_at)
+  seconds = time.monotonic() - lowered_at
+  module = hlo.Module(compiled.as_text(), max_trips=one.trips)
+  return dataclasses.replace(
+    fit,
+    compiled=True,
+    **_memory(compiled.memory_analysis(), platform(mesh)),
+    moved=hlo.traffic(module, flops.kernels(traced.jaxpr)),
+    collectives=collectives_lib.read(module, axes, per_host=per_host),
+    compile_seconds=seconds,
+  )
+
+
+def platform(mesh: Mesh | None) -> str:
+  """'cpu', 'gpu', 'tpu': of the mesh's devices, which need not be there."""
+  return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
+def _memory(said, platform: str) -> dict[str, Any]:
+  """XLA's own account; its peak leaves out temporaries on a CPU."""
+  arguments, outputs = said.argument_size_in_bytes, said.output_size_in_bytes
+  aliased, temporaries = said.alias_size_in_bytes, said.temp_size_in_bytes
+  peak = said.peak_memory_in_bytes
+  if platform == 'cpu':
+    peak = arguments + outputs - aliased + temporaries
+  host = (
+    said.host_argument_size_in_bytes
+    + said.host_output_size_in_bytes
+    - said.host_alias_size_in_bytes
+    + said.host_temp_size_in_bytes
+  )
+  return {
+    'arguments': arguments,
+    'outputs': outputs,
+    'aliased': aliased,
+    'temporaries': temporaries,
+    'peak': peak,
+    'host': host,
+  }
+
+
+def refused_bytes(message: str) -> float | None:
+  """Bytes of HBM that a compiler's refusal speaks of; None where it is no question of memory.
+
+  >>> refused_bytes('RESOURCE_EXHAUSTED: ... Used 16.00G of 15.75G hbm.') / 2**30
+  16.0
+  """
+  if 'RESOURCE_EXHAUSTED' not in message and 'out of memory' not in message.lower():
+    return None
+  found = re.search(r'Used ([\d.]+)([KMGTP]?)i?B? of [\d.]+[KMGTP]?i?B? hbm', message)
+  found = found or re.search(r'allocat\w+ ([\d.]+)([KMGTP]?)i?B', message)
+  return float(found[1]) * _UNIT[found[2]] if found else math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A program of a run, and what the devices hold while it runs.
+
+  Attributes:
+    name: of the part of a step: 'write', 'judge', 'learn'.
+    program: at the largest shapes that it will meet.
+    residents: abstract trees of what stays meanwhile besides the program's arguments, by name.
+    calls: per step, at most.
+  """
+
+  name: str
+  program: program.Program
+  residents: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  calls: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What came of a phase: bytes of a device, against what it has.
+
+  Attributes:
+    phase, calls: of the `Phase`.
+    fit: of its program.
+    residents: bytes of a device, by name.
+    capacity: bytes that a device has for a run.
+  """
+
+  phase: str
+  fit: Fit
+  residents: dict[str, float]
+  capacity: float
+  calls: int = 1
+
+  @property
+  def needed(self) -> float:
+    return self.fit.needed + sum(self.residents.values())
+
+  @property
+  def fits(self) -> bool:
+    return self.fit.compiled and self.needed <= self.capacity
+
+
+def judge(phase: Phase, chip: hardware.Chip, *, per_host: int = 0) -> Verdict:
+  """Compiles a phase's program and adds up what the devices hold."""
+  residents = {name: float(bytes_per_device(tree)) for name, tree in phase.residents.items()}
+  fitted = measure(phase.program, per_host=per_host)
+  return Verdict(phase.name, fitted, residents, hardware.usable(chip), phase.calls)
+
+
+def seconds(fit: Fit, chip: hardware.Chip) -> dict[str, float]:
+  """Seconds of one call by `chip.MODEL`, by what bounds it; {} where nothing is known of it."""
+  if not fit.compiled or not chip.flops:
+    return {}
+  far = sum(c.bytes for c in fit.collectives if c.crosses)
+  return hardware.seconds(
+    chip,
+    flops=fit.flops / fit.num_devices,
+    moved=fit.moved,
+    sent=sum(c.bytes for c in fit.collectives) - far,
+    sent_far=far,
+  )
+
+
+def check(phases: Sequence[Phase], chip: hardware.Chip) -> list[Verdict]:
+  """Compiles a run's programs before it begins; ValueError where one does not fit, by how much.
+
+  `chip` is that of the run's own devices: `topology.load('local').chip`.
+  """
+  verdicts = [judge(phase, chip) for phase in phases]
+  too_large = [describe(verdict) for verdict in verdicts if not verdict.fits]
+  if too_large:
+    raise ValueError(f'the run does not fit its {chip.name} devices:\n' + '\n'.join(too_large))
+  return verdicts
+
+
+def describe(verdict: Verdict) -> str:
+  """`learn: grpo needs 20.1 GiB of a device with 15.8, 4.2 of them for the reward model`."""
+  gib = hardware.GIB
+  parts = [f'{size / gib:.2f} of them for {name}' for name, size in verdict.residents.items()]
+  said = f'{verdict.needed / gib:.2f} GiB' if verdict.needed < math.inf else 'more than there is'
+  return ', '.join(
+    [
+      f'{verdict.phase}: {verdict.fit.name} needs {said} '
+      f'of a device with {verdict.capacity / gib:.2f}',
+      *parts,
+    ]
+  )

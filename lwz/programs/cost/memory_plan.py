@@ -1,0 +1,57 @@
+"""The parts of a step in order: which program runs, and what the devices hold meanwhile."""
+
+from collections.abc import Mapping
+
+from lwz.programs import program
+from lwz.programs.cost import fit
+
+# Program -> the part of a step that it is.
+PARTS = {
+  'reshard': 'write',
+  'prefill': 'write',
+  'decode': 'write',
+  'score': 'judge',
+  'logprob': 'learn',
+  'reference': 'learn',
+  'grpo': 'learn',
+  'pretrain': 'learn',
+  'reward_model': 'learn',
+  'evaluate': 'measure',
+}
+TRAINERS = ('grpo', 'pretrain', 'reward_model')
+TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
+
+
+def phases(
+  programs: Mapping[str, program.Program], calls: Mapping[str, int] | None = None
+) -> list[fit.Phase]:
+  """A run's programs, each with what stays beside it.
+
+  fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
+  from the first step to the last, on the same devices. The bf16 copy and the cache of writing are
+  made and freed inside that part.
+
+  Args:
+    programs: of a stage, by name, at the largest shapes that they meet.
+    calls: per step, at most, by name; 1 where not named.
+  """
+  trainer = next(programs[name] for name in TRAINERS if name in programs)
+  state = trainer.abstract_args[0]
+  judged = 'grpo' in programs and 'score' in programs
+  found = []
+  for name, one in programs.items():
+    residents = {}
+    if one is not trainer:
+      # What takes the masters as its argument finds only Adam beside it.
+      takes_masters = name in TAKE_MASTERS or not (judged or name == 'reference')
+      residents = {'Adam': state.opt_state} if takes_masters else {'masters and Adam': state}
+    if judged and name != 'score':
+      residents['reward model'] = programs['score'].abstract_args[0]
+    if 'reference' in programs and name != 'reference':
+      residents['reference'] = programs['reference'].abstract_args[0]
+    if name == 'prefill' and 'decode' in programs:
+      residents['cache'] = programs['decode'].abstract_args[1]
+    part = PARTS.get(name, name)
+    found.append(fit.Phase(part, one, residents, (calls or {}).get(name, 1)))
+  order = list(dict.fromkeys([*PARTS.values(), *(phase.name for phase in found)]))
+  return sorted(found, key=lambda phase: order.index(phase.name))

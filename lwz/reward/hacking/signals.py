@@ -1,0 +1,215 @@
+"""Signs of cheating in a text: one number per sample and sign, NaN where a sign has no meaning.
+
+They are lexical, cheap and blind to meaning. None is a reward: a policy that is trained against a
+sign learns to hide it. `lwz.reward.hacking.alarms` says how much of each is too much.
+"""
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lwz import text as texts
+from lwz.reward import components, length, redundancy
+from lwz.reward.hacking import grammar
+
+WINDOW = 512  # words of a window of distinct-n, without which a long text has low figures
+BYTES = 4_096  # of a window of compression
+COPY_PROMPT, COPY_THINK = 6, 8  # words in a row that are no chance agreement
+PARAGRAPH = 20  # words below which paragraphs resemble each other by chance
+SIGNATURE, BAND = 64, 2  # components of a MinHash, and how many of them a bucket is named by
+NEAR = 0.3  # Jaccard similarity of the word pairs of two paragraphs that are one
+FEW = 40  # words below which a share of them says nothing
+
+_TAG = re.compile(r'</?[A-Za-z]\w*[^<>\n]{0,40}>|<\|[^|<>\n]{1,40}\|>')
+_LATIN = re.compile(r'[A-Za-z\u00c0-\u024f]')
+_HAN = re.compile(f'[{texts.CHARACTERS}]')
+_NAMES_CHINESE = re.compile(r'\bChinese\b|\bMandarin\b|中文|汉语|漢語', re.IGNORECASE)
+_NAMES_ENGLISH = re.compile(r'\bEnglish\b|英文|英语|英語', re.IGNORECASE)
+_NAMES_BOTH = re.compile(r'translat|bilingual|翻译|双语', re.IGNORECASE)
+
+
+class Reading:
+  """A sample's answer, taken apart once for all signs. A broken reply is read as a whole."""
+
+  def __init__(self, sample: components.Sample):
+    self.sample = sample
+    self.text = sample.parsed.answer if sample.parsed.answer.strip() else sample.text
+    self.words = texts.words(self.text.lower())
+    self.hashes = texts.hash_words(self.words)
+
+
+def redundant(reading: Reading) -> float:
+  """The share of the answer that repeats or paraphrases itself: `redundancy.share`."""
+  return redundancy.share(reading.text)
+
+
+def repeated_sentences(reading: Reading) -> float:
+  """The share of sentences that stood before, word for word."""
+  found = [' '.join(s.lower().split()) for s in texts.sentences(reading.text)]
+  return 1.0 - len(set(found)) / len(found) if found else 0.0
+
+
+def repeated_paragraphs(reading: Reading) -> float:
+  """The share of words in paragraphs that nearly equal an earlier one, by MinHash of word pairs.
+
+  Each signature lies in SIGNATURE / BAND buckets, and a bucket remembers the last paragraph in it:
+  the work is linear in the number of paragraphs.
+  """
+  gap = r'\n\s*\n' if re.search(r'\n\s*\n', reading.text) else r'\n'
+  buckets: dict[tuple, int] = {}
+  signatures: list[np.ndarray] = []
+  start = again = 0
+  for paragraph in re.split(gap, reading.text):
+    hashes = reading.hashes[start : start + len(texts.words(paragraph))]
+    start += len(hashes)
+    if len(hashes) < PARAGRAPH:
+      continue
+    signature = texts.minhash(texts.shingles(hashes, 2), SIGNATURE)
+    keys = [(i, *signature[i : i + BAND].tolist()) for i in range(0, SIGNATURE, BAND)]
+    earlier = {buckets[key] for key in keys if key in buckets}
+    near = any(np.mean(signatures[j] == signature) >= NEAR for j in earlier)
+    again += near * len(hashes)
+    buckets |= dict.fromkeys(keys, len(signatures))
+    signatures.append(signature)
+  return again / start if start else 0.0
+
+
+def distinct(n: int) -> Callable[[Reading], float]:
+  """distinct-n (Li et al., 2016): the share of runs of n words that are new in their window."""
+
+  def of(reading: Reading) -> float:
+    runs = texts.shingles(reading.hashes, n)
+    windows = [runs[i : i + WINDOW] for i in range(0, max(len(runs) - WINDOW // 2, 1), WINDOW)]
+    return float(np.mean([len(np.unique(w)) / len(w) for w in windows])) if len(runs) else np.nan
+
+  return of
+
+
+def compression(reading: Reading) -> float:
+  """Compressed size over size of the most compressible window of BYTES; NaN of a shorter text."""
+  data = reading.text.encode(errors='replace')
+  windows = [data[i : i + BYTES] for i in range(0, len(data) - BYTES + 1, BYTES)]
+  return min((len(zlib.compress(w)) / BYTES for w in windows), default=np.nan)
+
+
+def copied_prompt(reading: Reading) -> float:
+  """The share of the answer's words in runs of COPY_PROMPT words of the request."""
+  return _copied(reading, reading.sample.prompt.text, COPY_PROMPT)
+
+
+def copied_think(reading: Reading) -> float:
+  """The share of the answer's words in runs of COPY_THINK words of the thoughts."""
+  return _copied(reading, reading.sample.parsed.think, COPY_THINK)
+
+
+def _copied(reading: Reading, source: str, n: int) -> float:
+  given = texts.hash_words(texts.words(source.lower()))
+  if len(given) < n or len(reading.hashes) < n:
+    return 0.0
+  known = np.isin(texts.shingles(reading.hashes, n), texts.shingles(given, n))
+  change = np.zeros(len(reading.hashes) + 1, np.int64)
+  change[: len(known)] += known
+  change[n : n + len(known)] -= known
+  return float(np.mean(np.cumsum(change[:-1]) > 0))
+
+
+def other_language(reading: Reading) -> float:
+  """The share of the answer in another script than the request asks for; NaN where it asks for two.
+
+  A Latin word counts as two Han characters, which say about as much.
+  """
+  wanted = asked_language(reading.sample.prompt.text)
+  han = sum(1 for word in reading.words if _HAN.match(word))
+  latin = 2 * sum(1 for word in reading.words if _LATIN.match(word))
+  others = 2 * sum(1 for word in reading.words if word[0].isalpha()) - 2 * han - latin
+  total = han + latin + others
+  return 1.0 - (han if wanted == 'zh' else latin) / total if wanted and total else np.nan
+
+
+def asked_language(request: str) -> str:
+  """'zh' or 'en': what the request names, else what it is written in; '' where it names both."""
+  chinese, english = _NAMES_CHINESE.search(request), _NAMES_ENGLISH.search(request)
+  if _NAMES_BOTH.search(request) or (chinese and english):
+    return ''
+  if chinese or english:
+    return 'zh' if chinese else 'en'
+  return 'zh' if 2 * len(_HAN.findall(request)) > len(texts.words(request)) else 'en'
+
+
+def tags(reading: Reading) -> float:
+  """Tags (`<b>`, `</note>`, `<|end|>`) per word of the answer."""
+  return len(_TAG.findall(reading.text)) / max(len(reading.words), FEW)
+
+
+def unseen(reading: Reading) -> float:
+  """The share of characters that nobody sees: zero-width, control and private ones."""
+  odd = sum(1 for c in reading.text if not c.isascii() and unicodedata.category(c)[0] == 'C')
+  return odd / max(len(reading.text), 1)
+
+
+def overcounted(reading: Reading) -> float:
+  """What the length reward counts, over the words that a reader counts; about 1, or less."""
+  return length.count_words(reading.text) / max(len(reading.words), FEW)
+
+
+def density(reading: Reading) -> float:
+  """How much of the answer is its most frequent content word, or pair of neighbouring ones."""
+  return grammar.density(reading.words)
+
+
+def disorder(reading: Reading) -> float:
+  """0 where words stand as grammar has them, about 1 where they were shuffled."""
+  return grammar.disorder(reading.text)
+
+
+def function_words(reading: Reading) -> float:
+  """Words such as `the` and 的, as a share of how many prose has: about 1, near 0 in a list."""
+  return grammar.function_words(reading.words)
+
+
+def empty_think(reading: Reading) -> float:
+  """1 where the thoughts hold no word, 0 where they do, NaN where none were asked for."""
+  parsed = reading.sample.parsed
+  if parsed.fault == 'empty_think':
+    return 1.0
+  return float(not texts.words(parsed.think)) if parsed.think else np.nan
+
+
+def broken(reading: Reading) -> float:
+  """1 where the structure is broken."""
+  return float(not reading.sample.parsed.valid)
+
+
+SIGNS: dict[str, Callable[[Reading], float]] = {
+  'repeat/all': redundant,
+  'repeat/sentences': repeated_sentences,
+  'repeat/paragraphs': repeated_paragraphs,
+  'distinct/1': distinct(1),
+  'distinct/2': distinct(2),
+  'distinct/3': distinct(3),
+  'compression': compression,
+  'copy/prompt': copied_prompt,
+  'copy/think': copied_think,
+  'language/other': other_language,
+  'tags': tags,
+  'unseen': unseen,
+  'overcounted': overcounted,
+  'density': density,
+  'disorder': disorder,
+  'function_words': function_words,
+  'empty_think': empty_think,
+  'broken': broken,
+}
+
+
+def read(samples: Sequence[components.Sample]) -> dict[str, np.ndarray]:
+  """Every sign of every sample, by the names of SIGNS: float64 [B], NaN where it has no meaning."""
+  rows = []
+  for sample in samples:
+    reading = Reading(sample)
+    rows.append([sign(reading) for sign in SIGNS.values()])
+  table_BK = np.array(rows, np.float64).reshape(len(samples), len(SIGNS))
+  return dict(zip(SIGNS, table_BK.T, strict=True))

@@ -1,0 +1,1 @@
+"""The parts of one GRPO step; they read the config."""

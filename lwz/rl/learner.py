@@ -1,0 +1,293 @@
+"""How a judged rollout moves the policy: what a GRPO run compiles for it, and one step of it.
+
+learner = learning.Learner(c, config, mesh, compiled)
+state, figures = learner.step(loop, state, step, drawn)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from lwz import rows, types
+from lwz.learn import advantage, losses
+from lwz.model import config as config_lib
+from lwz.programs import grpo, program
+from lwz.programs.cost import mfu
+from lwz.rl import registry, sampling
+from lwz.runtime import setup, trainer
+
+
+def check(c) -> None:
+  """Raises where a choice does not exist, or numbers do not go together."""
+  named: list[tuple[str, str, Collection[str]]] = [
+    ('rl.advantage', c.rl.advantage, registry.ADVANTAGES),
+    ('rl.aggregate', c.rl.aggregate, registry.AGGREGATES),
+    ('rl.loss', c.rl.loss, registry.LOSSES),
+    ('rl.overlong', c.rl.overlong, registry.OVERLONG),
+  ]
+  for key, value, known in named:
+    if value not in known:
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
+  if c.rl.group_size < 2:
+    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
+  if c.rl.max_redraws < 0:
+    raise ValueError(f'rl.max_redraws={c.rl.max_redraws} must not be negative; 0 draws once')
+  num = c.rl.prompts_per_step * c.rl.group_size
+  if num % c.rl.num_minibatches:
+    raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
+  longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
+  if longest > c.data.row_length:
+    raise ValueError(
+      f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
+      f'data.row_length={c.data.row_length}: a trajectory must fit a row'
+    )
+  if c.rl.overlong == 'penalise' and c.rl.overlong_margin > c.rollout.max_tokens:
+    raise ValueError(
+      f'rl.overlong_margin={c.rl.overlong_margin} exceeds '
+      f'rollout.max_tokens={c.rollout.max_tokens}, before which the penalty is to begin'
+    )
+  _check_clips(c)
+  _check_halvings(c)
+
+
+def _check_clips(c) -> None:
+  """A clip that does not go with the loss is an error, or a hint where it may be meant."""
+  low, high, cap = c.rl.clip_low, c.rl.clip_high, c.rl.ratio_cap
+  if cap and c.rl.loss != 'grpo':
+    raise ValueError(f'rl.ratio_cap={cap} is of dual clip, which rl.loss={c.rl.loss} has not: 0')
+  if cap and cap <= 1 + high:
+    raise ValueError(f'rl.ratio_cap={cap} must be above 1 + rl.clip_high = {1 + high:g}; or 0')
+  if c.rl.loss == 'gspo' and max(low, high) > 0.01:
+    logging.warning(
+      'rl.loss=gspo clips the ratio of a whole sequence, which hardly moves: it will never reach '
+      'rl.clip_low=%g or rl.clip_high=%g; its paper has 3e-4 and 4e-4',
+      *(low, high),
+    )
+  if c.rl.loss == 'cispo' and low < 1:
+    logging.warning('rl.loss=cispo bounds weights above alone: rl.clip_low=1, not %g', low)
+
+
+def _check_halvings(c) -> None:
+  over, parts = setup.mesh(c), 2**c.train.halvings
+  ways = over.shape['tensor'] * over.shape['context']
+  if c.data.row_length % (parts * ways):
+    raise ValueError(
+      f'train.halvings={c.train.halvings}: data.row_length={c.data.row_length} is not divisible by '
+      f'2^halvings x mesh.tensor x mesh.context = {parts * ways}'
+    )
+
+
+def pictures(c) -> list[dict[str, Any]]:
+  """What a report draws of learning."""
+  names = list(c.reward.weights)
+  found: list[dict[str, Any]] = [
+    {
+      'keys': ['no_spread/all', *[f'no_spread/{name}' for name in names]],
+      'title': 'share of groups learnt from in which a reward is the same for all',
+    },
+    {'keys': [f'advantage/{name}' for name in names], 'title': 'mean |advantage|, each alone'},
+    {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
+    {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'},
+    {'keys': ['learn/loss'], 'title': 'loss'},
+    {'keys': ['learn/grad_norm'], 'title': 'gradient norm, before the clip'},
+    {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},
+    {'keys': ['learn/tokens_per_second'], 'title': 'tokens learnt from per second'},
+  ]
+  if c.rl.max_redraws:
+    found.append({'keys': ['draws/num'], 'title': 'draws of a step'})
+    found.append({'keys': ['draws/teaching'], 'title': 'share of drawn groups that teach'})
+  if c.rl.kl_weight:
+    found.append({'keys': ['learn/kl_reference'], 'title': 'KL to the reference', 'unit': 'nats'})
+  if mfu.mfu(1.0, 1.0) is not None:
+    found.append({'keys': ['learn/mfu'], 'title': 'model FLOPs utilisation of learning'})
+  return found
+
+
+def programs(
+  c, policy: config_lib.QwenConfig, mesh: jax.sharding.Mesh
+) -> dict[str, program.Program]:
+  """What learning compiles: the update, and log-probabilities where the loss asks for them."""
+  shape: dict[str, Any] = {
+    'num_sequences': _minibatch_size(c),
+    'max_tokens': c.rollout.max_tokens,
+    'row_length': c.data.row_length,
+    'micro_rows': setup.pass_rows(c, mesh, _minibatch_size(c)),
+    'temperature': c.rollout.temperature,
+    'chunk': c.train.chunk,
+    'mesh': mesh,
+  }
+  found = {}
+  if c.rl.weight_cap:  # of the policy itself, from its masters
+    found['logprob'] = grpo.logprob_step(policy, dtype=jnp.float32, **shape)
+  if c.rl.kl_weight:
+    found['reference'] = dataclasses.replace(grpo.logprob_step(policy, **shape), name='reference')
+  found['grpo'] = grpo.update_step(
+    policy,
+    trainer.adamw(c),
+    remat=c.train.remat,
+    clip_low=c.rl.clip_low,
+    clip_high=c.rl.clip_high,
+    aggregate=functools.partial(registry.AGGREGATES[c.rl.aggregate], c),
+    policy_loss=registry.LOSSES[c.rl.loss](c),
+    kl_weight=c.rl.kl_weight,
+    entropy_weight=c.rl.entropy_weight,
+    weighted=bool(c.rl.weight_cap),
+    offload=c.train.offload,
+    **shape,
+  )
+  return found
+
+
+def _minibatch_size(c) -> int:
+  return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
+
+
+class Learner:
+  """The updates of a run. A reference is loaded where the loss has a KL term, and only there."""
+
+  def __init__(
+    self,
+    c,
+    config: config_lib.QwenConfig,
+    mesh: jax.sharding.Mesh,
+    compiled: dict[str, program.Program],
+  ):
+    self._c, self._config, self._mesh = c, config, mesh
+    names = {'grpo', 'logprob', 'reference'} & compiled.keys()
+    self._fns = {name: compiled[name].jit() for name in names}
+    self._reference = None
+    if 'reference' in compiled:
+      self._reference = trainer.initial_params(c, config, mesh, config.dtype)
+
+  def step(
+    self,
+    loop: trainer.Training,
+    state: types.TrainState,
+    step: int,
+    drawn: sampling.Draw,
+  ) -> tuple[types.TrainState, dict[str, float]]:
+    """The state after all sweeps over a rollout, and the figures of them.
+
+    Args:
+      loop: whose `update` makes the optimiser's steps.
+      drawn: what was written and judged.
+    """
+    names = list(self._c.reward.weights)
+    prompt_ids, rollout = drawn.prompt_ids, drawn.rollout
+    advantage_PG, values_PGR, valid_PG = self._advantages(drawn)
+    valid_B = np.asarray(valid_PG).reshape(-1)
+    batch = functools.partial(self._minibatch, prompt_ids, rollout, valid_B)
+    figures = advantage.measure(values_PGR, names, valid_PG)
+    per_token, seen = self._per_token(state.params, batch, rollout, valid_B)
+    advantage_B = np.asarray(advantage_PG).reshape(-1)
+    learned = []
+    for members in self._sweeps(step):
+      extras = {name: x_BT[members] for name, x_BT in per_token.items()}
+      minibatch, num_micro = batch(members, advantage_B=advantage_B[members], **extras)
+      state, metrics = loop.update(self._fns['grpo'], state, minibatch, num_micro)
+      learned.append(metrics)
+    figures |= {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
+    # Before an update, the policies are one: what parts them is how each computes.
+    figures['learn/logp_gap'] = float(learned[0]['logp_gap'])
+    return state, figures | seen
+
+  def teaches(self, drawn: sampling.Draw) -> np.ndarray:
+    """Which groups of a draw have advantages, bool [P]."""
+    advantage_PG, _, _ = self._advantages(drawn)
+    return np.any(np.asarray(advantage_PG) != 0, axis=1)
+
+  def _advantages(self, drawn: sampling.Draw):
+    """Advantages [P, G], rewards [P, G, R] and who counts [P, G], by the rule on overlong texts."""
+    c, scores = self._c, drawn.scores
+    values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c)(
+      scores.values,
+      scores.valid,
+      np.asarray(drawn.rollout.lengths).reshape(scores.valid.shape),
+      np.asarray(drawn.rollout.finished).reshape(scores.valid.shape),
+    )
+    weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
+    advantage_PG = registry.ADVANTAGES[c.rl.advantage](values_PGR, weights_R, valid_PG)
+    return advantage_PG, values_PGR, valid_PG
+
+  def speed(self, drawn: sampling.Draw, seconds: float) -> dict[str, float]:
+    """Tokens learnt from per second, the model FLOPs utilisation, and the memory, where known.
+
+    The tokens are those of prompts and answers, in each sweep. What else a step takes (its loading,
+    log-probabilities of the reference, in a first step compilation) makes both smaller.
+    """
+    c = self._c
+    owners = np.repeat([len(ids) for ids in drawn.prompt_ids], c.rl.group_size)
+    lengths_B = owners + np.asarray(drawn.rollout.lengths)
+    sweeps = c.rl.num_epochs
+    figures = {'learn/tokens_per_second': sweeps * float(lengths_B.sum()) / seconds}
+    flops = sweeps * mfu.train_flops(self._config, lengths_B)
+    share = mfu.mfu(flops, seconds)
+    if share is not None:
+      figures['learn/mfu'] = share
+    memory = jax.local_devices()[0].memory_stats() or {}
+    if 'peak_bytes_in_use' in memory:
+      figures['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
+    return figures
+
+  def _sweeps(self, step: int) -> list[np.ndarray]:
+    c = self._c
+    return grpo.sweeps(
+      c.rl.prompts_per_step * c.rl.group_size,
+      num_epochs=c.rl.num_epochs,
+      num_minibatches=c.rl.num_minibatches,
+      seed=c.seed,
+      step=step,
+    )
+
+  def _minibatch(
+    self, prompt_ids, rollout, valid_B, members, *, old_logp, advantage_B, **extras
+  ) -> tuple[dict, int]:
+    c = self._c
+    return grpo.minibatch(
+      [prompt_ids[b // c.rl.group_size] for b in members],
+      [rollout.ids[b, : rollout.lengths[b]] for b in members],
+      old_logp,
+      advantage_B,
+      valid_B[members],
+      row_length=c.data.row_length,
+      micro_rows=setup.pass_rows(c, self._mesh, _minibatch_size(c)),
+      halvings=c.train.halvings,
+      **extras,
+    )
+
+  def _per_token(
+    self, params, batch: Callable, rollout: types.Rollout, valid_B: np.ndarray
+  ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """What the loss reads of each token, [B, T]: before the first update, once for all sweeps."""
+    c, found, seen = self._c, {'old_logp': np.asarray(rollout.logp)}, {}
+    if 'reference' in self._fns:
+      found['ref_logp'] = self._logprob('reference', self._reference, batch, rollout)
+    if 'logprob' in self._fns:
+      own_BT = self._logprob('logprob', params, batch, rollout)
+      weight_BT = losses.truncated_weight(own_BT, found['old_logp'], cap=c.rl.weight_cap)
+      mask_BT = rows.length_mask(np.asarray(rollout.lengths), own_BT.shape[1]) & valid_B[:, None]
+      gap_BT = np.abs(own_BT - found['old_logp'])
+      found |= {'old_logp': own_BT, 'weight': np.asarray(weight_BT)}
+      seen = {
+        'learn/logp_gap': float(losses.masked_mean(gap_BT, mask_BT)),
+        'learn/weight': float(losses.masked_mean(weight_BT, mask_BT)),
+      }
+    return found, seen
+
+  def _logprob(self, name: str, params, batch: Callable, rollout: types.Rollout) -> np.ndarray:
+    """Log-probabilities [B, T] of a rollout by one of the programs, a minibatch at a time."""
+    found = []
+    for members in np.split(np.arange(len(rollout.lengths)), self._c.rl.num_minibatches):
+      minibatch, num_micro = batch(
+        members,
+        old_logp=np.asarray(rollout.logp)[members],
+        advantage_B=np.zeros(len(members), np.float32),
+      )
+      found.append(np.asarray(self._fns[name](params, minibatch, num_micro)))
+    return np.concatenate(found)

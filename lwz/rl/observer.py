@@ -1,0 +1,62 @@
+"""What a GRPO run sees of its policy: figures and alarms of each step, written out and reported."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from lwz import hosts
+from lwz.reward import components
+from lwz.reward.hacking import alarms, monitor
+from lwz.rl import registry, sampling
+from lwz.store import metrics
+from lwz.store import samples as sample_files
+
+PICTURES = (
+  {
+    'keys': ['repeat/all', 'repeat/sentences', 'repeat/paragraphs'],
+    'title': 'repeated text, broken ones included',
+  },
+  {'keys': ['distinct/1', 'distinct/2', 'distinct/3'], 'title': 'distinct-n in 512 words'},
+  {'keys': ['copy/prompt', 'copy/think'], 'title': 'copied text'},
+  {'keys': ['disorder', 'function_words'], 'title': 'grammar: words out of place, little words'},
+  {'keys': ['edge/lower', 'edge/upper', 'cap_hit'], 'title': 'texts at an edge, or cut'},
+)
+
+
+class Watcher:
+  """Watches every step of a run; `state` belongs into its checkpoint, and begins a resumed one."""
+
+  def __init__(self, c, mesh, folder: epath.Path, state: dict[str, Any]):
+    self._c, self._folder, self.state = c, folder, state
+    self._heldout = registry.heldout_scorer(c, mesh)
+
+  def step(self, step: int, drawn: sampling.Draw, names: list[str]) -> dict[str, float]:
+    """The figures of a draw. Some of its samples are written where the step is logged, or an alarm
+    begins to ring: then the worst of that alarm."""
+    c, samples, scores, heldout_B = self._c, drawn.samples, drawn.scores, None
+    if self._heldout:
+      floor = c.reward.writing_floor
+      heldout_B = components.writing(samples, scorer=self._heldout, floor=floor)
+    watched = monitor.watch(
+      samples,
+      scores,
+      names,
+      state=self.state,
+      finished_B=np.asarray(drawn.rollout.finished),
+      heldout_B=heldout_B,
+    )
+    self.state = watched.state
+    logged = step % c.log.samples_every == 0 or step + 1 == c.train.num_steps
+    if logged or watched.begun:
+      shown = monitor.show(samples, scores, names, num=8) if logged else []
+      shown += monitor.worst(samples, scores, names, watched.alarms)
+      hosts.first(functools.partial(sample_files.write, self._folder, step, shown))
+    return watched.figures
+
+
+def tables(folder: epath.Path) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+  """The alarms that rang in a run, for its report."""
+  rang = alarms.table(metrics.read(folder))
+  return [('alarms', alarms.HEADER, rang)] if rang else []

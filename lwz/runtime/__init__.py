@@ -1,0 +1,1 @@
+"""How any run opens, loops and stops; its parts read the config."""

@@ -1,0 +1,85 @@
+"""Where parameters begin: the folder of a run, or a Hugging Face model (a folder or a hub id).
+
+A run keeps its model's configuration in `model.json`, in the form of Hugging Face's config.json.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from lwz.model import config as config_lib
+from lwz.model import qwen, sharding
+from lwz.store import atomic, checkpoint
+from lwz.store.hf import checkpoint as hf
+from lwz.store.hf import config as hf_config
+
+KEPT = 'model.json'
+
+
+def is_run(source: epath.PathLike) -> bool:
+  """Whether `source` is the folder of a run, finished or not, that has a model."""
+  return (epath.Path(source) / KEPT).exists()
+
+
+def keep(folder: epath.PathLike, config: config_lib.QwenConfig) -> None:
+  """Writes a run's model configuration."""
+  atomic.write_text(epath.Path(folder) / KEPT, hf_config.text(config, jnp.dtype(config.dtype)))
+
+
+def config(source: epath.PathLike) -> config_lib.QwenConfig:
+  """The configuration of a run's model or of a Hugging Face model; no weight is read.
+
+  Compute is in the dtype that the file names, bfloat16 where it names none.
+
+  Raises FileNotFoundError where there is no model, ValueError where it is not one of ours.
+  """
+  path = epath.Path(source) / KEPT if is_run(source) else hf.local(source) / 'config.json'
+  found, dtype = hf_config.read(path)
+  return dataclasses.replace(found, dtype=jnp.dtype(dtype or jnp.bfloat16))
+
+
+def params(
+  source: epath.PathLike,
+  wanted: config_lib.QwenConfig,
+  key: jax.Array,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  progress: Callable[[int, int], None] | None = None,
+) -> qwen.Params:
+  """Parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
+
+  They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
+  that the source lacks is drawn from `key`; a language-model head that `wanted` has no use for is
+  left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
+  """
+  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(wanted))
+  if mesh is not None:
+    abstract = jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      abstract,
+      sharding.shardings(wanted, mesh, sharding.TRAIN),
+    )
+  if is_run(source):
+    has_head = config(source).scalar_head
+    body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}
+    loaded = checkpoint.load_params(source, body)
+  else:
+    found = hf.load(source, mesh, dtype, progress=progress)[1]
+    loaded = {name: leaf for name, leaf in found.items() if name in abstract}
+  if 'score' in abstract and 'score' not in loaded:
+    draw = jax.jit(
+      lambda key: qwen.init(key, wanted)['score'].astype(dtype),
+      out_shardings=getattr(abstract['score'], 'sharding', None),
+    )
+    loaded['score'] = draw(key)
+  return loaded
+
+
+def tokenizer(source: epath.PathLike) -> str:
+  """What to load the tokenizer of a run or of a Hugging Face model from."""
+  return os.fspath(epath.Path(source) / 'tokenizer') if is_run(source) else os.fspath(source)

@@ -1,0 +1,154 @@
+"""The first pass, the duplicates of all files, and what verdicts make of the rest."""
+
+import json
+import types as stdlib
+
+import pytest
+
+from lwz.data import prompts
+from lwz.data.funnel import assessor, conversations, decontamination, prompt_set, rules, sift
+from lwz.judge import verdicts
+
+ESSAY = 'Write an essay about rivers, lakes and the cities on their banks, number'
+
+
+def rows(texts, file='f'):
+  return [conversations.Row(file, i, text) for i, text in enumerate(texts)]
+
+
+def sifted(folder, texts, **settings):
+  sift.sift(rows(texts), 'set', folder, sift.Settings(rules.Limits(), **settings))
+  return folder
+
+
+def test_every_row_is_kept_or_rejected_once(tmp_path):
+  texts = [f'{ESSAY} {i}' for i in range(2_500)] + ['hi'] * 30 + ['Translate this word by word']
+  folder = sifted(tmp_path / 'a', texts)
+  kept = list(sift.read([folder]))
+  gone = [json.loads(line) for line in (folder / 'rejects.jsonl').read_text().splitlines()]
+  assert sorted([r['row'] for r in kept] + [r['row'] for r in gone]) == list(range(2_531))
+  assert [r['text'] for r in kept] == texts[:2_500]
+  tally = sift.tally(folder)
+  assert (tally['rows'], tally['kept']) == (2_531, 2_500)
+  assert tally['rejects'] == {'too short': 30, 'edits a text': 1}
+  assert [e['row'] for e in tally['examples']['too short']] == [2_500, 2_501, 2_502]
+  assert [p.name for p in tmp_path.iterdir()] == ['a']
+
+
+def test_a_pass_that_is_cut_leaves_nothing(tmp_path):
+  def broken():
+    yield from rows([ESSAY] * 2_000)
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    sift.sift(broken(), 'set', tmp_path / 'a', sift.Settings(rules.Limits()))
+  assert not (tmp_path / 'a').exists()
+  assert len(list(sift.read([sifted(tmp_path / 'a', [ESSAY])]))) == 1
+
+
+def test_benchmarks_are_kept_out(tmp_path):
+  (tmp_path / 'bench.jsonl').write_text(json.dumps({'query': f'{ESSAY} five'}))
+  benchmarks = decontamination.Benchmarks(sift.read_texts(tmp_path / 'bench.jsonl'))
+  texts = [f'{ESSAY} five', f'Please: {ESSAY.lower()} six!', 'Write an essay about mountains.']
+  folder = sifted(tmp_path / 'a', texts, benchmarks=benchmarks)
+  assert [r['row'] for r in sift.read([folder])] == [2]
+  assert sift.tally(folder)['rejects'] == {'benchmark': 2}
+  (tmp_path / 'empty.jsonl').write_text('{}')
+  with pytest.raises(ValueError, match=r'empty\.jsonl: no prompts'):
+    sift.read_texts(tmp_path / 'empty.jsonl')
+
+
+def test_duplicates_are_found_over_files(tmp_path):
+  long = ' '.join(f'topic{i}' for i in range(40))
+  first = sifted(tmp_path / '0', [f'Write an essay on {long}', 'Write a story about a fox'])
+  none = sifted(tmp_path / '1', ['hi'])
+  second = sifted(
+    tmp_path / '2',
+    [
+      'WRITE a story, about a fox!',
+      f'Write an essay on {long} now',
+      f'Write a report on {long.upper()[::-1]}',
+      f'Write a report on {long.upper()[::-1]} now',
+    ],
+  )
+  repeats, exact = sift.distinct([first, none, second], 0.7)
+  assert list(repeats) == [-1, -1, 1, 0, -1, 4]
+  assert list(exact) == [False, False, True, False, False, False]
+  assert [len(a) for a in sift.distinct([none], 0.7)] == [0, 0]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['0', '1', '2']
+
+
+def reply(index, text='', fault=''):
+  return stdlib.SimpleNamespace(index=index, text=text, fault=fault)
+
+
+def test_an_unreadable_answer_is_asked_for_again():
+  seen = []
+
+  def ask(chats):
+    chats = list(chats)
+    seen.append([len(chat) for chat in chats])
+    texts = {'a': '{"keep": true}', 'b': 'hm', 'c': 'hm'}
+    for index, chat in reversed(list(enumerate(chats))):
+      query = assessor.query_of(chat)
+      if query == 'd':
+        yield reply(index, fault='http 500')
+      else:
+        yield reply(index, '{"keep": no}' if len(chat) > 1 and query == 'b' else texts[query])
+
+  queries = [(f'id-{text}', text) for text in 'abcd']
+  found = {
+    v.id: v for v in verdicts.judge(queries, assessor.FILTER, assessor.parse_keep, ask, rounds=3)
+  }
+  assert seen == [[1, 1, 1, 1], [3, 3], [3]]
+  assert {k: v.value for k, v in found.items()} == {
+    'id-a': True,
+    'id-b': False,
+    'id-c': None,
+    'id-d': None,
+  }
+  assert (found['id-c'].fault, found['id-d'].fault) == ('unreadable: hm', 'http 500')
+
+
+RECORD = {
+  **{'id': 'x', 'text': 'Write an essay.', 'language': 'en', 'source': 's', 'file': 'f', 'row': 3},
+  **{'key': 'k', 'range': [0, 0]},
+}
+
+
+@pytest.mark.parametrize(
+  'keep, judged, given, reason',
+  [
+    (None, None, [0, 0], 'no judgement'),
+    (False, None, [0, 0], 'filter judge'),
+    (True, None, [0, 0], 'no judgement'),
+    (True, (0, 0), [0, 0], 'length judge'),
+    (True, (100, 200), [0, 0], 'short range'),
+    (True, None, [10, 20], 'short range'),
+    (True, (800, 1000), [0, 0], ''),
+    (True, None, [333, 444], ''),
+  ],
+)
+def test_verdicts_make_a_prompt_or_a_reject(tmp_path, keep, judged, given, reason):
+  line, why = prompt_set.settle(
+    RECORD | {'range': given}, keep, judged, judge='somebody', shortest=300
+  )
+  assert why[0] == reason and (line is None) == bool(reason)
+  if line:
+    (tmp_path / 'p.jsonl').write_text(json.dumps(line))
+    (prompt,) = prompts.load(tmp_path / 'p.jsonl')
+    assert (prompt.lower, prompt.upper) == (judged or tuple(given))
+    assert (prompt.id, prompt.language, prompt.source) == ('x', 'en', 's')
+    assert line['provenance']['length'] == ('somebody' if judged else 'the data set')
+
+
+def test_tallies_add_up():
+  total = sift.Tally(examples=2)
+  for part in range(3):
+    one = sift.Tally(examples=2)
+    one.rows, one.kept = 10, 9
+    one.reject('code', {'row': part, 'text': 'x' * 9_999})
+    total.add(one.plain())
+  assert (total.rows, total.kept, total.rejects) == (30, 27, {'code': 3})
+  assert [e['row'] for e in total.examples['code']] == [0, 1]
+  assert len(total.examples['code'][0]['text']) < 400

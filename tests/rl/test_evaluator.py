@@ -1,0 +1,271 @@
+"""Check-ups: what they measure, what they never touch, and that nothing is asked twice."""
+
+import json
+import types as std_types
+
+import numpy as np
+import pytest
+
+from experiments import grpo_think
+from lwz import types
+from lwz.rl import evaluator
+from lwz.rollout import scheduler
+from lwz.runtime import setup
+from tests import jobs
+from tests.faults import bad_days
+from tests.rollout import scripted
+
+TEN = 'one two three four five six seven eight nine ten'
+PARAMS = {'w': np.arange(3.0, dtype=np.float32)}
+
+
+class Tokenizer:
+  """A token per character."""
+
+  def encode(self, text, **_):
+    return [ord(x) for x in text]
+
+  def decode(self, ids):
+    return ''.join(map(chr, ids))
+
+
+class Loop:
+  """What a check-up sees of a training loop."""
+
+  def __init__(self):
+    self.laps = []
+
+  def lap(self, name):
+    self.laps.append(name)
+
+  def rest(self):
+    pass
+
+
+@pytest.fixture
+def writes(monkeypatch):
+  """The engine's place: `answers[temperature]` writes each prompt; what was asked is kept."""
+  asked = []
+
+  def stream(engine, params, requests, *, decode):
+    for index in reversed(range(len(requests))):  # in the order in which they end
+      asked.append((engine.decode, requests[index]))
+      text, finished = engine.decode(decode(requests[index].prompt))
+      ids = np.array([ord(x) for x in text] + [0] * finished, np.int32)
+      yield std_types.SimpleNamespace(index=index, ids=ids, finished=finished, text=text)
+
+  monkeypatch.setattr(evaluator.local, 'stream', stream)
+  return asked
+
+
+def engine(answer):
+  steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
+  shapes = dict.fromkeys(('rungs', 'reads', 'prompt_sizes', 'prompt_batches'), ())
+  return scheduler.Engine(**steps, **shapes, decode=answer, max_tokens=1, exact=True)
+
+
+def thorough(prompt):
+  return f'<think>a plan</think> <answer>{TEN} {len(prompt)}</answer>', True
+
+
+def cut(prompt):
+  return '<think>a plan that goes on and', False
+
+
+def write_arena(folder, num=3, **baselines):
+  baselines = baselines or {'base': 'one two'}
+  rows = [
+    {'idx': i, 'question': f'Ode {i}', 'type': 'x', 'length': 10, 'baseline_response': baselines}
+    for i in range(num)
+  ]
+  (folder / 'arena.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+
+
+def config(folder, **changes):
+  c = grpo_think.get_config('micro')
+  c.runs_dir = str(folder)
+  c.eval.file = str(folder / 'arena.jsonl')
+  c.eval.every = 2
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+def held_out(c, folder, asked=(), engines=(thorough, cut)):
+  evaluator.check(c)
+  return evaluator.Checkup(c, Tokenizer(), *map(engine, engines), folder, asked)
+
+
+def test_figures_of_both_modes(writes, tmp_path):
+  write_arena(tmp_path)
+  loop = Loop()
+  figures = held_out(config(tmp_path), tmp_path).step(loop, 0, PARAMS)
+  assert set(figures) == {*evaluator.KEYS, *evaluator.INTERVAL, evaluator.FAILURES}
+  both = {
+    name: tuple(figures[f'eval/{name}/{m}'] for m in evaluator.MODES) for name in evaluator.FIGURES
+  }
+  assert both['words'] == (10, 0) and both['think'] == (2, 6)
+  assert both['finished'] == both['valid_format'] == (1, 0)
+  assert both['whole'][0] == 10 and np.isnan(both['whole'][1])
+  # Three tasks, one baseline at 1000, a tie as the prior: 3.5 wins to 0.5.
+  best = 1000 + 400 * np.log10(7)
+  assert both['win_rate'] == (1, 0)
+  np.testing.assert_allclose(both['rating'], (best, 2000 - best))
+  np.testing.assert_allclose([figures[name] for name in evaluator.INTERVAL], best)
+  assert loop.laps == ['eval_sampled', 'eval_greedy', 'eval_judge']
+
+
+def test_at_the_first_step_at_every_so_many_and_at_the_last(writes, tmp_path):
+  write_arena(tmp_path)
+  c = config(tmp_path, **{'train.num_steps': 6})
+  due = held_out(c, tmp_path)
+  assert [step for step in range(6) if due.step(Loop(), step, PARAMS)] == [0, 2, 4, 5]
+  off = held_out(config(tmp_path, **{'eval.every': 0}), tmp_path)
+  assert off.step(Loop(), 0, PARAMS) == {}
+  assert evaluator.pictures(config(tmp_path, **{'eval.every': 0})) == []
+
+
+def test_draws_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_path):
+  write_arena(tmp_path)
+  due = held_out(config(tmp_path), tmp_path)
+  due.step(Loop(), 0, PARAMS)
+  due.step(Loop(), 2, {'w': PARAMS['w'] + 1})
+  asked = [(r.prompt.tobytes(), r.key.tobytes()) for _, r in writes]
+  assert len(asked) == 12 and len(set(asked)) == 3
+
+
+def test_prompts_that_are_trained_on_or_do_not_fit_are_not_asked(writes, tmp_path):
+  write_arena(tmp_path, num=5)
+  asked = [types.Prompt('p', 'ode  3', 1, 2)]
+  due = held_out(config(tmp_path), tmp_path, asked)
+  due.step(Loop(), 0, PARAMS)
+  prompts = {Tokenizer().decode(r.prompt) for _, r in writes}
+  assert len(prompts) == 4 and not any('Ode 3' in prompt for prompt in prompts)
+  writes.clear()
+  short = config(tmp_path, **{'rollout.max_prompt_tokens': 8})
+  assert held_out(short, tmp_path).step(Loop(), 0, PARAMS) == {}
+
+
+def test_titles_that_grpo_asks_for_are_not_among_those_of_evaluations(tmp_path):
+  rows = [{'title': f'Title {i}', 'text': f'It is text {i}. ' * 4} for i in range(600)]
+  (tmp_path / 'docs.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  c = config(tmp_path, **{'eval.file': '', 'data.folder': str(tmp_path)})
+  asked, tested = ({d.title for d in found} for found in setup.heldout(c))
+  assert asked and tested and not asked & tested
+  assert len(asked | tested) == len(setup.documents(c)[1])
+  found = evaluator._tasks(c, setup.writing_prompts(c))
+  assert sorted(task.question.split(' in about')[0] for task in found) == sorted(
+    f'Write about {title}' for title in tested
+  )
+  assert len(evaluator._spread(found, 4)) == 4 and evaluator._spread(found, 0) == found
+
+
+class Judge:
+  """Behind a server: prefers the longer answer, and fails on the questions named."""
+
+  def __init__(self):
+    self.fails, self.asked = set(), 0
+
+  def __call__(self, number, payload):
+    self.asked += 1
+    text = payload['messages'][-1]['content']
+    if any(name in text for name in self.fails):
+      return 'I would rather not say.'
+    first, second = text.split('[Answer A]')[1].split('[Answer B]')
+    return '[[A]]' if len(first) > len(second.partition('[End of answer B]')[0]) else '[[B]]'
+
+
+@pytest.fixture
+def judge():
+  return Judge()
+
+
+@pytest.fixture
+def server(judge):
+  with scripted.serve(judge) as server:
+    yield server
+
+
+def by_server(folder, server, **changes):
+  return config(
+    folder,
+    **{'judge.model': f'judge@{server.url}', 'judge.rounds': 1, 'judge.tries': 1} | changes,
+  )
+
+
+def test_a_restart_asks_nothing_twice_and_measures_the_same(
+  writes, judge, server, tmp_path, monkeypatch
+):
+  write_arena(tmp_path)
+  c = by_server(tmp_path, server)
+  first = held_out(c, tmp_path).step(Loop(), 2, PARAMS)
+  num_written, num_judged = len(writes), judge.asked
+  assert (num_written, num_judged) == (6, 12)
+  c.judge.cache = str(tmp_path / 'other.sqlite')  # the journal alone must do
+  again = held_out(c, tmp_path).step(Loop(), 2, PARAMS)
+  np.testing.assert_equal(again, first)
+  assert (len(writes), judge.asked) == (num_written, num_judged)
+
+
+def test_baselines_stay_where_their_own_games_put_them(writes, judge, server, tmp_path):
+  write_arena(tmp_path, weak='w', strong='s ' * 200)
+  c = by_server(tmp_path, server)
+  figures = held_out(c, tmp_path).step(Loop(), 0, PARAMS)
+  # Of the four who play, the anchors met thrice: 3.5 wins to 0.5 between them, centred on 1000.
+  gap = 400 * np.log10(7)
+  assert 1000 - gap / 2 < figures['eval/rating/sampled'] < 1000 + gap / 2
+  assert figures['eval/win_rate/sampled'] == 0.5
+  np.testing.assert_allclose(figures['eval/rating/sampled'], 1000, atol=1e-6)
+
+
+def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  judge.fails = {'Ode 1'}
+  c = by_server(tmp_path, server, **{'judge.max_failures': 0.5})
+  figures = held_out(c, tmp_path).step(Loop(), 0, PARAMS)
+  assert figures[evaluator.FAILURES] == pytest.approx(1 / 3)
+  assert figures['eval/win_rate/sampled'] == 1
+  np.testing.assert_allclose(figures['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
+  c = by_server(tmp_path, server, **{'judge.max_failures': 0.1})
+  with pytest.raises(RuntimeError, match=r'4 of 12 have failed.*max_failures=10%'):
+    held_out(c, tmp_path / 'other').step(Loop(), 0, PARAMS)
+
+
+@pytest.mark.parametrize(
+  'changes, complaint',
+  [
+    ({'eval.file': 'nowhere.jsonl'}, 'nowhere.jsonl'),
+    ({'eval.prompts': -1}, 'eval.prompts=-1'),
+    ({'judge.max_failures': 2.0}, 'judge.max_failures=2.0'),
+  ],
+)
+def test_what_cannot_be_is_said_before_the_run(changes, complaint, tmp_path):
+  write_arena(tmp_path)
+  with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+    evaluator.check(config(tmp_path, **changes))
+
+
+def test_a_file_without_baselines_is_refused(tmp_path):
+  (tmp_path / 'arena.jsonl').write_text('{"idx": 1, "question": "Ode"}')
+  with pytest.raises(ValueError, match=r'arena.jsonl.*baseline'):
+    evaluator.check(config(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_run_trains_the_same_with_and_without(micro_runs, tmp_path):
+  """Figures, parameters, optimiser, trajectories: bit for bit."""
+  bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')
+  for name, every in (('often', 1), ('never', 0)):
+    jobs.launch(
+      'grpo_think:micro',
+      *(tmp_path, f'--config.name={name}', f'--config.eval.every={every}'),
+      # At micro nothing is ever rewarded: a bonus makes each step move the policy.
+      *('--config.checkpoint.every=1', '--config.rl.entropy_weight=0.1'),
+    )
+  often, never = (bad_days.remains(tmp_path / name) for name in ('often', 'never'))
+  assert all('eval/rating/sampled' in record for record in often['figures'])
+  page = (tmp_path / 'often' / 'report.html').read_text()
+  assert 'held-out rating' in page and 'Elo scale, by offline-rules' in page
+  for record in often['figures']:
+    for name in [name for name in record if name.startswith('eval/')]:
+      del record[name]
+  assert often == never

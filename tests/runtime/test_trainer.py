@@ -1,0 +1,138 @@
+"""When a training loop saves, stops, and gives up."""
+
+import itertools
+import types as std_types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import base
+from lwz import types
+from lwz.runtime import interrupts, trainer
+from lwz.store import metrics, run
+
+NOT_FINITE = {'loss': np.float32(np.nan), 'skipped': 1.0}
+FINE = {'loss': np.float32(2.0), 'skipped': 0.0}
+
+
+class Checkpoints:
+  """Remembers what was saved, instead of writing it."""
+
+  def __init__(self, folder, **options):
+    self.saved, self.figures, self.options = [], [], options
+
+  def save(self, step, state, extra, *, figure=None):
+    assert extra['step'] == step
+    self.saved.append(step)
+    self.figures.append(figure)
+
+  def latest(self):
+    return self.saved[-1] if self.saved else None
+
+  def wait(self):
+    pass
+
+  def close(self):
+    pass
+
+
+@pytest.fixture
+def loop(monkeypatch, tmp_path):
+  """A loop over `steps`, with keys of the config by their dotted names."""
+  monkeypatch.setattr(trainer.checkpoint, 'Checkpoints', Checkpoints)
+  state = types.TrainState(jnp.int32(0), {'w': jnp.ones(2)}, ())
+  monkeypatch.setattr(trainer, 'begin', lambda *arguments: state)
+  monkeypatch.setattr(interrupts, '_HEARD', [])
+
+  def make(steps, **keys):
+    c = base.get_config('micro')
+    c.experiment, c.train.num_steps = 'test', steps
+    c.log.tensorboard = False
+    for key, value in keys.items():
+      room, name = key.split('__')
+      c[room][name] = value
+    return trainer.Training(c, run.Run(tmp_path), None, None)
+
+  return make
+
+
+def go(loop, figures=lambda step: FINE, at=lambda step: None):
+  """Runs a loop to its end with these figures for each step; returns the steps it went through."""
+  seen = []
+  for step in loop:
+    at(step)
+    state, found = loop.update(lambda state, step=step: (state, figures(step)), loop.state)
+    seen.append(step)
+    loop.record(step, state, found, show=('loss',))
+  return seen
+
+
+def test_it_saves_by_steps_and_at_the_end(loop):
+  opened = loop(7, checkpoint__every=3)
+  assert go(opened) == list(range(7))
+  assert opened._checkpoints.saved == [3, 6, 7]
+
+
+def test_phases_of_one_name_add_up(loop, tmp_path, monkeypatch):
+  clock = itertools.count(step=2)
+  monkeypatch.setattr(trainer, 'time', std_types.SimpleNamespace(monotonic=clock.__next__))
+  opened = loop(1)
+  go(opened, at=lambda step: [opened.lap(name) for name in ('write', 'judge', 'write')])
+  [record] = metrics.read(tmp_path)
+  assert (record['seconds/write'], record['seconds/judge']) == (4, 2)
+
+
+def test_it_saves_by_time(loop, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(trainer.time, 'monotonic', lambda: now[0])
+  opened = loop(6, checkpoint__every=100, checkpoint__minutes=2)
+  go(opened, at=lambda step: now.__setitem__(0, 60.0 * step))
+  assert opened._checkpoints.saved == [3, 5, 6]
+
+
+def test_the_best_are_told_by_the_figure_that_is_named(loop):
+  opened = loop(2, checkpoint__every=1, checkpoint__best='loss', checkpoint__keep_best=3)
+  go(opened)
+  assert opened._checkpoints.options['keep_best'] == 3
+  assert opened._checkpoints.figures == [-2.0, -2.0]  # less is better
+
+
+def test_asked_to_stop_it_saves_after_the_step_and_leaves(loop):
+  opened = loop(9, checkpoint__every=100)
+  with pytest.raises(interrupts.Stopped) as stopped:
+    go(opened, at=lambda step: interrupts._HEARD.append(15) if step == 4 else None)
+  assert stopped.value.code == 75
+  assert stopped.value.message == 'test-micro: stopped and saved at step 5 of 9'
+  assert opened._checkpoints.saved == [5]
+
+
+def test_at_a_resting_place_it_saves_before_the_step(loop, tmp_path):
+  opened = loop(9, checkpoint__every=100)
+
+  def at(step):
+    if step == 4:
+      interrupts._HEARD.append(15)
+      opened.rest()
+
+  with pytest.raises(interrupts.Stopped, match='75'):
+    go(opened, at=at)
+  assert opened._checkpoints.saved == [4]
+  assert len(metrics.read(tmp_path)) == 4
+
+
+def test_past_the_limit_it_stops_and_says_where_it_began(loop, tmp_path):
+  opened = loop(99, checkpoint__every=1, debug__max_skipped=2)
+  with pytest.raises(RuntimeError, match='It began at step 5: loss; to run it again') as error:
+    go(opened, figures=lambda step: NOT_FINITE if step >= 5 else FINE)
+  assert 'the last good checkpoint is of step 5' in str(error.value)
+  assert opened._checkpoints.saved == [1, 2, 3, 4, 5]  # none of the bad ones pushed a good one out
+  assert f'--config.debug.replay={tmp_path}/faults/step-000005-0' in str(error.value)
+  assert [p.name for p in (tmp_path / 'faults').iterdir()] == ['step-000005-0']
+
+
+def test_a_fault_now_and_then_is_counted_and_survived(loop, tmp_path):
+  opened = loop(12, debug__max_skipped=1)
+  go(opened, figures=lambda step: NOT_FINITE if step % 3 == 0 else FINE)
+  assert sum(r['skipped'] for r in metrics.read(tmp_path)) == 4
+  assert len(list((tmp_path / 'faults').iterdir())) == 4

@@ -1,0 +1,201 @@
+"""config.json: both of its forms mean the same, and what we cannot compute is refused by name."""
+
+import dataclasses
+import json
+import types
+
+import jax.numpy as jnp
+import pytest
+
+from lwz.model import config as config_lib
+from lwz.model import yarn
+from lwz.store.hf import config as hf_config
+
+# As published with Qwen2.5-32B, written by transformers 4.
+OLD = {
+  'architectures': ['Qwen2ForCausalLM'],
+  'attention_dropout': 0.0,
+  'bos_token_id': 151643,
+  'eos_token_id': 151643,
+  'hidden_act': 'silu',
+  'hidden_size': 5120,
+  'initializer_range': 0.02,
+  'intermediate_size': 27648,
+  'max_position_embeddings': 131072,
+  'max_window_layers': 64,
+  'model_type': 'qwen2',
+  'num_attention_heads': 40,
+  'num_hidden_layers': 64,
+  'num_key_value_heads': 8,
+  'rms_norm_eps': 1e-05,
+  'rope_theta': 1000000.0,
+  'sliding_window': 131072,
+  'tie_word_embeddings': False,
+  'torch_dtype': 'bfloat16',
+  'use_cache': True,
+  'use_sliding_window': False,
+  'vocab_size': 152064,
+}
+# The same from transformers 5.
+NEW = {key: value for key, value in OLD.items() if key not in ('rope_theta', 'torch_dtype')} | {
+  'dtype': 'bfloat16',
+  'layer_types': ['full_attention'] * 64,
+  'rope_parameters': {'rope_theta': 1000000.0, 'rope_type': 'default'},
+  'sliding_window': None,
+}
+
+
+@pytest.fixture
+def read(tmp_path):
+  def read(raw):
+    path = tmp_path / 'config.json'
+    path.write_text(raw if isinstance(raw, str) else json.dumps(raw))
+    return hf_config.read(path)
+
+  return read
+
+
+def written(config, dtype='bfloat16', tokenizer=None):
+  return json.loads(hf_config.text(config, jnp.dtype(dtype), tokenizer))
+
+
+@pytest.mark.parametrize('raw', [OLD, NEW], ids=['old', 'new'])
+def test_both_forms_are_the_32b(read, raw):
+  assert read(raw) == (config_lib.preset('32b'), jnp.dtype('bfloat16'))
+
+
+@pytest.mark.parametrize('size', config_lib.SIZES)
+@pytest.mark.parametrize('scalar', [False, True])
+@pytest.mark.parametrize('form', [('rope_theta', 'torch_dtype'), ('rope_parameters', 'dtype')])
+def test_what_is_written_is_read_by_either_form_alone(read, size, scalar, form):
+  config = dataclasses.replace(config_lib.preset(size), scalar_head=scalar, rope_theta=12_345.0)
+  raw = written(config, 'float16')
+  for key in form:
+    del raw[key]
+  found, dtype = read(raw)
+  assert dataclasses.replace(found, dtype=config.dtype) == config
+  assert dtype == jnp.dtype('float16')
+
+
+def test_what_is_written_has_every_key_that_is_published():
+  raw = written(config_lib.preset('32b'))
+  different = {key for key in OLD if raw.get(key) != OLD[key]}
+  assert different == {'sliding_window'}  # inert without use_sliding_window
+
+
+def test_defaults_are_those_of_hugging_face(read):
+  gone = ('tie_word_embeddings', 'initializer_range', 'hidden_act', 'torch_dtype', 'architectures')
+  raw = {key: value for key, value in OLD.items() if key not in gone} | {'head_dim': None}
+  assert read(raw) == (config_lib.preset('32b'), None)
+  assert read(OLD | {'head_dim': 96})[0].head_dim == 96
+  assert read(OLD | {'rope_scaling': None})[0] == config_lib.preset('32b')
+  assert read(OLD | {'torch_dtype': 'torch.float32'})[1] == jnp.dtype('float32')
+
+
+UNSUPPORTED = {
+  "model_type = 'llama'": {'model_type': 'llama'},
+  "architectures = 'Qwen2ForRewardModel'": {'architectures': ['Qwen2ForRewardModel']},
+  "hidden_act = 'gelu'": {'hidden_act': 'gelu'},
+  "rope_type = 'longrope'": {'rope_scaling': {'type': 'longrope', 'factor': 4.0}},
+  "rope_type = 'llama3'": {'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 1e6}},
+  'rope_scaling.mscale = 0.7': {'rope_scaling': {'type': 'yarn', 'factor': 4.0, 'mscale': 0.7}},
+  "rope_type = 'dynamic'": {'rope_scaling': {'rope_type': 'dynamic', 'factor': 4.0}},
+  "rope_type = 'linear'": {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 1e6}},
+  'partial_rotary_factor = 0.5': {
+    'rope_parameters': {'partial_rotary_factor': 0.5, 'rope_theta': 1e6}
+  },
+  'use_sliding_window = True': {'use_sliding_window': True},
+  "layer_types = ['full_attention', 'sliding_attention']": {
+    'layer_types': ['full_attention', 'sliding_attention']
+  },
+  "dtype = 'float8_e4m3fn'": {'torch_dtype': 'float8_e4m3fn'},
+  "quantization_config = {'bits': 4}": {'quantization_config': {'bits': 4}},
+}
+
+
+@pytest.mark.parametrize('fault, changes', UNSUPPORTED.items(), ids=UNSUPPORTED)
+def test_what_the_model_cannot_do_is_refused_by_name(read, tmp_path, fault, changes):
+  with pytest.raises(ValueError) as caught:
+    read(OLD | changes)
+  assert str(caught.value).startswith(f'{tmp_path / "config.json"}: {fault} is not supported')
+
+
+YARN = {'factor': 4.0, 'original_max_position_embeddings': 32_768}
+STRETCHED = {
+  'as the model cards say': (OLD | {'rope_scaling': YARN | {'type': 'yarn'}}, {}),
+  'under its later name': (OLD | {'rope_scaling': YARN | {'rope_type': 'yarn'}}, {}),
+  'new': (NEW | {'rope_parameters': YARN | {'rope_type': 'yarn', 'rope_theta': 1e6}}, {}),
+  'both, and the old one is heard': (NEW | {'rope_scaling': YARN | {'type': 'yarn'}}, {}),
+  'with numbers of its own': (
+    OLD | {'rope_scaling': YARN | {'type': 'yarn', 'beta_fast': 16, 'attention_factor': 1.5}},
+    {'beta_fast': 16.0, 'attention_factor': 1.5},
+  ),
+  'trained to the length of the model': (
+    OLD | {'rope_scaling': {'type': 'yarn', 'factor': 4.0}},
+    {'original_max_position_embeddings': 131_072},
+  ),
+}
+
+
+@pytest.mark.parametrize('raw, changes', STRETCHED.values(), ids=STRETCHED)
+def test_yarn_is_read_in_every_form_and_written_in_both(read, raw, changes):
+  expected = dataclasses.replace(
+    config_lib.preset('32b'), rope_scaling=yarn.Yarn(**(YARN | changes))
+  )
+  assert read(raw)[0] == expected
+  again = written(expected)
+  assert read(again)[0] == expected
+  del again['rope_scaling']
+  assert read(again)[0] == expected
+
+
+@pytest.mark.parametrize(
+  'scaling, fault',
+  [
+    ({'type': 'yarn'}, 'rope_scaling.factor is missing'),
+    ({'type': 'yarn', 'factor': 0.5}, 'rope_scaling.factor=0.5 is less than 1'),
+    ({'type': 'yarn', 'factor': 2.0, 'beta_fast': 1}, 'beta_fast=1.0 must exceed beta_slow=1.0'),
+    ({'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 0}, '=0 is less than 1'),
+  ],
+)
+def test_a_yarn_that_cannot_be_is_refused(read, scaling, fault):
+  with pytest.raises(ValueError, match=f'config.json: .*{fault}'):
+    read(OLD | {'rope_scaling': scaling})
+
+
+def test_every_missing_key_is_named(read):
+  raw = {k: v for k, v in OLD.items() if k not in ('vocab_size', 'rms_norm_eps', 'rope_theta')}
+  with pytest.raises(ValueError, match=r'vocab_size is .*; rms_norm_eps is .*; rope_theta is'):
+    read(raw | {'use_sliding_window': True})
+
+
+@pytest.mark.parametrize(
+  'raw, fault',
+  [('{', 'not JSON'), ('[]', 'not a JSON object'), (OLD | {'num_key_value_heads': 3}, 'multiple')],
+)
+def test_a_broken_file_is_named(read, tmp_path, raw, fault):
+  with pytest.raises(ValueError, match=f'config.json: .*{fault}'):
+    read(raw)
+
+
+@pytest.mark.parametrize(
+  'ids, bos, eos',
+  [
+    ((None, 151_643, 151_643), 151_643, 151_643),  # Qwen2.5 base
+    ((None, 151_643, 151_645), 151_643, 151_645),  # Qwen2.5 instruct
+    ((7, 8, 9), 7, 9),
+    ((None, None, 9), 9, 9),
+  ],
+)
+def test_bos_and_eos_are_the_tokenizer_s(ids, bos, eos):
+  names = ('bos_token_id', 'pad_token_id', 'eos_token_id')
+  tokenizer = types.SimpleNamespace(**dict(zip(names, ids, strict=True)))
+  raw = written(config_lib.preset('32b'), tokenizer=tokenizer)
+  assert (raw['bos_token_id'], raw['eos_token_id']) == (bos, eos)
+
+
+def test_without_a_tokenizer_eos_is_qwen_s_where_the_vocabulary_has_it():
+  raw = written(config_lib.preset('0.5b'))
+  assert raw['bos_token_id'] == raw['eos_token_id'] == 151_643
+  raw = written(config_lib.preset('tiny'))
+  assert raw['bos_token_id'] is raw['eos_token_id'] is None

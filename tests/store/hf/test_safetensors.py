@@ -1,0 +1,69 @@
+"""A safetensors file of ours is what safetensors itself reads, and holds what was described."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from etils import epath
+
+from lwz.store.hf import safetensors
+
+ARRAYS = {
+  'a': np.arange(6, dtype=np.float32).reshape(2, 3),
+  'b.weight': np.array([1.5, -2.0, 0.25], jnp.bfloat16),
+  'c': np.full((1, 1, 5), 0.5, np.float16),
+}
+DESCRIBED = {name: (array.dtype, array.shape) for name, array in ARRAYS.items()}
+
+
+@pytest.fixture
+def path(tmp_path):
+  return tmp_path / 'x.safetensors'
+
+
+def write(path, described, arrays):
+  safetensors.write(epath.Path(path), described, arrays)
+
+
+def test_it_is_read_by_safetensors(path):
+  write(path, DESCRIBED, ARRAYS.values())
+  loaded = safetensors.numpy.load_file(path)
+  assert loaded.keys() == ARRAYS.keys()
+  for name, array in ARRAYS.items():
+    assert loaded[name].dtype == array.dtype
+    np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_the_header_says_what_is_there_and_what_is_cut_off(path):
+  write(path, DESCRIBED, ARRAYS.values())
+  whole = {
+    'a': ('F32', (2, 3), True),
+    'b.weight': ('BF16', (3,), True),
+    'c': ('F16', (1, 1, 5), True),
+  }
+  assert safetensors.header(path) == whole
+  path.write_bytes(path.read_bytes()[:-11])
+  lost = {name for name, entry in safetensors.header(path).items() if not entry.whole}
+  assert lost == {'b.weight', 'c'}
+  with pytest.raises(ValueError, match=r'x\.safetensors: .*download the file again'):
+    safetensors.opened(path)
+
+
+def test_an_array_that_is_not_as_described_stops_the_writing(path):
+  with pytest.raises(ValueError, match=r'b\.weight is bfloat16'):
+    write(path, DESCRIBED | {'b.weight': (np.dtype('float32'), (3,))}, ARRAYS.values())
+  with pytest.raises(ValueError):
+    write(path, DESCRIBED, list(ARRAYS.values())[:2])
+
+
+def test_arrays_are_taken_one_by_one(path):
+  taken = []
+
+  def arrays():
+    for name, array in ARRAYS.items():
+      taken.append(name)
+      yield array.T if name == 'a' else array
+
+  with pytest.raises(ValueError, match=r'a is float32 \(3, 2\)'):
+    write(path, DESCRIBED, arrays())
+  assert taken == ['a']
