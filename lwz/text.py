@@ -18,6 +18,10 @@ import numpy as np
 CHARACTERS = '\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
 _WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
 
+# LongWriter's two patterns.
+_HAN = re.compile(r'[\u4e00-\u9fff]')
+_ENGLISH = re.compile(r'\b[a-zA-Z]+\b')
+
 # A sentence ends at a full-width mark, at an ASCII mark that a space, a Han character or the end
 # follows, and at a line break. Closing quotes and brackets belong to it.
 # The pattern begins with one set of characters, which lets the search skip all others fast, and a
@@ -66,12 +70,26 @@ _FACTOR = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: odd, and its powers mod 2^6
 def words(text: str) -> list[str]:
   """The words a reader counts: a Han or kana character is one, a run of letters or digits is one.
 
-  Unlike `reward.length.count_words`, which copies LongWriter's counter, this one knows digits,
+  Unlike `count_words`, which copies LongWriter's counter, this one knows digits,
   accents, inner apostrophes and hyphens, and English that touches Han.
 
     words("It's 3 well-known cafés在北京") -> ["It's", '3', 'well-known', 'cafés', '在', '北', '京']
   """
   return _WORD.findall(text)
+
+
+def count_words(text: str) -> int:
+  """LongWriter's word count, bug for bug: Han characters plus runs of ASCII letters.
+
+  Digits and punctuation count nothing. The word boundaries are LongWriter's too: a run of letters
+  that touches a Han character, a digit, an underscore or an accented letter counts zero, and an
+  apostrophe or a hyphen makes two words of one. `words` counts as a reader would.
+
+    count_words('Hello, world! 2024') -> 2
+    count_words('你好 world') -> 3
+    count_words('用Python写') -> 2
+  """
+  return len(_HAN.findall(text)) + len(_ENGLISH.findall(text))
 
 
 def sentences(text: str) -> list[str]:

@@ -1,10 +1,13 @@
 """Words, sentences and their hashes."""
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lwz import text
 
@@ -20,6 +23,33 @@ from lwz import text
 )
 def test_words_are_those_a_reader_counts(given, expected):
   assert text.words(given) == expected
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('', 0),
+    ('Hello, world! 2024', 2),
+    ('你好，世界', 4),
+    ('你好 world', 3),
+    ('用Python写', 2),  # a word that touches Han counts zero
+    ("don't re-do", 4),
+    ('x1 a_b café', 0),
+    ('a b.c', 3),
+    ('㐀', 0),  # outside U+4E00..U+9FFF
+    ('кот ねこ', 0),
+  ],
+)
+def test_count_words(given, expected):
+  assert text.count_words(given) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab Z你好1_'-é\n.,", max_size=40))
+def test_count_words_is_longwriters(given):
+  chinese = len(re.findall(r'[\u4e00-\u9fff]', given))
+  english = len(re.findall(r'\b[a-zA-Z]+\b', given))
+  assert text.count_words(given) == chinese + english
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Documents: titled texts to pretrain on, to imitate and to ask for."""
 
 import collections.abc
-import dataclasses
 import functools
 import hashlib
 import re
@@ -13,9 +12,6 @@ from lwz import types
 from lwz.data import embedded, jsonl
 
 _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are labels, not texts
-# What a word is, the caller says: `lwz.reward.length.count_words` wherever rewards are at stake.
-CountWords = collections.abc.Callable[[str], int]
-
 _SUFFIXES = ('.txt', '.md', '.jsonl')
 
 
@@ -130,9 +126,7 @@ def spans(text: str) -> list[tuple[int, int]]:
   return found
 
 
-def passages(
-  text: str, lower: int, upper: int, *, count_words: CountWords
-) -> collections.abc.Iterator[tuple[int, int]]:
+def passages(text: str, lower: int, upper: int) -> collections.abc.Iterator[tuple[int, int]]:
   """Spans of consecutive passages of whole sentences, each as long as `upper` words allow.
 
   A passage of fewer than `lower` words is left out, and so is a sentence longer than `upper`.
@@ -141,7 +135,7 @@ def passages(
     raise ValueError(f'expected 0 < lower <= upper, in words, not {lower} and {upper}')
   start, end, num_words = 0, 0, 0
   for first, last in spans(text):
-    size = count_words(text[first:last])
+    size = words.count_words(text[first:last])
     if num_words + size > upper or size > upper:
       if num_words >= lower:
         yield start, end
@@ -153,27 +147,10 @@ def passages(
     yield start, end
 
 
-def passage(
-  document: types.Document, lower: int, upper: int, *, count_words: CountWords
-) -> str | None:
+def passage(document: types.Document, lower: int, upper: int) -> str | None:
   """The document's opening: its first whole sentences, of `lower` to `upper` words; else None.
 
   It is as long as `upper` allows, and verbatim, paragraphs included.
   """
-  start, end = next(passages(document.text, lower, upper, count_words=count_words), (0, 0))
+  start, end = next(passages(document.text, lower, upper), (0, 0))
   return None if document.text[:start].strip() or not end else document.text[start:end]
-
-
-def pieces(
-  document: types.Document, lower: int, upper: int, *, count_words: CountWords
-) -> list[types.Document]:
-  """The document's consecutive passages, titled 'rivers', 'rivers (2)', 'rivers (3)' ..."""
-  found = passages(document.text, lower, upper, count_words=count_words)
-  return [
-    dataclasses.replace(
-      document,
-      title=f'{document.title} ({i})' if i > 1 else document.title,
-      text=document.text[start:end],
-    )
-    for i, (start, end) in enumerate(found, start=1)
-  ]

@@ -71,8 +71,6 @@ def example(
   lower: int,
   upper: int,
   state_length: bool,
-  *,
-  count_words: corpus.CountWords,
 ) -> tuple[str, str] | None:
   """A document's opening as the answer to a request for it: the prompt's text, the completion's.
 
@@ -85,15 +83,14 @@ def example(
     lower: least number of words of the answer.
     upper: greatest.
     state_length: whether the request names the length.
-    count_words: what counts the answer's words, as `lwz.reward.length.count_words`.
 
   Returns:
     None where the document has no opening of that length.
   """
-  answer = corpus.passage(document, lower, upper, count_words=count_words)
+  answer = corpus.passage(document, lower, upper)
   if answer is None:
     return None
-  request = question(document.title, count_words(answer) if state_length else None)
+  request = question(document.title, words.count_words(answer) if state_length else None)
   return (
     templates.render(request, style, template),
     templates.completion(plan(answer), answer, style),

@@ -6,6 +6,7 @@ They stand in where no benchmark is given: each title asks for its document's op
 import collections.abc
 from typing import Any
 
+from lwz import text as words
 from lwz import types
 from lwz.data import corpus, formatted
 
@@ -16,7 +17,6 @@ def arena(
   lower: int,
   upper: int,
   num: int,
-  count_words: corpus.CountWords,
 ) -> list[dict[str, Any]]:
   """Records with idx, question, type, length and baseline_response, the passage of the corpus.
 
@@ -31,9 +31,7 @@ def arena(
       'length': num_words,
       'baseline_response': {'passage': text},
     }
-    for idx, (document, question, num_words, text) in enumerate(
-      _openings(found, lower, upper, num, count_words)
-    )
+    for idx, (document, question, num_words, text) in enumerate(_openings(found, lower, upper, num))
   ]
 
 
@@ -43,7 +41,6 @@ def writingbench(
   lower: int,
   upper: int,
   num: int,
-  count_words: corpus.CountWords,
 ) -> list[dict[str, Any]]:
   """Records with index, domain1, domain2, query and criteria, those of version 1; see `arena`."""
   return [
@@ -57,19 +54,17 @@ def writingbench(
         {'name': 'Length', 'criteria_description': f'It has about {num_words} words.'},
       ],
     }
-    for index, (document, question, num_words, _) in enumerate(
-      _openings(found, lower, upper, num, count_words)
-    )
+    for index, (document, question, num_words, _) in enumerate(_openings(found, lower, upper, num))
   ]
 
 
-def _openings(found, lower, upper, num, count_words):
+def _openings(found, lower, upper, num):
   """(document, question, words asked for, opening), the first of each title."""
   kept = {}
   for document in found:
-    text = corpus.passage(document, lower, upper, count_words=count_words)
+    text = corpus.passage(document, lower, upper)
     if text is not None and document.title not in kept:
-      num_words = formatted.rounded(count_words(text))
+      num_words = formatted.rounded(words.count_words(text))
       kept[document.title] = (
         document,
         formatted.question(document.title, num_words),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from lwz import text as words
 from lwz import types
 from lwz.data import corpus, formatted, jsonl
 
@@ -180,7 +181,6 @@ def from_documents(
   lower: int,
   upper: int,
   seed: int,
-  count_words: corpus.CountWords,
 ) -> list[types.Preference]:
   """A pair for each document with an opening of `lower` to `upper` words: it, and it damaged.
 
@@ -190,7 +190,7 @@ def from_documents(
   Raises:
     ValueError: fewer than two documents have such an opening; there is nothing to mix with.
   """
-  openings = [(d, corpus.passage(d, lower, upper, count_words=count_words)) for d in found]
+  openings = [(d, corpus.passage(d, lower, upper)) for d in found]
   kept = [(document, text) for document, text in openings if text is not None]
   if len(kept) < 2:
     raise ValueError(f'{len(kept)} documents with an opening of {lower} to {upper} words; need two')
@@ -203,7 +203,7 @@ def from_documents(
     for kind in kinds[first:] + kinds[:first]:
       damaged = DAMAGES[kind](text, rng, other)
       if damaged != text:
-        num_words = count_words(text) if formatted.states_length(document) else None
+        num_words = words.count_words(text) if formatted.states_length(document) else None
         request = formatted.question(document.title, num_words)
         preferences.append(types.Preference(request, text, damaged, kind))
         break

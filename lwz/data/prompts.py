@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from lwz import text as words
 from lwz import types
 from lwz.data import corpus, formatted, jsonl, templates
 
@@ -18,7 +19,6 @@ def from_documents(
   lower: int,
   upper: int,
   slack: float,
-  count_words: corpus.CountWords,
 ) -> list[types.Prompt]:
   """A request for each title that has an opening of `lower` to `upper` words.
 
@@ -30,10 +30,10 @@ def from_documents(
     raise ValueError(f'slack is a share of the length, in [0, 1), not {slack}')
   prompts: dict[str, types.Prompt] = {}
   for document in found:
-    passage = corpus.passage(document, lower, upper, count_words=count_words)
+    passage = corpus.passage(document, lower, upper)
     if passage is None:
       continue
-    num_words, stated = count_words(passage), formatted.states_length(document)
+    num_words, stated = words.count_words(passage), formatted.states_length(document)
     num_words = formatted.rounded(num_words) if stated else num_words
     text = formatted.question(document.title, num_words if stated else None)
     prompt = types.Prompt(

@@ -1,6 +1,8 @@
 """LongBench-Write's length score (Bai et al., 2024; arXiv 2408.07055, section 4.1)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+
+from lwz import text as words_lib
 
 
 def score(required: float, produced: float) -> float:
@@ -25,14 +27,12 @@ def score(required: float, produced: float) -> float:
   return 100 * max(0.0, 1 - (required / produced - 1) / 2)
 
 
-def figures(
-  asked: Mapping[int, int], answers: Mapping[int, str], count_words: Callable[[str], int]
-) -> dict[str, float]:
+def figures(asked: Mapping[int, int], answers: Mapping[int, str]) -> dict[str, float]:
   """Of answers by index, those asked for `asked[index]` words (0: for none): mean S_l, mean words.
 
   NaN where there is nothing to average. `empty` counts answers without a text.
   """
-  words = {idx: count_words(text) for idx, text in answers.items()}
+  words = {idx: words_lib.count_words(text) for idx, text in answers.items()}
   scores = [score(asked[idx], num) for idx, num in words.items() if asked[idx]]
   return {
     'S_l': sum(scores) / len(scores) if scores else float('nan'),

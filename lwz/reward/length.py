@@ -3,31 +3,17 @@
 Paper: LongWriter-Zero (arXiv 2506.18841), Eq. 3.
 """
 
-import re
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from lwz import text
+
 # numpy.typing.ArrayLike, without the protocols that a type checker at run time stumbles over.
 Numbers = int | float | np.generic | np.ndarray | jax.Array | Sequence
 
-_HAN = re.compile(r'[\u4e00-\u9fff]')
-_ENGLISH = re.compile(r'\b[a-zA-Z]+\b')
-
-
-def count_words(text: str) -> int:
-  """LongWriter's word count, bug for bug: Han characters plus runs of ASCII letters.
-
-  Digits and punctuation count nothing. The word boundaries are LongWriter's too: a run of letters
-  that touches a Han character, a digit, an underscore or an accented letter counts zero, and an
-  apostrophe or a hyphen makes two words of one. `lwz.text.words` counts as a reader would.
-
-    count_words('Hello, world! 2024') -> 2
-    count_words('你好 world') -> 3
-    count_words('用Python写') -> 2
-  """
-  return len(_HAN.findall(text)) + len(_ENGLISH.findall(text))
+count_words = text.count_words
 
 
 def length_reward(

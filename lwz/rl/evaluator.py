@@ -229,7 +229,6 @@ def _tasks(c, asked: Sequence[types.Prompt]) -> list[arena.Task]:
       lower=c.data.lower,
       upper=c.data.upper,
       num=0,
-      count_words=length.count_words,
     )
     tasks = [
       arena.Task(r['idx'], r['question'], r['type'], r['length'], r['baseline_response'])

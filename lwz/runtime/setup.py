@@ -16,7 +16,6 @@ from lwz.model import sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
 from lwz.report import curves, number, page, summary, terminal
-from lwz.reward import length
 from lwz.store import metrics, model_source, run, samples
 
 
@@ -133,7 +132,6 @@ def writing_prompts(c) -> list[types.Prompt]:
     lower=c.data.lower,
     upper=c.data.upper,
     slack=c.data.slack,
-    count_words=length.count_words,
   )
 
 

@@ -26,7 +26,6 @@ from lwz.judge import judge as judge_lib
 from lwz.judge import systems as systems_lib
 from lwz.report import intervals, number, page, people
 from lwz.report import table as table_lib
-from lwz.reward import length
 from lwz.runtime import setup, validation
 from lwz.store import atomic, record
 
@@ -120,7 +119,6 @@ def _made(c, folder: epath.Path) -> epath.Path:
     lower=c.data.lower,
     upper=c.data.upper,
     num=c.eval.prompts,
-    count_words=length.count_words,
   )
   path = folder / f'{c.eval.benchmark}.jsonl'
   atomic.write_text(path, ''.join(map(record.encode, records)))
@@ -140,7 +138,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   rows = standings.rate(found, [*names, *opponents], c.seed)
   rates = standings.win_rates(found, names, by_idx, c.seed)
   asked = {task.idx: task.length for task in tasks}
-  fits = {n: lengths.figures(asked, answered[n], length.count_words) for n in names}
+  fits = {n: lengths.figures(asked, answered[n]) for n in names}
   people.write(
     folder / 'people.html',
     folder / 'people-key.json',

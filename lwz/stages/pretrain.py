@@ -17,7 +17,6 @@ from lwz.data import formatted, pipeline, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
-from lwz.reward import length
 from lwz.runtime import setup, trainer, validation
 
 
@@ -151,7 +150,6 @@ def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:
       c.data.lower,
       c.data.upper,
       formatted.states_length(document),
-      count_words=length.count_words,
     )
     for document in documents
     for style in types.STYLES

@@ -207,7 +207,6 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
       lower=c.data.lower,
       upper=c.data.upper,
       seed=c.seed,
-      count_words=length.count_words,
     )
     hosts.first(functools.partial(preferences.save, path, made))
     parts.append(preferences.load(path)[0])

@@ -11,10 +11,6 @@ from lwz import text, types
 from lwz.data import corpus, embedded, prose
 
 
-def count_words(text):
-  return len(text.split())
-
-
 @pytest.fixture(scope='module')
 def found():
   return corpus.documents()
@@ -160,30 +156,23 @@ TEXT = (
 
 @pytest.mark.parametrize('lower, upper', [*itertools.product([1, 3, 5], [5, 6, 9, 12])])
 def test_passages_are_whole_sentences_within_the_range(lower, upper):
-  spans = list(corpus.passages(TEXT, lower, upper, count_words=count_words))
+  spans = list(corpus.passages(TEXT, lower, upper))
   starts, ends = zip(*corpus.spans(TEXT), strict=True)
   for start, end in spans:
     assert start in starts and end in ends
-    assert lower <= count_words(TEXT[start:end]) <= upper
+    assert lower <= text.count_words(TEXT[start:end]) <= upper
   for (_, end), (start, _) in itertools.pairwise(spans):
     assert end < start
 
 
 def test_a_passage_is_the_opening():
   document = types.Document('numbers', TEXT, '')
-  assert corpus.passage(document, 1, 6, count_words=count_words) == 'One two three. Four five!'
-  nine = corpus.passage(document, 9, 9, count_words=count_words)
+  assert corpus.passage(document, 1, 6) == 'One two three. Four five!'
+  nine = corpus.passage(document, 9, 9)
   assert nine == 'One two three. Four five!\n\nSix seven eight nine.'
-  assert corpus.passage(document, 6, 8, count_words=count_words) is None
+  assert corpus.passage(document, 6, 8) is None
   # The opening is too long a sentence: what follows it is no opening.
   late = types.Document('late', 'A b c d e f g. One two.', '')
-  assert corpus.passage(late, 1, 3, count_words=count_words) is None
+  assert corpus.passage(late, 1, 3) is None
   with pytest.raises(ValueError, match='0 < lower <= upper'):
-    corpus.passage(document, 5, 4, count_words=count_words)
-
-
-def test_pieces_are_the_passages_under_numbered_titles():
-  pieces = corpus.pieces(types.Document('n', TEXT, 's'), 1, 6, count_words=count_words)
-  assert [piece.title for piece in pieces] == ['n', 'n (2)', 'n (3)']
-  assert pieces[0].text == 'One two three. Four five!'
-  assert pieces[1] == types.Document('n (2)', 'Six seven eight nine. Ten.', 's')
+    corpus.passage(document, 5, 4)

@@ -8,10 +8,6 @@ from lwz.data import corpus, formatted
 RIVERS = 'Rivers carry water. Lakes keep it for a very long time. Seas are salt!'
 
 
-def count_words(text):
-  return len(text.split())
-
-
 def test_a_plan_says_how_the_sentences_begin():
   assert formatted.plan(RIVERS) == (
     'Plan: 1. Rivers carry water; 2. Lakes keep it for a very; 3. Seas are salt.'
@@ -40,7 +36,7 @@ def test_a_plan_is_true_and_short(num_sentences):
   assert len(points) == min(4, num_sentences)
   places = [text.index(point.split('. ', 1)[1]) for point in points]
   assert places == sorted(places) and places[0] == 0
-  assert count_words(plan) <= 4 * 7 + 1
+  assert len(plan.split()) <= 4 * 7 + 1
 
 
 def test_requests():
@@ -54,7 +50,7 @@ def test_requests():
 def test_an_example_is_a_rendered_request_and_a_well_formed_completion():
   document = types.Document('Water', RIVERS, '')
   args = (document, 'think', 'pocket', 3, 12)
-  prompt, completion = formatted.example(*args, True, count_words=count_words)
+  prompt, completion = formatted.example(*args, True)
   assert prompt == (
     'Plan in <think> </think>, write in <answer> </answer>. '
     '<|user|>: Write about Water in about 10 words. <|assistant|>:'
@@ -63,17 +59,15 @@ def test_an_example_is_a_rendered_request_and_a_well_formed_completion():
     '<think>Plan: 1. Rivers carry water; 2. Lakes keep it for a very.</think>\n'
     '<answer>Rivers carry water. Lakes keep it for a very long time.</answer>'
   )
-  prompt, _ = formatted.example(*args, False, count_words=count_words)
+  prompt, _ = formatted.example(*args, False)
   assert 'Write about Water. ' in prompt
-  _, completion = formatted.example(
-    document, 'direct', 'paper', 3, 3, False, count_words=count_words
-  )
+  _, completion = formatted.example(document, 'direct', 'paper', 3, 3, False)
   assert completion == '<answer>Rivers carry water.</answer>'
 
 
 def test_no_example_where_no_opening_fits():
   document = types.Document('Water', RIVERS, '')
-  assert formatted.example(document, 'think', 'pocket', 4, 9, True, count_words=count_words) is None
+  assert formatted.example(document, 'think', 'pocket', 4, 9, True) is None
 
 
 def test_half_of_the_requests_name_a_length_on_either_side_of_the_split():

@@ -15,7 +15,7 @@ DOCUMENTS = [
 
 
 def made(make, num):
-  limits = {'lower': 10, 'upper': 40, 'count_words': lambda text: len(text.split())}
+  limits = {'lower': 10, 'upper': 40}
   return make(DOCUMENTS, num=num, **limits)
 
 
@@ -49,4 +49,4 @@ def test_as_many_as_asked_from_all_over(num, count):
 
 
 def test_nothing_to_ask_for_is_no_record():
-  assert heldout_tasks.arena([], lower=1, upper=2, num=3, count_words=len) == []
+  assert heldout_tasks.arena([], lower=1, upper=2, num=3) == []

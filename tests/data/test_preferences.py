@@ -95,7 +95,7 @@ def test_one_sentence_has_no_order_to_damage(kind):
 def test_pairs_of_the_corpus():
   found = [types.Document(f'title {i}', f'{TEXT} Part {"x" * i} ends.', '') for i in range(200)]
   found += [types.Document(f'one {i}', f'Only {"y" * i} a single sentence.', '') for i in range(50)]
-  args = {'lower': 2, 'upper': 99, 'count_words': lambda text: len(text.split())}
+  args = {'lower': 2, 'upper': 99}
   pairs = preferences.from_documents(found, seed=0, **args)
   assert preferences.from_documents(found, seed=0, **args) == pairs
   assert preferences.from_documents(found, seed=1, **args) != pairs

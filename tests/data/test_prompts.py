@@ -11,17 +11,13 @@ from lwz import types
 from lwz.data import formatted, prompts
 
 
-def count_words(text):
-  return len(text.split())
-
-
 def document(i, num_words):
-  return types.Document(f'title {i}', 'word ' * (num_words - 1) + f'end{i}.', 'made')
+  return types.Document(f'title {i}', 'word ' * (num_words - 1) + 'end.', 'made')
 
 
 def test_a_prompt_asks_for_what_its_document_has():
   found = [document(i, 20 + i) for i in range(100)]
-  made = prompts.from_documents(found, lower=25, upper=90, slack=0.2, count_words=count_words)
+  made = prompts.from_documents(found, lower=25, upper=90, slack=0.2)
   assert len(made) == 66  # 25 ... 90 words
   assert len({prompt.id for prompt in made}) == 66
   for prompt in made:
@@ -37,13 +33,13 @@ def test_a_prompt_asks_for_what_its_document_has():
 
 def test_one_prompt_per_title():
   twins = [document(1, 30), dataclasses.replace(document(2, 60), title='title 1')]
-  (prompt,) = prompts.from_documents(twins, lower=20, upper=90, slack=0, count_words=count_words)
+  (prompt,) = prompts.from_documents(twins, lower=20, upper=90, slack=0)
   assert prompt.lower == prompt.upper == 30
 
 
 def test_a_wrong_slack_is_refused():
   with pytest.raises(ValueError, match='slack'):
-    prompts.from_documents([], lower=1, upper=2, slack=1, count_words=count_words)
+    prompts.from_documents([], lower=1, upper=2, slack=1)
 
 
 def test_what_is_saved_is_loaded_the_same(tmp_path):
