@@ -15,7 +15,7 @@ class Rows:
   """B sequences laid into N rows of T tokens; sequence b begins at (`row_B[b]`, `offset_B[b]`).
 
   >>> rows = lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1)
-  >>> rows.ids, rows.segments, rows.positions
+  >>> rows.ids.tolist(), rows.segments.tolist(), rows.positions.tolist()
   ([[5, 6, 7, 8, 9, 0]], [[1, 1, 1, 2, 2, 0]], [[0, 1, 2, 0, 1, 0]])
   """
 
@@ -89,7 +89,7 @@ def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:
 
   What supervised fine-tuning learns from. A sequence that is all prompt is not learnt from.
 
-  >>> answer_mask(lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1), prompt_lengths=[2, 1])
+  >>> answer_mask(lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1), [2, 1]).tolist()
   [[False, True, False, True, False, False]]
   """
   mask = np.zeros(rows.ids.shape, bool)

@@ -70,7 +70,7 @@ def room_of(module):
 def imports_downward(module, source):
   room = room_of(module)
   if room not in MAY_IMPORT:
-    return [f'{room!r} is no room of the house: add it to ARCHITECTURE and to MAY_IMPORT']
+    return [f'{room!r} is no room of the house: add it to README and to MAY_IMPORT']
   rooms = {room_of(name) for name in tree.imported(source) if name.startswith('lwz.')}
   return [f'{room} may not import {other}' for other in sorted(rooms - MAY_IMPORT[room] - {room})]
 

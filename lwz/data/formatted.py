@@ -1,7 +1,7 @@
 """Formatted documents: passages of the corpus in the paper's output format, each with a true plan.
 
-They stand for the 1 % of long chains of thought that the paper mixes into its continual pretraining
-(PAPER.md section 7), where no model that thinks is at hand to distil from.
+They stand for the 1 % of long chains of thought that the paper mixes into its continual
+pretraining, where no model that thinks is at hand to distil from.
 """
 
 import re

@@ -5,10 +5,10 @@ from typing import Any
 
 from lwz import types
 
-# Where writing stops, as the model card of LongWriter-Zero-32B has it (PAPER.md 6.3).
+# Where writing stops, as the model card of LongWriter-Zero-32B has it.
 STOPS = ('<|user|>', '<|endoftext|>', '</answer>')
 
-# PAPER.md 6.1, exact: the double full stops and the two blanks before <|user|> belong to it.
+# The think prompt of that card, exact: the double full stops and the two blanks before <|user|> belong to it.
 THINK_EN = (
   'A conversation between the user and the assistant. The user provides a writing/general task, '
   'and the assistant completes it. The assistant first deeply thinks through the '
@@ -40,8 +40,8 @@ THINK_ZH = (
   '<answer>经过充分优化和润色的最终书面作品。</answer> <|用户|>: {question} <|助手|>:'
 )
 
-# PAPER.md 6.2. Its role markers are not known, and neither is a Chinese one: the markers are those
-# of the think prompt, and DIRECT_ZH is our own twin in the words of THINK_ZH.
+# The paper's direct prompt. Its role markers are not known, and neither is a Chinese one: the markers
+# are those of the think prompt, and DIRECT_ZH is our own twin in the words of THINK_ZH.
 DIRECT_EN = (
   'A conversation between the user and the assistant. The user provides a writing/general task, '
   'and the assistant completes it. The assistant directly provides the final written work. The '
@@ -93,7 +93,7 @@ def render(question: str, style: str, template: str) -> str:
   Args:
     question: the request, verbatim; braces in it are left alone.
     style: 'think' (plan, then answer) or 'direct' (answer only).
-    template: 'paper' (PAPER.md section 6) or 'pocket' (short, for models of a tiny context).
+    template: 'paper' (the one published) or 'pocket' (short, for models of a tiny context).
 
   Raises:
     ValueError: an unknown style or template.

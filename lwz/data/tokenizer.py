@@ -12,7 +12,7 @@ from etils import epath
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
-# Qwen2.5's own, in the order of their ids, which follow the ordinary ones (PAPER.md section 14).
+# Qwen2.5's own, in the order of their ids, which follow the ordinary ones.
 SPECIAL = (
   END,
   '<|im_start|>',

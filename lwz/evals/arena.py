@@ -1,6 +1,6 @@
 """Arena-Write: every answer against every baseline, in both orders, as win, tie or loss.
 
-Records have `idx`, `question`, `type`, `length` and `baseline_response` (PAPER.md 10.2); those of
+Records have `idx`, `question`, `type`, `length` and `baseline_response`; those of
 LongBench-Write, with `prompt` for `question` and no baselines, are read too. The benchmark's judge
 prompt and its rule for two verdicts that differ are not published: the prompt here is our own, in
 the form of MT-Bench, and a side wins where both orders say so; everything else is a tie.

@@ -1,7 +1,7 @@
 """WritingBench: its queries, what its critic is asked, and what the critic says.
 
 Records have `index`, `domain1`, `domain2`, `query`, `lang` and, in the first version (March 2025),
-five `criteria`, in the later ones a `checklist` (PAPER.md 10.1). Scores of the two versions are not
+five `criteria`, in the later ones a `checklist`. Scores of the two versions are not
 comparable, so the version goes with every table.
 
 The critic was tuned on the prompt of the benchmark's own prompt.py. Where that file lies with the

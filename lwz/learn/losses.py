@@ -135,7 +135,8 @@ def truncated_weight(
 def weighted(aggregate: Aggregate, weight_BT: Float[AnyArray, 'B T']) -> Aggregate:
   """`aggregate` of values times weights: turns any loss here into its importance-weighted form.
 
-  >>> grpo(..., aggregate=weighted(token_mean, truncated_weight(old_BT, sampler_BT, cap=2.0)))
+  >>> weighted(token_mean, jnp.array([[1.0, 3.0]]))(jnp.ones((1, 2)), jnp.ones((1, 2))).item()
+  2.0
   """
   weight_BT = jnp.asarray(weight_BT, jnp.float32)
   return lambda values_BT, mask_BT: aggregate(

@@ -55,8 +55,8 @@ def penalty(
   Soft overlong punishment (DAPO, arXiv 2503.14476, Eq. 13, with 16,384 + 4,096 tokens and a margin
   of 4,096).
 
-  >>> penalty(jnp.array([[80, 90, 100]]), max_tokens=100, margin=20)
-  [[0, -0.5, -1]]
+  >>> penalty(jnp.array([[80, 90, 100]]), max_tokens=100, margin=20).tolist()
+  [[0.0, -0.5, -1.0]]
   """
   if not 0 < margin <= max_tokens:
     raise ValueError(f'margin={margin}: it must lie between 1 and max_tokens={max_tokens}')

@@ -37,7 +37,7 @@ def spec(
 def constrain(x: jax.Array, mesh: Mesh | AbstractMesh | None, *logical: str | None) -> jax.Array:
   """`x`, laid out by the names of its dimensions; without a mesh, `x` itself.
 
-  >>> constrain(x_BTD, mesh, 'rows', 'residual', None)
+  `constrain(x_BTD, mesh, 'rows', 'residual', None)` names the dimensions B, T and D.
   """
   if mesh is None:
     return x

@@ -30,7 +30,7 @@ class Param:
 def describe(config: QwenConfig) -> dict:
   """Every parameter of the model, once. Leaves of `layers` are stacked over L.
 
-  >>> describe(preset('32b'))['layers']['wq'].shape
+  >>> describe(config_lib.preset('32b'))['layers']['wq'].shape
   (64, 5120, 40, 128)
   """
   V, D, F = config.vocab_size, config.hidden_size, config.intermediate_size

@@ -116,7 +116,8 @@ class Pen:
   """Writes a growing text to a console, each part once; what is thought before the answer, dimmed.
 
   >>> pen = Pen(rich.console.Console())
-  >>> pen.show('<think>A plan'), pen.show('<think>A plan.</think> A text.', last=True)
+  >>> pen.show('<think>A plan'); pen.show('<think>A plan.</think> A text.', last=True)
+  <think>A plan.</think> A text.
   """
 
   def __init__(self, console: rich.console.Console):

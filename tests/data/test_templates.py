@@ -10,7 +10,7 @@ BOTH = [(style, template) for style in ('think', 'direct') for template in ('pap
 
 
 def test_the_think_prompts_are_those_of_the_model_card():
-  # Golden: SHA-256 of the two templates on the model card of LongWriter-Zero-32B (PAPER.md 6.1).
+  # Golden: SHA-256 of the two templates on the model card of LongWriter-Zero-32B.
   # They never move.
   digests = [
     hashlib.sha256(text.encode()).hexdigest() for text in (templates.THINK_EN, templates.THINK_ZH)

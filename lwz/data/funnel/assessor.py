@@ -2,7 +2,7 @@
 
 Two questions: does the request deserve a long text (the paper's filter, whose prompt is not known:
 this one is ours), and how many words does a good answer have (the paper's length assessor, whose
-rules, PAPER.md 2.2, are put in our words)?
+rules are put in our words)?
 """
 
 import json
@@ -161,7 +161,7 @@ def _two(inner: str) -> tuple[int, int] | None:
 
 
 def settle(lower: int, upper: int, query: str) -> Length:
-  """A judge's range, held to the rules of PAPER.md 2.2.
+  """A judge's range, held to the rules of the paper's length assessor.
 
   Ends become multiples of 100, the range outward; its width at most 3,000, about its middle; a
   length that the query states is kept within 10 %, whatever the judge says; an upper end beyond

@@ -1,4 +1,4 @@
-"""Conversations made from the embedded corpus, in the schema of WildChat-1M (PAPER.md 11.1).
+"""Conversations made from the embedded corpus, in the schema of WildChat-1M.
 
 They are no sample of what people ask: requests of every kind that the funnel tells apart, about
 what Python's documentation is about, so that all of it runs where nothing can be downloaded, and at

@@ -22,7 +22,8 @@ def count(closed: core.ClosedJaxpr, *, max_trips: int = 1) -> float:
   A causal kernel that skips the blocks above the diagonal (splash) counts half its grid; a branch
   counts as its dearest side.
 
-  >>> count(jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 3)), jnp.ones((3, 5))))
+  >>> import jax
+  >>> count(jax.make_jaxpr(jax.numpy.dot)(jax.numpy.ones((2, 3)), jax.numpy.ones((3, 5))))
   60.0
   """
   return sum(_equation(eqn, max_trips) for eqn in closed.jaxpr.eqns)

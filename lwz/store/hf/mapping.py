@@ -85,8 +85,9 @@ def flatten(params: Any) -> dict[str, Any]:
 def to_theirs(tensor: Tensor, array: np.ndarray) -> np.ndarray:
   """Our leaf (one layer of it, where stacked) as their tensor; in memory of its own, C order.
 
-  >>> to_theirs(q_proj, wq_DHC).shape
-  (H * C, D)
+  >>> query = next(t for t in tensors(config_lib.preset('micro')) if 'q_proj.weight' in t.name)
+  >>> to_theirs(query, np.zeros(query.ours)).shape == query.shape
+  True
   """
   turned = array.transpose([i for group in tensor.groups for i in group])
   return np.ascontiguousarray(turned.reshape(tensor.shape))

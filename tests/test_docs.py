@@ -1,0 +1,163 @@
+"""What documents and comments say of the repository holds: cited files exist, examples run."""
+
+import ast
+import doctest
+import importlib
+import io
+import re
+import tokenize
+
+import pytest
+
+from tests import tree
+
+TOP = r'(?:lwz|tests|benchmarks|experiments|launch|results|notebooks|docs|\.ci)'
+# A path from the root, a file of ours by the end of its path, a document by its name.
+PATH = re.compile(
+  rf'(?<![\w/.$-])({TOP}/[\w./-]+|(?:[\w-]+/)*\w+\.(?:py|sh|sbatch)\b(?!\.)|[A-Z_]{{3,}}\.md\b)'
+)
+MODULE = re.compile(r'(?<![\w/.-])lwz(?:\.\w+)+')
+PLACEHOLDER = re.compile(r'/?[A-Z]+(\.py)?$')  # benchmarks/NAME.py
+FOREIGN = {
+  'prompt.py': "WritingBench's own prompt",
+  'calculate_scores.py': "WritingBench's own aggregation",
+}
+HISTORY = ('LOG.md', 'CHANGELOG.md')  # may say what a file was called when it was written
+
+
+def files():
+  """Every file of the repository, as a path from its root."""
+  paths = [path for path in tree.ROOT.iterdir() if path.is_file()]
+  for top in ('lwz', 'tests', 'benchmarks', 'experiments', 'launch', 'results', '.ci'):
+    paths += [path for path in (tree.ROOT / top).rglob('*') if '__pycache__' not in path.parts]
+  return {path.relative_to(tree.ROOT).as_posix() for path in paths}
+
+
+def prose(name, text):
+  """What a file says to its readers: of Python, the docstrings and the comments."""
+  if not name.endswith('.py'):
+    return text
+  comments = [
+    token.string
+    for token in tokenize.generate_tokens(io.StringIO(text).readline)
+    if token.type == tokenize.COMMENT
+  ]
+  documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+  nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, documented)]
+  return '\n'.join(comments + [ast.get_docstring(node) or '' for node in nodes])
+
+
+def missing(text, known):
+  """Paths that a text cites and the repository does not hold."""
+  cited = {found.rstrip('./') for found in PATH.findall(text)}
+  cited = {path for path in cited if path not in FOREIGN and not PLACEHOLDER.search(path)}
+  return sorted(p for p in cited if not any(k == p or k.endswith(f'/{p}') for k in known))
+
+
+def unknown(text):
+  """Dotted names of lwz in a text that are neither a module nor a name that one defines."""
+  wrong = []
+  for dotted in sorted(set(MODULE.findall(text))):
+    parts = dotted.split('.')
+    path = tree.ROOT / parts[0]
+    while len(parts) > 1 and path.is_dir():
+      parts = parts[1:]
+      path = path / parts[0]
+    source = path if path.is_dir() else path.with_suffix('.py')
+    rest = parts[1:]
+    if not source.is_file() and not source.is_dir():  # a name that a package offers
+      source, rest = path.parent / '__init__.py', parts
+    named = re.findall(r'\w+', source.read_text(encoding='utf-8')) if source.is_file() else []
+    if rest and rest[0] not in named:
+      wrong.append(dotted)
+  return wrong
+
+
+def renamed():
+  """Old paths that CHANGELOG.md maps to new ones."""
+  path = tree.ROOT / 'CHANGELOG.md'
+  rows = re.findall(r'^\| `([^`]+)` \|', path.read_text(encoding='utf-8'), re.M)
+  return set(rows)
+
+
+def readable():
+  """The files that speak to readers: documents, Python, the launchers."""
+  for name in sorted(files()):
+    path = tree.ROOT / name
+    if path.is_file() and (name.endswith(('.md', '.py', '.cff')) or name.startswith('launch/')):
+      yield name, path.read_text(encoding='utf-8')
+
+
+def test_every_path_that_is_cited_exists():
+  known, old = files(), renamed()
+  found = {
+    name: missing(prose(name, text), known | (old if name in HISTORY else set()))
+    for name, text in readable()
+  }
+  assert not {name: paths for name, paths in found.items() if paths}
+
+
+def test_every_name_of_lwz_that_is_cited_exists():
+  found = {name: unknown(prose(name, text)) for name, text in readable() if name not in HISTORY}
+  assert not {name: names for name, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+  'text, path',
+  [
+    ('# as NOTES.md has it', 'NOTES.md'),
+    ('"""See lwz/reward/none.py."""', 'lwz/reward/none.py'),
+    ('def f():\n  """As docs/plan.md says."""', 'docs/plan.md'),
+    ('x = 1  # see stages/none.py', 'stages/none.py'),
+  ],
+)
+def test_a_missing_path_is_found(text, path):
+  assert missing(prose('a.py', text), files()) == [path]
+
+
+def test_what_is_no_path_of_ours_is_let_through():
+  text = (
+    'benchmarks/NAME.py, https://host/lwz/none.py, prompt.py, runs/x/report.html, stages/grpo.py'
+  )
+  assert missing(text, files()) == []
+
+
+@pytest.mark.parametrize('name', ['lwz.none', 'lwz.learn.none', 'lwz.learn.losses.none'])
+def test_a_missing_name_is_found(name):
+  assert unknown(f'see {name}, lwz.launch and lwz.learn.losses.grpo') == [name]
+
+
+def test_lab_notes_fit_a_screen():
+  lines = (tree.ROOT / 'LOG.md').read_text(encoding='utf-8').splitlines()
+  assert [line for line in lines if len(line) > 100] == []
+
+
+def examples():
+  """Modules of lwz whose docstrings hold examples."""
+  return [name for name, text in tree.modules('lwz').items() if re.search(r'^\s*>>> ', text, re.M)]
+
+
+def run(module):
+  """What the examples of a module print otherwise than they say."""
+  options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+  said = io.StringIO()
+  runner = doctest.DocTestRunner(verbose=False, optionflags=options)
+  for test in doctest.DocTestFinder().find(module):
+    runner.run(test, out=said.write)
+  assert runner.tries, 'no example was found'
+  return said.getvalue()
+
+
+@pytest.mark.parametrize('module', examples())
+def test_examples_run(module):
+  assert not run(importlib.import_module(module))
+
+
+def test_an_example_that_lies_is_found():
+  def liar():
+    """
+    >>> 1 + 1
+    3
+    """
+
+  assert 'Expected:\n    3\nGot:\n    2' in run(liar)
