@@ -12,7 +12,7 @@ import pytest
 
 from tests import tree
 
-GROUND = ('types', 'text', 'rows', 'hosts')
+GROUND = ('types', 'text', 'jsonl', 'rows', 'hosts')
 ROOMS = {'ground', 'model', 'data', 'rollout', 'reward', 'learn', 'store', 'evals', 'report'}
 
 # Room -> the rooms it may import, besides itself. The five at the end stand on each other.

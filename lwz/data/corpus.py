@@ -7,9 +7,9 @@ import re
 
 from etils import epath
 
+from lwz import jsonl, types
 from lwz import text as words
-from lwz import types
-from lwz.data import embedded, jsonl
+from lwz.data import embedded
 
 _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are labels, not texts
 _SUFFIXES = ('.txt', '.md', '.jsonl')

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from lwz import jsonl, types
 from lwz import text as words
-from lwz import types
-from lwz.data import corpus, formatted, jsonl
+from lwz.data import corpus, formatted
 
 Damage = collections.abc.Callable[[str, np.random.Generator, str], str]
 
@@ -35,7 +35,7 @@ def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types
     FileNotFoundError: there is no such file.
     ValueError: a line is broken (also where chosen and rejected are equal), named as `file:line`.
   """
-  return jsonl.read(path, _from_record, skip_broken=skip_broken)
+  return jsonl.read(path, _from_record, skip='all' if skip_broken else 'none')
 
 
 def save(path: epath.PathLike, preferences: collections.abc.Iterable[types.Preference]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from lwz import jsonl, types
 from lwz import text as words
-from lwz import types
-from lwz.data import corpus, formatted, jsonl, templates
+from lwz.data import corpus, formatted, templates
 
 
 def from_documents(

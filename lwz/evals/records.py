@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from lwz import jsonl
+
 _HALVES = re.compile('[\ud800-\udfff]')  # of a character: no UTF-8, and no server takes them
 _NUMBER = re.compile(r'\d[\d,，_ ]*')
 
@@ -33,19 +35,21 @@ def read(path: epath.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], list[R
   whole = _whole(data)
   if whole is not None:
     found = [(f'{path}[{i}]', value) for i, value in enumerate(whole)]
-    return _objects(found)
-  found, rejects = [], []
-  for number, line in enumerate(data.split(b'\n'), start=1):
-    where = f'{path}:{number}'
-    text = line.strip().rstrip(b',')
-    if text in (b'', b'[', b']'):
-      continue
-    try:
-      found.append((where, json.loads(text.decode('utf-8-sig'))))
-    except (ValueError, RecursionError) as error:
-      rejects.append(Reject(where, f'no JSON: {error}'[:200]))
-  kept, more = _objects(found)
-  return kept, rejects + more
+    return (
+      [(where, value) for where, value in found if isinstance(value, dict)],
+      [
+        Reject(where, f'expected a JSON object, found {type(value).__name__}')
+        for where, value in found
+        if not isinstance(value, dict)
+      ],
+    )
+  # Lines of a broken array count as lines of objects.
+  stripped = (line.strip().rstrip(b',') for line in data.split(b'\n'))
+  lines = list(jsonl.scan(b'' if line in (b'[', b']') else line for line in stripped))
+  return (
+    [(f'{path}:{line.number}', line.record) for line in lines if not line.fault],
+    [Reject(f'{path}:{line.number}', line.fault[:200]) for line in lines if line.fault],
+  )
 
 
 def _whole(data: bytes) -> list[Any] | None:
@@ -72,16 +76,6 @@ def _is_json(line: bytes) -> bool:
   except (ValueError, RecursionError):
     return False
   return True
-
-
-def _objects(found) -> tuple[list[tuple[str, dict[str, Any]]], list[Reject]]:
-  kept = [(where, value) for where, value in found if isinstance(value, dict)]
-  rejects = [
-    Reject(where, f'a {type(value).__name__}, not an object')
-    for where, value in found
-    if not isinstance(value, dict)
-  ]
-  return kept, rejects
 
 
 def text(record: Mapping[str, Any], *names: str) -> str:

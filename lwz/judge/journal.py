@@ -7,6 +7,8 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
+
 
 def key(*parts: Any) -> str:
   """A name for a question: 128 bits of the SHA-256 of its parts as canonical JSON."""
@@ -27,13 +29,10 @@ class Journal:
     self._records: dict[str, dict[str, Any]] = {}
     data = self._path.read_bytes() if self._path.exists() else b''
     lines = []
-    for line in data.split(b'\n'):
-      try:
-        record = json.loads(line)
-        self._records[record['key']] = record
-        lines.append(line + b'\n')
-      except (ValueError, KeyError, TypeError):
-        continue
+    for line in jsonl.scan(data.split(b'\n')):
+      if isinstance(line.record.get('key'), str):
+        self._records[line.record['key']] = line.record
+        lines.append(line.data + b'\n')
     self._whole = b''.join(lines)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._whole != data:

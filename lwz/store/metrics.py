@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.store import atomic, record
 
 
@@ -92,4 +93,4 @@ def read(folder: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def _records(path: epath.Path) -> list[dict[str, Any]]:
-  return record.decode(path.read_bytes(), str(path)) if path.exists() else []
+  return jsonl.read(path, skip='last')[0] if path.exists() else []

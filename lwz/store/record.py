@@ -26,23 +26,3 @@ def plain(value: Any) -> Any:
 def encode(record: dict[str, Any]) -> str:
   """The record as one line, newline included; every key stays, see `plain` for the values."""
   return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + '\n'
-
-
-def decode(data: bytes, where: str) -> list[dict[str, Any]]:
-  """The records of a file's bytes. A torn last line (its writer was killed) is left out.
-
-  Raises ValueError, naming `where` and the line, where any other line is not a JSON object.
-  """
-  lines = data.splitlines()
-  records = []
-  for number, line in enumerate(lines, start=1):
-    try:
-      record = json.loads(line)
-      if not isinstance(record, dict):
-        raise ValueError(f'a {type(record).__name__}, not an object')
-    except ValueError as error:  # a UnicodeDecodeError and a JSONDecodeError are ValueErrors
-      if number == len(lines):
-        break
-      raise ValueError(f'{where}:{number}: no record ({error}); mend or delete the line') from error
-    records.append(record)
-  return records

@@ -5,6 +5,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.store import atomic, record
 
 KEYS = ('prompt', 'think', 'answer', 'text', 'valid', 'fault', 'words', 'lower', 'upper', 'rewards')
@@ -38,7 +39,7 @@ def read(folder: epath.PathLike) -> dict[int, list[dict[str, Any]]]:
   target = epath.Path(folder) / 'samples'
   for path in target.iterdir() if target.exists() else ():
     if match := re.fullmatch(r'step-(\d+)\.jsonl', path.name):
-      found[int(match[1])] = record.decode(path.read_bytes(), str(path))
+      found[int(match[1])] = jsonl.read(path, skip='last')[0]
   return dict(sorted(found.items()))
 
 

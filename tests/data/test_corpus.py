@@ -114,7 +114,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
   'line, fault',
   [
-    ('{"text": ', 'Expecting value'),
+    ('{"text": ', 'not JSON: Expecting value'),
     ('[1]', 'expected a JSON object, found list'),
     ('{"body": "x"}', r"no field 'text'; there are \['body'\]"),
     ('{"text": 3}', "'text' should be str, found int"),

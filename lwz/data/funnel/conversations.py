@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from lwz import jsonl
+
 # Where a request stands, in the sets that are about: a list of turns, or a text.
 TURNS = ('conversation', 'messages', 'conversations', 'prompt')
 TEXTS = ('prompt', 'query', 'question', 'instruction', 'text')
@@ -161,16 +163,12 @@ def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
   try:
     with path.open('rb') as raw:
       lines = gzip.GzipFile(fileobj=raw) if path.suffix == '.gz' else raw
-      for number, line in enumerate(lines, start=1):
-        line = line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line
-        if not line.strip():
-          continue
-        try:
-          record = json.loads(line.decode())
-        except (ValueError, RecursionError) as error:
-          yield Row(path.name, number, fault=f'not JSON: {error}'[:_SHOWN])
-          continue
-        yield from_record(record, path.name, number, paths)
+      for line in jsonl.scan(lines):
+        number = line.number
+        if line.fault:
+          yield Row(path.name, number, fault=line.fault[:_SHOWN])
+        else:
+          yield from_record(line.record, path.name, number, paths)
   except (OSError, EOFError, zlib.error) as error:
     yield Row(path.name, number + 1, fault=f'unreadable from here on: {error}'[:_SHOWN])
 

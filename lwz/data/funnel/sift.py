@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
+from lwz import jsonl
 from lwz.data.funnel import conversations, decontamination, near_duplicates, rules, sources
 
 _BATCH = 1_024  # rows
@@ -164,8 +165,7 @@ def _batch(
 def read(folders: Iterable[pathlib.Path]) -> Iterator[dict[str, Any]]:
   """The requests that sifted files have left, in order: `distinct` counts them so."""
   for folder in folders:
-    with (folder / 'rows.jsonl').open(encoding='utf-8') as lines:
-      yield from map(json.loads, lines)
+    yield from jsonl.stream(folder / 'rows.jsonl')
 
 
 def tally(folder: pathlib.Path) -> dict[str, Any]:
