@@ -41,17 +41,13 @@ EXTRAS = {
     'pytest-xdist',
     'beartype',
     'hypothesis',
-    'chex',
     'ruff',
     'mypy',
     # The build backend, so that the lock alone suffices to install lwz without build isolation.
     'setuptools',
   ],
   'data': ['pyarrow'],
-  'serve': ['starlette', 'uvicorn'],
-  'export': ['gguf'],
   'eval': ['krippendorff'],  # agreement of people
-  'cluster': ['submitit'],
   # One of these per environment.
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],
@@ -62,7 +58,7 @@ EXTRAS = {
 
 setup(
   name='lwz',
-  version='0.1.0',
+  version='0.2.0',
   description='LongWriter-Zero, end to end, in pure-functional JAX',
   license='Apache-2.0',
   license_files=['LICENSE'],

@@ -41,9 +41,11 @@ def faults(lock):
   names = {re.match(r'[\w-]+', entry)[0] for entry in entries}
   groups = declared()
   wanted = {name.lower() for name in groups['CORE'] | groups['test']}
+  asked = {re.match(r'[\w-]+', entry)[0] for entry in entries if 'lwz (setup.py)' in entry}
   return [
     *(f'{name} is missing' for name in sorted(wanted - names)),
     *(f'{name} does not belong' for name in sorted(names & {'torch', 'tensorflow', 'lwz'})),
+    *(f'{name} is declared nowhere' for name in sorted(asked - wanted)),
     *(f'no hash: {entry}' for entry in entries if '--hash=sha256:' not in entry),
     *(f'a host or a path: {line}' for line in lock.splitlines() if '/' in line),
   ]
@@ -63,6 +65,22 @@ def test_an_undeclared_import_is_found(name):
   assert undeclared(f'import jax\nimport orbax.checkpoint\nimport {name}.part') == {name}
 
 
+def unused(names):
+  """Distributions of extras that no module of lwz imports; what runs JAX elsewhere is no import."""
+  met = set().union(*(tree.roots(source) for source in tree.modules('lwz').values()))
+  return sorted(name for name in names if name != 'jax' and name not in met)
+
+
+def test_every_extra_is_imported():
+  groups = declared()
+  extras = groups.keys() - {'CORE', 'test', 'parity'}
+  assert not {extra: unused(groups[extra]) for extra in extras if unused(groups[extra])}
+
+
+def test_an_unused_extra_is_found():
+  assert unused(['pyarrow', 'submitit']) == ['submitit']
+
+
 def test_the_lock_is_whole():
   assert faults(locked()) == []
 
@@ -72,6 +90,7 @@ def test_the_lock_is_whole():
   [
     ('jax is missing', lambda lock: re.sub(r'^jax==', 'jaxx==', lock, flags=re.M)),
     ('torch does not belong', lambda lock: lock + 'torch==2.13.0 --hash=sha256:00\n'),
+    ('zzz is declared nowhere', lambda lock: lock + 'zzz==1.0\n    # via lwz (setup.py)\n'),
     ('no hash: zzz', lambda lock: lock + 'zzz==1.0\n'),
     ('a host or a path: --index-url', lambda lock: '--index-url https://host/simple\n' + lock),
   ],

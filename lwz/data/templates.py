@@ -8,7 +8,8 @@ from lwz import types
 # Where writing stops, as the model card of LongWriter-Zero-32B has it.
 STOPS = ('<|user|>', '<|endoftext|>', '</answer>')
 
-# The think prompt of that card, exact: the double full stops and the two blanks before <|user|> belong to it.
+# The card's think prompt, exact: the double full stops and the two blanks before <|user|> belong
+# to it.
 THINK_EN = (
   'A conversation between the user and the assistant. The user provides a writing/general task, '
   'and the assistant completes it. The assistant first deeply thinks through the '
@@ -40,8 +41,8 @@ THINK_ZH = (
   '<answer>经过充分优化和润色的最终书面作品。</answer> <|用户|>: {question} <|助手|>:'
 )
 
-# The paper's direct prompt. Its role markers are not known, and neither is a Chinese one: the markers
-# are those of the think prompt, and DIRECT_ZH is our own twin in the words of THINK_ZH.
+# The paper's direct prompt. Its role markers are not known, and neither is a Chinese one: the
+# markers are those of the think prompt, and DIRECT_ZH is our own twin in the words of THINK_ZH.
 DIRECT_EN = (
   'A conversation between the user and the assistant. The user provides a writing/general task, '
   'and the assistant completes it. The assistant directly provides the final written work. The '

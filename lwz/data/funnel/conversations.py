@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> Row:
-  """The request of one record, in the schema of WildChat-1M, LMSYS-Chat-1M or RLData, or of `paths`.
+  """The request of one record, in the schema of a set that is known (WildChat-1M), or of `paths`.
 
   A conversation is a list of turns (`role` and `content`, or `from` and `value`), itself perhaps as
   JSON text; the first turn of a user counts. A row is 'flagged' where it, or any of its turns, is
