@@ -9,6 +9,7 @@ compute again.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import time
@@ -71,20 +72,21 @@ def measure(args) -> list[dict]:
   given = samples(replies, args)
   readings = [signals.Reading(sample) for sample in given]
   answers = [sample.parsed.answer for sample in given]
-  components = {
-    'length': lambda s: components_lib.length(s, max_words=2 * args.words),
-    'format': components_lib.format,
+  length = functools.partial(components_lib.length, max_words=2 * args.words)
+  rewards = {
+    'length': components_lib.per_answer(length),
+    'format': components_lib.per_answer(components_lib.format),
   }
 
   def everything():
     parsed = samples(replies, args)
-    scores = components_lib.judge(parsed, components, 1)
+    scores = components_lib.judge(parsed, rewards, 1)
     return monitor.watch(parsed, scores, NAMES, state={})
 
   calls = {
     'all of a step': everything,
     'parse': lambda: samples(replies, args),
-    'length reward': lambda: components['length'](given),
+    'length reward': lambda: length(given),
     'format reward': lambda: components_lib.format(given),
     'words and hashes': lambda: [signals.Reading(sample) for sample in given],
     **{

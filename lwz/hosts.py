@@ -1,7 +1,7 @@
-"""What the processes of a run know of each other; where there is only one, all of this is free.
+"""Collective operations of the processes of a run; they cost nothing where there is only one.
 
-Every process calls every function, in the same order: each is a meeting. One that never comes,
-since it died, ends the others with an error of the runtime.
+Every process must call every function, in the same order. Where one has died, the others end with
+an error of the runtime.
 """
 
 import math
@@ -18,7 +18,7 @@ _MESSAGE = 1024  # bytes of an error that process 0 passes on
 
 
 def all_gather(value: Any) -> np.ndarray:
-  """The values of all processes, bit for bit: [num_processes, *shape], one shape and dtype."""
+  """Returns the values of all processes, bit for bit: [num_processes, *shape], of one dtype."""
   value = np.asarray(value)
   if jax.process_count() == 1:
     return value[None]
@@ -28,7 +28,7 @@ def all_gather(value: Any) -> np.ndarray:
 
 
 def first(work: Callable[[], T]) -> T | None:
-  """Process 0 does the work and has its result; the others wait for it, and have None.
+  """Returns `work()` in process 0; the others wait for it and return None.
 
   For what is written once: `hosts.first(lambda: tokenizer.save(tok, folder))`. An error of the work
   is raised by process 0, and as a RuntimeError by all others.
@@ -39,24 +39,24 @@ def first(work: Callable[[], T]) -> T | None:
   if jax.process_index() == 0:
     try:
       result = work()
-    except Exception as raised:  # whatever it is, the others wait to hear of it
+    except Exception as raised:  # of any kind: the others wait for the outcome
       error = raised
   text = f'{type(error).__name__}: {error}'.encode()[:_MESSAGE] if error else b''
-  said = bytes(all_gather(np.frombuffer(text.ljust(_MESSAGE, b'\0'), np.uint8))[0]).rstrip(b'\0')
+  message = bytes(all_gather(np.frombuffer(text.ljust(_MESSAGE, b'\0'), np.uint8))[0]).rstrip(b'\0')
   if error:
     raise error
-  if said:
-    raise RuntimeError(f'process 0 stopped on {said.decode(errors="replace")}')
+  if message:
+    raise RuntimeError(f'process 0 stopped on {message.decode(errors="replace")}')
   return result
 
 
 def of_first(value: bool) -> bool:
-  """What process 0 holds for true, for all: they may see a shared disk at different times."""
+  """Returns process 0's value in all processes: they may see a shared disk at different times."""
   return bool(all_gather(np.bool_(value))[0])
 
 
 def checksum(tree: Any) -> int:
-  """CRC-32 over the bytes, shapes and dtypes of the arrays and numbers of a tree, in its order."""
+  """Returns the CRC-32 of bytes, shapes and dtypes of a tree's arrays and numbers, in order."""
   crc = 0
   for leaf in jax.tree.leaves(tree):
     array = np.asarray(leaf)
@@ -66,26 +66,37 @@ def checksum(tree: Any) -> int:
 
 
 def check_same(what: str, tree: Any) -> None:
-  """Raises RuntimeError where the processes hold different arrays: a decision went its own way."""
+  """Raises RuntimeError if the arrays of a tree differ between processes. `what` names the tree."""
   if jax.process_count() == 1:
     return
   sums = all_gather(np.uint32(checksum(tree)))
-  if other := np.flatnonzero(sums != sums[0]).tolist():
+  if others := np.flatnonzero(sums != sums[0]).tolist():
     raise RuntimeError(
-      f'{what} is not the same in process {", ".join(map(str, other))} as in process 0: something '
+      f'{what} is not the same in process {", ".join(map(str, others))} as in process 0: something '
       'that decides depends on the process (unequal files, code or versions)'
     )
 
 
-def shares(work: Callable[[Sequence[Any]], np.ndarray], items: Sequence[Any]) -> np.ndarray:
-  """`work(items)`, item i done by process i mod N.
+def owns(index: int) -> bool:
+  """Whether `divide` gives this item to this process."""
+  return index % jax.process_count() == jax.process_index()
 
-  `work` gives one number per item, and that of an item must depend on no other.
+
+def divide(
+  work: Callable[[Sequence[Any]], np.ndarray],
+  items: Sequence[Any],
+  *,
+  shape: tuple[int, ...] = (),
+) -> np.ndarray:
+  """Returns `work(items)` with item i done by process i mod N: float64 [len(items), *shape].
+
+  `work` gives one array of `shape` per item, which must depend on no other item.
   """
   num = jax.process_count()
   if num == 1:
     return work(items)
   own = list(items[jax.process_index() :: num])
-  values = np.full(math.ceil(len(items) / num), np.nan)
-  values[: len(own)] = work(own) if own else ()
-  return all_gather(values).T.reshape(-1)[: len(items)]
+  values = np.full((math.ceil(len(items) / num), *shape), np.nan)
+  if own:
+    values[: len(own)] = work(own)
+  return all_gather(values).swapaxes(0, 1).reshape(-1, *shape)[: len(items)]

@@ -25,7 +25,7 @@ def two(monkeypatch):
 def test_one_process_has_what_it_has():
   assert hosts.first(lambda: 7) == 7
   assert hosts.all_gather(np.float64(0.1)).tolist() == [0.1]
-  assert hosts.shares(np.square, np.arange(3.0)).tolist() == [0, 1, 4]
+  assert hosts.divide(np.square, np.arange(3.0)).tolist() == [0, 1, 4]
   hosts.check_same('this', {'a': 1})
 
 
@@ -64,5 +64,10 @@ def test_each_process_does_every_other_item(two):
     return np.array(items) * 10.0
 
   two.append(lambda own: np.frombuffer(np.array([0.0, 20.0, 40.0]).tobytes(), np.uint8))
-  assert hosts.shares(work, [0, 1, 2, 3, 4]).tolist() == [0, 10, 20, 30, 40]
-  assert seen == [1, 3]
+  assert hosts.divide(work, [0, 1, 2, 3, 4]).tolist() == [0, 10, 20, 30, 40]
+  assert seen == [1, 3] == [i for i in range(5) if hosts.owns(i)]
+
+
+def test_an_item_may_have_several_values_and_a_process_no_item(two):
+  two.append(lambda own: np.frombuffer(np.array([[1.0, 2.0]]).tobytes(), np.uint8))
+  assert hosts.divide(pytest.fail, ['group'], shape=(2,)).tolist() == [[1, 2]]

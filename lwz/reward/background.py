@@ -1,9 +1,9 @@
-"""Judging ahead: samples are judged while others are still being written.
+"""Rewards computed in the background, while other samples are still being written.
 
-judging = ahead.Ahead({'format': compose.format})
-for reply in replies:                  # as they end
-  judging.begin(sample_of(reply))
-values_B = judging.values('format', samples)
+rewards = background.BackgroundRewards({'format': components.per_answer(components.format)}, G)
+for index, sample in written:         # as they end, in any order
+  rewards.add(index, sample)
+values_B = rewards.values('format', samples)
 """
 
 import queue
@@ -12,81 +12,98 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lwz.reward import components as components_lib
+from lwz import hosts
+from lwz.reward import components
 
 
-class Ahead:
-  """Components that need nothing of the device, each in a thread of its own.
+class BackgroundRewards:
+  """Rewards that need no device of ours, each in a thread of its own.
 
-  What a component says of a sample must depend on no other. It is given at once all that wait for
-  it, since many a judge reads several texts as fast as one, and equal samples are judged once.
-  An error of a component is raised by the next `begin`, or with its values.
+  A reward is called with all units (samples, or whole groups) that wait for it, since many judges
+  read several texts as fast as one; equal units are judged once. An error of a reward is raised by
+  the next `add`, or by `values`.
   """
 
-  def __init__(self, components: Mapping[str, components_lib.Component]):
-    self._workers = {name: _Worker(name, component) for name, component in components.items()}
+  def __init__(self, rewards: Mapping[str, components.Reward], group_size: int):
+    self._rewards, self._group_size = dict(rewards), group_size
+    self._workers = {name: _Worker(name, reward) for name, reward in rewards.items()}
+    self._samples: dict[int, components.Sample] = {}
 
-  def begin(self, sample: components_lib.Sample) -> None:
-    """Has every component judge a sample, and returns at once."""
+  def __contains__(self, name: str) -> bool:
+    return name in self._rewards
+
+  def add(self, index: int, sample: components.Sample) -> None:
+    """Adds sample p * G + g of the step, and returns at once.
+
+    A unit is judged when it is complete, by the process that owns it.
+    """
+    self._samples[index] = sample
+    for name, worker in self._workers.items():
+      worker.check()
+      size = self._rewards[name].unit_size(self._group_size)
+      unit = index // size
+      members = range(unit * size, (unit + 1) * size)
+      if hosts.owns(unit) and all(b in self._samples for b in members):
+        worker.add(tuple(self._samples[b] for b in members))
+
+  def values(self, name: str, samples: Sequence[components.Sample]) -> np.ndarray:
+    """Returns `Reward.values` of all samples of the step; units not judged yet are judged now."""
+    return self._rewards[name].values(samples, self._group_size, self._workers[name].of_units)
+
+  def stop(self) -> None:
+    """Drops the units that wait. Returns without waiting for what is being judged."""
     for worker in self._workers.values():
-      worker.begin(sample)
-
-  def values(self, name: str, samples: Sequence[components_lib.Sample]) -> np.ndarray:
-    """One number per sample, as the component itself gives; those not begun are judged now. [B]"""
-    return self._workers[name].values(samples)
-
-  def end(self) -> None:
-    """Forgets what waits. What is being judged is not waited for."""
-    for worker in self._workers.values():
-      worker.end()
+      worker.stop()
 
 
 class _Worker:
-  def __init__(self, name: str, component: components_lib.Component):
-    self._component = component
-    self._known: dict[components_lib.Sample, float] = {}
-    self._waiting: queue.SimpleQueue[components_lib.Sample | None] = (
-      queue.SimpleQueue()
-    )  # None ends it
+  """One thread, which computes one reward of the units in its queue."""
+
+  def __init__(self, name: str, reward: components.Reward):
+    self._reward = reward
+    self._known: dict[components.Unit, np.ndarray] = {}
+    self._queue: queue.SimpleQueue[components.Unit | None] = queue.SimpleQueue()  # None ends it
     self._error: Exception | None = None
-    self._ended = False
+    self._stopped = False
     # A daemon: a run that stops does not wait for the answer of a server.
     self._thread = threading.Thread(target=self._work, name=f'judge {name}', daemon=True)
     self._thread.start()
 
-  def begin(self, sample: components_lib.Sample) -> None:
+  def check(self) -> None:
     if self._error:
       raise self._error
-    self._waiting.put(sample)
 
-  def end(self) -> None:
-    self._ended = True
-    self._waiting.put(None)
+  def add(self, unit: components.Unit) -> None:
+    self._queue.put(unit)
 
-  def values(self, samples: Sequence[components_lib.Sample]) -> np.ndarray:
-    self._waiting.put(None)
+  def stop(self) -> None:
+    self._stopped = True
+    self._queue.put(None)
+
+  def of_units(self, units: Sequence[components.Unit]) -> np.ndarray:
+    """`Reward.of_units`, after the thread has ended."""
+    self._queue.put(None)
     self._thread.join()
-    if self._error:
-      raise self._error
-    self._judge(samples)
-    return np.array([self._known[sample] for sample in samples], np.float64)
+    self.check()
+    self._judge(units)
+    return np.stack([self._known[unit] for unit in units])
 
   def _work(self) -> None:
     last = False
     while not last:
-      batch = [self._waiting.get()]
-      while not self._waiting.empty():
-        batch.append(self._waiting.get())
+      batch = [self._queue.get()]
+      while not self._queue.empty():
+        batch.append(self._queue.get())
       last = None in batch
-      if self._ended:
+      if self._stopped:
         return
       try:
-        self._judge([sample for sample in batch if sample is not None])
-      except Exception as error:  # raised where somebody looks
+        self._judge([unit for unit in batch if unit is not None])
+      except Exception as error:  # raised in the thread that asks
         self._error = error
         return
 
-  def _judge(self, samples: Sequence[components_lib.Sample]) -> None:
-    new = [sample for sample in dict.fromkeys(samples) if sample not in self._known]
+  def _judge(self, units: Sequence[components.Unit]) -> None:
+    new = [unit for unit in dict.fromkeys(units) if unit not in self._known]
     if new:
-      self._known.update(zip(new, self._component(new), strict=True))
+      self._known.update(zip(new, self._reward.of_units(new), strict=True))

@@ -133,8 +133,8 @@ def programs(
     remat=c.train.remat,
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
-    aggregate=functools.partial(registry.AGGREGATES[c.rl.aggregate], c),
-    policy_loss=registry.LOSSES[c.rl.loss](c),
+    aggregate=registry.AGGREGATES[c.rl.aggregate](c, mesh),
+    policy_loss=registry.LOSSES[c.rl.loss](c, mesh),
     kl_weight=c.rl.kl_weight,
     entropy_weight=c.rl.entropy_weight,
     weighted=bool(c.rl.weight_cap),
@@ -205,14 +205,15 @@ class Learner:
   def _advantages(self, drawn: sampling.Draw):
     """Advantages [P, G], rewards [P, G, R] and who counts [P, G], by the rule on overlong texts."""
     c, scores = self._c, drawn.scores
-    values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c)(
+    values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, self._mesh)(
       scores.values,
       scores.valid,
       np.asarray(drawn.rollout.lengths).reshape(scores.valid.shape),
       np.asarray(drawn.rollout.finished).reshape(scores.valid.shape),
     )
     weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-    advantage_PG = registry.ADVANTAGES[c.rl.advantage](values_PGR, weights_R, valid_PG)
+    advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, self._mesh)
+    advantage_PG = advantage_fn(values_PGR, weights_R, valid_PG)
     return advantage_PG, values_PGR, valid_PG
 
   def speed(self, drawn: sampling.Draw, seconds: float) -> dict[str, float]:

@@ -7,7 +7,6 @@ import numpy as np
 from etils import epath
 
 from lwz import hosts
-from lwz.reward import components
 from lwz.reward.hacking import alarms, monitor
 from lwz.rl import registry, sampling
 from lwz.store import metrics
@@ -30,15 +29,14 @@ class Watcher:
 
   def __init__(self, c, mesh, folder: epath.Path, state: dict[str, Any]):
     self._c, self._folder, self.state = c, folder, state
-    self._heldout = registry.heldout_scorer(c, mesh)
+    self._heldout = registry.heldout(c, mesh)
 
   def step(self, step: int, drawn: sampling.Draw, names: list[str]) -> dict[str, float]:
     """The figures of a draw. Some of its samples are written where the step is logged, or an alarm
     begins to ring: then the worst of that alarm."""
     c, samples, scores, heldout_B = self._c, drawn.samples, drawn.scores, None
     if self._heldout:
-      floor = c.reward.writing_floor
-      heldout_B = components.writing(samples, scorer=self._heldout, floor=floor)
+      heldout_B = self._heldout.values(samples, c.rl.group_size)
     watched = monitor.watch(
       samples,
       scores,
@@ -46,6 +44,7 @@ class Watcher:
       state=self.state,
       finished_B=np.asarray(drawn.rollout.finished),
       heldout_B=heldout_B,
+      heldout_of=registry.HELDOUT_OF,
     )
     self.state = watched.state
     logged = step % c.log.samples_every == 0 or step + 1 == c.train.num_steps

@@ -1,12 +1,12 @@
-"""What an experiment may choose by name: rewards, advantages, losses, aggregations.
+"""Functions that an experiment chooses by name: rewards, advantages, losses, aggregations.
 
-A new one is a function in its room and a line here.
+Every entry is `(c, mesh) -> function`. A new one is a function in its room and a line here.
 """
 
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from etils import epath
@@ -19,76 +19,65 @@ from lwz.reward import components, writing
 from lwz.runtime import setup
 from lwz.store import model_source, run
 
-ADVANTAGES: dict[str, Callable[..., jax.Array]] = {
-  'balanced': advantage.balanced,
-  'batch_balanced': advantage.batch_balanced,
-  'mean_reward': advantage.mean_reward,
-  'leave_one_out': functools.partial(advantage.mean_reward, relative=advantage.leave_one_out),
-  'centred': functools.partial(advantage.mean_reward, relative=advantage.centred),
+# (scores_PGR, weights_R, valid_PG) -> advantage_PG
+ADVANTAGES: dict[str, Callable[..., Callable]] = {
+  'balanced': lambda c, mesh: advantage.balanced,
+  'batch_balanced': lambda c, mesh: advantage.batch_balanced,
+  'mean_reward': lambda c, mesh: advantage.mean_reward,
+  'leave_one_out': lambda c, mesh: functools.partial(
+    advantage.mean_reward, relative=advantage.leave_one_out
+  ),
+  'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
+# called as `losses.grpo` is
 LOSSES: dict[str, Callable[..., Callable]] = {
-  'grpo': lambda c: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
-  'gspo': lambda c: losses.gspo,
-  'cispo': lambda c: losses.cispo,
+  'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
+  'gspo': lambda c, mesh: losses.gspo,
+  'cispo': lambda c, mesh: losses.cispo,
 }
+# (scores_PGR, valid_PG, lengths_PG, finished_PG) -> (scores_PGR, valid_PG)
 OVERLONG: dict[str, Callable[..., Callable]] = {
-  'keep': lambda c: overlong.keep,
-  'mask': lambda c: overlong.mask,
-  'penalise': lambda c: functools.partial(
+  'keep': lambda c, mesh: overlong.keep,
+  'mask': lambda c, mesh: overlong.mask,
+  'penalise': lambda c, mesh: functools.partial(
     overlong.penalise, max_tokens=c.rollout.max_tokens, margin=c.rl.overlong_margin
   ),
 }
-AGGREGATES = {
-  'token': lambda c, num_tokens, num_sequences: losses.budget_mean(num_tokens),
-  'sequence': lambda c, num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),
-  'budget': lambda c, num_tokens, num_sequences: losses.budget_mean(
-    num_sequences * c.rollout.max_tokens
+# (num_tokens, num_sequences) -> aggregate(values_BT, mask_BT)
+AGGREGATES: dict[str, Callable[..., Callable]] = {
+  'token': lambda c, mesh: lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
+  'sequence': lambda c, mesh: (
+    lambda num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences)
+  ),
+  'budget': lambda c, mesh: (
+    lambda num_tokens, num_sequences: losses.budget_mean(num_sequences * c.rollout.max_tokens)
   ),
 }
-REWARDS: dict[str, Callable[..., components.Component]] = {
-  'length': lambda c, mesh: functools.partial(components.length, max_words=c.reward.max_words),
-  'writing': lambda c, mesh: functools.partial(
-    components.writing, scorer=_scorer(c, mesh), floor=c.reward.writing_floor
+REWARDS: dict[str, Callable[..., components.Reward]] = {
+  'length': lambda c, mesh: components.per_answer(
+    functools.partial(components.length, max_words=c.reward.max_words)
   ),
-  'format': lambda c, mesh: components.format,
+  'writing': lambda c, mesh: _writing(c, mesh, (c.reward.model, *c.reward.ensemble)),
+  'format': lambda c, mesh: components.per_answer(components.format),
 }
+HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
 
 SCALE = 'scale.json'  # beside a Hugging Face model of ours: mean and spread of its scores
 
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
-  """Rows of one pass of the reward model, and their tokens."""
+  """Returns the shape of one pass of the reward model: rows, and tokens per row."""
   num_samples = c.rl.prompts_per_step * c.rl.group_size
   return {'num_rows': setup.pass_rows(c, mesh, num_samples), 'row_length': c.data.row_length}
 
 
 def is_server(value: str) -> bool:
-  """Whether a reward model is named by the address of a server."""
+  """Whether a reward model is given as the address of a server."""
   return value.startswith(('http://', 'https://'))
 
 
-def reward_models(c) -> list[str]:
-  """The models of our own that the writing reward comes from; servers are left out."""
-  return [value for value in (c.reward.model, *c.reward.ensemble) if not is_server(value)]
-
-
-def on_devices(c) -> list[str]:
-  """The rewards that compute on our devices: all processes call them, when all is written."""
-  return ['writing'] if reward_models(c) else []
-
-
-def ahead(c) -> list[str]:
-  """The rewards that judge an answer while others are being written.
-
-  In exact runs a server is asked when all is written: the last bits of its scores may depend on
-  what else it is asked at the time.
-  """
-  late = {'writing'} if c.rollout.exact else set()
-  return [name for name in c.reward.weights if name not in {*late, *on_devices(c)}]
-
-
 def check_rewards(c) -> None:
-  """Raises where a reward model that is there is none, or its scores have no scale."""
+  """Raises ValueError if `data.long`, a reward model or the scale of its scores is invalid."""
   if c.data.long not in ('refuse', 'window'):
     raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
@@ -96,18 +85,26 @@ def check_rewards(c) -> None:
       _scale(c, value)
 
 
-def heldout_scorer(c, mesh) -> writing.Scorer | None:
-  """The scorer that trains nothing, where there is one."""
-  return _one_scorer(c, mesh, c.reward.heldout) if c.reward.heldout else None
+def heldout(c, mesh) -> components.Reward | None:
+  """Returns the held-out reward, which trains nothing, or None if the config names no model."""
+  return _writing(c, mesh, (c.reward.heldout,)) if c.reward.heldout else None
 
 
-def _scorer(c, mesh) -> writing.Scorer:
-  """(request, answer) pairs -> writing rewards, by what `reward` names."""
-  scorers = [_one_scorer(c, mesh, value) for value in (c.reward.model, *c.reward.ensemble)]
-  return writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
+def _writing(c, mesh, models: Sequence[str]) -> components.Reward:
+  """Returns the writing reward by one or more reward models, each ours or a server.
+
+  In exact runs servers are asked after everything is written: the last bits of their scores may
+  depend on the other requests of the time.
+  """
+  scorers = [_scorer(c, mesh, value) for value in models]
+  scorer = writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
+  fn = functools.partial(components.writing, scorer=scorer, floor=c.reward.writing_floor)
+  if all(map(is_server, models)):
+    return components.per_answer(fn, deferred=c.rollout.exact)
+  return components.on_device(fn)
 
 
-def _one_scorer(c, mesh, value: str) -> writing.Scorer:
+def _scorer(c, mesh, value: str) -> writing.Scorer:
   if is_server(value):
     server = http_lib.Endpoint(value, key_env=c.reward.key_env)
     scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
@@ -138,7 +135,7 @@ def _one_scorer(c, mesh, value: str) -> writing.Scorer:
 
 
 def _scale(c, value: str) -> writing.Scale:
-  """Mean and spread of a reward model's scores: measured by its run, or given in the config."""
+  """Returns mean and spread of a reward model's scores: measured by its run, or of the config."""
   source = epath.Path(setup.reference(c, value))
   if not model_source.config(source).scalar_head:
     raise ValueError(f'reward: {value} has no scalar head, so it is no reward model')
@@ -152,6 +149,6 @@ def _scale(c, value: str) -> writing.Scale:
   if c.reward.std:
     return writing.Scale(c.reward.mean, c.reward.std)
   raise ValueError(
-    f'reward: nobody measured the scores of {value}: give their mean and spread over good texts as '
-    'reward.mean and reward.std'
+    f'reward: {value} has no measured scale: give the mean and the spread of its scores over good '
+    'texts as reward.mean and reward.std'
   )

@@ -1,54 +1,51 @@
-"""Judging what a draw writes: every answer from the moment it ends, each by one process."""
+"""Scoring of a step's samples, from the moment that each is written."""
 
-import functools
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from lwz import hosts, types
+from lwz import types
 from lwz.reward import background
 from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
-from lwz.rl import registry
 from lwz.rollout import local, scheduler
 
 
 class Scoring:
-  """The judging of one draw.
+  """The scores of one batch of samples.
 
-  with scoring.Scoring(c, tok, rewards, chosen) as judge:
-    rollout = ...                            # judge.begin(reply), as they end
-    scores = judge.scores(judge.samples(rollout))
+  with scoring.Scoring(c, tok, rewards, chosen) as scorer:
+    rollout = ...                            # scorer.add(reply), as they end
+    scores = scorer.scores(scorer.samples(rollout))
 
-  The rewards of `choices.ahead` begin with the first answer, the others when all is written.
+  Rewards that are not `deferred` are computed in the background, the others in `scores`.
   """
 
   def __init__(
-    self, c, tok, rewards: Mapping[str, components_lib.Component], chosen: list[types.Prompt]
+    self, c, tok, rewards: Mapping[str, components_lib.Reward], chosen: list[types.Prompt]
   ):
     self._c, self._tok, self._rewards, self._chosen = c, tok, rewards, chosen
-    self._ahead = background.Ahead({name: rewards[name] for name in registry.ahead(c)})
+    early = {name: reward for name, reward in rewards.items() if not reward.deferred}
+    self._background = background.BackgroundRewards(early, c.rl.group_size)
     self._samples: dict[int, components_lib.Sample] = {}
 
   def __enter__(self) -> 'Scoring':
     return self
 
   def __exit__(self, *error) -> None:
-    self._ahead.end()
+    self._background.stop()
 
-  def begin(self, reply: scheduler.Reply) -> None:
-    """Begins to judge an answer, where that is this process' part; the rewards' errors are raised.
+  def add(self, reply: scheduler.Reply) -> None:
+    """Begins to judge an answer; raises the errors of rewards.
 
-    Replies may come in any order, and need not all come.
+    Replies may come in any order, and some or all may be missing.
     """
     sample = self._sample(reply.index, reply.ids, reply.finished)
     self._samples[reply.index] = sample
-    if reply.index % jax.process_count() == jax.process_index():  # as `hosts.shares` has it
-      self._ahead.begin(sample)
+    self._background.add(reply.index, sample)
 
   def samples(self, rollout: types.Rollout) -> list[components_lib.Sample]:
-    """What was written, as text and its parts, in the order p * G + g."""
+    """Returns the trajectories as text and its parts, in the order p * G + g."""
     rows = zip(rollout.ids, rollout.lengths, rollout.finished, strict=True)
     return [
       self._samples.get(b) or self._sample(b, ids[:length], bool(finished))
@@ -56,13 +53,14 @@ class Scoring:
     ]
 
   def scores(self, samples: list[components_lib.Sample]) -> types.Scores:
-    """All judgements. Raises RuntimeError where more than `reward.max_failures` are missing."""
-    components = dict(self._rewards)
-    for name in registry.ahead(self._c):
-      components[name] = functools.partial(self._ahead.values, name)
-    for name in components.keys() - registry.on_devices(self._c):
-      components[name] = functools.partial(hosts.shares, components[name])
-    scores = components_lib.judge(samples, components, len(self._chosen))
+    """Returns all scores. Raises RuntimeError if more than `reward.max_failures` are missing."""
+    values_by = {
+      name: self._background.values(name, samples)
+      if name in self._background
+      else reward.values(samples, self._c.rl.group_size)
+      for name, reward in self._rewards.items()
+    }
+    scores = components_lib.scores(values_by, len(self._chosen))
     share = 1.0 - scores.valid.mean()
     if share > self._c.reward.max_failures:
       raise RuntimeError(

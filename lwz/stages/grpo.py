@@ -75,14 +75,14 @@ def run(c) -> None:
     chosen = sampling.take(c, asked, number)
     prompt_ids = [_prompt_ids(c, tok, prompt) for prompt in chosen]
     done = past.step(number, state.params)
-    with scoring.Scoring(c, tok, rewards, chosen) as judge:
+    with scoring.Scoring(c, tok, rewards, chosen) as scorer:
       rollout, figures = writer.step(
-        number, state.params, prompt_ids, chosen, done, ended=judge.begin
+        number, state.params, prompt_ids, chosen, done, ended=scorer.add
       )
       loop.lap('write')
       loop.rest()
-      samples = judge.samples(rollout)
-      scores = done.scores or done.judged(rollout, judge.scores(samples))
+      samples = scorer.samples(rollout)
+      scores = done.scores or done.judged(rollout, scorer.scores(samples))
     loop.lap('judge')
     loop.rest()
     return sampling.Draw(prompt_ids, samples, rollout, scores, figures)

@@ -54,13 +54,10 @@ def of(text, lang, lower=100, upper=3_000, style='think'):
 def watch(samples, writing=None, **more):
   """The monitor on one group, judged by the rule rewards and `writing`."""
   values = np.full(len(samples), 0.5) if writing is None else np.asarray(writing, np.float64)
-  components = {
-    'length': functools.partial(components_lib.length, max_words=14_000),
-    'writing': lambda s: values,
-    'format': components_lib.format,
-  }
-  scores = components_lib.judge(samples, components, more.pop('num_prompts', 1))
-  return monitor.watch(samples, scores, NAMES, **({'state': {}} | more))
+  length = functools.partial(components_lib.length, max_words=14_000)
+  by = {'length': length(samples), 'writing': values, 'format': components_lib.format(samples)}
+  scores = components_lib.scores(by, more.pop('num_prompts', 1))
+  return monitor.watch(samples, scores, NAMES, **({'state': {}, 'heldout_of': 'writing'} | more))
 
 
 def rang(watched):

@@ -85,7 +85,8 @@ def test_values_stand_in_the_order_of_prompts_samples_and_components():
     'second': lambda s: np.array([float(x.prompt.id) for x in s]),
     'first': lambda s: np.array([float(x.parsed.answer[-1]) for x in s]),
   }
-  scores = components_lib.judge(samples, components, P)
+  rewards = {name: components_lib.per_answer(fn) for name, fn in components.items()}
+  scores = components_lib.judge(samples, rewards, P)
   assert scores.values.shape == (P, G, 2) and scores.values.dtype == np.float32
   assert scores.valid.shape == (P, G) and scores.valid.all()
   for p in range(P):
@@ -98,8 +99,7 @@ def test_values_stand_in_the_order_of_prompts_samples_and_components():
 def test_a_sample_that_any_judge_failed_on_is_invalid_and_no_other_is(failed, failure):
   values = {'one': np.array([0.1, 0.2, 0.3, 0.0]), 'two': np.array([0.5, 0.6, 0.7, 0.0])}
   values[failed][1] = failure
-  components = {name: lambda s, name=name: values[name] for name in values}
-  scores = components_lib.judge([sample('Words.')] * 4, components, 2)
+  scores = components_lib.scores(values, 2)
   np.testing.assert_array_equal(scores.valid, [[True, False], [True, True]])
   # A zero that was judged is a zero; what failed is not told apart from it by its value.
   expected = [[[0.1, 0.5], [0, 0]], [[0.3, 0.7], [0, 0]]]
@@ -115,7 +115,15 @@ def test_a_scorer_that_fails_makes_its_sample_invalid_never_a_zero():
     ),
     'format': components_lib.format,
   }
-  scores = components_lib.judge(samples, components, 1)
+  rewards = {name: components_lib.per_answer(fn) for name, fn in components.items()}
+  scores = components_lib.judge(samples, rewards, 1)
   np.testing.assert_array_equal(scores.valid, [[True, False, True, True]])
   expected = [[1, 0.4, 1], [0, 0, 0], [0, 0, 0], [1, 0.6, 1]]
   np.testing.assert_allclose(scores.values[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('values', [[0.5], [0.1, 0.2, 0.3]])
+def test_a_reward_of_a_group_gives_one_number_per_sample(values):
+  reward = components_lib.per_group(lambda group: np.array(values))
+  with pytest.raises(ValueError, match='reshape'):
+    reward.values([sample('One.'), sample('Two.')], 2)

@@ -191,16 +191,16 @@ def test_programs_are_those_that_the_loss_asks_for_and_the_reference_stays():
 
 def test_every_choice_has_a_function():
   c = config(**{'rl.ratio_cap': 3.0})
-  assert registry.LOSSES['grpo'](c).keywords == {'ratio_cap': 3.0}
-  assert registry.LOSSES['grpo'](config()).keywords == {'ratio_cap': np.inf}
+  assert registry.LOSSES['grpo'](c, None).keywords == {'ratio_cap': 3.0}
+  assert registry.LOSSES['grpo'](config(), None).keywords == {'ratio_cap': np.inf}
   values, valid = scores().values, scores().valid
   means = values.mean(axis=-1)
-  for name, fn in registry.ADVANTAGES.items():
-    found = np.asarray(fn(values, jnp.ones(3), valid))
+  for name, entry in registry.ADVANTAGES.items():
+    found = np.asarray(entry(c, None)(values, jnp.ones(3), valid))
     np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-5, err_msg=name)
   expected = means - means.mean(axis=1, keepdims=True)
   for name, times in (('centred', 1.0), ('leave_one_out', G / (G - 1))):
-    found = registry.ADVANTAGES[name](values, jnp.ones(3), valid)
+    found = registry.ADVANTAGES[name](c, None)(values, jnp.ones(3), valid)
     np.testing.assert_allclose(found, expected * times, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""A draw's answers are judged as they end, and their scores do not depend on that."""
+"""Answers are judged as they end, and their scores do not depend on that."""
 
 import threading
 
@@ -28,30 +28,28 @@ class Letters:
     return ''.join(map(chr, ids))
 
 
-def config(rewards, *, model='http://localhost:1/score', exact=False, max_failures=0.5):
+def config(*, group_size=2, max_failures=0.5):
   return ml_collections.ConfigDict(
     {
-      'rl': {'group_size': 2},
+      'rl': {'group_size': group_size},
       'data': {'style': 'think'},
-      'rollout': {'exact': exact},
-      'reward': {
-        'weights': dict.fromkeys(rewards, 1.0),
-        'model': model,
-        'ensemble': (),
-        'max_failures': max_failures,
-      },
+      'reward': {'max_failures': max_failures},
     }
   )
 
 
-def scoring_of(rewards, **changes):
-  return scoring.Scoring(config(rewards, **changes), Letters(), rewards, PROMPTS)
+def scoring_of(rewards, chosen=PROMPTS, **changes):
+  rewards = {
+    name: reward if isinstance(reward, components.Reward) else components.per_answer(reward)
+    for name, reward in rewards.items()
+  }
+  return scoring.Scoring(config(**changes), Letters(), rewards, chosen)
 
 
-def replies():
+def replies(texts=TEXTS):
   found = []
-  for index, text in enumerate(TEXTS):
-    finished = index != 3  # the last was cut at the cap, and has no stop token
+  for index, text in enumerate(texts):
+    finished = text is not TEXTS[3]  # which was cut at the cap, and has no stop token
     ids = np.array([*map(ord, text), *[STOP] * finished], np.int32)
     found.append(scheduler.Reply(index, ids, np.zeros(len(ids), np.float32), finished))
   return found
@@ -61,10 +59,21 @@ def count(samples):
   return np.array([float(len(s.parsed.answer.split())) for s in samples])
 
 
-def write(judge, order):
+def novelty(samples):
+  """The share of an answer's words that no sibling has."""
+  words = [set(sample.parsed.answer.split()) for sample in samples]
+  return np.array(
+    [
+      len(own.difference(*words[:i], *words[i + 1 :])) / max(len(own), 1)
+      for i, own in enumerate(words)
+    ]
+  )
+
+
+def write(judge, order, texts=TEXTS):
   for index in order:
-    judge.begin(replies()[index])
-  return judge.samples(local.rollout(replies(), 64, STOP))
+    judge.add(replies(texts)[index])
+  return judge.samples(local.rollout(replies(texts), 64, STOP))
 
 
 @pytest.mark.parametrize('order', [[], [3, 1], [2, 0, 3, 1]])
@@ -74,7 +83,7 @@ def test_scores_do_not_depend_on_what_was_begun(order):
     scores = judge.scores(samples)
   assert [s.text for s in samples] == TEXTS
   assert [s.prompt.id for s in samples] == ['a', 'a', 'b', 'b']
-  expected = components.judge(samples, {'length': count, 'writing': count}, 2)
+  expected = components.scores({'length': count(samples), 'writing': count(samples)}, 2)
   np.testing.assert_array_equal(scores.values, expected.values)
   assert scores.valid.all()
 
@@ -87,38 +96,99 @@ def test_a_server_is_asked_before_the_last_answer_is_written():
     return count(samples)
 
   with scoring_of({'writing': server}) as judge:
-    judge.begin(replies()[1])
+    judge.add(replies()[1])
     assert asked.wait(10)
 
 
-@pytest.mark.parametrize('changes', [{'model': 'reward_model'}, {'exact': True}], ids=str)
-def test_our_own_model_and_the_server_of_an_exact_run_are_asked_once_and_at_the_end(changes):
+GROUPS = [
+  f'<think>x</think><answer>{answer}</answer>'
+  for answer in ('a b c', 'a b c d e', 'f g', 'c b a', 'x y', 'x z', 'w', '')
+]
+NOVELTY = [0, 0.4, 1, 0, 0.5, 0.5, 1, 0]
+
+
+@pytest.mark.parametrize('order', [[], range(8), [7, 0, 5, 2, 4, 3, 6, 1], [3, 2, 1, 0, 6]])
+def test_siblings_are_compared_whole_in_whatever_order_they_arrive(order):
+  sizes = []
+
+  def fn(group):
+    sizes.append(len(group))
+    return novelty(group)
+
+  rewards = {'novelty': components.per_group(fn)}
+  with scoring_of(rewards, group_size=4) as judge:
+    samples = write(judge, order, GROUPS)
+    scores = judge.scores(samples)
+  np.testing.assert_allclose(scores.values.reshape(-1), NOVELTY)
+  np.testing.assert_array_equal(scores.values, components.judge(samples, rewards, 2).values)
+  assert set(sizes) == {4}
+
+
+@pytest.mark.parametrize('order', [[], [7, 0, 5, 2, 4, 3, 6, 1]])
+def test_one_of_two_processes_judges_every_other_group(order, two_processes):
+  two_processes.append(np.array([NOVELTY[:4]]))
+  groups = []
+
+  def fn(group):
+    groups.append([sample.text for sample in group])
+    return novelty(group)
+
+  with scoring_of({'novelty': components.per_group(fn)}, group_size=4) as judge:
+    scores = judge.scores(write(judge, order, GROUPS))
+  assert groups == [GROUPS[4:]]
+  np.testing.assert_allclose(scores.values.reshape(-1), NOVELTY)
+
+
+def test_rewards_on_our_devices_are_called_by_each_process_with_all_samples(two_processes):
   calls = []
 
   def model(samples):
     calls.append(len(samples))
     return count(samples)
 
-  with scoring_of({'length': count, 'writing': model}, **changes) as judge:
+  rewards = {name: components.on_device(model) for name in ('writing', 'second')}
+  with scoring_of(rewards) as judge:
+    samples = write(judge, range(4))
+    assert calls == []
+    scores = judge.scores(samples)
+  assert calls == [4, 4]
+  assert scores.values.reshape(-1, 2).tolist() == [[3, 3], [1, 1], [0, 0], [5, 5]]
+
+
+def test_a_deferred_reward_is_computed_once_and_at_the_end():
+  calls = []
+
+  def server(samples):
+    calls.append(len(samples))
+    return count(samples)
+
+  with scoring_of({'writing': components.per_answer(server, deferred=True)}) as judge:
     samples = write(judge, range(4))
     assert calls == []
     judge.scores(samples)
   assert calls == [4]
 
 
-@pytest.mark.parametrize('exact', [False, True])
-def test_one_of_two_processes_judges_every_other_answer(exact, monkeypatch):
+@pytest.fixture
+def two_processes(monkeypatch):
+  """Process 1 of two; the values of process 0 are those put into the returned list."""
+  theirs = []
   monkeypatch.setattr('jax.process_count', lambda: 2)
   monkeypatch.setattr('jax.process_index', lambda: 1)
-  theirs = np.array([3.0, 0.0])  # of answers 0 and 2
-  monkeypatch.setattr(hosts, 'all_gather', lambda own: np.stack([theirs, own]))
+  monkeypatch.setattr(hosts, 'all_gather', lambda own: np.stack([theirs.pop(0), own]))
+  return theirs
+
+
+@pytest.mark.parametrize('deferred', [False, True])
+def test_one_of_two_processes_judges_every_other_answer(deferred, two_processes):
+  two_processes.append(np.array([[3.0], [0.0]]))  # of answers 0 and 2
   asked = []
 
   def server(samples):
     asked.extend(sample.text for sample in samples)
     return count(samples)
 
-  with scoring_of({'writing': server}, exact=exact) as judge:
+  with scoring_of({'writing': components.per_answer(server, deferred=deferred)}) as judge:
     scores = judge.scores(write(judge, range(4)))
   assert asked == [TEXTS[1], TEXTS[3]]
   assert scores.values.reshape(-1).tolist() == [3, 1, 0, 5]

@@ -40,6 +40,7 @@ def watch(
   state: Mapping[str, Any],
   finished_B: np.ndarray | None = None,
   heldout_B: np.ndarray | None = None,
+  heldout_of: str = '',
   rules: Sequence[alarms_lib.Rule] = alarms_lib.RULES,
 ) -> Watch:
   """`measure`, the signs of cheating in the texts, and the alarms.
@@ -48,8 +49,9 @@ def watch(
     samples, scores, names: as of `measure`.
     state: of the step before; `{}` begins a run. What it holds is JSON, for a checkpoint.
     finished_B: bool, whether each text ended by itself; without it no rate of the cap is told.
-    heldout_B: rewards in [0, 1] of a reward model that trains nothing, NaN where it failed: the gap
-      of `writing` to it, against the first steps, is how far the policy exploits the one in use.
+    heldout_B: rewards in [0, 1] of a reward model that trains nothing, NaN where it failed.
+    heldout_of: the reward that it is compared with. The gap between the two, against that of the
+      first steps, is how far the policy exploits the reward model in use.
     rules: the table of alarms.
   """
   words_B = np.array([length.count_words(s.parsed.answer) for s in samples], np.float64)
@@ -59,7 +61,7 @@ def watch(
   keywords = keyword_lift.risen(lifted)
   if heldout_B is not None:  # what is broken has the floor of both
     heldout_B = np.where([s.parsed.valid for s in samples], heldout_B, np.nan)
-  heldout, kept = _heldout(reward_by.get('writing'), heldout_B, state.get('heldout', {}))
+  heldout, kept = _heldout(reward_by.get(heldout_of), heldout_B, state.get('heldout', {}))
 
   signs_by = signals.read(samples)
   figures = measure(samples, scores, names) | heldout
@@ -129,17 +131,17 @@ def _uses(samples: Sequence[components.Sample], keywords: Sequence[str]) -> np.n
 
 
 def _heldout(
-  writing_B: np.ndarray | None, heldout_B: np.ndarray | None, state: Mapping[str, Any]
+  reward_B: np.ndarray | None, heldout_B: np.ndarray | None, state: Mapping[str, Any]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Figures of the gap between the two reward models, and the gap of the first steps."""
-  if writing_B is None or heldout_B is None:
+  """Returns the metrics of the gap between the two, and the gap of the first steps."""
+  if reward_B is None or heldout_B is None:
     return {}, dict(state)
-  both_B = np.isfinite(writing_B) & np.isfinite(heldout_B)
+  both_B = np.isfinite(reward_B) & np.isfinite(heldout_B)
   if not both_B.any():
     return {}, dict(state)
-  gap = float(np.mean(writing_B[both_B] - heldout_B[both_B]))
+  gap = float(np.mean(reward_B[both_B] - heldout_B[both_B]))
   figures = {'heldout/mean': float(np.mean(heldout_B[both_B])), 'heldout/gap': gap}
-  if (value := correlation(writing_B, heldout_B)) is not None:
+  if (value := correlation(reward_B, heldout_B)) is not None:
     figures['heldout/correlation'] = value
   steps, first = state.get('steps', 0), state.get('gap', 0.0)
   if steps:

@@ -168,8 +168,11 @@ def test_what_both_reward_models_have_at_the_floor_is_no_agreement():
   values = np.concatenate([SCORES.values, np.full((2, 3, 1), 0.75, np.float32)], axis=2)
   scores = types.Scores(values, SCORES.valid)
   heldout = np.array([0.25, 0.25, 0.75, np.nan, 0.25, 0.75])  # 2 and 5 are broken
-  seen = monitor.watch(SAMPLES, scores, both, state={}, heldout_B=heldout)
+  kwargs = {'state': {}, 'heldout_B': heldout}
+  seen = monitor.watch(SAMPLES, scores, both, heldout_of='writing', **kwargs)
   assert seen.figures['heldout/gap'] == pytest.approx(0.5)
+  other = monitor.watch(SAMPLES, scores, both, heldout_of='length', **kwargs)
+  assert other.figures['heldout/gap'] != pytest.approx(0.5)
 
 
 def test_whatever_a_policy_writes_is_watched():

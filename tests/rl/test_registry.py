@@ -1,0 +1,60 @@
+"""Entries of the registry are `(c, mesh) -> function`; a reward says what it reads."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from lwz.rl import registry
+
+SERVER = 'http://localhost:1/score'
+
+
+def config(model=SERVER, *, ensemble=(), exact=False, heldout=''):
+  reward = {
+    'model': model,
+    'ensemble': ensemble,
+    'heldout': heldout,
+    'caution': 0.0,
+    'writing_floor': 0.0,
+    'max_words': 100,
+  }
+  rl = {'ratio_cap': 0.0, 'overlong_margin': 5}
+  rollout = {'exact': exact, 'max_tokens': 10}
+  return ml_collections.ConfigDict({'reward': reward, 'rollout': rollout, 'rl': rl})
+
+
+@pytest.fixture
+def scorers(monkeypatch):
+  """Scorers that load no model."""
+  monkeypatch.setattr(registry, '_scorer', lambda c, mesh, value: lambda pairs: np.ones(len(pairs)))
+
+
+TABLES = ('REWARDS', 'ADVANTAGES', 'LOSSES', 'OVERLONG', 'AGGREGATES')
+
+
+@pytest.mark.parametrize('table', TABLES)
+def test_every_entry_makes_a_function_of_config_and_mesh(table, scorers):
+  for name, entry in getattr(registry, table).items():
+    made = entry(config(), None)
+    assert callable(made.fn if table == 'REWARDS' else made), name
+
+
+@pytest.mark.parametrize(
+  'kwargs, reads, deferred',
+  [
+    ({}, 'answer', False),
+    ({'exact': True}, 'answer', True),  # its last bits may depend on what else it is asked
+    ({'model': 'reward_model'}, 'device', True),
+    ({'ensemble': (SERVER,)}, 'answer', False),
+    ({'ensemble': ('reward_model',)}, 'device', True),
+  ],
+)
+def test_what_the_writing_reward_reads_depends_on_its_models(kwargs, reads, deferred, scorers):
+  reward = registry.REWARDS['writing'](config(**kwargs), None)
+  assert (reward.reads, reward.deferred) == (reads, deferred)
+
+
+def test_the_held_out_reward_is_made_like_the_writing_reward(scorers):
+  assert registry.heldout(config(), None) is None
+  assert registry.heldout(config(heldout='other_model'), None).reads == 'device'
+  assert registry.HELDOUT_OF in registry.REWARDS
