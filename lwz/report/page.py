@@ -10,7 +10,7 @@ import jinja2
 import markupsafe
 from etils import epath
 
-from lwz.report import number, summary
+from lwz.report import directions, number
 
 _CONTROL = re.compile(r'[\x00-\x08\x0b\x0c\x0e-\x1f]')  # no part of HTML, yet a sample may hold it
 _TEMPLATES = jinja2.Environment(
@@ -35,7 +35,6 @@ def write(
   samples: Iterable[Mapping[str, Any]] = (),
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
-  better: Mapping[str, int] | None = None,
   window: int = 10,
 ) -> None:
   """Writes the page to `path`, a local one or any that etils.epath knows; the folder is made.
@@ -44,8 +43,7 @@ def write(
   section stands only where something was given for it:
 
   * `facts`: key figures by name, `{'steps': 300, 'time': '4h 10m'}`
-  * `table`: rows of `summary.first_last`, made with `window`; `better[name]` is +1 where more is
-    better, -1 where less is, 0 for neither, and `summary.direction` guesses for other names
+  * `table`: rows of `summary.first_last`, made with `window`; `directions.of` says what is better
   * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
   * `pictures`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
   * `tables`: any other, as (caption, header, rows)
@@ -62,7 +60,7 @@ def write(
     title=title,
     subtitle=subtitle,
     facts=dict(facts or {}),
-    table=[_row(row, better or {}) for row in table],
+    table=[_row(row) for row in table],
     window=window,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
     pictures=[(caption, markupsafe.Markup(svg)) for caption, svg in pictures],
@@ -78,9 +76,9 @@ def write(
   file.write_bytes(text.encode('utf-8', 'backslashreplace'))
 
 
-def _row(row: tuple[str, float, float, float], better: Mapping[str, int]) -> dict[str, Any]:
+def _row(row: tuple[str, float, float, float]) -> dict[str, Any]:
   name, first, last, change = row
-  sign = better.get(name, summary.direction(name))
+  sign = directions.of(name)
   moved = not math.isnan(change) and change != 0
   verdict = ('worse', '', 'better')[1 + sign * (1 if change > 0 else -1)] if moved else ''
   arrow = ('▲' if change > 0 else '▼') if moved else ''

@@ -12,7 +12,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from lwz.report import number, summary
+from lwz.report import directions, number
 
 _EVERY = 10.0  # seconds between two lines of a log
 
@@ -139,7 +139,7 @@ def closing_table(
 ) -> None:
   """Prints rows of `summary.first_last`: a table on a terminal, aligned plain lines elsewhere.
 
-  `file` is standard output, unless given. Green and red follow `summary.direction`.
+  `file` is standard output, unless given. Green and red follow `directions.of`.
   """
   console = rich.console.Console(file=file)
   plain = not console.is_terminal
@@ -155,7 +155,7 @@ def closing_table(
   for name in ('first', 'last', 'change'):
     table.add_column(name, justify='right', no_wrap=True)
   for name, first, last, change in rows:
-    verdict = summary.direction(name) * change
+    verdict = directions.of(name) * change
     style = 'green' if verdict > 0 else 'red' if verdict < 0 else ''
     signed = f'+{number.show(change)}' if change > 0 else number.show(change)
     cells = (name, number.show(first), number.show(last))

@@ -170,14 +170,13 @@ def finish(
   pictures: Sequence[dict[str, Any]],
   facts: dict[str, Any],
   tables=(),
-  better=None,
   result: dict[str, Any] | None = None,
 ) -> None:
   """Report, closing table, DONE. `pictures` are arguments of `curves.draw`."""
-  hosts.first(lambda: _finish(c, opened, keys, pictures, facts, tables, better, result))
+  hosts.first(lambda: _finish(c, opened, keys, pictures, facts, tables, result))
 
 
-def _finish(c, opened, keys, pictures, facts, tables, better, result) -> None:
+def _finish(c, opened, keys, pictures, facts, tables, result) -> None:
   records = metrics.read(opened.folder)
   rows = summary.first_last(records, keys)
   took = number.duration(sum(r['seconds'] for r in records))
@@ -190,7 +189,6 @@ def _finish(c, opened, keys, pictures, facts, tables, better, result) -> None:
     curves=[('', curves.draw(records, **arguments)) for arguments in pictures],
     samples=[s for step in samples.read(opened.folder).values() for s in step],
     tables=tables,
-    better=better,
   )
   terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
   opened.mark_done({row.name: row.last for row in rows} | (result or {}))

@@ -16,7 +16,7 @@ from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import placement, program
-from lwz.report import summary, terminal
+from lwz.report import directions, terminal
 from lwz.runtime import interrupts, setup, watchdog
 from lwz.store import checkpoint, faulty_step, metrics, model_source, run
 
@@ -194,7 +194,7 @@ class Training:
       return
     figure = None
     if self._figure is not None and np.isfinite(self._figure):
-      figure = self._figure * summary.direction(self._c.checkpoint.best)
+      figure = self._figure * directions.of(self._c.checkpoint.best)
     self._checkpoints.save(step, self.state, self.extra, figure=figure)
     self._saved = time.monotonic()
 

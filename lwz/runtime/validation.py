@@ -7,7 +7,7 @@ from lwz.data import corpus, templates, tokenizer
 from lwz.model import qwen, sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.model.attention import packed as packed_attention
-from lwz.report import summary
+from lwz.report import directions
 from lwz.rollout import sampler
 from lwz.runtime import setup
 
@@ -77,8 +77,8 @@ def keys(c, references: Sequence[str]) -> None:
   ):
     if (value := setup.get(c, key)) not in known:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
-  if c.checkpoint.best and not summary.direction(c.checkpoint.best):
-    raise ValueError(f'checkpoint.best={c.checkpoint.best}: its name does not tell what is better')
+  if c.checkpoint.best:
+    directions.check('checkpoint.best', c.checkpoint.best)
   if c.data.folder:
     corpus.documents(c.data.folder)
   if c.data.tokenizer:

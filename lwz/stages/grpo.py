@@ -175,5 +175,4 @@ def _finish(c, opened, config, asked) -> None:
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': len(asked)}
     | evaluator.facts(c),
     tables=observer.tables(opened.folder),
-    better={'learn/loss': 0},
   )

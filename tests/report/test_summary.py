@@ -1,4 +1,4 @@
-"""The mean of what was first and of what was last."""
+"""Means of the first and the last records, and how numbers are shown."""
 
 import math
 
@@ -34,17 +34,6 @@ def test_a_key_without_values_has_no_row_and_order_is_that_of_keys():
 def test_a_window_is_positive():
   with pytest.raises(ValueError, match='window is 0'):
     summary.first_last([], ['x'], window=0)
-
-
-@pytest.mark.parametrize(
-  ('name', 'sign'),
-  [
-    ('reward/length', 1), ('eval/score', 1), ('tokens/s', 1), ('loss', -1), ('valid/loss', -1),
-    ('reward/redundancy', -1), ('entropy', 0), ('reward/std', 0), ('length/words', 0),
-  ],
-)  # fmt: skip
-def test_direction_is_read_from_the_name(name, sign):
-  assert summary.direction(name) == sign
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""Whether a higher or a lower value of a metric is better: declared, never guessed from its name.
+
+Reports colour changes by it, and `checkpoint.best` keeps checkpoints by it. A metric that is not
+listed has no direction. `{}` stands for one part of a name, such as that of a reward.
+"""
+
+import re
+
+HIGHER_IS_BETTER = (
+  *('accuracy', 'margin', 'heldout/accuracy'),
+  *('reward/{}', 'valid_only/{}', 'valid_format', 'heldout/mean', 'tokens/finished'),
+  *('eval/rating/greedy', 'eval/rating/sampled', 'eval/win_rate/{}'),
+  *('eval/finished/{}', 'eval/valid_format/{}'),
+  *('tokens/per_second', 'learn/tokens_per_second', 'rollout/tokens_per_second', 'learn/mfu'),
+)
+LOWER_IS_BETTER = (
+  *('loss', 'heldout/loss', 'heldout/perplexity'),
+  *('heldout_formatted/loss', 'heldout_formatted/perplexity'),
+  *('redundancy', 'fault/{}', 'heldout/gap', 'heldout/gap_rise'),
+  *('judge_failures', 'eval/judge_failures', 'learn/logp_gap', 'skipped', 'learn/skipped'),
+  *('seconds', 'seconds/{}', 'rollout/seconds_to_first', 'rollout/seconds_to_last'),
+)
+
+
+def of(name: str) -> int:
+  """Returns +1 if a higher value of the metric is better, -1 if a lower one is, 0 if undeclared."""
+  return _is_in(name, HIGHER_IS_BETTER) - _is_in(name, LOWER_IS_BETTER)
+
+
+def check(key: str, name: str) -> None:
+  """Raises ValueError, listing the choices, if the metric that a key names has no direction."""
+  if not of(name):
+    known = ', '.join(HIGHER_IS_BETTER + LOWER_IS_BETTER).replace('{}', 'NAME')
+    raise ValueError(f'{key}={name}: not a metric that has a better direction; choose from {known}')
+
+
+def _is_in(name: str, templates: tuple[str, ...]) -> bool:
+  return any(
+    re.fullmatch(re.escape(template).replace(r'\{\}', '[^/]+'), name) for template in templates
+  )

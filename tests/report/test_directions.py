@@ -1,0 +1,30 @@
+"""A direction is declared for exact names; nothing is guessed."""
+
+import pytest
+
+from lwz.report import directions
+
+
+@pytest.mark.parametrize(
+  ('name', 'sign'),
+  [
+    ('reward/length', 1), ('reward/redundancy', 1), ('eval/win_rate/greedy', 1), ('accuracy', 1),
+    ('tokens/per_second', 1), ('loss', -1), ('heldout/loss', -1), ('seconds/learn', -1),
+    ('fault/nested', -1), ('learn/loss', 0), ('entropy', 0), ('eval/rating/low', 0),
+    ('my/loss', 0), ('reward', 0), ('reward/a/b', 0), ('rewards/length', 0), ('', 0),
+  ],
+)  # fmt: skip
+def test_only_declared_names_have_a_direction(name, sign):
+  assert directions.of(name) == sign
+
+
+def test_no_metric_has_two_directions():
+  declared = directions.HIGHER_IS_BETTER + directions.LOWER_IS_BETTER
+  assert len(set(declared)) == len(declared)
+  assert all(directions.of(name.replace('{}', 'x')) for name in declared)
+
+
+def test_a_metric_without_direction_is_refused_with_those_that_have_one():
+  directions.check('checkpoint.best', 'reward/writing')
+  with pytest.raises(ValueError, match=r'checkpoint\.best=entropy: .* choose from .*reward/NAME, '):
+    directions.check('checkpoint.best', 'entropy')
