@@ -62,21 +62,13 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
   rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, weight_decay=0.1, max_norm=1.0)
   mesh = sharding.make_mesh((1,), jax.devices()[:1])
-  program = grpo.update_step(
-    config,
-    tx,
-    num_sequences=ROWS,
-    max_tokens=ANSWER,
-    row_length=PROMPT + ANSWER,
-    micro_rows=micro_rows,
-    temperature=1.0,
-    chunk=chunk,
-    remat=remat,
+  shape = grpo.BatchShape(ROWS, ANSWER, PROMPT + ANSWER, micro_rows, chunk)
+  objective = grpo.Objective(
     clip_low=0.2,
     clip_high=0.2,
     aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
-    mesh=mesh,
   )
+  program = grpo.update_step(config, tx, shape, objective, temperature=1.0, remat=remat, mesh=mesh)
   ids, old, advantage = trajectories()
   minibatch, num_micro = grpo.minibatch(
     list(ids[:, :PROMPT]),
@@ -84,8 +76,7 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
     old,
     advantage,
     np.ones(ROWS, bool),
-    row_length=PROMPT + ANSWER,
-    micro_rows=micro_rows,
+    shape,
   )
   step = program.jit()
   init = jax.jit(

@@ -5,6 +5,7 @@ sequences: log-probabilities are gathered back to [B, T]. Rows are worked off in
 many as the packing needed; since the loop's length is an argument, there is one compilation.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,51 +21,77 @@ from lwz.model import qwen, sharding
 from lwz.programs import language_model, placement, program
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchShape:
+  """The shape of a minibatch.
+
+  Attributes:
+    num_sequences: B, trajectories.
+    max_tokens: T, tokens of an answer, at most.
+    row_length: tokens of a row, which holds whole trajectories.
+    micro_rows: rows of a micro-batch.
+    chunk: tokens per block of logits, see `logprob.token_logprob`.
+  """
+
+  num_sequences: int
+  max_tokens: int
+  row_length: int
+  micro_rows: int
+  chunk: int
+
+  @property
+  def max_micro(self) -> int:
+    """The number of micro-batches, at most."""
+    return -(-self.num_sequences // self.micro_rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """L = policy_loss + kl_weight * aggregate(KL) - entropy_weight * aggregate(entropy).
+
+  Attributes:
+    clip_low, clip_high: epsilons of the policy loss.
+    aggregate: `aggregate(num_tokens, num_sequences)` gives the aggregation, bound to the counts of
+      the whole minibatch (what is masked counts in neither): shares of micro-batches add up.
+    policy_loss: `losses.grpo`, `gspo`, `cispo`, or one with the same signature.
+    kl_weight: beta, of the KL to a reference; above 0 the minibatch holds its log-probabilities,
+      'ref_logp'.
+    entropy_weight: weight of the entropy bonus.
+    weighted: the minibatch holds 'weight', by which each token's share in the policy loss is
+      multiplied (`losses.truncated_weight`).
+  """
+
+  clip_low: float
+  clip_high: float
+  aggregate: Callable
+  policy_loss: Callable = losses.grpo
+  kl_weight: float = 0.0
+  entropy_weight: float = 0.0
+  weighted: bool = False
+
+
 def update_step(
   config: qwen.QwenConfig,
   optimizer: optax.GradientTransformation,
+  shape: BatchShape,
+  objective: Objective,
   *,
-  num_sequences: int,
-  max_tokens: int,
-  row_length: int,
-  micro_rows: int,
   temperature: float,
-  chunk: int,
   remat: str,
-  clip_low: float,
-  clip_high: float,
-  aggregate: Callable,
-  policy_loss: Callable = losses.grpo,
-  kl_weight: float = 0.0,
-  entropy_weight: float = 0.0,
-  weighted: bool = False,
   offload: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(state, minibatch, num_micro) -> (state, metrics).
-
-  L = policy_loss + kl_weight * aggregate(KL to a reference) - entropy_weight * aggregate(entropy)
-
-  Args:
-    aggregate: `aggregate(num_tokens, num_sequences)` gives the aggregation, bound to the counts of
-      the whole minibatch (what is masked counts in neither): shares of micro-batches add up.
-    policy_loss: `losses.grpo`, `gspo`, `cispo`, or one called like them.
-    kl_weight: beta; above 0 the minibatch holds 'ref_logp', the reference's log-probabilities.
-    entropy_weight: of the bonus for entropy.
-    weighted: the minibatch holds 'weight', by which each token's share in the policy loss is
-      multiplied (`losses.truncated_weight`).
-    offload: see `placement.state`.
-  """
+  """(state, minibatch, num_micro) -> (state, metrics). `offload`: see `placement.state`."""
 
   def step(state, minibatch, num_micro):
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
     written_B = jnp.any(minibatch['mask'], axis=1)
     num_written = jnp.maximum(jnp.sum(written_B).astype(jnp.float32), 1.0)
-    whole, share = aggregate(num_tokens, num_written), losses.budget_mean(num_tokens)
+    whole, share = objective.aggregate(num_tokens, num_written), losses.budget_mean(num_tokens)
 
     def loss_fn(params, micro):
       logp_BT, entropy_BT, mask_BT = sequence_logprob(params, minibatch, micro)
-      return objective(logp_BT, entropy_BT, mask_BT, minibatch, whole=whole, share=share)
+      return _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, whole=whole, share=share)
 
     where = None if mesh is None else placement.shardings(abstract_state.params)
     grads, metrics = update.accumulate(
@@ -73,82 +100,73 @@ def update_step(
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  objective = functools.partial(
-    _objective,
-    policy_loss=functools.partial(policy_loss, clip_low=clip_low, clip_high=clip_high),
-    kl_weight=kl_weight,
-    entropy_weight=entropy_weight,
-  )
   sequence_logprob = functools.partial(
-    _sequence_logprob, config, temperature=temperature, chunk=chunk, remat=remat, mesh=mesh
+    _sequence_logprob, config, temperature=temperature, chunk=shape.chunk, remat=remat, mesh=mesh
   )
   abstract_state = placement.state(config, optimizer, mesh, offload=offload)
-  shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
-  extras = ('ref_logp',) * bool(kl_weight) + ('weight',) * weighted
-  shapes |= dict.fromkeys(extras, shapes['old_logp'])
+  arrays = _abstract_minibatch(shape, mesh)
+  extras = ('ref_logp',) * bool(objective.kl_weight) + ('weight',) * objective.weighted
+  arrays |= dict.fromkeys(extras, arrays['old_logp'])
   return program.Program(
     'grpo',
     step,
-    (abstract_state, shapes, placement.array((), jnp.int32, mesh)),
+    (abstract_state, arrays, placement.array((), jnp.int32, mesh)),
     (0,),
     placement.results(abstract_state, mesh),
-    trips=num_micro,
+    trips=shape.max_micro,
   )
 
 
-def _objective(logp_BT, entropy_BT, mask_BT, minibatch, *, policy_loss, whole, share, **weights):
+def _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, *, whole, share):
   """Shares of loss and metrics of the whole minibatch; `share` is the token mean."""
-  old_BT, weighing = minibatch['old_logp'], 'weight' in minibatch
-  loss, metrics = policy_loss(
+  old_BT = minibatch['old_logp']
+  loss, metrics = objective.policy_loss(
     *(logp_BT, old_BT, minibatch['advantage'], mask_BT),
-    aggregate=losses.weighted(whole, minibatch['weight']) if weighing else whole,
+    clip_low=objective.clip_low,
+    clip_high=objective.clip_high,
+    aggregate=losses.weighted(whole, minibatch['weight']) if objective.weighted else whole,
   )
   own_share = share(jnp.ones_like(logp_BT), mask_BT)  # metrics are means over these tokens alone
   metrics = {name: value * own_share for name, value in metrics.items()}
   metrics['entropy'] = share(entropy_BT, mask_BT)
   metrics['logp_gap'] = share(jnp.abs(logp_BT - old_BT), mask_BT)
-  if weights['entropy_weight']:
-    loss -= weights['entropy_weight'] * whole(entropy_BT, mask_BT)
-  if weights['kl_weight']:
+  if objective.entropy_weight:
+    loss -= objective.entropy_weight * whole(entropy_BT, mask_BT)
+  if objective.kl_weight:
     args = logp_BT, minibatch['ref_logp'], mask_BT
-    loss += weights['kl_weight'] * losses.kl_reference(*args, aggregate=whole)
+    loss += objective.kl_weight * losses.kl_reference(*args, aggregate=whole)
     metrics['kl_reference'] = losses.kl_reference(*args, aggregate=share)
   return loss, jax.lax.stop_gradient(metrics)
 
 
 def logprob_step(
   config: qwen.QwenConfig,
+  shape: BatchShape,
   *,
-  num_sequences: int,
-  max_tokens: int,
-  row_length: int,
-  micro_rows: int,
   temperature: float,
-  chunk: int,
   dtype: Any = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
 
-  Of a reference, for the KL term, or of the policy before its first update, where the sampler's
-  own are not trusted. Parameters are of `dtype`, by default the compute dtype.
+  Those of a reference, for the KL term, or of the policy before its first update, where the
+  sampler's own are not trusted. Parameters are of `dtype`, by default the compute dtype.
   """
 
   def step(params, minibatch, num_micro):
     def add(index, total_BT):
       micro = jax.tree.map(lambda x: x[index], minibatch['micro'])
       logp_BT, _, mask_BT = _sequence_logprob(
-        *(config, params, minibatch, micro), temperature=temperature, chunk=chunk, mesh=mesh
+        *(config, params, minibatch, micro), temperature=temperature, chunk=shape.chunk, mesh=mesh
       )
       return total_BT + jnp.where(mask_BT, logp_BT, 0.0)
 
     return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
 
-  shapes, num_micro = _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh)
   params = placement.params(config, mesh, sharding.TRAIN, dtype or config.dtype)
-  args = (params, shapes, placement.array((), jnp.int32, mesh))
+  args = (params, _abstract_minibatch(shape, mesh), placement.array((), jnp.int32, mesh))
   where = placement.replicated(mesh)
-  return program.Program('logprob', step, args, out_shardings=where, trips=num_micro)
+  return program.Program('logprob', step, args, out_shardings=where, trips=shape.max_micro)
 
 
 def _sequence_logprob(config, params, minibatch, micro, *, temperature, chunk, mesh, remat='none'):
@@ -160,11 +178,12 @@ def _sequence_logprob(config, params, minibatch, micro, *, temperature, chunk, m
   return logp_BT, entropy_BT, minibatch['mask'] & micro['here'][:, None]
 
 
-def _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh) -> tuple[dict, int]:
-  """A minibatch as shapes, and the number of its micro-batches, at most."""
-  B, T, M = num_sequences, max_tokens, -(-num_sequences // micro_rows)
+def _abstract_minibatch(shape: BatchShape, mesh: placement.AnyMesh) -> dict:
+  """A minibatch as shapes that say where they lie."""
+  B, T, M = shape.num_sequences, shape.max_tokens, shape.max_micro
   of = functools.partial(placement.array, mesh=mesh)
-  row = placement.array((M, micro_rows, row_length), jnp.int32, mesh, None, 'rows', 'time')
+  cut = (M, shape.micro_rows, shape.row_length)
+  row = placement.array(cut, jnp.int32, mesh, None, 'rows', 'time')
   rows = dict.fromkeys(('ids', 'segments', 'positions'), row)
   return {
     'old_logp': of((B, T), jnp.float32),
@@ -172,7 +191,7 @@ def _shapes(num_sequences, max_tokens, row_length, micro_rows, mesh) -> tuple[di
     'mask': of((B, T), jnp.bool_),
     'index': of((B, T), jnp.int32),
     'micro': {**rows, 'here': of((M, B), jnp.bool_)},
-  }, M
+  }
 
 
 def minibatch(
@@ -181,9 +200,8 @@ def minibatch(
   old_logp_BT: np.ndarray,
   advantage_B: np.ndarray,
   valid_B: np.ndarray,
+  shape: BatchShape,
   *,
-  row_length: int,
-  micro_rows: int,
   halvings: int = 0,
   **extras_BT: np.ndarray,
 ) -> tuple[dict, int]:
@@ -195,7 +213,7 @@ def minibatch(
     old_logp_BT: their log-probabilities; beyond an answer's length anything.
     advantage_B: one number per trajectory.
     valid_B: False masks a trajectory out of the loss.
-    row_length, micro_rows: tokens per row, rows per micro-batch.
+    shape: that of `update_step`.
     halvings: how often, at most, rows may be halved where all trajectories are short, see
       `row_shape`; a jitted step is compiled once for each length of rows.
     extras_BT: further numbers per token, `ref_logp` and `weight` of `update_step`.
@@ -203,7 +221,7 @@ def minibatch(
   B, T = old_logp_BT.shape
   longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
   row_length, micro_rows = row_shape(
-    longest, B, row_length=row_length, micro_rows=micro_rows, halvings=halvings
+    longest, B, row_length=shape.row_length, micro_rows=shape.micro_rows, halvings=halvings
   )
   num_micro_max = -(-B // micro_rows)
   rows = rows_lib.lay(
@@ -217,7 +235,7 @@ def minibatch(
   within_BT = np.minimum(start_B[:, None] + np.arange(T)[None], row_length - 1)
   index_BT = (rows.row % micro_rows)[:, None] * row_length + within_BT
   here_MB = (rows.row // micro_rows)[None, :] == np.arange(num_micro_max)[:, None]
-  shape = (num_micro_max, micro_rows, row_length)
+  cut = (num_micro_max, micro_rows, row_length)
   arrays = {
     'old_logp': np.asarray(old_logp_BT, np.float32),
     'advantage': np.asarray(advantage_B, np.float32),
@@ -225,9 +243,9 @@ def minibatch(
     'index': index_BT.astype(np.int32),
     **{name: np.where(mask_BT, x, 0).astype(np.float32) for name, x in extras_BT.items()},
     'micro': {
-      'ids': rows.ids.reshape(shape),
-      'segments': rows.segments.reshape(shape),
-      'positions': rows.positions.reshape(shape),
+      'ids': rows.ids.reshape(cut),
+      'segments': rows.segments.reshape(cut),
+      'positions': rows.positions.reshape(cut),
       'here': here_MB,
     },
   }

@@ -1,5 +1,7 @@
 """Next-token training on packed rows, and the held-out loss."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,10 +11,18 @@ from lwz.model import activations, qwen, sharding
 from lwz.programs import placement, program
 
 
-def row_shapes(num_rows: int, row_length: int, mesh: placement.AnyMesh = None) -> dict:
-  """Packed rows as `rows.lay` and the pretraining pipeline make them."""
-  shape = placement.array((num_rows, row_length), jnp.int32, mesh, 'rows', 'time')
-  return {'ids': shape, 'segments': shape, 'positions': shape}
+@dataclasses.dataclass(frozen=True)
+class RowShape:
+  """Packed rows of one call: their number, and tokens of each."""
+
+  num_rows: int
+  row_length: int
+
+
+def abstract_rows(shape: RowShape, mesh: placement.AnyMesh = None) -> dict:
+  """Packed rows as `rows.lay` and the pretraining pipeline make them, in shape."""
+  row = placement.array((shape.num_rows, shape.row_length), jnp.int32, mesh, 'rows', 'time')
+  return {'ids': row, 'segments': row, 'positions': row}
 
 
 def row_hidden(
@@ -63,21 +73,22 @@ def row_logprob(
 def train_step(
   config: qwen.QwenConfig,
   optimizer: optax.GradientTransformation,
+  shape: RowShape,
   *,
-  num_rows: int,
-  row_length: int,
   micro_rows: int,
   chunk: int,
   remat: str,
   offload: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(state, rows) -> (state, metrics): one step on `num_rows` rows, `micro_rows` at a time.
+  """(state, rows) -> (state, metrics): one step on rows of a shape, `micro_rows` at a time.
 
   `offload`: see `placement.state`.
   """
-  if num_rows % micro_rows:
-    raise ValueError(f'train.rows={num_rows} is not a multiple of train.micro_rows={micro_rows}')
+  if shape.num_rows % micro_rows:
+    raise ValueError(
+      f'train.rows={shape.num_rows} is not a multiple of train.micro_rows={micro_rows}'
+    )
 
   def step(state, rows):
     num_tokens = jnp.maximum(jnp.sum(predicts(rows['segments'])).astype(jnp.float32), 1.0)
@@ -92,13 +103,13 @@ def train_step(
     micro = jax.tree.map(lambda x: _micro_batches(x, micro_rows, mesh), rows)
     where = None if mesh is None else placement.shardings(abstract_state.params)
     grads, metrics = update.accumulate(
-      loss_fn, state.params, micro, num_rows // micro_rows, shardings=where
+      loss_fn, state.params, micro, shape.num_rows // micro_rows, shardings=where
     )
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms | {'tokens': num_tokens}
 
   abstract_state = placement.state(config, optimizer, mesh, offload=offload)
-  args = (abstract_state, row_shapes(num_rows, row_length, mesh))
+  args = (abstract_state, abstract_rows(shape, mesh))
   return program.Program('pretrain', step, args, (0,), placement.results(abstract_state, mesh))
 
 
@@ -110,12 +121,7 @@ def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) ->
 
 
 def evaluate(
-  config: qwen.QwenConfig,
-  *,
-  num_rows: int,
-  row_length: int,
-  chunk: int,
-  mesh: placement.AnyMesh = None,
+  config: qwen.QwenConfig, shape: RowShape, *, chunk: int, mesh: placement.AnyMesh = None
 ) -> program.Program:
   """(params, rows) -> (sum of negative log-probabilities, number of tokens)."""
 
@@ -123,8 +129,5 @@ def evaluate(
     logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk, mesh=mesh)
     return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
 
-  args = (
-    placement.params(config, mesh, sharding.TRAIN),
-    row_shapes(num_rows, row_length, mesh),
-  )
+  args = (placement.params(config, mesh, sharding.TRAIN), abstract_rows(shape, mesh))
   return program.Program('evaluate', step, args)

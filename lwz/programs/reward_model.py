@@ -29,10 +29,9 @@ def token_scores(
 def train_step(
   config: qwen.QwenConfig,
   optimizer: optax.GradientTransformation,
+  shape: language_model.RowShape,
   *,
   num_pairs: int,
-  micro_rows: int,
-  row_length: int,
   remat: str,
   centring: float = 0.0,
   offload: bool = False,
@@ -40,7 +39,8 @@ def train_step(
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics), for what `minibatch` returns.
 
-  `centring`: see `losses.bradley_terry`. `offload`: see `placement.state`.
+  `shape` is that of a micro-batch. `centring`: see `losses.bradley_terry`. `offload`: see
+  `placement.state`.
   """
 
   def step(state, pairs, num_micro):
@@ -68,10 +68,11 @@ def train_step(
     return state, metrics | norms
 
   abstract_state = placement.state(config, optimizer, mesh, offload=offload)
-  B, M = num_pairs, max_micro(num_pairs, micro_rows)
-  row = placement.array((M, micro_rows, row_length), jnp.int32, mesh, None, 'rows', 'time')
+  B, M = num_pairs, max_micro(num_pairs, shape.num_rows)
+  cut = (M, shape.num_rows, shape.row_length)
+  row = placement.array(cut, jnp.int32, mesh, None, 'rows', 'time')
   of = functools.partial(placement.array, mesh=mesh)
-  shapes = {
+  arrays = {
     'row': of((2, B), jnp.int32),
     'last': of((2, B), jnp.int32),
     'margin': of((B,), jnp.float32),
@@ -80,7 +81,7 @@ def train_step(
   return program.Program(
     'reward_model',
     step,
-    (abstract_state, shapes, of((), jnp.int32)),
+    (abstract_state, arrays, of((), jnp.int32)),
     (0,),
     placement.results(abstract_state, mesh),
     trips=M,
@@ -100,9 +101,7 @@ def max_micro(num_pairs: int, micro_rows: int) -> int:
 def minibatch(
   pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
   margins: Sequence[float],
-  *,
-  row_length: int,
-  micro_rows: int,
+  shape: language_model.RowShape,
 ) -> tuple[dict, int]:
   """The arguments of `train_step` for (chosen, rejected) texts, and the number of micro-batches.
 
@@ -111,8 +110,9 @@ def minibatch(
   Args:
     pairs: ids, each text with its end token, at which the score is read.
     margins: how far apart the scores of each pair shall be, 0 for no matter.
-    row_length, micro_rows: tokens per row, rows per micro-batch.
+    shape: of a micro-batch.
   """
+  micro_rows, row_length = shape.num_rows, shape.row_length
   B, M = len(pairs), max_micro(len(pairs), micro_rows)
   packed: list[list[int]] = [[] for _ in range(M * micro_rows)]
   room, home_B = np.full(M * micro_rows, row_length), np.zeros(B, int)
@@ -147,7 +147,7 @@ def minibatch(
 
 
 def score(
-  config: qwen.QwenConfig, *, num_rows: int, row_length: int, mesh: placement.AnyMesh = None
+  config: qwen.QwenConfig, shape: language_model.RowShape, *, mesh: placement.AnyMesh = None
 ) -> program.Program:
   """(params, rows) -> scores [N, T] at every token; parameters in the compute dtype, by TRAIN."""
 
@@ -156,21 +156,26 @@ def score(
 
   args = (
     placement.params(config, mesh, sharding.TRAIN, config.dtype),
-    language_model.row_shapes(num_rows, row_length, mesh),
+    language_model.abstract_rows(shape, mesh),
   )
   return program.Program('score', step, args, (), placement.replicated(mesh))
 
 
 def score_all(
-  score_fn: Callable, params: qwen.Params, texts: Sequence[Sequence[int]], *, num_rows, row_length
+  score_fn: Callable,
+  params: qwen.Params,
+  texts: Sequence[Sequence[int]],
+  shape: language_model.RowShape,
 ) -> np.ndarray:
   """Scores [B] of any number of texts as ids; NaN for one that is longer than a row.
 
   Args:
-    score_fn: `score(...).jit()` for the same `num_rows` and `row_length`.
+    score_fn: `score(config, shape).jit()`.
     params: of the reward model.
     texts: each with its end token, at which the score is read.
+    shape: of the rows of one call.
   """
+  num_rows, row_length = shape.num_rows, shape.row_length
   scores_B = np.full(len(texts), np.nan)
   fitting = [i for i, ids in enumerate(texts) if len(ids) <= row_length]
   packed = rows_lib.first_fit_decreasing([len(texts[i]) for i in fitting], row_length)
@@ -208,14 +213,12 @@ def score_windows(
   params: qwen.Params,
   texts: Sequence[Sequence[int]],
   num_heads: Sequence[int],
-  *,
-  num_rows,
-  row_length,
+  shape: language_model.RowShape,
 ) -> np.ndarray:
   """`score_all`, a text longer than a row having the mean score of its `windows`. [B]"""
-  parts = [windows(ids, head, row_length) for ids, head in zip(texts, num_heads, strict=True)]
+  parts = [windows(ids, head, shape.row_length) for ids, head in zip(texts, num_heads, strict=True)]
   flat = [part for some in parts for part in some]
-  scores = score_all(score_fn, params, flat, num_rows=num_rows, row_length=row_length)
+  scores = score_all(score_fn, params, flat, shape)
   ends = np.cumsum([len(some) for some in parts])
   return np.array([scores[end - len(s) : end].mean() for end, s in zip(ends, parts, strict=True)])
 

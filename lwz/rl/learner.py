@@ -113,24 +113,14 @@ def programs(
   c, policy: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """What learning compiles: the update, and log-probabilities where the loss asks for them."""
-  shape: dict[str, Any] = {
-    'num_sequences': _minibatch_size(c),
-    'max_tokens': c.rollout.max_tokens,
-    'row_length': c.data.row_length,
-    'micro_rows': setup.pass_rows(c, mesh, _minibatch_size(c)),
-    'temperature': c.rollout.temperature,
-    'chunk': c.train.chunk,
-    'mesh': mesh,
-  }
+  shape, temperature = _batch_shape(c, mesh), c.rollout.temperature
+  logprob = functools.partial(grpo.logprob_step, policy, shape, temperature=temperature, mesh=mesh)
   found = {}
   if c.rl.weight_cap:  # of the policy itself, from its masters
-    found['logprob'] = grpo.logprob_step(policy, dtype=jnp.float32, **shape)
+    found['logprob'] = logprob(dtype=jnp.float32)
   if c.rl.kl_weight:
-    found['reference'] = dataclasses.replace(grpo.logprob_step(policy, **shape), name='reference')
-  found['grpo'] = grpo.update_step(
-    policy,
-    trainer.adamw(c),
-    remat=c.train.remat,
+    found['reference'] = dataclasses.replace(logprob(), name='reference')
+  objective = grpo.Objective(
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
     aggregate=registry.AGGREGATES[c.rl.aggregate](c, mesh),
@@ -138,14 +128,29 @@ def programs(
     kl_weight=c.rl.kl_weight,
     entropy_weight=c.rl.entropy_weight,
     weighted=bool(c.rl.weight_cap),
+  )
+  found['grpo'] = grpo.update_step(
+    policy,
+    trainer.adamw(c),
+    shape,
+    objective,
+    temperature=temperature,
+    remat=c.train.remat,
     offload=c.train.offload,
-    **shape,
+    mesh=mesh,
   )
   return found
 
 
-def _minibatch_size(c) -> int:
-  return c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
+def _batch_shape(c, mesh: jax.sharding.Mesh) -> grpo.BatchShape:
+  num_sequences = c.rl.prompts_per_step * c.rl.group_size // c.rl.num_minibatches
+  return grpo.BatchShape(
+    num_sequences,
+    max_tokens=c.rollout.max_tokens,
+    row_length=c.data.row_length,
+    micro_rows=setup.pass_rows(c, mesh, num_sequences),
+    chunk=c.train.chunk,
+  )
 
 
 class Learner:
@@ -256,8 +261,7 @@ class Learner:
       old_logp,
       advantage_B,
       valid_B[members],
-      row_length=c.data.row_length,
-      micro_rows=setup.pass_rows(c, self._mesh, _minibatch_size(c)),
+      _batch_shape(c, self._mesh),
       halvings=c.train.halvings,
       **extras,
     )

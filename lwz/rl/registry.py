@@ -14,7 +14,7 @@ from etils import epath
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
 from lwz.learn import advantage, losses, overlong
-from lwz.programs import reward_model
+from lwz.programs import language_model, reward_model
 from lwz.reward import components, writing
 from lwz.runtime import setup
 from lwz.store import model_source, run
@@ -65,10 +65,10 @@ HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared 
 SCALE = 'scale.json'  # beside a Hugging Face model of ours: mean and spread of its scores
 
 
-def score_shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
+def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
   """Returns the shape of one pass of the reward model: rows, and tokens per row."""
   num_samples = c.rl.prompts_per_step * c.rl.group_size
-  return {'num_rows': setup.pass_rows(c, mesh, num_samples), 'row_length': c.data.row_length}
+  return language_model.RowShape(setup.pass_rows(c, mesh, num_samples), c.data.row_length)
 
 
 def is_server(value: str) -> bool:
@@ -119,16 +119,16 @@ def _scorer(c, mesh, value: str) -> writing.Scorer:
     )
   tok = tokenizer.load(model_source.tokenizer(source))
   shape = score_shape(c, mesh)
-  score_fn = reward_model.score(config, mesh=mesh, **shape).jit()
+  score_fn = reward_model.score(config, shape, mesh=mesh).jit()
 
   def score(pairs):
     ids = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
     if c.data.long == 'refuse':  # NaN: a sample that cannot be judged is masked and counted
-      scores = reward_model.score_all(score_fn, params, ids, **shape)
+      scores = reward_model.score_all(score_fn, params, ids, shape)
     else:
       requests = [templates.judged(prompt, '') for prompt, _ in pairs]
       heads = [len(head) for head in tokenizer.encode(tok, requests, end=False)]
-      scores = reward_model.score_windows(score_fn, params, ids, heads, **shape)
+      scores = reward_model.score_windows(score_fn, params, ids, heads, shape)
     return writing.squash(scores, scale)
 
   return score

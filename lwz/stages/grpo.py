@@ -119,7 +119,7 @@ def programs(
   found = {**generation.programs(c, policy, mesh), **learner_lib.programs(c, policy, mesh)}
   if 'reward' in models:  # else a server judges
     shape = registry.score_shape(c, mesh)
-    found['score'] = reward_model.score(models['reward'], mesh=mesh, **shape)
+    found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
   return found
 
 

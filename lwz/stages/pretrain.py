@@ -99,20 +99,19 @@ def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """What a run compiles: the training step and the held-out loss."""
-  shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows, 'chunk': c.train.chunk}
+  shape = language_model.RowShape(c.train.rows, c.data.row_length)
   train = language_model.train_step(
     models['policy'],
     trainer.adamw(c),
+    shape,
     micro_rows=setup.pass_rows(c, mesh, c.train.rows),
+    chunk=c.train.chunk,
     remat=c.train.remat,
     offload=c.train.offload,
     mesh=mesh,
-    **shape,
   )
-  return {
-    'pretrain': train,
-    'evaluate': language_model.evaluate(models['policy'], mesh=mesh, **shape),
-  }
+  evaluate = language_model.evaluate(models['policy'], shape, chunk=c.train.chunk, mesh=mesh)
+  return {'pretrain': train, 'evaluate': evaluate}
 
 
 def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:

@@ -24,7 +24,7 @@ from lwz import hosts, types
 from lwz import text as texts_lib
 from lwz.data import corpus, preferences, templates, tokenizer
 from lwz.model import qwen
-from lwz.programs import program, reward_model
+from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
 from lwz.rl import registry
 from lwz.runtime import setup, trainer, validation
@@ -44,7 +44,7 @@ class Text(NamedTuple):
 def check(c) -> None:
   validation.keys(c, ['init'])
   validation.mesh(c, ['init'])
-  reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c))['num_rows'])
+  reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
   if c.data.long not in ('refuse', 'window'):
     raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   if c.data.preferences and not all(_from_file(c)[:2]):
@@ -77,7 +77,7 @@ def run(c) -> None:
   def evaluate(params, pairs) -> np.ndarray:
     flat = [text for pair in pairs for text in pair]
     ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
-    scores = reward_model.score_windows(score_fn, params, ids, heads, **_shape(c, mesh))
+    scores = reward_model.score_windows(score_fn, params, ids, heads, _shape(c, mesh))
     return scores.reshape(-1, 2)
 
   state = loop.state
@@ -88,7 +88,8 @@ def run(c) -> None:
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = _take(len(texts), step, c.train.rows, c.seed)
     pairs, margins = zip(*[texts[i] for i in batch], strict=True)
-    state, values = loop.update(step_fn, state, *_batch(c, mesh, pairs, margins))
+    minibatch, num_micro = reward_model.minibatch(pairs, margins, _shape(c, mesh))
+    state, values = loop.update(step_fn, state, minibatch, num_micro)
     loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
   padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
@@ -172,9 +173,8 @@ def programs(
   train = reward_model.train_step(
     models['policy'],
     trainer.adamw(c),
+    shape,
     num_pairs=c.train.rows,
-    micro_rows=shape['num_rows'],
-    row_length=shape['row_length'],
     remat=c.train.remat,
     centring=c.train.centring,
     offload=c.train.offload,
@@ -182,14 +182,13 @@ def programs(
   )
   return {
     'reward_model': train,
-    'score': reward_model.score(models['policy'], mesh=mesh, **shape),
+    'score': reward_model.score(models['policy'], shape, mesh=mesh),
   }
 
 
-def _shape(c, mesh: jax.sharding.Mesh) -> dict[str, int]:
+def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
   """Rows of one pass, of training as of scoring, and their tokens."""
-  num_rows = setup.pass_rows(c, mesh, 2 * c.train.rows)
-  return {'row_length': c.data.row_length, 'num_rows': num_rows}
+  return language_model.RowShape(setup.pass_rows(c, mesh, 2 * c.train.rows), c.data.row_length)
 
 
 def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
@@ -268,11 +267,3 @@ def _take(num_pairs: int, step: int, num: int, seed: int) -> list[int]:
     epoch, place = divmod(i, num_pairs)
     chosen.append(int(np.random.default_rng((seed, epoch)).permutation(num_pairs)[place]))
   return chosen
-
-
-def _batch(c, mesh, pairs, margins) -> tuple[dict, int]:
-  """What the training step reads of some pairs, and in how many passes."""
-  shape = _shape(c, mesh)
-  return reward_model.minibatch(
-    pairs, margins, row_length=shape['row_length'], micro_rows=shape['num_rows']
-  )

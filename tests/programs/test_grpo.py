@@ -29,26 +29,20 @@ AGGREGATES = {
   'token': lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
   'sequence': lambda num_tokens, num_sequences: losses.sequence_budget_mean(num_sequences),
 }
-SHAPE = {'row_length': ROW_LENGTH, 'micro_rows': MICRO_ROWS}
+SHAPE = grpo.BatchShape(B, T, ROW_LENGTH, MICRO_ROWS, chunk=16)
+OBJECTIVE = grpo.Objective(LOW, HIGH, AGGREGATES['token'])
 
 
 @functools.cache
 def program(num_sequences=B, aggregate='token'):
-  return update_program(num_sequences=num_sequences, aggregate=AGGREGATES[aggregate])
+  shape = dataclasses.replace(SHAPE, num_sequences=num_sequences)
+  return update_program(shape, aggregate=AGGREGATES[aggregate])
 
 
-def update_program(**changes):
-  numbers = {
-    'num_sequences': B,
-    'max_tokens': T,
-    'temperature': TEMPERATURE,
-    'chunk': 16,
-    'remat': 'none',
-    'clip_low': LOW,
-    'clip_high': HIGH,
-    'aggregate': AGGREGATES['token'],
-  }
-  return grpo.update_step(CONFIG, optax.sgd(RATE), **(numbers | SHAPE | changes))
+def update_program(shape=SHAPE, mesh=None, **changes):
+  objective = dataclasses.replace(OBJECTIVE, **changes)
+  numbers = {'temperature': TEMPERATURE, 'remat': 'none', 'mesh': mesh}
+  return grpo.update_step(CONFIG, optax.sgd(RATE), shape, objective, **numbers)
 
 
 @functools.cache
@@ -85,7 +79,7 @@ def batch(old=None, members=range(B), valid=None, answers=ANSWERS, advantage=ADV
     (old_logp() if old is None else old)[members],
     advantage[members],
     (np.ones(B, bool) if valid is None else valid)[members],
-    **SHAPE,
+    SHAPE,
   )
 
 
@@ -202,12 +196,12 @@ def test_short_trajectories_lie_in_short_rows_of_few_shapes():
 
 
 def test_rows_of_any_length_give_the_same_step_and_as_many_compilations_as_lengths():
-  shape = {'row_length': 24, 'micro_rows': 1}
-  fn = update_program(**shape).jit()
+  shape = dataclasses.replace(SHAPE, row_length=24, micro_rows=1)
+  fn = update_program(shape).jit()
   found = []
   for halvings in (0, 1, 5):  # 24, 12 and again 12: the longest trajectory has 12 tokens
     minibatch, num_micro = grpo.minibatch(
-      *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool)), **shape, halvings=halvings
+      *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool)), shape, halvings=halvings
     )
     found.append(fn(state(), minibatch, num_micro))
   assert fn._cache_size() == 2
@@ -230,9 +224,8 @@ def test_a_minibatch_holds_every_trajectory_once():
 
 def test_a_trajectory_longer_than_a_row_is_refused():
   with pytest.raises(ValueError, match='sequence 1 has 12 tokens, a row only 11'):
-    grpo.minibatch(
-      PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool), row_length=11, micro_rows=2
-    )
+    shape = dataclasses.replace(SHAPE, row_length=11)
+    grpo.minibatch(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool), shape)
 
 
 def test_every_epoch_sweeps_the_whole_rollout_once_in_an_order_of_its_own():
@@ -257,13 +250,11 @@ def test_the_order_is_counted():
 def mixed_step(mesh_shape=None):
   """A step with every term of the objective: KL to a reference, entropy, weights."""
   mesh = mesh_shape and sharding.make_mesh(mesh_shape)
-  extras = {'kl_weight': 0.1, 'entropy_weight': 0.05, 'weighted': True, 'mesh': mesh}
-  built = update_program(row_length=16, micro_rows=4, **extras)
+  shape = dataclasses.replace(SHAPE, row_length=16, micro_rows=4)
+  built = update_program(shape, mesh, kl_weight=0.1, entropy_weight=0.05, weighted=True)
   noise = np.random.default_rng(5).normal(0, 0.3, (2, B, T)).astype(np.float32)
   minibatch, num_micro = grpo.minibatch(
-    *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool)),
-    row_length=16,
-    micro_rows=4,
+    *(PROMPTS, ANSWERS, old_logp(), ADVANTAGE, np.ones(B, bool), shape),
     ref_logp=np.where(MASK, old_logp() + noise[0], np.nan),
     weight=np.where(MASK, np.exp(noise[1]), np.nan),
   )
@@ -301,17 +292,9 @@ def test_an_untied_model_compiles_for_a_tpu_that_is_not_there():
   model = dataclasses.replace(config_lib.preset('32b'), num_hidden_layers=2)
   assert not model.tie_word_embeddings
   built = grpo.update_step(
-    *(model, optax.adamw(1e-6)),
-    num_sequences=8,
-    max_tokens=1_024,
-    row_length=2_048,
-    micro_rows=4,
+    *(model, optax.adamw(1e-6), grpo.BatchShape(8, 1_024, 2_048, 4, chunk=512), OBJECTIVE),
     temperature=0.8,
-    chunk=512,
     remat='full',
-    clip_low=0.2,
-    clip_high=0.2,
-    aggregate=AGGREGATES['token'],
     mesh=sharding.make_mesh((1, 4, 2), over.devices),
   )
   found = fit.measure(built)
@@ -326,8 +309,7 @@ def test_on_a_mesh_it_is_the_same_step():
 
 
 def test_log_probabilities_of_a_minibatch_are_those_of_the_trajectories():
-  numbers = {'num_sequences': B, 'max_tokens': T, 'temperature': TEMPERATURE, 'chunk': 16}
-  built = grpo.logprob_step(CONFIG, **numbers, **SHAPE)
+  built = grpo.logprob_step(CONFIG, SHAPE, temperature=TEMPERATURE)
   minibatch, num_micro = batch()
   args = (fakes.params(CONFIG), minibatch, np.int32(num_micro))
   found = built.jit()(*args)

@@ -14,9 +14,9 @@ from lwz.programs import language_model, reward_model
 from tests import fakes
 
 CONFIG = fakes.config()
-SHAPE = {'num_rows': 4, 'row_length': 12}
+SHAPE = language_model.RowShape(num_rows=4, row_length=12)
 TEXTS = fakes.texts([7, 3, 5, 11, 1, 9], CONFIG)
-ROWS = reward_model.as_dict(rows_lib.lay(TEXTS, **SHAPE))
+ROWS = reward_model.as_dict(rows_lib.lay(TEXTS, num_rows=4, row_length=12))
 RATE = 0.1
 
 
@@ -31,7 +31,7 @@ def plain(params):
 @functools.cache
 def stepped(micro_rows, remat='none'):
   built = language_model.train_step(
-    CONFIG, optax.sgd(RATE), micro_rows=micro_rows, chunk=5, remat=remat, **SHAPE
+    CONFIG, optax.sgd(RATE), SHAPE, micro_rows=micro_rows, chunk=5, remat=remat
   )
   args = (update.init(fakes.params(CONFIG), optax.sgd(RATE)), ROWS)
   result = built.jit()(*args)
@@ -63,11 +63,11 @@ def test_micro_batches_are_the_whole_batch(micro_rows, remat):
 
 def test_portions_must_come_out_even():
   with pytest.raises(ValueError, match=r'train\.rows=4 is not a multiple of train\.micro_rows=3'):
-    language_model.train_step(CONFIG, optax.sgd(RATE), micro_rows=3, chunk=5, remat='none', **SHAPE)
+    language_model.train_step(CONFIG, optax.sgd(RATE), SHAPE, micro_rows=3, chunk=5, remat='none')
 
 
 def test_evaluation_is_the_sum_of_log_softmax_over_predicted_tokens():
-  built = language_model.evaluate(CONFIG, chunk=7, **SHAPE)
+  built = language_model.evaluate(CONFIG, SHAPE, chunk=7)
   args = (fakes.params(CONFIG), ROWS)
   result = built.jit()(*args)
   assert fakes.fits(built, args, result)

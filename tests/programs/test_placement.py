@@ -16,10 +16,10 @@ CONFIG = fakes.config()
 
 def two_steps(offload):
   """The program and the state after two steps on two devices."""
-  rule, shape = optax.adam(0.01), {'num_rows': 2, 'row_length': 8}
+  rule, shape = optax.adam(0.01), language_model.RowShape(num_rows=2, row_length=8)
   mesh = sharding.make_mesh((1, 2, 1))
   built = language_model.train_step(
-    CONFIG, rule, micro_rows=2, chunk=8, remat='none', offload=offload, mesh=mesh, **shape
+    CONFIG, rule, shape, micro_rows=2, chunk=8, remat='none', offload=offload, mesh=mesh
   )
   begin = update.init(fakes.params(CONFIG), rule)
   state = jax.device_put(begin, placement.shardings(built.abstract_args[0]))

@@ -11,8 +11,7 @@ from lwz.learn import losses
 from lwz.model import config as config_lib
 from lwz.programs import grpo, language_model, program, reward_model, rollout
 
-ROWS = {'num_rows': 4, 'row_length': 32}
-LEARN = {'chunk': 16, 'remat': 'full'}
+ROWS = language_model.RowShape(num_rows=4, row_length=32)
 
 
 def programs(size):
@@ -23,25 +22,18 @@ def programs(size):
   return {
     built.name: built
     for built in (
-      language_model.train_step(config, optimizer, micro_rows=2, **ROWS, **LEARN),
-      language_model.evaluate(config, chunk=16, **ROWS),
-      reward_model.train_step(
-        scorer, optimizer, num_pairs=3, micro_rows=4, row_length=32, remat='full'
-      ),
-      reward_model.score(scorer, **ROWS),
+      language_model.train_step(config, optimizer, ROWS, micro_rows=2, chunk=16, remat='full'),
+      language_model.evaluate(config, ROWS, chunk=16),
+      reward_model.train_step(scorer, optimizer, ROWS, num_pairs=3, remat='full'),
+      reward_model.score(scorer, ROWS),
       rollout.prefill(config, num_tokens=8),
       grpo.update_step(
         config,
         optimizer,
-        num_sequences=6,
-        max_tokens=16,
-        row_length=32,
-        micro_rows=2,
+        grpo.BatchShape(6, max_tokens=16, row_length=32, micro_rows=2, chunk=16),
+        grpo.Objective(0.2, 0.2, aggregate=lambda num_tokens, _: losses.budget_mean(num_tokens)),
         temperature=0.8,
-        clip_low=0.2,
-        clip_high=0.2,
-        aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
-        **LEARN,
+        remat='full',
       ),
     )
   }

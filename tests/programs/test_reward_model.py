@@ -8,7 +8,7 @@ import pytest
 
 from lwz.learn import update
 from lwz.model import qwen, sharding
-from lwz.programs import placement, reward_model
+from lwz.programs import language_model, placement, reward_model
 from tests import fakes
 
 CONFIG = fakes.config(scalar_head=True)
@@ -30,14 +30,14 @@ PAIRS = list(zip(CHOSEN, REJECTED, strict=True))
 def test_a_step_is_bradley_terry_on_the_scores_of_each_text(micro_rows, num_micro, mesh_shape):
   optimizer, rate = optax.sgd(0.1), 0.1
   mesh = mesh_shape and sharding.make_mesh(mesh_shape)
-  shape = {'row_length': 12, 'micro_rows': micro_rows}
+  shape = language_model.RowShape(micro_rows, row_length=12)
   built = reward_model.train_step(
-    CONFIG, optimizer, num_pairs=3, remat='none', centring=CENTRING, mesh=mesh, **shape
+    CONFIG, optimizer, shape, num_pairs=3, remat='none', centring=CENTRING, mesh=mesh
   )
   state = update.init(fakes.params(CONFIG), optimizer)
   if mesh is not None:
     state = jax.device_put(state, placement.shardings(built.abstract_args[0]))
-  batch, used = reward_model.minibatch(PAIRS, MARGINS, **shape)
+  batch, used = reward_model.minibatch(PAIRS, MARGINS, shape)
   assert used == num_micro <= len(batch['micro']['here'])
   args = (state, batch, np.int32(used))
   new, metrics = built.jit()(*args)
@@ -70,7 +70,8 @@ def test_both_sides_of_a_pair_lie_in_one_micro_batch(seed):
   num, micro_rows = int(rng.integers(1, 12)), int(rng.integers(2, 6))
   lengths = rng.integers(1, 11, (num, 2))
   pairs = [tuple(fakes.texts(both, CONFIG, seed=b)) for b, both in enumerate(lengths)]
-  batch, used = reward_model.minibatch(pairs, np.arange(num), row_length=10, micro_rows=micro_rows)
+  shape = language_model.RowShape(micro_rows, row_length=10)
+  batch, used = reward_model.minibatch(pairs, np.arange(num), shape)
   micro = batch['micro']
   assert len(micro['here']) == reward_model.max_micro(num, micro_rows) >= used
   np.testing.assert_array_equal(micro['here'].sum(axis=0), np.ones(num))
@@ -88,17 +89,17 @@ def test_both_sides_of_a_pair_lie_in_one_micro_batch(seed):
 def test_a_pair_that_no_pass_holds_is_refused():
   with pytest.raises(ValueError, match='texts of 11 and 3 tokens, a row only 10'):
     long = [tuple(fakes.texts([11, 3], CONFIG))]
-    reward_model.minibatch(long, [0.0], row_length=10, micro_rows=2)
+    reward_model.minibatch(long, [0.0], language_model.RowShape(2, row_length=10))
   with pytest.raises(ValueError, match=r'1 row in a pass, train\.micro_rows'):
     reward_model.max_micro(3, 1)
 
 
 def test_any_number_of_texts_is_scored_as_each_alone_and_too_long_ones_are_not():
-  shape = {'num_rows': 2, 'row_length': 10}
+  shape = language_model.RowShape(num_rows=2, row_length=10)
   lengths = [3, 10, 1, 11, 6, 4, 5, 10, 2, 7, 30, 8]
   texts = fakes.texts(lengths, CONFIG)
   params = fakes.params(CONFIG)
-  built = reward_model.score(CONFIG, **shape)
+  built = reward_model.score(CONFIG, shape)
   score_fn = built.jit()
   calls = []
 
@@ -106,7 +107,7 @@ def test_any_number_of_texts_is_scored_as_each_alone_and_too_long_ones_are_not()
     calls.append(rows)
     return score_fn(params, rows)
 
-  scores = reward_model.score_all(counted, params, texts, **shape)
+  scores = reward_model.score_all(counted, params, texts, shape)
   too_long = np.array(lengths) > 10
   np.testing.assert_array_equal(np.isnan(scores), too_long)
   np.testing.assert_allclose(scores[~too_long], plain_scores(params, texts)[~too_long], atol=1e-5)
@@ -117,7 +118,7 @@ def test_any_number_of_texts_is_scored_as_each_alone_and_too_long_ones_are_not()
 
 def test_nothing_to_score_asks_nothing():
   for texts in ([], fakes.texts([5], CONFIG)):
-    scores = reward_model.score_all(None, None, texts, num_rows=1, row_length=4)
+    scores = reward_model.score_all(None, None, texts, language_model.RowShape(1, row_length=4))
     assert scores.shape == (len(texts),) and np.isnan(scores).all()
 
 
@@ -134,11 +135,11 @@ def test_windows_hold_every_token_once_behind_the_head_and_before_the_end():
 
 
 def test_a_long_text_has_the_mean_score_of_its_windows():
-  shape = {'num_rows': 2, 'row_length': 10}
+  shape = language_model.RowShape(num_rows=2, row_length=10)
   texts = fakes.texts([4, 25, 10], CONFIG)
   params = fakes.params(CONFIG)
-  score_fn = reward_model.score(CONFIG, **shape).jit()
-  scores = reward_model.score_windows(score_fn, params, texts, [2, 3, 1], **shape)
+  score_fn = reward_model.score(CONFIG, shape).jit()
+  scores = reward_model.score_windows(score_fn, params, texts, [2, 3, 1], shape)
   expected = [
     plain_scores(params, [np.array(w) for w in reward_model.windows(list(t), head, 10)]).mean()
     for t, head in zip(texts, [2, 3, 1], strict=True)

@@ -108,9 +108,9 @@ def test_a_training_step_knows_what_stays_beside_it():
     optimizer.schedule(1e-3, warmup_steps=1, decay_steps=0, final_share=0.1),
     **{'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.0, 'max_norm': 1.0},
   )
-  shape = {'num_rows': 2, 'row_length': 64, 'chunk': 64, 'mesh': mesh}
-  train = language_model.train_step(c, rule, micro_rows=2, remat='full', **shape)
-  programs = {'pretrain': train, 'evaluate': language_model.evaluate(c, **shape)}
+  shape, options = language_model.RowShape(2, row_length=64), {'chunk': 64, 'mesh': mesh}
+  train = language_model.train_step(c, rule, shape, micro_rows=2, remat='full', **options)
+  programs = {'pretrain': train, 'evaluate': language_model.evaluate(c, shape, **options)}
   learn, measure = memory_plan.phases(programs, {'pretrain': 3})
   assert (learn.name, learn.calls, learn.residents) == ('learn', 3, {})
   state = train.abstract_args[0]
