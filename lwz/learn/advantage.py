@@ -150,11 +150,11 @@ def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tup
 def measure(
   scores_PGR: Real[AnyArray, 'P G R'], names: Sequence[str], valid_PG: Valid | None = None
 ) -> dict[str, float]:
-  """What the rewards of a step have to teach.
+  """Returns metrics of how informative the rewards of a step are.
 
   `advantage/NAME`: mean |A| of that reward alone over the valid samples, about 0.8 where every
-  group has spread and 0 where none has. `no_spread/NAME`: the share of groups in which that reward
-  is the same for all; `no_spread/all`: of groups from which nothing at all is learnt.
+  group has spread and 0 where none has. `zero_variance/NAME`: the share of groups in which that
+  reward is the same for all samples; `zero_variance/all`: in which every reward is.
   """
   _, whole_PG = _arrays(scores_PGR[:, :, 0], valid_PG)
   spread_PR = np.stack(
@@ -162,9 +162,9 @@ def measure(
   )
   size_PGR = np.abs(np.asarray(components(scores_PGR, valid_PG)))
   num_valid = max(int(np.sum(whole_PG)), 1)
-  out = {'no_spread/all': float(np.mean(~spread_PR.any(axis=1)))}
+  out = {'zero_variance/all': float(np.mean(~spread_PR.any(axis=1)))}
   for r, name in enumerate(names):
-    out[f'no_spread/{name}'] = float(np.mean(~spread_PR[:, r]))
+    out[f'zero_variance/{name}'] = float(np.mean(~spread_PR[:, r]))
     out[f'advantage/{name}'] = float(size_PGR[:, :, r].sum() / num_valid)
   return out
 

@@ -88,7 +88,7 @@ def pictures(c) -> list[dict[str, Any]]:
   names = list(c.reward.weights)
   found: list[dict[str, Any]] = [
     {
-      'keys': ['no_spread/all', *[f'no_spread/{name}' for name in names]],
+      'keys': ['zero_variance/all', *[f'zero_variance/{name}' for name in names]],
       'title': 'share of groups learnt from in which a reward is the same for all',
     },
     {'keys': [f'advantage/{name}' for name in names], 'title': 'mean |advantage|, each alone'},

@@ -1,4 +1,4 @@
-"""A run's figures: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
+"""Metrics of a run: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
 
 import os
 import time
@@ -9,12 +9,24 @@ from etils import epath
 from lwz import jsonl
 from lwz.store import atomic, record
 
+# Names that older versions wrote, mapped when a file is read; one that ends in '/' is a prefix.
+_RENAMED = {
+  'learn/clip_low': 'learn/clip_frac_low',
+  'learn/clip_high': 'learn/clip_frac_high',
+  'learn/weight': 'learn/tis_weight',
+  'draws/num': 'sampling/rounds',
+  'draws/teaching': 'sampling/informative_groups',
+  'rollout/slots_in_use': 'rollout/active_slots',
+  'no_spread/': 'zero_variance/',
+  'eval/whole/': 'eval/words_finished/',
+}
+
 
 class Writer:
   """Appends records to a run's metrics.jsonl; on disk when `write` returns.
 
-  A run that was killed after a record and before its checkpoint repeats the steps in between:
-  what the file holds from `start_step` on is dropped when it is opened, so each step is there once.
+  A run that was killed after a record and before its checkpoint repeats the steps in between: the
+  records from `start_step` on are dropped when the file is opened, so each step is there once.
 
       with metrics.Writer(run.folder, start_step=0) as writer:
         writer.write(0, {'loss': 2.5})
@@ -32,7 +44,7 @@ class Writer:
       import tensorboardX
 
       logdir = os.fspath(epath.Path(folder) / 'tensorboard')
-      # Files are named by the second, and one of the same name would be written over.
+      # Files are named by the second, and one of the same name would be overwritten.
       self._board = tensorboardX.SummaryWriter(
         logdir, purge_step=start_step, filename_suffix=f'.{time.time_ns()}'
       )
@@ -52,7 +64,7 @@ class Writer:
         raise ValueError(f'metric {name!r} = {values[name]!r} is no scalar')
     now = time.time()
     line = record.encode({'step': int(step), 'time': now, **scalars})
-    if self._file is None:  # an object can't be appended to, so it is put anew
+    if self._file is None:  # an object can't be appended to, so it is written again
       self._text += line
       atomic.write_text(self._path, self._text)
     else:
@@ -60,7 +72,7 @@ class Writer:
         self._file.write(line.encode())
         self._file.flush()
       except OSError as error:
-        why = f'{error.strerror}; mend that, and run the same command again'
+        why = f'{error.strerror}; fix that, and run the same command again'
         raise OSError(error.errno, why, str(self._path)) from error
     if self._board:
       for name, value in scalars.items():
@@ -82,9 +94,10 @@ class Writer:
 
 
 def read(folder: epath.PathLike) -> list[dict[str, Any]]:
-  """The records of a run, oldest first; a null is None, and a torn last line is left out.
+  """Returns the records of a run, oldest first, under today's names; a null is None.
 
-  Raises FileNotFoundError where the run has no metrics.jsonl, ValueError for a broken line.
+  A torn last line is left out. Raises FileNotFoundError if the run has no metrics.jsonl, ValueError
+  for a broken line.
   """
   path = epath.Path(folder) / 'metrics.jsonl'
   if not path.exists():
@@ -92,5 +105,14 @@ def read(folder: epath.PathLike) -> list[dict[str, Any]]:
   return _records(path)
 
 
+def current_name(name: str) -> str:
+  """Returns today's name of a metric: `current_name('no_spread/all') == 'zero_variance/all'`."""
+  for old, new in _RENAMED.items():
+    if name == old or (old.endswith('/') and name.startswith(old)):
+      return new + name[len(old) :]
+  return name
+
+
 def _records(path: epath.Path) -> list[dict[str, Any]]:
-  return jsonl.read(path, skip='last')[0] if path.exists() else []
+  records = jsonl.read(path, skip='last')[0] if path.exists() else []
+  return [{current_name(name): value for name, value in record.items()} for record in records]

@@ -278,7 +278,7 @@ def test_measures_by_hand():
   scores_PGR[0] = [[0, 0], [1, 1]]
   scores_PGR[1] = [[0, 5], [1, 5]]
   found = advantage.measure(scores_PGR, ['length', 'format'])
-  assert found['no_spread/all'] == 0.5
-  assert found['no_spread/length'] == 0.5 and found['no_spread/format'] == 0.75
+  assert found['zero_variance/all'] == 0.5
+  assert found['zero_variance/length'] == 0.5 and found['zero_variance/format'] == 0.75
   np.testing.assert_allclose(found['advantage/length'], 0.7071 / 2, rtol=1e-3)
   np.testing.assert_allclose(found['advantage/format'], 0.7071 / 4, rtol=1e-3)

@@ -98,7 +98,7 @@ def test_every_trajectory_is_learnt_from_once_a_sweep_with_its_advantage():
     assert sorted(found) == sorted(map(name_of, expected))
     for b, one in enumerate(expected):
       np.testing.assert_array_equal(found[name_of(one)], rollout().logp[b])
-  assert figures['learn/loss'] == 1.0 and figures['no_spread/all'] == 0
+  assert figures['learn/loss'] == 1.0 and figures['zero_variance/all'] == 0
   assert figures['advantage/writing'] > 0
 
 

@@ -119,5 +119,29 @@ def test_a_full_disk_is_named(tmp_path):
   with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
     writer._file.close()
     writer._file = os.fdopen(os.open('/dev/full', os.O_WRONLY), 'wb', buffering=0)
-    with pytest.raises(OSError, match=r'No space left on device; mend that.*metrics.jsonl'):
+    with pytest.raises(OSError, match=r'No space left on device; fix that.*metrics.jsonl'):
       writer.write(0, {'loss': 1.0})
+
+
+def test_names_of_older_versions_are_read_as_todays_and_kept_as_such(tmp_path):
+  old = [
+    'learn/clip_low',
+    'draws/num',
+    'no_spread/all',
+    'eval/whole/greedy',
+    'learn/weights',
+    'loss',
+  ]
+  new = [
+    'learn/clip_frac_low',
+    'sampling/rounds',
+    'zero_variance/all',
+    'eval/words_finished/greedy',
+  ]
+  new += old[4:]
+  record = {'step': 0, 'time': 1.0, **{name: i + 0.5 for i, name in enumerate(old)}}
+  (tmp_path / 'metrics.jsonl').write_text(json.dumps(record) + '\n')
+  expected = {'step': 0, 'time': 1.0, **{name: i + 0.5 for i, name in enumerate(new)}}
+  assert metrics.read(tmp_path) == [expected]
+  fill(tmp_path, [1], start_step=1)
+  assert json.loads((tmp_path / 'metrics.jsonl').read_text().splitlines()[0]) == expected
