@@ -93,11 +93,12 @@ def lwz_writer(arguments, folder: str, workload: str):
   from lwz.model import qwen
   from lwz.programs import rollout
   from lwz.rollout import local, sampler, scheduler
+  from lwz.rollout.spec import EngineSpec
   from lwz.store.hf import checkpoint as hf
 
   wanted = lengths(workload)
   config, params = hf.load(folder, dtype=arguments.dtype)
-  engine = rollout.engine(
+  spec = EngineSpec(
     config,
     num_slots=SLOTS.get(workload, len(wanted)),
     max_prompt_tokens=PROMPT,
@@ -108,6 +109,7 @@ def lwz_writer(arguments, folder: str, workload: str):
     int8=arguments.worker == 'lwz-int8',
     attention='xla' if arguments.worker == 'lwz-int8' else arguments.attention,
   )
+  engine = rollout.engine(spec)
   told = arguments.worker != 'lwz-untold'
   params = engine.reshard(params)
   ids = prompts(len(wanted), config.vocab_size)
@@ -120,10 +122,10 @@ def lwz_writer(arguments, folder: str, workload: str):
   replies = []
 
   def write():
-    tally = scheduler.Tally()
-    replies[:] = local.stream(engine, params, asked, tally=tally)
+    stats = scheduler.Stats()
+    replies[:] = local.stream(engine, params, asked, stats=stats)
     assert sorted(len(r.ids) for r in replies) == sorted(wanted)
-    return tally.figures
+    return stats.metrics
 
   @jax.jit
   def score(params, row_1T):

@@ -17,7 +17,7 @@ from lwz.data import templates, tokenizer
 from lwz.judge import client
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.runtime import setup
+from lwz.runtime import engine_spec, setup
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
@@ -131,18 +131,16 @@ def by_engine(
         yield client.Reply(i, '', f'request: {len(ids)} tokens, and room for {max(room, 0)}')
     if not fits:
       return
-    engine = rollout_program.engine(
+    spec = engine_spec.from_config(
+      c,
       config,
+      mesh,
+      sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
       num_slots=c.eval.rows,
       max_prompt_tokens=max(len(prompts[i]) for i in fits),
       max_tokens=max_tokens,
-      sampling=sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
-      exact=c.rollout.exact,
-      num_steps=c.rollout.block,
-      int8=c.rollout.int8,
-      attention=c.rollout.attention,
-      mesh=mesh,
     )
+    engine = rollout_program.engine(spec)
     # A draw belongs to its prompt and sample, not to the place among those that are left to write.
     keys_B2 = sampler.trajectory_keys(
       c.seed,

@@ -166,16 +166,17 @@ def forward_cached(
   phases_BTc: tuple[Float[Array, 'B T c'], Float[Array, 'B T c']],
   mask_BTS=None,
   attend: Callable | None = None,
+  unstacked: bool = False,
   mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[Float[Array, 'B T D'], Any]:
   """Appends T tokens at `slot` and returns their hidden states and the new cache.
 
   `phases_BTc` are those of their positions: a loop has them at hand for all of its steps, where a
   compiler would have every layer of every step compute them for itself.
-  The cache is carried through the scan over layers, so XLA updates it in place. Where `layers` is a
-  tuple (`parameters.unstack`), layers are written out instead, `cache` has one without L for each,
-  and nothing is cut out of a stack. `attend(layer, q, k, v)` reads a layer's cache in
-  another way than by `mask_BTS`, the slots that each token sees.
+  The cache is carried through the scan over layers, so XLA updates it in place. If `unstacked`,
+  `layers` is of `parameters.unstack`, `cache` is a tuple of caches without L, and the loop over
+  layers is unrolled, so that nothing is cut out of a stack. `attend(layer, q, k, v)` reads a
+  layer's cache in another way than by `mask_BTS`, the positions that each token sees.
   """
   x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh, width=None)
 
@@ -189,7 +190,7 @@ def forward_cached(
 
     return _layer(x_BTD, weights, config, phases_BTc, append_and_attend, mesh)
 
-  if isinstance(params['layers'], tuple):
+  if unstacked:
     written = []
     for index, (weights, one) in enumerate(zip(params['layers'], cache, strict=True)):
       x_BTD, one = layer(x_BTD, weights, one, index)

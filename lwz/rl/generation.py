@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,12 +9,12 @@ import numpy as np
 from lwz import rows, types
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.model.attention import decode as decode_attention
 from lwz.programs import program
 from lwz.programs import rollout as rollout_program
 from lwz.rl import resume
 from lwz.rollout import local, sampler, scheduler
-from lwz.runtime import validation
+from lwz.rollout import spec as spec_lib
+from lwz.runtime import engine_spec, validation
 
 
 def check(c) -> None:
@@ -37,41 +36,14 @@ def check(c) -> None:
 def programs(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """What the engine compiles, at its largest: every slot taken, the cache full, one prompt."""
-  settings = _settings(c, mesh)
-  int8 = settings['int8']
-  attention = decode_attention.choose(settings['attention'], mesh, config.head_dim, int8=int8)
-  space = rollout_program.room(
-    settings['max_prompt_tokens'] + settings['max_tokens'],
-    settings['num_steps'],
-    attention=attention,
-    int8=int8,
-    mesh=mesh,
-  )
-  slots = rollout_program.abstract_slots(
-    config,
-    num_slots=settings['num_slots'],
-    capacity=space.capacity,
-    num_stretches=space.num_stretches,
-    int8=int8,
-    mesh=mesh,
-  )
-  kind: dict[str, Any] = {
-    'written_out': rollout_program.writes_out(attention, mesh, int8=int8),
-    'mesh': mesh,
-  }
+  """The engine's programs at their largest: all slots, a full cache, one prompt."""
+  spec = _spec(c, config, mesh, stop_id=0, temperature=c.rollout.temperature)
+  length = spec.max_prompt_tokens
   return {
-    'reshard': rollout_program.reshard(config, **kind),
-    'prefill': rollout_program.prefill(config, num_tokens=settings['max_prompt_tokens'], **kind),
+    'reshard': rollout_program.reshard(spec),
+    'prefill': rollout_program.prefill(spec, batch_size=1, num_tokens=length),
     'decode': rollout_program.decode(
-      config,
-      slots,
-      num_rows=settings['num_slots'],
-      read=space.read,
-      num_steps=settings['num_steps'],
-      sampling=sampler.Sampling(c.rollout.temperature, stop_ids=(0,)),
-      attention=attention,
-      **kind,
+      spec, batch_size=spec.num_slots, read_length=spec.cache_layout.max_read
     ),
   }
 
@@ -80,13 +52,15 @@ def engine(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int, temperature: float
 ) -> scheduler.Engine:
   """The engine of a run, at this temperature."""
-  return rollout_program.engine(
-    config,
-    sampling=sampler.Sampling(temperature, stop_ids=(stop_id,)),
-    exact=c.rollout.exact,
-    mesh=mesh,
-    **_settings(c, mesh),
-  )
+  return rollout_program.engine(_spec(c, config, mesh, stop_id, temperature))
+
+
+def _spec(c, config, mesh, stop_id: int, temperature: float) -> spec_lib.EngineSpec:
+  num = c.rl.prompts_per_step * c.rl.group_size
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  num_slots = rows.bucket(min(num, c.rollout.slots or num), shards)
+  sampling = sampler.Sampling(temperature, stop_ids=(stop_id,))
+  return engine_spec.from_config(c, config, mesh, sampling, num_slots=num_slots)
 
 
 class Writer:
@@ -104,7 +78,7 @@ class Writer:
     chosen: Sequence[types.Prompt],
     done: resume.Step,
     *,
-    ended: Callable[[scheduler.Reply], None],
+    ended: Callable[[scheduler.Trajectory], None],
   ) -> tuple[types.Rollout, dict[str, float]]:
     """G answers to each prompt, in the order p * G + g, and the figures of what that took.
 
@@ -125,25 +99,12 @@ class Writer:
     )
     missing = [b for b in range(len(asked)) if b not in done.replies]
     replies = dict(done.replies)
-    tally = scheduler.Tally()
+    stats = scheduler.Stats()
     decoder = self.engine.reshard(params)
-    for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], tally=tally):
+    for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], stats=stats):
       own = dataclasses.replace(reply, index=missing[reply.index])
       done.add(own)
       ended(own)
       replies[own.index] = own
     rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
-    return rollout, tally.figures if len(missing) == len(asked) else {}
-
-
-def _settings(c, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-  num = c.rl.prompts_per_step * c.rl.group_size
-  ways = mesh.shape['data'] * mesh.shape['fsdp']
-  return {
-    'num_slots': rows.bucket(min(num, c.rollout.slots or num), ways),
-    'max_prompt_tokens': c.rollout.max_prompt_tokens,
-    'max_tokens': c.rollout.max_tokens,
-    'num_steps': c.rollout.block,
-    'int8': c.rollout.int8,
-    'attention': c.rollout.attention,
-  }
+    return rollout, stats.metrics if len(missing) == len(asked) else {}

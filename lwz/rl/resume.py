@@ -71,14 +71,14 @@ class Step:
     kept: journal.Journal,
     archive: Callable[[types.Rollout, types.Scores], None],
     rest: Callable[[], None],
-    replies: Mapping[int, scheduler.Reply],
+    replies: Mapping[int, scheduler.Trajectory],
     rollout: types.Rollout | None,
     scores: types.Scores | None,
   ):
     self._journal, self._archive, self._rest = kept, archive, rest
     self.replies, self.rollout, self.scores = replies, rollout, scores
 
-  def add(self, reply: scheduler.Reply) -> None:
+  def add(self, reply: scheduler.Trajectory) -> None:
     """Keeps a trajectory that has ended."""
     if jax.process_index() == 0:
       self._journal.add(
@@ -95,5 +95,5 @@ class Step:
     return scores
 
 
-def _reply(index: int, entry: Mapping[str, np.ndarray]) -> scheduler.Reply:
-  return scheduler.Reply(index, entry['ids'], entry['logp'], bool(entry['finished']))
+def _reply(index: int, entry: Mapping[str, np.ndarray]) -> scheduler.Trajectory:
+  return scheduler.Trajectory(index, entry['ids'], entry['logp'], bool(entry['finished']))

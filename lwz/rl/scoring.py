@@ -35,7 +35,7 @@ class Scoring:
   def __exit__(self, *error) -> None:
     self._background.stop()
 
-  def add(self, reply: scheduler.Reply) -> None:
+  def add(self, reply: scheduler.Trajectory) -> None:
     """Begins to judge an answer; raises the errors of rewards.
 
     Replies may come in any order, and some or all may be missing.

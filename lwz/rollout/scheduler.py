@@ -1,11 +1,11 @@
-"""Continuous batching: a queue of trajectories, a fixed number of slots, blocks of steps between.
+"""Continuous batching: a queue of requests, a fixed number of slots, blocks of decoding steps.
 
-Between two blocks the host takes out what has ended, fills the free slots from the queue, and, once
-the queue is empty, gathers the live rows in the first slots, so that the next block computes fewer.
-A slot has room for the longest prompt and answer, so nothing that was begun is ever put back.
+Between two blocks the host collects what has ended, fills free slots from the queue, and, once the
+queue is empty, moves the active trajectories to the first slots, so that the next batch is smaller.
+A slot has room for the longest prompt and answer, so no trajectory is ever preempted.
 
-What a trajectory is does not depend on any of this: its draws are named by its key. Its bits may,
-by rounding; with `exact` every block has one shape and one length, and they do not either.
+The content of a trajectory does not depend on scheduling: its key names its randomness. Its last
+bits may, by rounding; with `exact` every block has one shape and one length, and they do not either.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ import numpy as np
 
 from lwz.rollout import order, slots
 
-# (index of the request, its ids so far) -> how many of them to keep, where it shall end, or None.
-Watch = Callable[[int, np.ndarray], int | None]
+# (index of the request, its ids so far) -> how many of them to keep, if it shall end, or None.
+StopRule = Callable[[int, np.ndarray], int | None]
 
-_FREE = -1  # the owner of a slot that has none
+_FREE = -1  # the owner of a free slot
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """One trajectory to write. `expected` is a guess of its tokens; the largest begin first."""
+  """One trajectory to write. `expected` is a guess of its length; the longest start first."""
 
   prompt: np.ndarray  # ids, at least one
   key: np.ndarray  # uint32 [2], of `sampler.trajectory_keys`
@@ -35,35 +35,35 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reply:
+class Trajectory:
   """A trajectory that has ended: its ids, the stop token included, and their log-probabilities."""
 
   index: int  # of the request
   ids: np.ndarray  # int32 [T]
   logp: np.ndarray  # float32 [T], of the distribution sampled from
-  finished: bool  # False where the cap was hit
+  finished: bool  # False if the cap was hit
 
 
 @dataclasses.dataclass
-class Tally:
-  """What the writing took. `wasted` and `in_use` are the two ways to see the same rows."""
+class Stats:
+  """Throughput counters of a rollout."""
 
   tokens: int = 0
   steps: int = 0
-  row_steps: int = 0  # rows computed, summed over steps
-  slot_steps: int = 0  # slots there were, summed over steps
+  computed: int = 0  # batch size, summed over steps
+  capacity: int = 0  # number of slots, summed over steps
   prefilled: int = 0  # prompts
   blocks: int = 0
   seconds: float = 0.0  # until the last trajectory ended
-  first: float = 0.0  # seconds until the first one had
+  first: float = 0.0  # seconds until the first trajectory ended
 
   @property
-  def figures(self) -> dict[str, float]:
-    """The figures of a step's record."""
+  def metrics(self) -> dict[str, float]:
+    """Metrics of a step's record."""
     return {
       'rollout/tokens_per_second': self.tokens / self.seconds if self.seconds else 0.0,
-      'rollout/wasted': 1 - self.tokens / self.row_steps if self.row_steps else 0.0,
-      'rollout/slots_in_use': self.tokens / self.slot_steps if self.slot_steps else 0.0,
+      'rollout/wasted': 1 - self.tokens / self.computed if self.computed else 0.0,
+      'rollout/active_slots': self.tokens / self.capacity if self.capacity else 0.0,
       'rollout/seconds_to_first': self.first,
       'rollout/seconds_to_last': self.seconds,
     }
@@ -71,20 +71,22 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-  """The compiled programs and the shapes they come in; `programs.rollout.engine` builds one.
+  """The compiled programs and their shapes, as `programs.rollout.engine` builds them.
 
   Attributes:
     reshard: (params) -> params as the other programs take them.
     init: () -> Slots.
-    prefill: (N, T) -> the program (params, prompts_NT) -> Cache.
-    admit: (slots, prefix, which, row, counters) -> Slots; `which` of the N prompts.
+    prefill: (P, T) -> the program (params, prompts_PT) -> Cache.
+    admit: (slots, prefix, prompt, slot, counters) -> Slots; `prompt` is one of the P of `prefix`.
     move: (slots, source, target) -> Slots.
-    decode: (rows, read) -> the program (params, slots, going, until) -> (Slots, Block).
-    rungs: numbers of rows to compute, rising; the last is the number of slots.
-    reads: numbers of cached tokens to read, rising; the last is the capacity of a slot.
-    prompt_sizes: lengths that prompts are padded to, rising.
-    prompt_batches: N for each of them, where more than half as many wait; else one at a time.
-    exact: one shape and one length of block, whoever is live.
+    decode: (batch size, read length) -> the program
+      (params, slots, active, until_active) -> (Slots, Block).
+    batch_sizes: of decoding, rising; the last is the number of slots.
+    read_lengths: numbers of cached tokens to read, rising.
+    prompt_lengths: lengths that prompts are padded to, rising.
+    prompt_batch_sizes: P for each of them if more than half as many wait; otherwise P is 1.
+    max_tokens: limit of a trajectory.
+    exact: one batch shape and one length of block, regardless of which slots are active.
   """
 
   reshard: Callable
@@ -93,10 +95,10 @@ class Engine:
   admit: Callable
   move: Callable
   decode: Callable
-  rungs: tuple[int, ...]
-  reads: tuple[int, ...]
-  prompt_sizes: tuple[int, ...]
-  prompt_batches: tuple[int, ...]
+  batch_sizes: tuple[int, ...]
+  read_lengths: tuple[int, ...]
+  prompt_lengths: tuple[int, ...]
+  prompt_batch_sizes: tuple[int, ...]
   max_tokens: int
   exact: bool
 
@@ -106,46 +108,47 @@ def run(
   params,
   requests: Sequence[Request],
   *,
-  watch: Watch | None = None,
-  tally: Tally | None = None,
-) -> Iterator[Reply]:
-  """Replies to all requests, as they end; while a reply is being looked at, the next block runs.
+  stop_rule: StopRule | None = None,
+  stats: Stats | None = None,
+) -> Iterator[Trajectory]:
+  """Yields the trajectories of all requests, as they end; the next block runs meanwhile.
 
-  `watch` sees every live trajectory after every block and may end it, at any of its tokens.
-  Raises ValueError for a request that no slot holds.
+  `stop_rule` sees every active trajectory after every block and may end it, at any of its tokens.
+  Raises ValueError if a request exceeds the limits of a slot.
   """
   for index, request in enumerate(requests):
     _check(index, request, engine)
-  desk = _Desk(engine, params, requests, watch, tally or Tally())
-  return desk.serve()
+  return _Loop(engine, params, requests, stop_rule, stats or Stats()).run()
 
 
-def plan(engine: Engine, num_live: int, longest: int, waiting: bool) -> tuple[int, int, int]:
-  """The next block: (rows to compute, cached tokens to read, live rows at which to end early).
+def plan(engine: Engine, num_active: int, longest: int, waiting: bool) -> tuple[int, int, int]:
+  """Returns the next block: (batch size, read length, active slots at which to end early).
 
-  While others wait, a block ends once an eighth of its rows has; then, once fewer can be computed.
+  While requests wait, a block ends early once an eighth of its trajectories has ended; later, once
+  a smaller batch is enough.
 
   Args:
-    engine: the shapes that there are.
-    num_live: trajectories, in the first slots unless others wait, when all slots are taken.
+    engine: the compiled shapes.
+    num_active: trajectories, in the first slots unless requests wait, when all slots are taken.
     longest: the most tokens that one of them has cached.
-    waiting: whether others wait for a slot.
+    waiting: whether requests wait for a slot.
   """
   if engine.exact:
-    return engine.rungs[-1], engine.reads[-1], 0
+    return engine.batch_sizes[-1], engine.read_lengths[-1], 0
   if waiting:
-    until = num_live - max(1, num_live // 8)
+    until_active = num_active - max(1, num_active // 8)
   else:
-    until = max((rung for rung in engine.rungs if rung < num_live), default=0)
-  return _least(engine.rungs, num_live), _least(engine.reads, longest), until
+    until_active = max((size for size in engine.batch_sizes if size < num_active), default=0)
+  batch_size = _round_up(num_active, engine.batch_sizes)
+  return batch_size, _round_up(longest, engine.read_lengths), until_active
 
 
-def _least(sizes: Sequence[int], wanted: int) -> int:
+def _round_up(wanted: int, sizes: Sequence[int]) -> int:
   return next(size for size in sizes if size >= wanted)
 
 
 def _check(index: int, request: Request, engine: Engine) -> None:
-  longest = engine.prompt_sizes[-1]
+  longest = engine.prompt_lengths[-1]
   if not 1 <= len(request.prompt) <= longest:
     raise ValueError(
       f'prompt {index} has {len(request.prompt)} tokens, outside 1 ... '
@@ -158,131 +161,139 @@ def _check(index: int, request: Request, engine: Engine) -> None:
     )
 
 
-class _Desk:
-  """The host's side of one rollout."""
+class _Loop:
+  """The host loop of one rollout."""
 
-  def __init__(self, engine, params, requests, watch, tally):
+  def __init__(self, engine, params, requests, stop_rule, stats):
     self._engine, self._params, self._requests = engine, params, requests
-    self._watch, self._tally = watch, tally
+    self._stop_rule, self._stats = stop_rule, stats
     self._queue = order.longest_first([request.expected for request in requests])[::-1]
-    self._owner = [_FREE] * engine.rungs[-1]  # of each slot
-    self._cached = [0] * engine.rungs[-1]
+    self._owner = [_FREE] * engine.batch_sizes[-1]  # of each slot
+    self._cached = [0] * engine.batch_sizes[-1]
     self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    self._prefilled: tuple[object, list[bytes]] = None, []  # the last cache, and whose it is
+    self._prefilled: tuple[object, list[bytes]] = None, []  # the last cache, and its prompts
     self._slots = engine.init()
 
-  def serve(self) -> Iterator[Reply]:
-    began = time.monotonic()
-    ended: list[Reply] = []
-    told = 0
+  def run(self) -> Iterator[Trajectory]:
+    start = time.monotonic()
+    ended: list[Trajectory] = []
+    num_yielded = 0
     while True:
       self._fill()
-      live = [row for row, owner in enumerate(self._owner) if owner != _FREE]
-      block = self._decode(live) if live else None
-      for reply in ended:  # the device is busy meanwhile
-        self._tally.seconds = time.monotonic() - began
-        self._tally.first = self._tally.first if told else self._tally.seconds
-        told += 1
-        yield reply
+      active = self._active()
+      block = self._decode(active) if active else None
+      for trajectory in ended:  # the device is busy meanwhile
+        self._stats.seconds = time.monotonic() - start
+        self._stats.first = self._stats.first if num_yielded else self._stats.seconds
+        num_yielded += 1
+        yield trajectory
       if block is None:
         return
-      ended = self._harvest(jax.device_get(block), live)
+      ended = self._collect(jax.device_get(block), active)
+
+  def _active(self) -> list[int]:
+    return [slot for slot, owner in enumerate(self._owner) if owner != _FREE]
 
   def _fill(self) -> None:
-    """Begins trajectories in free slots, or gathers the live ones where none is left to begin."""
-    begun: dict[int, dict[bytes, list[tuple[int, int]]]] = {}  # size, prompt: (slot, request)
-    for row, owner in enumerate(self._owner):
+    """Starts trajectories in free slots, or compacts the active ones if the queue is empty."""
+    # {padded length: {prompt: [(slot, request)]}}
+    starts: dict[int, dict[bytes, list[tuple[int, int]]]] = {}
+    for slot, owner in enumerate(self._owner):
       if owner == _FREE and self._queue:
         index = self._queue.pop()
         ids = np.asarray(self._requests[index].prompt, np.int32)
-        size = _least(self._engine.prompt_sizes, len(ids))
-        begun[size] = begun.pop(size, {})  # last, since others of its group may wait
-        begun[size].setdefault(ids.tobytes(), []).append((row, index))
-    for size, places in begun.items():
-      for prefix, prompts in self._prefill(size, list(places)):
-        for which, prompt in enumerate(prompts):
-          for row, index in places.get(prompt, []):
-            self._admit(prefix, which, row, index)
+        length = _round_up(len(ids), self._engine.prompt_lengths)
+        starts[length] = starts.pop(length, {})  # last, since others of its group may wait
+        starts[length].setdefault(ids.tobytes(), []).append((slot, index))
+    for length, places in starts.items():
+      for prefix, prompts in self._prefill(length, list(places)):
+        for number, prompt in enumerate(prompts):
+          for slot, index in places.get(prompt, []):
+            self._admit(prefix, number, slot, index)
     if not self._queue:
       self._prefilled = None, []
       if not self._engine.exact:
-        self._gather()
+        self._compact()
 
-  def _prefill(self, size: int, prompts: list[bytes]) -> Iterator[tuple[object, list[bytes]]]:
-    """Caches and the prompts of their rows; the last is kept, as others of its group may wait."""
+  def _prefill(self, length: int, prompts: list[bytes]) -> Iterator[tuple[object, list[bytes]]]:
+    """Yields caches with their prompts; the last is kept, as others of its group may wait."""
     if found := {*self._prefilled[1]} & {*prompts}:
       yield self._prefilled
       prompts = [prompt for prompt in prompts if prompt not in found]
-    most = self._engine.prompt_batches[self._engine.prompt_sizes.index(size)]
+    most = self._engine.prompt_batch_sizes[self._engine.prompt_lengths.index(length)]
     while prompts:
       num = most if len(prompts) > most // 2 else 1
       batch, prompts = prompts[:num], prompts[num:]
-      padded = np.zeros((num, size), np.int32)
+      padded = np.zeros((num, length), np.int32)
       for row, prompt in zip(padded, batch, strict=False):
         ids = np.frombuffer(prompt, np.int32)
         row[: len(ids)] = ids
-      self._prefilled = self._engine.prefill(num, size)(self._params, padded), batch
-      self._tally.prefilled += len(batch)
+      self._prefilled = self._engine.prefill(num, length)(self._params, padded), batch
+      self._stats.prefilled += len(batch)
       yield self._prefilled
 
-  def _admit(self, prefix, which: int, row: int, index: int) -> None:
+  def _admit(self, prefix, number: int, slot: int, index: int) -> None:
     request = self._requests[index]
     num = len(request.prompt)
-    counters = slots.Rows(
+    counters = slots.Counters(
       last=np.asarray(request.prompt[-1:], np.int32),
       cached=np.array([num - 1], np.int32),
       written=np.zeros(1, np.int32),
-      least=np.array([request.min_tokens], np.int32),
-      cap=np.array([request.max_tokens], np.int32),
+      min_tokens=np.array([request.min_tokens], np.int32),
+      max_tokens=np.array([request.max_tokens], np.int32),
       keys=np.asarray(request.key, np.uint32)[None],
-      live=np.ones(1, bool),
+      active=np.ones(1, bool),
     )
-    self._slots = self._engine.admit(self._slots, prefix, np.int32(which), np.int32(row), counters)
-    self._owner[row], self._cached[row], self._parts[index] = index, num - 1, []
+    self._slots = self._engine.admit(
+      self._slots, prefix, np.int32(number), np.int32(slot), counters
+    )
+    self._owner[slot], self._cached[slot], self._parts[index] = index, num - 1, []
 
-  def _gather(self) -> None:
-    """Moves live trajectories into the first slots, where that spares rows."""
-    live = [row for row, owner in enumerate(self._owner) if owner != _FREE]
-    rung = _least(self._engine.rungs, len(live))
-    free = [row for row in range(rung) if self._owner[row] == _FREE]
-    for source, target in zip([row for row in live if row >= rung], free, strict=False):
+  def _compact(self) -> None:
+    """Moves active trajectories into the first slots if the batch can then be smaller."""
+    active = self._active()
+    size = _round_up(len(active), self._engine.batch_sizes)
+    free = [slot for slot in range(size) if self._owner[slot] == _FREE]
+    for source, target in zip([slot for slot in active if slot >= size], free, strict=False):
       self._slots = self._engine.move(self._slots, np.int32(source), np.int32(target))
       self._owner[target], self._owner[source] = self._owner[source], _FREE
       self._cached[target] = self._cached[source]
 
-  def _decode(self, live: list[int]):
-    """Starts a block; nothing waits for it here."""
-    engine = self._engine
-    num_rows, read, until = plan(
-      engine, len(live), max(self._cached[row] for row in live), bool(self._queue)
+  def _decode(self, active: list[int]):
+    """Starts a block without waiting for it."""
+    batch_size, read_length, until_active = plan(
+      self._engine,
+      len(active),
+      max(self._cached[slot] for slot in active),
+      bool(self._queue),
     )
-    going = np.array([owner != _FREE for owner in self._owner])
-    self._slots, block = engine.decode(num_rows, read)(
-      self._params, self._slots, going, np.int32(until)
+    active_B = np.array([owner != _FREE for owner in self._owner])
+    self._slots, block = self._engine.decode(batch_size, read_length)(
+      self._params, self._slots, active_B, np.int32(until_active)
     )
     return block
 
-  def _harvest(self, block: slots.Block, live: list[int]) -> list[Reply]:
-    """Takes in what a block wrote, frees the slots of what ended, and returns that."""
+  def _collect(self, block: slots.Block, active: list[int]) -> list[Trajectory]:
+    """Adds a block's tokens, frees the slots of trajectories that ended, and returns these."""
     steps = int(block.steps)
-    self._tally.steps += steps
-    self._tally.row_steps += steps * block.ids.shape[0]
-    self._tally.slot_steps += steps * len(self._owner)
-    self._tally.blocks += 1
+    self._stats.steps += steps
+    self._stats.computed += steps * block.ids.shape[0]
+    self._stats.capacity += steps * len(self._owner)
+    self._stats.blocks += 1
     ended = []
-    for row in live:
-      index, num = self._owner[row], int(block.num[row])
-      self._parts[index].append((block.ids[row, :num], block.logp[row, :num]))
-      self._cached[row] += num
-      keep = self._watch(index, self._joined(index, 0)) if self._watch else None
-      if keep is None and block.live[row]:
+    for slot in active:
+      index, num = self._owner[slot], int(block.num[slot])
+      self._parts[index].append((block.ids[slot, :num], block.logp[slot, :num]))
+      self._cached[slot] += num
+      keep = self._stop_rule(index, self._joined(index, 0)) if self._stop_rule else None
+      if keep is None and block.active[slot]:
         continue
-      finished = bool(block.stopped[row]) if keep is None else True
+      finished = bool(block.stopped[slot]) if keep is None else True
       ids, logp = self._joined(index, 0)[:keep], self._joined(index, 1)[:keep]
-      self._tally.tokens += len(ids)
+      self._stats.tokens += len(ids)
       del self._parts[index]
-      self._owner[row] = _FREE
-      ended.append(Reply(index, ids, logp, finished))
+      self._owner[slot] = _FREE
+      ended.append(Trajectory(index, ids, logp, finished))
     return ended
 
   def _joined(self, index: int, which: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.runtime import setup, validation
+from lwz.runtime import engine_spec, setup, validation
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
@@ -60,18 +60,10 @@ def run(c) -> None:
     params = model_source.params(
       source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
     )
-  engine = rollout_program.engine(
-    config,
-    num_slots=1,
-    max_prompt_tokens=c.rollout.max_prompt_tokens,
-    max_tokens=c.rollout.max_tokens,
-    sampling=_sampling(c, tok.eos_token_id),
-    exact=c.rollout.exact,
-    num_steps=c.rollout.block,
-    int8=c.rollout.int8,
-    attention=c.rollout.attention,
-    mesh=mesh,
+  sampling = sampler.Sampling(
+    c.rollout.temperature, c.rollout.top_p, c.rollout.top_k, stop_ids=(tok.eos_token_id,)
   )
+  engine = rollout_program.engine(engine_spec.from_config(c, config, mesh, sampling, num_slots=1))
   asked = local.requests(
     [np.array(ids, np.int32)],
     num_samples=1,
@@ -80,27 +72,22 @@ def run(c) -> None:
     seed=c.seed,
     step=0,
   )
-  tally = scheduler.Tally()
+  stats = scheduler.Stats()
   pen = Pen(rich.console.Console(file=sys.stdout, highlight=False))
-  (reply,) = local.stream(
+  (completion,) = local.stream(
     engine,
     engine.reshard(params),
     asked,
     # The token that ends a text is no part of it, though one may read as a stop string does.
     decode=lambda ids: str(tok.decode([i for i in ids if i != tok.eos_token_id])),
     stops=templates.STOPS,
-    seen=lambda index, text: pen.show(text),
-    tally=tally,
+    on_text=lambda index, text: pen.show(text),
+    stats=stats,
   )
-  pen.show(reply.text, last=True)
-  ended = 'to its end' if reply.finished else f'cut at rollout.max_tokens={c.rollout.max_tokens}'
-  print(f'{tally.tokens:,} tokens, {tally.tokens / tally.seconds:.3g} per second, {ended}')
-
-
-def _sampling(c, stop_id: int) -> sampler.Sampling:
-  return sampler.Sampling(
-    c.rollout.temperature, top_p=c.rollout.top_p, top_k=c.rollout.top_k, stop_ids=(stop_id,)
-  )
+  pen.show(completion.text, last=True)
+  cut = f'cut at rollout.max_tokens={c.rollout.max_tokens}'
+  ended = 'to its end' if completion.finished else cut
+  print(f'{stats.tokens:,} tokens, {stats.tokens / stats.seconds:.3g} per second, {ended}')
 
 
 def _style(c, source: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The programs of writing: their shapes, their memory, and where everything lies."""
+"""The programs of a rollout: their shapes, their memory, their shardings."""
 
 import dataclasses
 import math
@@ -13,32 +13,35 @@ from lwz.model import sharding
 from lwz.programs import rollout
 from lwz.programs.cost import fit, topology
 from lwz.rollout import sampler
+from lwz.rollout import spec as spec_lib
 from tests import fakes
 
 CONFIG = fakes.config()
 
 
+def spec_of(config, num_slots=4, max_prompt_tokens=40, max_tokens=500, exact=False, **changes):
+  settings = {'sampling': sampler.Sampling()} | changes
+  return spec_lib.EngineSpec(
+    config, num_slots, max_prompt_tokens, max_tokens, exact=exact, **settings
+  )
+
+
+def layout(num_tokens, num_steps, **changes):
+  """The cache layout for trajectories of this many tokens."""
+  spec = spec_of(CONFIG, max_prompt_tokens=8, max_tokens=num_tokens - 8, **changes)
+  return dataclasses.replace(spec, num_steps=num_steps).cache_layout
+
+
 def test_a_prefill_announces_its_shapes():
-  built = rollout.prefill(CONFIG, num_tokens=5)
+  built = rollout.prefill(spec_of(CONFIG, unstack=False), batch_size=1, num_tokens=5)
   args = (fakes.params(CONFIG), fakes.padded(fakes.texts([5], CONFIG)))
   assert fakes.fits(built, args, built.jit()(*args))
 
 
-def decoding(config, *, num_slots=8, capacity=2_048, read=512, num_steps=4, **changes):
-  names = ('written_out', 'mesh', 'attention')
-  kind = {name: changes.pop(name) for name in names if name in changes}
-  slots = rollout.abstract_slots(
-    config, num_slots=num_slots, capacity=capacity, mesh=kind.get('mesh'), **changes
-  )
-  return rollout.decode(
-    config,
-    slots,
-    num_rows=num_slots,
-    read=read,
-    num_steps=num_steps,
-    sampling=sampler.Sampling(),
-    **kind,
-  )
+def decoding(config, *, num_slots=8, num_tokens=2_044, read_length=512, num_steps=4, **changes):
+  changes |= {'max_prompt_tokens': 44, 'max_tokens': num_tokens - 44, 'num_steps': num_steps}
+  spec = spec_of(config, num_slots, **changes)
+  return rollout.decode(spec, batch_size=num_slots, read_length=read_length)
 
 
 def bytes_of(tree):
@@ -49,24 +52,24 @@ def bytes_of(tree):
 def test_the_cache_is_updated_in_place(int8):
   """No copy of it: neither per step and layer nor per block, and what is read is a part."""
   config = fakes.config(num_hidden_layers=8)
-  built = decoding(config, read=64, written_out=False, int8=int8)
+  built = decoding(config, read_length=64, unstack=False, int8=int8)
   cache = bytes_of(built.abstract_args[1].past)
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
   assert memory.temp_size_in_bytes < cache / 4
 
 
-def test_written_out_layers_hold_one_copy_of_what_is_read():
+def test_unstacked_layers_hold_one_copy_of_what_is_read():
   config = fakes.config(num_hidden_layers=8)
-  built = decoding(config, read=512, written_out=True)
+  built = decoding(config, read_length=512, unstack=True)
   cache = bytes_of(built.abstract_args[1].past)
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
   assert memory.temp_size_in_bytes < 0.4 * cache  # a quarter of it is read
 
 
-def test_no_step_of_written_out_layers_copies_the_cache_of_its_block():
-  built = decoding(fakes.config(), num_slots=8, num_steps=4, written_out=True)
+def test_no_step_of_unstacked_layers_copies_the_cache_of_its_block():
+  built = decoding(fakes.config(), num_slots=8, num_steps=4, unstack=True)
   text = built.lower().compile().as_text()
   bodies = [
     text.split(f'\n%{name} (')[1].split('\n}')[0] for name in re.findall(r'body=%([\w.]+)', text)
@@ -81,33 +84,32 @@ def test_a_32b_model_is_decoded_on_a_mesh_of_eight():
   """Lowered, not compiled: shapes and layouts fit together at the size of the paper."""
   config = config_lib.preset('32b')
   mesh = sharding.make_mesh((1, 2, 4))
-  built = decoding(config, num_slots=32, capacity=16_384, read=1_024, mesh=mesh)
+  shape = {'num_slots': 32, 'num_tokens': 16_380, 'read_length': 1_024}
+  built = decoding(config, **shape, unstack=False, mesh=mesh)
   assert 'module' in built.lower().as_text()[:200]
   (past,) = built.abstract_args[1].past
   found = {x.sharding.shard_shape(x.shape) for x in (past.k, past.v)}
   assert found == {(64, 16, 2, 16_384, 128), (64, 16, 2, 128, 16_384)}
 
 
-def test_off_a_cpu_slots_come_in_whole_tiles(monkeypatch):
-  assert rollout.room(16_048, 32) == (16_048, 16_080, 1)
-  assert rollout.room(16_048, 32, attention='mosaic') == (16_128, 16_128, 1)
+def test_off_a_cpu_positions_come_in_whole_tiles(monkeypatch):
+  assert layout(16_048, 32) == (16_048, 16_080, 1)
+  assert layout(16_048, 32, attention='mosaic') == (16_128, 16_128, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
-  assert rollout.room(16_048, 96) == (16_128, 16_256, 1)
-  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
-  engine = rollout.engine(CONFIG, sampling=sampler.Sampling(), **settings)
-  assert engine.reads == (128, 256, 512, 640)
+  assert layout(16_048, 96) == (16_128, 16_256, 1)
+  engine = rollout.engine(spec_of(CONFIG))
+  assert engine.read_lengths == (128, 256, 512, 640)
 
 
-def test_a_gpu_reads_as_many_stretches_as_are_filled(monkeypatch):
+def test_a_gpu_reads_as_many_kv_segments_as_are_filled(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert rollout.room(16_048, 32) == (16_384, 16_384, 8)
-  assert rollout.room(300, 32) == (384, 384, 3)
-  assert rollout.room(16_048, 3_000).capacity == 7 * 3_072  # none is shorter than a block
-  assert rollout.room(16_048, 32, int8=True) == (16_128, 16_128, 1)
-  assert rollout.room(16_048, 32, attention='triton').num_stretches == 1
-  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
-  engine = rollout.engine(CONFIG, sampling=sampler.Sampling(), **settings)
-  assert engine.reads == (128, 256, 384, 512, 640)
+  assert layout(16_048, 32) == (16_384, 16_384, 8)
+  assert layout(300, 32) == (384, 384, 3)
+  assert layout(16_048, 3_000).capacity == 7 * 3_072  # none is shorter than a block
+  assert layout(16_048, 32, int8=True) == (16_128, 16_128, 1)
+  assert layout(16_048, 32, attention='triton').num_segments == 1
+  engine = rollout.engine(spec_of(CONFIG))
+  assert engine.read_lengths == (128, 256, 384, 512, 640)
   slots = jax.eval_shape(engine.init)
   assert [x.v.shape[3] for x in slots.past] == [128] * 5
 
@@ -116,14 +118,12 @@ def test_a_gpu_reads_as_many_stretches_as_are_filled(monkeypatch):
   'platform, attention, kind',
   [('tpu', 'xla', dict), ('gpu', 'xla', tuple), ('gpu', 'triton', tuple), ('cpu', 'xla', tuple)],
 )
-def test_layers_are_written_out_where_a_stack_would_be_copied(
+def test_layers_are_unstacked_where_a_stack_would_be_copied(
   monkeypatch, platform, attention, kind
 ):
   monkeypatch.setattr(jax, 'default_backend', lambda: platform)
   config = fakes.config(head_dim=16)
-  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 500, 'exact': False}
-  settings |= {'sampling': sampler.Sampling(), 'attention': attention}
-  engine = rollout.engine(config, **settings)
+  engine = rollout.engine(spec_of(config, attention=attention))
   params = jax.eval_shape(engine.reshard, fakes.params(config))
   assert isinstance(params['layers'], kind)
 
@@ -131,11 +131,10 @@ def test_layers_are_written_out_where_a_stack_would_be_copied(
 @pytest.mark.parametrize('attention, num_calls', [('xla', 0), ('mosaic', 2), ('triton', 2)])
 def test_the_kernel_that_is_named_is_what_every_layer_runs(attention, num_calls):
   config = fakes.config(head_dim=16, num_hidden_layers=2)
-  settings = {'num_slots': 4, 'max_prompt_tokens': 40, 'max_tokens': 50, 'exact': False}
-  engine = rollout.engine(config, sampling=sampler.Sampling(), attention=attention, **settings)
+  engine = rollout.engine(spec_of(config, max_tokens=50, attention=attention))
   params = jax.eval_shape(engine.reshard, fakes.params(config))
   slots, scalar = jax.eval_shape(engine.init), jax.ShapeDtypeStruct((), jnp.int32)
-  traced = engine.decode(4, engine.reads[-1]).trace(params, slots, slots.rows.live, scalar)
+  traced = engine.decode(4, engine.read_lengths[-1]).trace(params, slots, slots.counters.active, scalar)
   assert str(traced.jaxpr).count('pallas_call[') == num_calls
 
 
@@ -146,8 +145,7 @@ def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
   pytest.importorskip('libtpu')
   config = config_lib.preset('32b')
   mesh = sharding.make_mesh((1, 4, 4), topology.load('v5p:2x2x4').devices)
-  space = rollout.room(16_048, 32, attention=attention, mesh=mesh)
-  changes = {'capacity': space.capacity, 'read': space.read, 'num_steps': 32, 'mesh': mesh}
+  changes = {'num_tokens': 16_048, 'read_length': 16_128, 'num_steps': 32, 'mesh': mesh}
   built = decoding(config, num_slots=32, attention=attention, **changes)
   compiled = built.lower().compile()
   memory, cache = compiled.memory_analysis(), bytes_of(built.abstract_args[1].past) / mesh.size
@@ -163,13 +161,13 @@ def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read):
   pytest.importorskip('jax_cuda13_plugin')
   config = dataclasses.replace(config_lib.preset('1.5b'), dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1,), topology.load('gpu:h200:1x1').devices)
-  space = rollout.room(16_048, 32, attention=attention, mesh=mesh)
-  changes = {'capacity': space.capacity, 'num_stretches': space.num_stretches, 'mesh': mesh}
-  changes |= {'read': read, 'num_steps': 32, 'written_out': True, 'attention': attention}
+  changes = {'num_tokens': 16_048, 'num_steps': 32, 'read_length': read, 'mesh': mesh}
+  changes |= {'unstack': True, 'attention': attention}
   built = decoding(config, num_slots=32, **changes)
   found = fit.measure(built)
   params, slots = built.abstract_args[:2]
-  least = bytes_of(params) + bytes_of(slots.past) * read / space.capacity
+  capacity = sum(x.v.shape[3] for x in slots.past)
+  least = bytes_of(params) + bytes_of(slots.past) * read / capacity
   assert found.moved < 32 * 1.3 * least
   assert found.temporaries < 100 * 2**20
 
@@ -178,9 +176,10 @@ def test_parameters_are_cast_and_laid_out_for_decoding():
   config = dataclasses.replace(fakes.config(vocab_size=16), dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1, 2, 4))
   params = jax.device_put(fakes.params(config), sharding.shardings(config, mesh, sharding.TRAIN))
-  for written_out in (False, True):
-    found = rollout.reshard(config, written_out=written_out, mesh=mesh).jit()(params)
-    announced = rollout.decode_params(config, written_out, mesh)
+  for unstack in (False, True):
+    spec = spec_of(config, unstack=unstack, mesh=mesh)
+    found = rollout.reshard(spec).jit()(params)
+    announced = rollout.decode_params(spec)
     assert jax.tree.structure(found) == jax.tree.structure(announced)
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(announced), strict=True):
       assert (x.shape, x.dtype) == (y.shape, y.dtype)

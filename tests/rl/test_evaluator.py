@@ -60,7 +60,9 @@ def writes(monkeypatch):
 
 def engine(answer):
   steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
-  shapes = dict.fromkeys(('rungs', 'reads', 'prompt_sizes', 'prompt_batches'), ())
+  shapes = dict.fromkeys(
+    ('batch_sizes', 'read_lengths', 'prompt_lengths', 'prompt_batch_sizes'), ()
+  )
   return scheduler.Engine(**steps, **shapes, decode=answer, max_tokens=1, exact=True)
 
 

@@ -22,7 +22,7 @@ def open_history(folder, rest=lambda: None):
 
 def reply(index, num):
   ids = np.arange(num, dtype=np.int32)
-  return scheduler.Reply(index, ids, -ids.astype(np.float32), finished=num < T)
+  return scheduler.Trajectory(index, ids, -ids.astype(np.float32), finished=num < T)
 
 
 def test_replies_are_found_one_by_one_then_the_whole_step(tmp_path):

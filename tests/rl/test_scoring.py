@@ -51,7 +51,7 @@ def replies(texts=TEXTS):
   for index, text in enumerate(texts):
     finished = text is not TEXTS[3]  # which was cut at the cap, and has no stop token
     ids = np.array([*map(ord, text), *[STOP] * finished], np.int32)
-    found.append(scheduler.Reply(index, ids, np.zeros(len(ids), np.float32), finished))
+    found.append(scheduler.Trajectory(index, ids, np.zeros(len(ids), np.float32), finished))
   return found
 
 

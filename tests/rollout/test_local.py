@@ -1,4 +1,4 @@
-"""Our engine behind the interface of a writer: prompts of any length in, trajectories out."""
+"""Our engine as a stream of completions: prompts of any length in, trajectories out."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 
 from lwz.programs import rollout as program
 from lwz.rollout import local, sampler
+from lwz.rollout import spec as spec_lib
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -20,15 +21,8 @@ def test_a_text_loses_the_stop_token_alone(ids, finished, text):
   assert local.text(np.array(ids), finished, lambda ids: ''.join(map(str, ids))) == text
 
 
-ENGINE = program.engine(
-  CONFIG,
-  num_slots=4,
-  max_prompt_tokens=5,
-  max_tokens=7,
-  sampling=sampler.Sampling(0.9, stop_ids=(4,)),
-  exact=True,
-  num_steps=3,
-)
+SAMPLING = sampler.Sampling(0.9, stop_ids=(4,))
+ENGINE = program.engine(spec_lib.EngineSpec(CONFIG, 4, 5, 7, SAMPLING, exact=True, num_steps=3))
 LETTERS = 'abcd.fghijklm'
 
 
@@ -42,8 +36,8 @@ def asked(prompts, **changes):
 
 
 def stream(requests, **arguments):
-  replies = local.stream(ENGINE, ENGINE.reshard(PARAMS), requests, **arguments)
-  return sorted(replies, key=lambda reply: reply.index)
+  completions = local.stream(ENGINE, ENGINE.reshard(PARAMS), requests, **arguments)
+  return sorted(completions, key=lambda one: one.index)
 
 
 def test_every_request_has_the_key_that_names_it():
@@ -57,16 +51,16 @@ def test_seed_and_step_name_the_draws():
   prompts = fakes.texts([2, 5], CONFIG)
 
   def ids(**changes):
-    return [reply.ids.tolist() for reply in stream(asked(prompts, **changes))]
+    return [one.ids.tolist() for one in stream(asked(prompts, **changes))]
 
   first = ids()
   assert ids() == first and ids(seed=2) != first and ids(step=3) != first
 
 
-def test_the_text_of_a_reply_is_that_of_its_ids():
-  replies = stream(asked(fakes.texts([2, 5], CONFIG)), decode=spell)
-  assert any(r.finished for r in replies)
-  assert [r.text for r in replies] == [local.text(r.ids, r.finished, spell) for r in replies]
+def test_the_text_of_a_completion_is_that_of_its_ids():
+  completions = stream(asked(fakes.texts([2, 5], CONFIG)), decode=spell)
+  assert any(r.finished for r in completions)
+  assert [r.text for r in completions] == [local.text(r.ids, r.finished, spell) for r in completions]
 
 
 def test_requests_carry_the_range_that_their_prompt_asks_for():
@@ -90,16 +84,16 @@ def test_a_stop_string_ends_a_trajectory_with_the_token_that_completes_it():
     assert len(after.logp) == len(after.ids)
 
 
-def test_what_is_being_written_can_be_watched():
+def test_texts_are_shown_while_they_are_written():
   seen = {}
-  replies = stream(
+  completions = stream(
     asked(fakes.texts([2, 5], CONFIG)),
     decode=spell,
-    seen=lambda index, text: seen.setdefault(index, []).append(text),
+    on_text=lambda index, text: seen.setdefault(index, []).append(text),
   )
-  for reply in replies:
-    texts = seen[reply.index]
-    assert texts == sorted(texts, key=len) and texts[-1].startswith(reply.text)
+  for one in completions:
+    texts = seen[one.index]
+    assert texts == sorted(texts, key=len) and texts[-1].startswith(one.text)
 
 
 def test_stop_strings_need_a_text():

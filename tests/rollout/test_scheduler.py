@@ -9,10 +9,11 @@ import pytest
 
 from lwz.model import sharding
 from lwz.programs import rollout as program
-from lwz.rollout import engine as engine_lib
 from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import slots as slots_lib
+from lwz.rollout import spec as spec_lib
 from tests import fakes
+from tests.rollout import reference
 
 CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
@@ -32,14 +33,15 @@ REQUESTS = [
 def built(num_slots=4, num_steps=5, exact=False, **changes):
   settings = {'max_prompt_tokens': 6, 'max_tokens': T, 'sampling': SAMPLING} | changes
   config = settings.pop('config', CONFIG)
-  return program.engine(config, num_slots=num_slots, num_steps=num_steps, exact=exact, **settings)
+  shape = {'num_slots': num_slots, 'num_steps': num_steps, 'exact': exact}
+  return program.engine(spec_lib.EngineSpec(config, **shape, **settings))
 
 
 def write(engine, requests, **arguments):
-  """Replies by the index of their request."""
-  replies = list(scheduler.run(engine, engine.reshard(PARAMS), requests, **arguments))
-  assert len({reply.index for reply in replies}) == len(replies) == len(requests)
-  return sorted(replies, key=lambda reply: reply.index)
+  """Trajectories by the index of their request."""
+  found = list(scheduler.run(engine, engine.reshard(PARAMS), requests, **arguments))
+  assert len({one.index for one in found}) == len(found) == len(requests)
+  return sorted(found, key=lambda one: one.index)
 
 
 def forced(*lengths):
@@ -54,7 +56,7 @@ def forced(*lengths):
 def one_shot():
   rollout = jax.jit(
     functools.partial(
-      engine_lib.generate,
+      reference.generate,
       config=CONFIG,
       num_samples=G,
       max_tokens=T,
@@ -65,12 +67,12 @@ def one_shot():
   return jax.device_get(rollout)
 
 
-def assert_is(reply, b, whole=None):
+def assert_is(one, b, whole=None):
   whole = whole or one_shot()
   num = whole.lengths[b]
-  np.testing.assert_array_equal(reply.ids, whole.ids[b, :num])
-  np.testing.assert_allclose(reply.logp, whole.logp[b, :num], atol=1e-5)
-  assert reply.finished == whole.finished[b]
+  np.testing.assert_array_equal(one.ids, whole.ids[b, :num])
+  np.testing.assert_allclose(one.logp, whole.logp[b, :num], atol=1e-5)
+  assert one.finished == whole.finished[b]
 
 
 @pytest.mark.parametrize(
@@ -79,16 +81,16 @@ def assert_is(reply, b, whole=None):
     {},
     {'num_slots': 3, 'exact': True},
     pytest.param({'num_slots': 1, 'num_steps': 3}, marks=pytest.mark.slow),
-    pytest.param({'num_slots': 16, 'num_steps': 2, 'written_out': False}, marks=pytest.mark.slow),
+    pytest.param({'num_slots': 16, 'num_steps': 2, 'unstack': False}, marks=pytest.mark.slow),
   ],
   ids=str,
 )
 def test_a_stream_of_trajectories_is_what_one_program_writes(settings):
-  replies = write(built(**settings), REQUESTS)
+  written = write(built(**settings), REQUESTS)
   assert {1, T} < set(one_shot().lengths.tolist())  # so that slots are refilled
-  for b, reply in enumerate(replies):
-    assert_is(reply, b)
-  assert local.rollout(replies, T, STOP).ids.tolist() == one_shot().ids.tolist()
+  for b, one in enumerate(written):
+    assert_is(one, b)
+  assert local.rollout(written, T, STOP).ids.tolist() == one_shot().ids.tolist()
 
 
 def test_in_exact_mode_a_restart_changes_no_bit():
@@ -98,13 +100,13 @@ def test_in_exact_mode_a_restart_changes_no_bit():
   left = [7, 2, 11, 4, 0]
   again = write(engine, [REQUESTS[b] for b in left])
   alone = write(engine, [REQUESTS[6]])
-  for reply, b in zip([*again, *alone], [*left, 6], strict=True):
-    np.testing.assert_array_equal(reply.ids, whole[b].ids)
-    np.testing.assert_array_equal(reply.logp, whole[b].logp)
+  for one, b in zip([*again, *alone], [*left, 6], strict=True):
+    np.testing.assert_array_equal(one.ids, whole[b].ids)
+    np.testing.assert_array_equal(one.logp, whole[b].logp)
 
 
 @pytest.mark.parametrize(
-  'attention, shape, written_out',
+  'attention, shape, unstack',
   [
     ('mosaic', None, True),
     ('triton', None, False),
@@ -115,12 +117,12 @@ def test_in_exact_mode_a_restart_changes_no_bit():
   ],
   ids=str,
 )
-def test_no_kernel_changes_a_token(attention, shape, written_out):
+def test_no_kernel_changes_a_token(attention, shape, unstack):
   config = fakes.config(vocab_size=16, hidden_size=16, intermediate_size=32, head_dim=16)
   params = fakes.params(config)
   plain = built(config=config, num_slots=8, exact=True)
   mesh = None if shape is None else sharding.make_mesh(shape)
-  kind = {'attention': attention, 'mesh': mesh, 'written_out': written_out}
+  kind = {'attention': attention, 'mesh': mesh, 'unstack': unstack}
   engine = built(config=config, num_slots=8, exact=True, **kind)
   if mesh:
     params = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
@@ -131,13 +133,13 @@ def test_no_kernel_changes_a_token(attention, shape, written_out):
 
 
 @pytest.mark.parametrize('exact', [True, False])
-def test_no_stretch_changes_a_token(monkeypatch, exact):
-  """Blocks that end within a stretch, and blocks that go over its edge."""
-  monkeypatch.setattr(program, 'room', lambda *_, **__: program.Room(24, 24, 3))
+def test_no_kv_segment_changes_a_token(monkeypatch, exact):
+  """Blocks that end within a segment, and blocks that go over its edge."""
+  monkeypatch.setattr(spec_lib.EngineSpec, 'cache_layout', spec_lib.CacheLayout(24, 24, 3))
   engine = built.__wrapped__(num_slots=3, exact=exact)
-  assert engine.reads == ((24,) if exact else (8, 16, 24))
-  for b, reply in enumerate(write(engine, REQUESTS)):
-    assert_is(reply, b)
+  assert engine.read_lengths == ((24,) if exact else (8, 16, 24))
+  for b, one in enumerate(write(engine, REQUESTS)):
+    assert_is(one, b)
 
 
 @pytest.mark.parametrize(
@@ -149,53 +151,53 @@ def test_no_mesh_changes_a_token(shape):
   settings = {'config': config, 'num_slots': 8, 'exact': True}
   mesh = sharding.make_mesh(shape)
   alone = built(**settings)
-  cut = built(**settings, mesh=mesh, written_out=shape[0] == 2)
+  cut = built(**settings, mesh=mesh, unstack=shape[0] == 2)
   placed = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
   one = list(scheduler.run(alone, alone.reshard(params), REQUESTS))
   other = list(scheduler.run(cut, cut.reshard(placed), REQUESTS))
-  found = {reply.index: reply for reply in other}
-  for reply in one:
-    np.testing.assert_array_equal(reply.ids, found[reply.index].ids)
-    np.testing.assert_allclose(reply.logp, found[reply.index].logp, atol=1e-5)
+  found = {one.index: one for one in other}
+  for one in one:
+    np.testing.assert_array_equal(one.ids, found[one.index].ids)
+    np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
 
 
 def test_nothing_is_compiled_twice_and_little_once():
   engine = built()
   write(engine, REQUESTS)
   seen = engine.decode.cache_info().currsize
-  assert 1 < seen <= len(engine.rungs) * len(engine.reads) == 4
+  assert 1 < seen <= len(engine.batch_sizes) * len(engine.read_lengths) == 4
   write(engine, REQUESTS[::-1])
   assert engine.decode.cache_info().currsize == seen
-  shapes = [(rows, read) for rows in engine.rungs for read in engine.reads]
+  shapes = [(rows, read) for rows in engine.batch_sizes for read in engine.read_lengths]
   compiled = [engine.decode(*shape) for shape in shapes]
   compiled += [engine.init, engine.move, engine.reshard]
   assert engine.admit._cache_size() <= 2  # by one prompt, by a batch of them
-  batches = zip(engine.prompt_batches, engine.prompt_sizes, strict=True)
+  batches = zip(engine.prompt_batch_sizes, engine.prompt_lengths, strict=True)
   compiled += [engine.prefill(num, size) for most, size in batches for num in {1, most}]
   assert all(one._cache_size() <= 1 for one in compiled)
 
 
 def test_a_prompt_is_read_once_for_its_group():
-  tally = scheduler.Tally()
-  write(built(), REQUESTS, tally=tally)
-  assert tally.prefilled == P
-  assert tally.tokens == one_shot().lengths.sum()
-  assert tally.tokens <= tally.row_steps <= tally.slot_steps == 4 * tally.steps
-  figures = tally.figures
-  assert 0 < figures['rollout/seconds_to_first'] <= figures['rollout/seconds_to_last']
-  assert 0 <= figures['rollout/wasted'] < 1 and 0 < figures['rollout/slots_in_use'] <= 1
+  stats = scheduler.Stats()
+  write(built(), REQUESTS, stats=stats)
+  assert stats.prefilled == P
+  assert stats.tokens == one_shot().lengths.sum()
+  assert stats.tokens <= stats.computed <= stats.capacity == 4 * stats.steps
+  metrics = stats.metrics
+  assert 0 < metrics['rollout/seconds_to_first'] <= metrics['rollout/seconds_to_last']
+  assert 0 <= metrics['rollout/wasted'] < 1 and 0 < metrics['rollout/active_slots'] <= 1
 
 
 def test_several_prompts_are_read_at_once_and_no_token_changes():
-  engine, tally = built(), scheduler.Tally()
+  engine, stats = built(), scheduler.Stats()
   first_of_each = range(0, P * G, G)
-  replies = write(engine, [REQUESTS[b] for b in first_of_each], tally=tally)
-  for reply, b in zip(replies, first_of_each, strict=True):
-    assert_is(reply, b)
-  assert tally.prefilled == P
-  num, size = engine.prompt_batches[-1], engine.prompt_sizes[-1]
+  written = write(engine, [REQUESTS[b] for b in first_of_each], stats=stats)
+  for one, b in zip(written, first_of_each, strict=True):
+    assert_is(one, b)
+  assert stats.prefilled == P
+  num, size = engine.prompt_batch_sizes[-1], engine.prompt_lengths[-1]
   assert num > 1 and engine.prefill(num, size)._cache_size() == 1
-  assert set(built(exact=True, num_slots=3).prompt_batches) == {1}  # bits depend on no other prompt
+  assert set(built(exact=True, num_slots=3).prompt_batch_sizes) == {1}  # bits depend on no other prompt
 
 
 def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_another_size():
@@ -204,7 +206,7 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
   def prefill(num, size):
     return lambda params, prompts: read.append((num, size))
 
-  def decode(params, slots, going, until):  # a block in which every trajectory ends
+  def decode(params, slots, active, until_active):  # a block in which every trajectory ends
     ids, no = np.zeros((rows, 1), np.int32), np.zeros(rows, bool)
     ones = np.ones(rows, np.int32)
     return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, ~no, no, np.int32(1))
@@ -216,10 +218,10 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
     admit=lambda slots, *arguments: slots,
     move=lambda slots, *arguments: slots,
     decode=lambda num_rows, size: decode,
-    rungs=(rows,),
-    reads=(100,),
-    prompt_sizes=(64, 100),
-    prompt_batches=(1, 1),
+    batch_sizes=(rows,),
+    read_lengths=(100,),
+    prompt_lengths=(64, 100),
+    prompt_batch_sizes=(1, 1),
     max_tokens=1,
     exact=True,
   )
@@ -231,50 +233,50 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
 
 def test_the_tail_is_computed_in_smaller_batches():
   asked = forced(12, 2, 2, 2)
-  tally = scheduler.Tally()
-  assert [len(reply.ids) for reply in write(built(), asked, tally=tally)] == [12, 2, 2, 2]
-  assert (tally.steps, tally.row_steps) == (12, 2 * 4 + 10)
+  stats = scheduler.Stats()
+  assert [len(one.ids) for one in write(built(), asked, stats=stats)] == [12, 2, 2, 2]
+  assert (stats.steps, stats.computed) == (12, 2 * 4 + 10)
 
 
 def test_the_longest_begin_first():
   seen = []
   engine = built(num_slots=3, exact=True)
-  write(engine, forced(3, 9, 5, 12, 2, 7), watch=lambda index, ids: seen.append(index))
+  write(engine, forced(3, 9, 5, 12, 2, 7), stop_rule=lambda index, ids: seen.append(index))
   assert list(dict.fromkeys(seen)) == [3, 1, 5, 2, 0, 4]
 
 
 @pytest.mark.parametrize('least, cap', [(0, 1), (5, 12), (7, 7)])
 def test_a_trajectory_has_at_least_and_at_most_so_many_tokens(least, cap):
   asked = [scheduler.Request(r.prompt, r.key, cap, least) for r in REQUESTS]
-  for reply in write(built(), asked):
-    assert least <= len(reply.ids) <= cap
-    assert STOP not in reply.ids[: least - 1]
-    assert reply.finished == (reply.ids[-1] == STOP)
-    assert np.isfinite(reply.logp).all()
+  for one in write(built(), asked):
+    assert least <= len(one.ids) <= cap
+    assert STOP not in one.ids[: least - 1]
+    assert one.finished == (one.ids[-1] == STOP)
+    assert np.isfinite(one.logp).all()
 
 
-def test_who_watches_may_end_a_trajectory_at_any_of_its_tokens():
-  replies = write(built(), REQUESTS, watch=lambda index, ids: 2 if len(ids) > 2 else None)
-  for b, reply in enumerate(replies):
+def test_a_stop_rule_may_end_a_trajectory_at_any_of_its_tokens():
+  written = write(built(), REQUESTS, stop_rule=lambda index, ids: 2 if len(ids) > 2 else None)
+  for b, one in enumerate(written):
     num = min(one_shot().lengths[b], 2)
-    np.testing.assert_array_equal(reply.ids, one_shot().ids[b, :num])
-    assert reply.finished == (one_shot().lengths[b] > 2 or one_shot().finished[b])
+    np.testing.assert_array_equal(one.ids, one_shot().ids[b, :num])
+    assert one.finished == (one_shot().lengths[b] > 2 or one_shot().finished[b])
 
 
 def test_what_was_ended_is_computed_no_further():
-  tally = scheduler.Tally()
+  stats = scheduler.Stats()
   engine = built(num_slots=3, exact=True)  # blocks of 5 steps
-  watch = {0: 2}.get
-  replies = write(engine, forced(12, 7), watch=lambda index, ids: watch(index), tally=tally)
-  assert [len(reply.ids) for reply in replies] == [2, 7]
-  assert tally.steps == 7
+  keep = {0: 2}.get
+  written = write(engine, forced(12, 7), stop_rule=lambda index, ids: keep(index), stats=stats)
+  assert [len(one.ids) for one in written] == [2, 7]
+  assert stats.steps == 7
 
 
-def test_replies_come_as_they_end():
+def test_written_come_as_they_end():
   asked = forced(12, 3, 8)
   engine = built()
-  replies = scheduler.run(engine, engine.reshard(PARAMS), asked)
-  assert [reply.index for reply in replies] == [1, 2, 0]
+  written = scheduler.run(engine, engine.reshard(PARAMS), asked)
+  assert [one.index for one in written] == [1, 2, 0]
 
 
 def test_int8_is_close_and_its_mismatch_is_seen():

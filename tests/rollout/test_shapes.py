@@ -8,19 +8,20 @@ from lwz.rollout import order, shapes
 
 
 @pytest.mark.parametrize('num, expected', [(1, (1,)), (8, (1, 2, 4, 8)), (6, (1, 2, 4, 6))])
-def test_a_ladder_doubles_up_to_the_number_of_slots(num, expected):
-  assert shapes.ladder(num) == expected
+def test_buckets_double_up_to_the_largest(num, expected):
+  assert shapes.buckets(num, smallest=1, per_octave=1) == expected
 
 
-def test_a_finer_ladder_has_a_rung_half_way_and_every_one_of_the_coarse():
-  assert shapes.ladder(32, per_octave=2) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+def test_finer_buckets_have_a_size_half_way_and_every_one_of_the_coarse():
+  assert shapes.buckets(32, smallest=1) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
   for num in range(1, 70):
-    assert set(shapes.ladder(num)) <= set(shapes.ladder(num, per_octave=2))
+    coarse = shapes.buckets(num, smallest=1, per_octave=1)
+    assert set(coarse) <= set(shapes.buckets(num, smallest=1))
 
 
 @pytest.mark.parametrize('longest', [1, 64, 65, 300, 16_384])
-def test_sizes_rise_to_the_longest_by_at_most_half(longest):
-  found = shapes.sizes(longest)
+def test_buckets_rise_to_the_longest_by_at_most_half(longest):
+  found = shapes.buckets(longest)
   assert list(found) == sorted(set(found)) and found[-1] == longest
   assert all(b <= 1.5 * a for a, b in itertools.pairwise(found))
   assert len(found) <= 18

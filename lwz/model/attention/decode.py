@@ -69,9 +69,9 @@ def over(
   lengths_B: Int[Array, 'B'],
   *,
   backend: str = 'xla',
-  read: int,
+  read_length: int,
   dtype: jax.typing.DTypeLike,
-  written_out: bool = False,
+  unstacked: bool = False,
   mesh: Mesh | AbstractMesh | None = None,
 ) -> Callable:
   """(layer, q_B1HC, k_BKTC, v_BKTC, num_new) -> [B, 1, H, C]: `attend` over this past.
@@ -81,31 +81,31 @@ def over(
 
   Args:
     stretches: of all layers, of at least B rows; for kernels one.
-    lengths_B: tokens of each row, at most `read`.
+    lengths_B: tokens of each row, at most `read_length`.
     backend: one of `BACKENDS`.
-    read: no row has more tokens; XLA computes with so many slots, of the last stretch with all
-      where there are several.
+    read_length: maximum of `lengths_B`; XLA computes with this many positions, rounded up to whole
+      stretches if there are several.
     dtype: of the computation.
-    written_out: whether layers are, in the loop: a CPU has them cut out before it begins.
+    unstacked: whether the loop over layers is unrolled: a CPU has them cut out before it begins.
     mesh: where everything lies.
   """
   if backend != 'xla':
     (past,) = stretches
-    return _in_place(past, lengths_B, backend, read, mesh)
+    return _in_place(past, lengths_B, backend, read_length, mesh)
   size = stretches[0].v.shape[3]
-  near = stretches[: max(1, -(-read // size))]
+  near = stretches[: max(1, -(-read_length // size))]
 
   def of(layer):
-    return [kv_cache.past_of(x, layer, lengths_B.shape[0], min(read, size), dtype) for x in near]
+    return [kv_cache.past_of(x, layer, lengths_B.shape[0], min(read_length, size), dtype) for x in near]
 
-  if written_out and packed_attention.platform_of(mesh) == 'cpu':
+  if unstacked and packed_attention.platform_of(mesh) == 'cpu':
     of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__
   return lambda layer, q_B1HC, *new: attend(q_B1HC, of(layer), lengths_B, *new)
 
 
-def _in_place(past, lengths_B, backend, read, mesh) -> Callable:
+def _in_place(past, lengths_B, backend, read_length, mesh) -> Callable:
   kernel = {'mosaic': decode_mosaic, 'triton': decode_triton}[backend]
-  prepare = functools.partial(kernel.work, read=read)
+  prepare = functools.partial(kernel.work, read_length=read_length)
   local = functools.partial(kernel.attend, interpret=packed_attention.platform_of(mesh) == 'cpu')
   if mesh is not None and mesh.size > 1:
     rows, heads = activations.spec(mesh, past.k.shape, kv_cache.DIMENSIONS)[1:3]

@@ -16,7 +16,7 @@ BLOCK_BYTES = 2 * 2**20  # of a block's keys and values, of which two are in VME
 Work = tuple[Int[Array, 'B'], Int[Array, 'N'], Int[Array, 'N'], Int[Array, '1']]
 
 
-def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read: int) -> Work:
+def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int) -> Work:
   """(length of each row; row, block of it, of each step; number of steps), row after row.
 
   A row of length 0 has a step as well, in which nothing of the past is seen.
@@ -24,14 +24,14 @@ def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read: int) -> Work:
   Args:
     past: of any number of layers, which are read as far as `lengths_B` says.
     lengths_B: tokens of its first B rows.
-    read: no row has more.
+    read_length: maximum of `lengths_B`.
 
   With blocks of 4, lengths 5, 0, 9 are rows 0 0 1 2 2 2, blocks 0 1 0 0 1 2.
   """
   block = _block(past)
   num_B = jnp.maximum(-(-lengths_B // block), 1)
   ends_B = jnp.cumsum(num_B)
-  step_N = jnp.arange(lengths_B.shape[0] * max(1, -(-read // block)), dtype=jnp.int32)
+  step_N = jnp.arange(lengths_B.shape[0] * max(1, -(-read_length // block)), dtype=jnp.int32)
   done_NB = step_N[:, None] >= ends_B[None, :]
   row_N = jnp.minimum(jnp.sum(done_NB, axis=1), lengths_B.shape[0] - 1)
   begun_N = jnp.sum(jnp.where(done_NB, num_B[None, :], 0), axis=1)

@@ -61,7 +61,7 @@ def test_stretches_are_attended_as_one():
   """Rows that end within the first, with it, within the last and with nothing."""
   q, past, lengths, *new = drawn([5, 8, 22, 0], S=24, L=1)
   past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 1.0), past)
-  over = functools.partial(decode_attention.over, read=24, dtype=q.dtype)
+  over = functools.partial(decode_attention.over, read_length=24, dtype=q.dtype)
   parts = (slice(0, 8), slice(8, 16), slice(16, 24))
   stretches = tuple(kv_cache.Past(k=past.k[..., at], v=past.v[..., at, :]) for at in parts)
   expected = over((past,), lengths)(0, q, *new, 4)
@@ -69,7 +69,7 @@ def test_stretches_are_attended_as_one():
   near = jnp.minimum(lengths, 16)
   expected = over((past,), near)(0, q, *new, 4)
   stretches = (*stretches[:2], jax.tree.map(lambda x: x * jnp.nan, stretches[2]))  # is not read
-  found = decode_attention.over(stretches, near, read=16, dtype=q.dtype)(0, q, *new, 4)
+  found = decode_attention.over(stretches, near, read_length=16, dtype=q.dtype)(0, q, *new, 4)
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -101,7 +101,7 @@ def reference(q, past, lengths, k_new, v_new, num_new, layer):
 @functools.partial(jax.jit, static_argnames=('num_new', 'backend', 'mesh'))
 def in_place(q, past, lengths, k_new, v_new, num_new, layer, backend, mesh=None):
   attend = decode_attention.over(
-    (past,), lengths, backend=backend, read=past.v.shape[3], dtype=q.dtype, mesh=mesh
+    (past,), lengths, backend=backend, read_length=past.v.shape[3], dtype=q.dtype, mesh=mesh
   )
   return attend(layer, q, k_new, v_new, num_new)
 
@@ -154,7 +154,7 @@ def test_rows_that_are_cut_are_read_all():
 def test_work_is_the_blocks_that_are_filled(monkeypatch):
   monkeypatch.setattr(decode_mosaic, 'BLOCK', 128)
   past = kv_cache.Past(k=jnp.zeros((1, 4, 2, 16, 512)), v=jnp.zeros((1, 4, 2, 512, 16)))
-  _, rows, blocks, num = decode_mosaic.work(past, jnp.array([129, 0, 512, 128]), read=512)
+  _, rows, blocks, num = decode_mosaic.work(past, jnp.array([129, 0, 512, 128]), read_length=512)
   assert num.tolist() == [8] and len(rows) == 16
   assert rows[:8].tolist() == [0, 0, 1, 2, 2, 2, 2, 3]
   assert blocks[:8].tolist() == [0, 1, 0, 0, 1, 2, 3, 0]

@@ -107,7 +107,7 @@ def test_a_kernel_counts_what_it_states_and_its_name_says_what_it_reads(backend)
   q, new = of((B, 1, K * G, C), jnp.bfloat16), of((B, K, T, C), jnp.bfloat16)
 
   def attend(past, lengths, q, k, v):
-    over = decode_attention.over((past,), lengths, backend=backend, read=S, dtype=q.dtype)
+    over = decode_attention.over((past,), lengths, backend=backend, read_length=S, dtype=q.dtype)
     return jax.lax.scan(lambda _, layer: (None, over(layer, q, k, v, 1)), None, jnp.arange(L))
 
   closed = jax.make_jaxpr(attend)(past, of((B,), jnp.int32), q, new, new)

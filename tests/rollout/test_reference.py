@@ -12,8 +12,9 @@ from lwz import rows as rows_lib
 from lwz import types
 from lwz.learn import logprob
 from lwz.model import qwen
-from lwz.rollout import engine, sampler
+from lwz.rollout import sampler
 from tests import fakes
+from tests.rollout import reference
 
 CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
@@ -24,7 +25,7 @@ PROMPTS[1][2] = STOP  # inside a prompt it is a token like any other
 PAIRS = np.indices((P, G)).reshape(2, -1)
 
 jitted = jax.jit(
-  engine.generate,
+  reference.generate,
   static_argnames=('config', 'num_samples', 'max_tokens', 'temperature', 'stop_id'),
 )
 
@@ -33,9 +34,9 @@ def keys(prompts, samples):
   return sampler.trajectory_keys(0, 3, jnp.asarray(prompts), jnp.asarray(samples))
 
 
-def write(prompts, keys_B2, *, num_samples, slots=6, pad=0, config=CONFIG, **changes):
+def write(prompts, keys_B2, *, num_samples, padded=6, pad=0, config=CONFIG, **changes):
   """The `Rollout`, as NumPy arrays."""
-  prompts_PT = np.full((len(prompts), slots), pad, np.int32)
+  prompts_PT = np.full((len(prompts), padded), pad, np.int32)
   for row, ids in zip(prompts_PT, prompts, strict=True):
     row[: len(ids)] = ids
   lengths = jnp.array([len(ids) for ids in prompts])
@@ -140,7 +141,7 @@ def test_the_value_of_padding_does_not_matter(pad):
 
 
 def test_the_amount_of_padding_does_not_matter():
-  assert_same(write(PROMPTS, keys(*PAIRS), num_samples=G, slots=9, pad=9), written())
+  assert_same(write(PROMPTS, keys(*PAIRS), num_samples=G, padded=9, pad=9), written())
 
 
 def test_greedy_takes_the_most_likely_token_of_the_full_forward():

@@ -3,27 +3,24 @@
 import numpy as np
 import pytest
 
+from benchmarks import simulation
 from lwz.programs import rollout as program
-from lwz.rollout import order, sampler, scheduler, simulate
+from lwz.rollout import order, sampler, scheduler
+from lwz.rollout import spec as spec_lib
 from tests import fakes
 
 CONFIG = fakes.config()
 
 
 def built(num_slots, max_tokens, num_steps, exact=False):
-  return program.engine(
-    CONFIG,
-    num_slots=num_slots,
-    max_prompt_tokens=64,
-    max_tokens=max_tokens,
-    sampling=sampler.Sampling(),
-    exact=exact,
-    num_steps=num_steps,
+  spec = spec_lib.EngineSpec(
+    CONFIG, num_slots, 64, max_tokens, sampler.Sampling(), exact, num_steps=num_steps
   )
+  return program.engine(spec)
 
 
 @pytest.mark.parametrize(
-  'exact', [pytest.param(False, marks=pytest.mark.slow), True], ids=['ladder', 'exact']
+  'exact', [pytest.param(False, marks=pytest.mark.slow), True], ids=['buckets', 'exact']
 )
 def test_it_counts_what_is_computed(exact):
   lengths = [3, 11, 2, 7, 5, 1, 12]
@@ -32,10 +29,10 @@ def test_it_counts_what_is_computed(exact):
     scheduler.Request(np.arange(1, 5), np.array([0, i], np.uint32), n, n, float(n))
     for i, n in enumerate(lengths)
   ]
-  ran = scheduler.Tally()
+  ran = scheduler.Stats()
   params = engine.reshard(fakes.params(CONFIG))
-  assert len(list(scheduler.run(engine, params, asked, tally=ran))) == len(lengths)
-  said = simulate.simulate(
+  assert len(list(scheduler.run(engine, params, asked, stats=ran))) == len(lengths)
+  said = simulation.simulate(
     engine,
     lengths,
     order.longest_first(lengths),
@@ -43,7 +40,7 @@ def test_it_counts_what_is_computed(exact):
     prompt_tokens=4,
     step_seconds=lambda rows, read: 1.0,
   )
-  for name in ('tokens', 'steps', 'row_steps', 'slot_steps', 'blocks'):
+  for name in ('tokens', 'steps', 'computed', 'capacity', 'blocks'):
     assert getattr(said, name) == getattr(ran, name), name
   assert said.seconds == said.steps
 
@@ -54,7 +51,7 @@ def seconds(lengths, indices, **changes):
     'prompt_tokens': 64,
     'step_seconds': lambda rows, read: 1.0 + rows / 8 + rows * read / 4_000,
   } | changes
-  return simulate.simulate(built(32, 2_048, 32), lengths, indices, **settings).seconds
+  return simulation.simulate(built(32, 2_048, 32), lengths, indices, **settings).seconds
 
 
 def test_a_guess_of_the_length_shortens_a_heavy_tailed_rollout():
@@ -68,6 +65,6 @@ def test_a_guess_of_the_length_shortens_a_heavy_tailed_rollout():
   assert min(gains) > 0.99 and np.mean(gains) > 1.05
 
 
-def test_every_trajectory_is_begun_once():
+def test_every_trajectory_starts_once():
   with pytest.raises(ValueError, match='every trajectory once'):
     seconds([3, 4], [0, 0])

@@ -1,0 +1,154 @@
+"""The specification of a rollout engine: its limits, and the shapes its programs are compiled for.
+
+    spec = EngineSpec(config, num_slots=32, max_prompt_tokens=2_048, max_tokens=14_000, ...)
+    engine = programs.rollout.engine(spec)
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+
+from lwz import rows
+from lwz.model import qwen
+from lwz.model.attention import decode as decode_attention
+from lwz.model.attention import packed as packed_attention
+from lwz.rollout import sampler, shapes
+
+Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh | None
+
+PREFILL_TOKENS = 1_024  # tokens of short prompts in one prefill: products then run at full rate
+TILE = 128  # elements that lie side by side in a vector of a TPU
+MAX_SEGMENTS = 8  # of a GPU's cache, which reads as many as are filled
+
+
+class CacheLayout(NamedTuple):
+  """Positions of the KV cache in one slot."""
+
+  max_read: int  # cached tokens that a block may read
+  capacity: int  # positions, a multiple of `num_segments`
+  num_segments: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec:
+  """Specification of a rollout engine.
+
+  Attributes:
+    config: of the model.
+    num_slots: trajectories that are decoded at a time.
+    max_prompt_tokens, max_tokens: limits of one trajectory.
+    sampling: how tokens are sampled, and which tokens end a trajectory.
+    exact: one batch shape regardless of which slots are active, so that no bit of a trajectory
+      depends on the others; otherwise the batch shrinks as the tail thins out, and only the filled
+      part of the cache is read.
+    num_steps: maximum of a block.
+    int8: keys and values in int8, with a scale per token and head; log-probabilities are then those
+      of the rounded cache, and differ from the scorer's.
+    attention: 'auto' or a backend of `decode_attention`. Kernels read a slot to the end of the last
+      block that it has filled, so there is one program per batch size, whatever is read.
+    mesh: None is one device.
+    unstack: whether `layers` is a tuple with one tree per layer, so that a CPU or GPU reads a
+      layer's weights in place and copies none out of a stack. None decides by platform, see
+      `unstacked`.
+  """
+
+  config: qwen.QwenConfig
+  num_slots: int
+  max_prompt_tokens: int
+  max_tokens: int
+  sampling: sampler.Sampling
+  exact: bool
+  num_steps: int = 32
+  int8: bool = False
+  attention: str = 'auto'
+  mesh: Mesh = None
+  unstack: bool | None = None
+
+  @property
+  def backend(self) -> str:
+    """The decode attention backend. Raises ValueError if the one that is named cannot run."""
+    return decode_attention.choose(
+      self.attention, self.mesh, self.config.head_dim, int8=self.int8
+    )
+
+  @property
+  def platform(self) -> str:
+    return packed_attention.platform_of(self.mesh)
+
+  @property
+  def unstacked(self) -> bool:
+    """Whether layers are unstacked; by default where XLA would copy weights out of a stack.
+
+    XLA for TPUs does not. XLA for GPUs would hold the int8 cache of all layers converted at once.
+    """
+    if self.unstack is not None:
+      return self.unstack
+    on_gpu = self.platform in packed_attention.GPUS
+    return self.platform == 'cpu' or self.backend == 'triton' or (on_gpu and not self.int8)
+
+  @property
+  def cache_layout(self) -> CacheLayout:
+    """Room for the longest trajectory and the steps of a block.
+
+    Off CPUs, and for kernels, sizes are multiples of `TILE`: with another size, a TPU would keep
+    keys with the head dimension along memory, and copy all of them into the order in which they are
+    read at the beginning of every block. On segments see `kv_cache`; only with unstacked layers
+    does a GPU read them in place.
+    """
+    num_tokens = self.max_prompt_tokens + self.max_tokens
+    num_written, tile = num_tokens + self.num_steps, self._tile
+    if self.backend != 'xla' or self.platform not in packed_attention.GPUS or self.int8:
+      return CacheLayout(rows.bucket(num_tokens, tile), rows.bucket(num_written, tile), 1)
+    size = rows.bucket(max(self.num_steps, -(-num_written // MAX_SEGMENTS)), tile)
+    num = -(-num_written // size)
+    return CacheLayout(num * size, num * size, num)
+
+  @property
+  def batch_sizes(self) -> tuple[int, ...]:
+    """Batch sizes of decoding, rising; the last is the number of slots.
+
+    Slots that are sharded over devices stay so: a smaller batch would have to be laid out anew.
+    """
+    if self.exact or self._shards > 1:
+      return (self.num_slots,)
+    return shapes.buckets(self.num_slots, smallest=1, per_octave=self._per_octave)
+
+  @property
+  def read_lengths(self) -> tuple[int, ...]:
+    """Numbers of cached tokens that a block may read, rising."""
+    max_read, capacity, num_segments = self.cache_layout
+    if self.exact or self.backend != 'xla':
+      return (max_read,)
+    if num_segments > 1:
+      size = capacity // num_segments
+      return tuple(range(size, capacity + 1, size))
+    lengths = shapes.buckets(max_read, per_octave=self._per_octave)
+    return tuple(sorted({rows.bucket(length, self._tile) for length in lengths}))
+
+  @property
+  def prompt_lengths(self) -> tuple[int, ...]:
+    """Lengths that prompts are padded to, rising."""
+    return shapes.buckets(self.max_prompt_tokens)
+
+  @property
+  def prompt_batch_sizes(self) -> tuple[int, ...]:
+    """Batch size of a prefill for each of `prompt_lengths`."""
+    if self.exact or self._shards > 1:
+      return (1,) * len(self.prompt_lengths)
+    sizes = (min(self.num_slots, PREFILL_TOKENS // length) for length in self.prompt_lengths)
+    return tuple(max(1, size) for size in sizes)
+
+  @property
+  def _per_octave(self) -> int:
+    """Bucket sizes per doubling: twice as many on CPUs as on TPUs, where compiling takes longer."""
+    return 2 if self.unstacked and self.platform == 'cpu' else 1
+
+  @property
+  def _tile(self) -> int:
+    return 1 if self.backend == 'xla' and self.platform == 'cpu' else TILE
+
+  @property
+  def _shards(self) -> int:
+    """Number of parts that the slots are sharded into."""
+    return 1 if self.mesh is None else self.mesh.shape['data'] * self.mesh.shape['fsdp']
