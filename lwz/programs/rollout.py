@@ -1,8 +1,8 @@
 """The compiled programs of a rollout: resharding, prefill, admission, blocks of decoding.
 
-    engine = rollout.engine(spec)  # a `rollout.spec.EngineSpec`
-    params = engine.reshard(state.params)
-    for trajectory in scheduler.run(engine, params, requests): ...
+engine = rollout.engine(spec)  # a `rollout.spec.EngineSpec`
+params = engine.reshard(state.params)
+for trajectory in scheduler.run(engine, params, requests): ...
 """
 
 import functools

@@ -5,7 +5,7 @@ queue is empty, moves the active trajectories to the first slots, so that the ne
 A slot has room for the longest prompt and answer, so no trajectory is ever preempted.
 
 The content of a trajectory does not depend on scheduling: its key names its randomness. Its last
-bits may, by rounding; with `exact` every block has one shape and one length, and they do not either.
+bits may, by rounding; with `exact` every block has one shape and one length, and no bit does.
 """
 
 import dataclasses

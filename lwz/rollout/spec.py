@@ -1,7 +1,7 @@
 """The specification of a rollout engine: its limits, and the shapes its programs are compiled for.
 
-    spec = EngineSpec(config, num_slots=32, max_prompt_tokens=2_048, max_tokens=14_000, ...)
-    engine = programs.rollout.engine(spec)
+spec = EngineSpec(config, num_slots=32, max_prompt_tokens=2_048, max_tokens=14_000, ...)
+engine = programs.rollout.engine(spec)
 """
 
 import dataclasses
@@ -68,9 +68,7 @@ class EngineSpec:
   @property
   def backend(self) -> str:
     """The decode attention backend. Raises ValueError if the one that is named cannot run."""
-    return decode_attention.choose(
-      self.attention, self.mesh, self.config.head_dim, int8=self.int8
-    )
+    return decode_attention.choose(self.attention, self.mesh, self.config.head_dim, int8=self.int8)
 
   @property
   def platform(self) -> str:

@@ -28,8 +28,8 @@ def spec_of(config, num_slots=4, max_prompt_tokens=40, max_tokens=500, exact=Fal
 
 def layout(num_tokens, num_steps, **changes):
   """The cache layout for trajectories of this many tokens."""
-  spec = spec_of(CONFIG, max_prompt_tokens=8, max_tokens=num_tokens - 8, **changes)
-  return dataclasses.replace(spec, num_steps=num_steps).cache_layout
+  changes |= {'max_prompt_tokens': 8, 'max_tokens': num_tokens - 8, 'num_steps': num_steps}
+  return spec_of(fakes.config(head_dim=16), **changes).cache_layout
 
 
 def test_a_prefill_announces_its_shapes():
@@ -118,9 +118,7 @@ def test_a_gpu_reads_as_many_kv_segments_as_are_filled(monkeypatch):
   'platform, attention, kind',
   [('tpu', 'xla', dict), ('gpu', 'xla', tuple), ('gpu', 'triton', tuple), ('cpu', 'xla', tuple)],
 )
-def test_layers_are_unstacked_where_a_stack_would_be_copied(
-  monkeypatch, platform, attention, kind
-):
+def test_layers_are_unstacked_where_a_stack_would_be_copied(monkeypatch, platform, attention, kind):
   monkeypatch.setattr(jax, 'default_backend', lambda: platform)
   config = fakes.config(head_dim=16)
   engine = rollout.engine(spec_of(config, attention=attention))
@@ -134,7 +132,9 @@ def test_the_kernel_that_is_named_is_what_every_layer_runs(attention, num_calls)
   engine = rollout.engine(spec_of(config, max_tokens=50, attention=attention))
   params = jax.eval_shape(engine.reshard, fakes.params(config))
   slots, scalar = jax.eval_shape(engine.init), jax.ShapeDtypeStruct((), jnp.int32)
-  traced = engine.decode(4, engine.read_lengths[-1]).trace(params, slots, slots.counters.active, scalar)
+  traced = engine.decode(4, engine.read_lengths[-1]).trace(
+    params, slots, slots.counters.active, scalar
+  )
   assert str(traced.jaxpr).count('pallas_call[') == num_calls
 
 

@@ -60,7 +60,9 @@ def test_seed_and_step_name_the_draws():
 def test_the_text_of_a_completion_is_that_of_its_ids():
   completions = stream(asked(fakes.texts([2, 5], CONFIG)), decode=spell)
   assert any(r.finished for r in completions)
-  assert [r.text for r in completions] == [local.text(r.ids, r.finished, spell) for r in completions]
+  assert [r.text for r in completions] == [
+    local.text(r.ids, r.finished, spell) for r in completions
+  ]
 
 
 def test_requests_carry_the_range_that_their_prompt_asks_for():

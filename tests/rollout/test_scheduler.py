@@ -153,10 +153,8 @@ def test_no_mesh_changes_a_token(shape):
   alone = built(**settings)
   cut = built(**settings, mesh=mesh, unstack=shape[0] == 2)
   placed = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
-  one = list(scheduler.run(alone, alone.reshard(params), REQUESTS))
-  other = list(scheduler.run(cut, cut.reshard(placed), REQUESTS))
-  found = {one.index: one for one in other}
-  for one in one:
+  found = {one.index: one for one in scheduler.run(cut, cut.reshard(placed), REQUESTS)}
+  for one in scheduler.run(alone, alone.reshard(params), REQUESTS):
     np.testing.assert_array_equal(one.ids, found[one.index].ids)
     np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
 
@@ -197,7 +195,8 @@ def test_several_prompts_are_read_at_once_and_no_token_changes():
   assert stats.prefilled == P
   num, size = engine.prompt_batch_sizes[-1], engine.prompt_lengths[-1]
   assert num > 1 and engine.prefill(num, size)._cache_size() == 1
-  assert set(built(exact=True, num_slots=3).prompt_batch_sizes) == {1}  # bits depend on no other prompt
+  exact = built(exact=True, num_slots=3)
+  assert set(exact.prompt_batch_sizes) == {1}  # bits depend on no other prompt
 
 
 def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_another_size():
@@ -238,7 +237,7 @@ def test_the_tail_is_computed_in_smaller_batches():
   assert (stats.steps, stats.computed) == (12, 2 * 4 + 10)
 
 
-def test_the_longest_begin_first():
+def test_the_longest_start_first():
   seen = []
   engine = built(num_slots=3, exact=True)
   write(engine, forced(3, 9, 5, 12, 2, 7), stop_rule=lambda index, ids: seen.append(index))
@@ -246,7 +245,7 @@ def test_the_longest_begin_first():
 
 
 @pytest.mark.parametrize('least, cap', [(0, 1), (5, 12), (7, 7)])
-def test_a_trajectory_has_at_least_and_at_most_so_many_tokens(least, cap):
+def test_the_length_of_a_trajectory_is_within_its_limits(least, cap):
   asked = [scheduler.Request(r.prompt, r.key, cap, least) for r in REQUESTS]
   for one in write(built(), asked):
     assert least <= len(one.ids) <= cap
@@ -272,7 +271,7 @@ def test_what_was_ended_is_computed_no_further():
   assert stats.steps == 7
 
 
-def test_written_come_as_they_end():
+def test_trajectories_come_as_they_end():
   asked = forced(12, 3, 8)
   engine = built()
   written = scheduler.run(engine, engine.reshard(PARAMS), asked)

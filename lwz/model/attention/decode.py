@@ -96,7 +96,9 @@ def over(
   near = stretches[: max(1, -(-read_length // size))]
 
   def of(layer):
-    return [kv_cache.past_of(x, layer, lengths_B.shape[0], min(read_length, size), dtype) for x in near]
+    return [
+      kv_cache.past_of(x, layer, lengths_B.shape[0], min(read_length, size), dtype) for x in near
+    ]
 
   if unstacked and packed_attention.platform_of(mesh) == 'cpu':
     of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__

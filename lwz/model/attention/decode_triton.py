@@ -20,7 +20,9 @@ def has_backend() -> bool:
   return importlib.util.find_spec('jax.experimental.pallas.triton') is not None
 
 
-def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int) -> tuple[Int[Array, 'B']]:
+def work(
+  past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int
+) -> tuple[Int[Array, 'B']]:
   """As `mosaic_decode.work`; here programs find their part from a row's length alone."""
   return (lengths_B,)
 
