@@ -103,7 +103,7 @@ def test_what_cannot_be_written_is_refused_before_work(folder, changes, message)
 
 
 def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkeypatch):
-  monkeypatch.setattr(generate.origin, 'params', None)
+  monkeypatch.setattr(generate.model_source, 'params', None)
   with pytest.raises(ValueError, match=r'the prompt has \d+ tokens, more than rollout.max_prompt'):
     generate.run(config_of(folder, prompt='the sea is wide ' * 99))
 
