@@ -33,16 +33,18 @@ def adamw(
   b1: float,
   b2: float,
   weight_decay: float,
+  decay_mask: Any,
   max_norm: float,
   moments: jax.typing.DTypeLike = jnp.float32,
 ) -> optax.GradientTransformation:
   """AdamW (arXiv 1711.05101) after a clip of the global gradient norm.
 
-  Matrices decay; biases, norms and the score head's vector do not. `moments` is the dtype in which
-  both moments are kept between steps, computed on in float32: bfloat16 halves them, at 4 instead
-  of 8 bytes per parameter beside the 4 of the parameter itself.
+  `decay_mask` says for each parameter whether `weight_decay` applies to it, in the structure of the
+  parameters. `moments` is the dtype in which both moments are kept between steps, computed on in
+  float32: bfloat16 halves them, at 4 instead of 8 bytes per parameter beside the 4 of the parameter
+  itself.
   """
-  rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_decays)
+  rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=decay_mask)
   return optax.chain(optax.clip_by_global_norm(max_norm), _kept_in(moments, rule))
 
 
@@ -83,10 +85,3 @@ def on_host(opt_state: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
   return jax.tree.map(place, opt_state)
-
-
-def _decays(params):
-  """True for leaves whose name says matrix: `embed`, `head` and the layers' `w*`."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, _: str(path[-1].key).startswith(('w', 'embed', 'head')), params
-  )

@@ -1,6 +1,7 @@
-"""Every parameter of the model, once: shape, dtype, logical axes, how it begins.
+"""Every parameter of the model, once: shape, dtype, logical axes, initial value, weight decay.
 
-Abstract trees, initial values, sharding and the names of checkpoints derive from `describe`.
+Abstract trees, initial values, sharding, the optimiser's mask and the names of checkpoints derive
+from `describe`.
 """
 
 import dataclasses
@@ -19,11 +20,12 @@ Params = Any  # a nested dict with the structure of `describe(config)`
 
 @dataclasses.dataclass(frozen=True)
 class Param:
-  """One parameter: its shape, the logical axis of each dimension, how it begins."""
+  """One parameter: its shape, the logical axis of each dimension, its initial value."""
 
   shape: tuple[int, ...]
   axes: tuple[str, ...]
   init: str  # 'normal' (std initializer_range), 'zeros' or 'ones'
+  decay: bool = False  # whether weight decay pulls it to 0: matrices, but no norm, bias or vector
   dtype: Any = jnp.float32
 
 
@@ -42,27 +44,27 @@ def describe(config: QwenConfig) -> dict:
   )
   layers = {
     'attention_norm': Param((L, D), ('layers', 'embed'), 'ones'),
-    'wq': Param((L, D, H, C), ('layers', 'embed', 'heads', 'head_dim'), 'normal'),
+    'wq': Param((L, D, H, C), ('layers', 'embed', 'heads', 'head_dim'), 'normal', decay=True),
     'bq': Param((L, H, C), ('layers', 'heads', 'head_dim'), 'zeros'),
-    'wk': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal'),
+    'wk': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal', decay=True),
     'bk': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
-    'wv': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal'),
+    'wv': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal', decay=True),
     'bv': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
-    'wo': Param((L, H, C, D), ('layers', 'heads', 'head_dim', 'embed'), 'normal'),
+    'wo': Param((L, H, C, D), ('layers', 'heads', 'head_dim', 'embed'), 'normal', decay=True),
     'mlp_norm': Param((L, D), ('layers', 'embed'), 'ones'),
-    'w_gate': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal'),
-    'w_up': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal'),
-    'w_down': Param((L, F, D), ('layers', 'mlp', 'embed'), 'normal'),
+    'w_gate': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal', decay=True),
+    'w_up': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal', decay=True),
+    'w_down': Param((L, F, D), ('layers', 'mlp', 'embed'), 'normal', decay=True),
   }
   params = {
-    'embed': Param((V, D), ('vocab', 'embed'), 'normal'),
+    'embed': Param((V, D), ('vocab', 'embed'), 'normal', decay=True),
     'layers': layers,
     'norm': Param((D,), ('embed',), 'ones'),
   }
   if config.scalar_head:
     params['score'] = Param((D,), ('embed',), 'normal')
   elif not config.tie_word_embeddings:
-    params['head'] = Param((D, V), ('embed', 'vocab'), 'normal')
+    params['head'] = Param((D, V), ('embed', 'vocab'), 'normal', decay=True)
   return params
 
 
@@ -77,16 +79,21 @@ def abstract(config: QwenConfig) -> Params:
   )
 
 
-def init(key: jax.Array, config: QwenConfig) -> Params:
-  """Random parameters. A leaf's draw depends on its name alone, not on the other leaves."""
+def decay_mask(config: QwenConfig) -> Params:
+  """Returns, for every parameter, whether weight decay applies to it."""
+  return jax.tree.map(lambda p: p.decay, describe(config), is_leaf=is_param)
 
-  def draw(path, param):
+
+def init(key: jax.Array, config: QwenConfig) -> Params:
+  """Random parameters. The value of a leaf depends on its name alone, not on the other leaves."""
+
+  def initial(path, param):
     if param.init == 'normal':
       name_key = jax.random.fold_in(key, _crc(jax.tree_util.keystr(path)))
       return config.initializer_range * jax.random.normal(name_key, param.shape, param.dtype)
     return jnp.full(param.shape, {'zeros': 0, 'ones': 1}[param.init], param.dtype)
 
-  return jax.tree_util.tree_map_with_path(draw, describe(config), is_leaf=is_param)
+  return jax.tree_util.tree_map_with_path(initial, describe(config), is_leaf=is_param)
 
 
 def _crc(text: str) -> int:

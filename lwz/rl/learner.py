@@ -131,7 +131,7 @@ def programs(
   )
   found['grpo'] = grpo.update_step(
     policy,
-    trainer.adamw(c),
+    trainer.adamw(c, policy),
     shape,
     objective,
     temperature=temperature,

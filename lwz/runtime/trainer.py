@@ -14,7 +14,7 @@ from absl import logging
 from lwz import hosts, types
 from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
-from lwz.model import qwen, sharding
+from lwz.model import parameters, qwen, sharding
 from lwz.programs import placement, program
 from lwz.report import directions, terminal
 from lwz.runtime import interrupts, setup, watchdog
@@ -50,7 +50,7 @@ def begin(
   return fresh(params)
 
 
-def adamw(c) -> optax.GradientTransformation:
+def adamw(c, config: config_lib.QwenConfig) -> optax.GradientTransformation:
   rate = optimizer.schedule(
     c.train.learning_rate,
     warmup_steps=c.train.warmup_steps,
@@ -62,6 +62,7 @@ def adamw(c) -> optax.GradientTransformation:
     b1=c.train.b1,
     b2=c.train.b2,
     weight_decay=c.train.weight_decay,
+    decay_mask=parameters.decay_mask(config),
     max_norm=c.train.max_norm,
     moments=c.train.moments,
   )
@@ -91,7 +92,7 @@ class Training:
       keep=c.checkpoint.keep,
       keep_best=c.checkpoint.keep_best if c.checkpoint.best else 0,
     )
-    self.optimizer = adamw(c)
+    self.optimizer = adamw(c, config)
     self.extra: dict[str, Any] = {'step': 0}
     if self._checkpoints.latest() is None:
       self.state = begin(c, config, self.optimizer, mesh)

@@ -172,7 +172,7 @@ def programs(
   shape = _shape(c, mesh)
   train = reward_model.train_step(
     models['policy'],
-    trainer.adamw(c),
+    trainer.adamw(c, models['policy']),
     shape,
     num_pairs=c.train.rows,
     remat=c.train.remat,

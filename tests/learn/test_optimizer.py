@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lwz.learn import optimizer
-from lwz.model import qwen
+from lwz.model import parameters, qwen
 from tests import fakes
 
 
@@ -47,7 +47,7 @@ def test_a_decay_that_would_end_within_the_warm_up_ends_right_after_it():
 def moved(params, grads, **numbers):
   """How one step at rate 1 changes the parameters."""
   rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
-  defaults = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'max_norm': 1.0}
+  defaults = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'decay_mask': None, 'max_norm': 1.0}
   tx = optimizer.adamw(rate, **(defaults | numbers))
   with jax.numpy_dtype_promotion('standard'):
     return jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params)[0])(
@@ -57,10 +57,11 @@ def moved(params, grads, **numbers):
 
 @pytest.mark.parametrize('changes', [{}, {'scalar_head': True}, {'tie_word_embeddings': True}])
 def test_matrices_of_the_model_decay_and_its_biases_norms_and_score_head_do_not(changes):
-  described = qwen.describe(fakes.config(**changes))
+  config = fakes.config(**changes)
+  described, mask = qwen.describe(config), parameters.decay_mask(config)
   is_leaf = qwen.is_param
   params = jax.tree.map(lambda p: jnp.ones(p.shape), described, is_leaf=is_leaf)
-  steps = moved(params, jax.tree.map(jnp.zeros_like, params), weight_decay=0.25)
+  steps = moved(params, jax.tree.map(jnp.zeros_like, params), weight_decay=0.25, decay_mask=mask)
   # A matrix maps from or to the model's width: it is drawn at random, and not a vector per layer.
   seen = set()
   for path, param in jax.tree.leaves_with_path(described, is_leaf=is_leaf):
@@ -82,7 +83,7 @@ def test_the_clip_is_of_the_global_norm_and_keeps_the_direction():
   large = {'wq': jnp.array([[30.0, 40.0]]), 'bq': jnp.array([0.0])}  # norm 50, clipped to 1
   small = {'wq': jnp.array([[-0.6, -0.8]]), 'bq': jnp.array([0.0])}  # norm 1, left alone
   rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
-  tx = optimizer.adamw(rate, b1=0.5, b2=0.5, weight_decay=0.0, max_norm=1.0)
+  tx = optimizer.adamw(rate, b1=0.5, b2=0.5, weight_decay=0.0, decay_mask=None, max_norm=1.0)
   with jax.numpy_dtype_promotion('standard'):
     _, state = tx.update(large, tx.init(params), params)
     steps, _ = tx.update(small, state, params)
@@ -95,7 +96,8 @@ def test_the_clip_is_of_the_global_norm_and_keeps_the_direction():
 def test_moments_are_kept_as_asked_and_steps_hardly_differ(dtype):
   params = {'wq': jnp.ones((64, 64)), 'bq': jnp.zeros(64)}
   rate = optimizer.schedule(0.1, warmup_steps=0, decay_steps=0, final_share=1.0)
-  numbers = {'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.1, 'max_norm': 1.0}
+  mask = {'wq': True, 'bq': False}
+  numbers = {'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.1, 'decay_mask': mask, 'max_norm': 1.0}
   exact, kept = (optimizer.adamw(rate, **numbers, moments=d) for d in (jnp.float32, dtype))
   states = [exact.init(params), kept.init(params)]
   rng = np.random.default_rng(0)

@@ -115,14 +115,14 @@ def test_apply_is_adamw(max_norm):
   ]
   numbers = {'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.1, 'max_norm': max_norm}
   rate = optimizer.schedule(0.02, warmup_steps=2, decay_steps=0, final_share=1.0)
-  tx = optimizer.adamw(rate, **numbers)
+  decays = {name: name in ('wq', 'embed') for name in shapes}
+  tx = optimizer.adamw(rate, **numbers, decay_mask=decays)
   state = update.init(params, tx)
   step = jax.jit(lambda state, grads: update.apply(state, grads, tx))
   for grads in gradients:
     state, metrics = step(state, grads)
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads.values()))
     np.testing.assert_allclose(metrics['grad_norm'], norm, rtol=1e-6)  # before the clip
-  decays = {name: name in ('wq', 'embed') for name in shapes}
   expected = adamw_by_hand(params, gradients, [0.0, 0.01, 0.02], **numbers, decays=decays)
   assert state.step == 3
   for name, value in expected.items():
@@ -133,7 +133,7 @@ def test_a_step_follows_the_gradient_downhill():
   params, micro_batches = problem()
   loss_fn = loss_of(int(micro_batches['mask'][:, :, 1:].sum()))
   rate = optimizer.schedule(0.1, warmup_steps=0, decay_steps=0, final_share=1.0)
-  tx = optimizer.adamw(rate, b1=0.9, b2=0.99, weight_decay=0.0, max_norm=1.0)
+  tx = optimizer.adamw(rate, b1=0.9, b2=0.99, weight_decay=0.0, decay_mask=None, max_norm=1.0)
   state, found = update.init(params, tx), []
 
   @jax.jit
@@ -148,10 +148,11 @@ def test_a_step_follows_the_gradient_downhill():
   assert found == sorted(found, reverse=True) and found[-1] < 0.8 * found[0]
 
 
-def test_without_a_gradient_matrices_decay_and_all_else_stays():
+def test_without_a_gradient_what_the_mask_names_decays_and_all_else_stays():
   params = {'wq': jnp.ones((2, 2)), 'bq': jnp.ones(2)}
   rate = optimizer.schedule(0.5, warmup_steps=0, decay_steps=0, final_share=1.0)
-  tx = optimizer.adamw(rate, b1=0.9, b2=0.99, weight_decay=0.1, max_norm=1.0)
+  mask = {'wq': True, 'bq': False}
+  tx = optimizer.adamw(rate, b1=0.9, b2=0.99, weight_decay=0.1, decay_mask=mask, max_norm=1.0)
   grads = jax.tree.map(jnp.zeros_like, params)
   state, metrics = jax.jit(lambda state: update.apply(state, grads, tx))(update.init(params, tx))
   np.testing.assert_allclose(state.params['wq'], 0.95, rtol=1e-6)
@@ -160,9 +161,9 @@ def test_without_a_gradient_matrices_decay_and_all_else_stays():
 
 
 def simple(rate=0.1, **changes):
-  numbers = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'max_norm': 1.0} | changes
+  numbers = {'b1': 0.9, 'b2': 0.99, 'weight_decay': 0.0, 'decay_mask': None, 'max_norm': 1.0}
   constant = optimizer.schedule(rate, warmup_steps=0, decay_steps=0, final_share=1.0)
-  return optimizer.adamw(constant, **numbers)
+  return optimizer.adamw(constant, **(numbers | changes))
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])

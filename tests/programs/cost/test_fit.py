@@ -106,7 +106,7 @@ def test_a_training_step_knows_what_stays_beside_it():
   mesh = sharding.make_mesh((1, 2, 2))
   rule = optimizer.adamw(
     optimizer.schedule(1e-3, warmup_steps=1, decay_steps=0, final_share=0.1),
-    **{'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.0, 'max_norm': 1.0},
+    **{'b1': 0.9, 'b2': 0.95, 'weight_decay': 0.0, 'decay_mask': None, 'max_norm': 1.0},
   )
   shape, options = language_model.RowShape(2, row_length=64), {'chunk': 64, 'mesh': mesh}
   train = language_model.train_step(c, rule, shape, micro_rows=2, remat='full', **options)
