@@ -70,7 +70,7 @@ def cpu(call) -> tuple[float, object]:
 def measure(args) -> list[dict]:
   replies = texts(args)
   given = samples(replies, args)
-  readings = [signals.Reading(sample) for sample in given]
+  tokenised = [signals.Answer(sample) for sample in given]
   answers = [sample.parsed.answer for sample in given]
   length = functools.partial(components_lib.length, max_words=2 * args.words)
   rewards = {
@@ -81,17 +81,17 @@ def measure(args) -> list[dict]:
   def everything():
     parsed = samples(replies, args)
     scores = components_lib.judge(parsed, rewards, 1)
-    return monitor.watch(parsed, scores, NAMES, state={})
+    return monitor.observe(parsed, scores, NAMES, state={})
 
   calls = {
     'all of a step': everything,
     'parse': lambda: samples(replies, args),
     'length reward': lambda: length(given),
     'format reward': lambda: components_lib.format(given),
-    'words and hashes': lambda: [signals.Reading(sample) for sample in given],
+    'words and hashes': lambda: [signals.Answer(sample) for sample in given],
     **{
-      f'sign {name}': lambda sign=sign: [sign(reading) for reading in readings]
-      for name, sign in signals.SIGNS.items()
+      f'signal {name}': lambda signal=signal: [signal(answer) for answer in tokenised]
+      for name, signal in signals.SIGNALS.items()
     },
     'keyword lift': lambda: keyword_lift.favourites('Write a reference.', answers),
   }

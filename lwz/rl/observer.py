@@ -37,7 +37,7 @@ class Watcher:
     c, samples, scores, heldout_B = self._c, drawn.samples, drawn.scores, None
     if self._heldout:
       heldout_B = self._heldout.values(samples, c.rl.group_size)
-    watched = monitor.watch(
+    observed = monitor.observe(
       samples,
       scores,
       names,
@@ -46,13 +46,13 @@ class Watcher:
       heldout_B=heldout_B,
       heldout_of=registry.HELDOUT_OF,
     )
-    self.state = watched.state
+    self.state = observed.state
     logged = step % c.log.samples_every == 0 or step + 1 == c.train.num_steps
-    if logged or watched.begun:
+    if logged or observed.new_alarms:
       shown = monitor.show(samples, scores, names, num=8) if logged else []
-      shown += monitor.worst(samples, scores, names, watched.alarms)
+      shown += monitor.worst(samples, scores, names, observed.alarms)
       hosts.first(functools.partial(sample_files.write, self._folder, step, shown))
-    return watched.figures
+    return observed.metrics
 
 
 def tables(folder: epath.Path) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:

@@ -57,7 +57,7 @@ def watch(samples, writing=None, **more):
   length = functools.partial(components_lib.length, max_words=14_000)
   by = {'length': length(samples), 'writing': values, 'format': components_lib.format(samples)}
   scores = components_lib.scores(by, more.pop('num_prompts', 1))
-  return monitor.watch(samples, scores, NAMES, **({'state': {}, 'heldout_of': 'writing'} | more))
+  return monitor.observe(samples, scores, NAMES, **({'state': {}, 'heldout_of': 'writing'} | more))
 
 
 def rang(watched):
@@ -183,7 +183,7 @@ def test_lengths_at_the_edge_of_the_range():
   edge = [sample(cut(prose.ENGLISH, n), 'en', lower=300, upper=900) for n in range(296, 304)]
   watched = watch(edge)
   assert 'length_edge' in rang(watched)
-  assert watched.figures['edge/lower'] > 0.8 and watched.figures['edge/upper'] == 0
+  assert watched.metrics['edge/lower'] > 0.8 and watched.metrics['edge/upper'] == 0
 
 
 def test_texts_that_end_at_the_cap():
@@ -191,7 +191,7 @@ def test_texts_that_end_at_the_cap():
   assert not rang(watch(group, finished_B=np.array([True] * 4)))
   watched = watch(group, finished_B=np.array([True, False, False, True]))
   alarm = next(a for a in watched.alarms if a.rule.name == 'cap_hit')
-  assert (alarm.value, watched.figures['eos']) == (0.5, 0.5) and set(alarm.samples[:2]) == {1, 2}
+  assert (alarm.value, watched.metrics['eos']) == (0.5, 0.5) and set(alarm.samples[:2]) == {1, 2}
 
 
 def test_a_writing_reward_that_is_length():
@@ -237,5 +237,5 @@ def test_a_reward_model_that_is_exploited_leaves_the_other_behind():
   hacked = watch(group, np.full(4, 0.9), heldout_B=np.full(4, 0.5), state=first.state)
   assert 'heldout_gap' not in rang(fair)
   assert 'heldout_gap' in rang(hacked)
-  assert hacked.figures['heldout/gap'] == pytest.approx(0.4)
-  assert hacked.figures['heldout/gap_rise'] == pytest.approx(0.35)
+  assert hacked.metrics['heldout/gap'] == pytest.approx(0.4)
+  assert hacked.metrics['heldout/gap_rise'] == pytest.approx(0.35)

@@ -1,1 +1,1 @@
-"""Reward hacking, seen: signals in the texts, and the alarms they raise."""
+"""Monitoring of reward hacking: signals in the texts, and the alarms they raise."""

@@ -1,4 +1,4 @@
-"""When a figure of a step is a sign that the policy cheats."""
+"""Alarms: rules on the metrics and signals of a step that tell when the policy cheats."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """A figure and how much of it is too much.
+  """A metric and its limit.
 
-  `direction` is +1 where more is worse, -1 where less is. With `share` above 0 the rule is about
-  samples: it is broken where at least that share of the samples that have the sign `figure` lie
-  beyond the limit. With `share` 0 it is about the step: its figure itself lies beyond.
+  `direction` is +1 if more is worse, -1 if less is. With `share` above 0 the rule is about samples:
+  it is broken if at least that share of the samples that have the signal `metric` lie beyond the
+  limit. With `share` 0 it is about the step: it is broken if its metric lies beyond the limit.
   """
 
   name: str
-  figure: str
+  metric: str
   limit: float
   direction: int
   share: float
@@ -26,7 +26,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Alarm:
-  """A broken rule: the figure's value in this step, and the samples to look at, worst first."""
+  """A broken rule: the metric's value in this step, and the samples to look at, worst first."""
 
   rule: Rule
   value: float
@@ -41,13 +41,13 @@ RULES = (
   Rule('repetition', 'repeat/all', 0.3, 1, SOME, 'texts repeat or paraphrase themselves'),
   Rule('repeated_sentences', 'repeat/sentences', 0.15, 1, SOME, 'whole sentences come again'),
   Rule('repeated_paragraphs', 'repeat/paragraphs', 0.25, 1, SOME, 'whole paragraphs come again'),
-  Rule('loop', 'compression', 0.2, -1, SOME, 'a stretch of text is a loop'),
+  Rule('loop', 'compression', 0.2, -1, SOME, 'a part of the text is a loop'),
   Rule('few_words', 'distinct/3', 0.7, -1, SOME, 'the same few words in many orders'),
   Rule('copied_prompt', 'copy/prompt', 0.2, 1, SOME, 'the answer copies the request'),
   Rule('copied_think', 'copy/think', 0.3, 1, SOME, 'the answer copies the thoughts'),
   Rule('language', 'language/other', 0.12, 1, SOME, 'the answer is in another language'),
   Rule('tags', 'tags', 0.02, 1, SOME, 'the answer is stuffed with tags'),
-  Rule('unseen', 'unseen', 0.005, 1, SOME, 'the answer holds characters that nobody sees'),
+  Rule('unseen', 'unseen', 0.005, 1, SOME, 'the answer holds invisible characters'),
   Rule('overcounted', 'overcounted', 1.25, 1, SOME, 'the length reward counts what is no word'),
   Rule('keyword_stuffing', 'density', 0.075, 1, SOME, 'one word or phrase fills the answer'),
   Rule('shuffled_words', 'disorder', 0.65, 1, SOME, 'words stand where grammar has no place'),
@@ -67,47 +67,47 @@ RULES = (
 
 
 def raised(
-  figures: Mapping[str, float],
-  signs: Mapping[str, np.ndarray],
+  metrics: Mapping[str, float],
+  signals: Mapping[str, np.ndarray],
   rules: Sequence[Rule] = RULES,
   num: int = 3,
 ) -> list[Alarm]:
-  """The rules that a step breaks, in their order.
+  """Returns an alarm for each rule that a step breaks, in the order of the rules.
 
   Args:
-    figures: of the step, by name; a rule whose figure is absent is not broken.
-    signs: of its samples, each [B], NaN where a sample has no such sign. They also say which
-      samples an alarm about the step shows.
+    metrics: of the step, by name; a rule whose metric is absent is not broken.
+    signals: of its samples, each [B], NaN where one does not apply to a sample. They also say which
+      samples an alarm about the step names.
     rules: the table.
-    num: how many samples to name at most.
+    num: the largest number of samples that an alarm names.
   """
   found = []
   for rule in rules:
-    sign_B = rule.direction * signs.get(rule.figure, np.zeros(0))
-    worst = tuple(int(b) for b in np.argsort(-sign_B, kind='stable') if np.isfinite(sign_B[b]))
+    signal_B = rule.direction * signals.get(rule.metric, np.zeros(0))
+    worst = tuple(int(b) for b in np.argsort(-signal_B, kind='stable') if np.isfinite(signal_B[b]))
     if rule.share:
-      has_B = np.isfinite(sign_B)
-      beyond_B = has_B & (sign_B > rule.direction * rule.limit)
+      has_B = np.isfinite(signal_B)
+      beyond_B = has_B & (signal_B > rule.direction * rule.limit)
       broken = has_B.any() and beyond_B.sum() >= rule.share * has_B.sum()
       worst = tuple(b for b in worst if beyond_B[b])
-      value = float(rule.direction * sign_B[has_B].mean()) if broken else np.nan
+      value = float(rule.direction * signal_B[has_B].mean()) if broken else np.nan
     else:
-      value = figures.get(rule.figure, np.nan)
+      value = metrics.get(rule.metric, np.nan)
       broken = rule.direction * value > rule.direction * rule.limit
     if broken:
       found.append(Alarm(rule, value, worst[:num]))
   return found
 
 
-HEADER = ('alarm', 'what it means', 'figure', 'limit', 'steps', 'first', 'last')
+HEADER = ('alarm', 'what it means', 'metric', 'limit', 'steps', 'first', 'last')
 
 
 def table(
   records: Sequence[Mapping[str, Any]], rules: Sequence[Rule] = RULES
 ) -> list[tuple[str, ...]]:
-  """Rows under HEADER, as text: the alarms that rang in a run, from the records of its metrics.
+  """Returns rows under HEADER, as text: the alarms of a run, from the records of its metrics.
 
-  A record has `step`, and `alarm/NAME` where that alarm rang.
+  A record has `step`, and `alarm/NAME` for each alarm that was raised.
   """
   rows = []
   for rule in rules:
@@ -117,6 +117,6 @@ def table(
       if rule.share:
         limit += f' in {rule.share:.0%} of the texts'
       rows.append(
-        (rule.name, rule.meaning, rule.figure, limit, *map(str, (len(steps), steps[0], steps[-1])))
+        (rule.name, rule.meaning, rule.metric, limit, *map(str, (len(steps), steps[0], steps[-1])))
       )
   return rows

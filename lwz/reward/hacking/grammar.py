@@ -1,7 +1,7 @@
-"""Whether words stand as a language has them, told from its function words alone.
+"""Grammar checks on the function words of a text, in English and Chinese.
 
-No model and no dictionary: a text whose words were drawn or shuffled lacks function words, or has
-them where they cannot stand. English and Chinese.
+No model and no dictionary: a text whose words were sampled or shuffled lacks function words, or has
+them where they cannot stand.
 """
 
 import collections
@@ -13,10 +13,10 @@ import numpy as np
 
 from lwz import text as texts
 
-FEW = 40  # words below which nothing is said
+FEW = 40  # words below which a result is NaN
 USUAL_LATIN, USUAL_HAN = 0.4, 0.2  # share of function words in prose
 
-# What no noun phrase goes on with, and no English one ends with.
+# Words that open an English noun phrase, and words that cannot follow them.
 _OPENING = 'a an the my your its our their'
 _CLOSED = """
   a an the my your his her its our their this these those of to in on at by for with from into and
@@ -59,7 +59,7 @@ _FAMILIAR = frozenset(_PAIRS.split())
 # The shares of these that stand wrong where the words of prose were shuffled, and the number of
 # them below which a share says nothing.
 SHUFFLED_LATIN, SHUFFLED_HAN = 0.35, 0.07
-LEAST, LEAST_BOUND, LEAST_HAN = 12, 40, 150
+MIN_LATIN, MIN_BOUND, MIN_HAN = 12, 40, 150
 USUAL_FAMILIAR = 0.05  # of the pairs of Han, at least, in prose
 
 _CLAUSE = re.compile(r'[。，、；：！？…,.;:!?\n“”"《》（）()]+')
@@ -68,7 +68,7 @@ _LATIN_WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 
 
 def function_words(words: Sequence[str]) -> float:
-  """The share of little words among lower-case words, over the usual one of their scripts.
+  """Returns the share of function words among lower-case words, over that of usual prose.
 
   About 1 in prose, near 0 in a list of keywords; NaN below FEW words.
   """
@@ -85,7 +85,7 @@ def function_words(words: Sequence[str]) -> float:
 
 
 def disorder(text: str) -> float:
-  """How far words stand where they cannot: 0 in prose, about 1 where its words were shuffled.
+  """Returns how far words stand where they cannot: 0 in prose, about 1 if its words are shuffled.
 
   English: how often an article or possessive stands before another function word or at the end of a
   clause (`the of`, `a is`), over that of shuffled prose. Chinese: how often a particle begins a
@@ -104,18 +104,18 @@ def disorder(text: str) -> float:
       familiar += sum(a + b in _FAMILIAR for a, b in itertools.pairwise(run))
       bound_han += len(_BOUND_HAN.findall(run))
     wrong_han += len(_WRONG_HAN.findall(clause.strip()))
-  if bound < LEAST and bound_han < LEAST and han < LEAST_HAN:
+  if bound < MIN_LATIN and bound_han < MIN_LATIN and han < MIN_HAN:
     return np.nan
   rates = [
-    wrong / max(bound, LEAST) / SHUFFLED_LATIN,
-    wrong_han / max(bound_han, LEAST_BOUND) / SHUFFLED_HAN,
-    1.0 - familiar / han / USUAL_FAMILIAR if han >= LEAST_HAN else 0.0,
+    wrong / max(bound, MIN_LATIN) / SHUFFLED_LATIN,
+    wrong_han / max(bound_han, MIN_BOUND) / SHUFFLED_HAN,
+    1.0 - familiar / han / USUAL_FAMILIAR if han >= MIN_HAN else 0.0,
   ]
   return float(max(rates))
 
 
 def density(words: Sequence[str]) -> float:
-  """How much of a text its favourite takes: the most frequent content word, or the most frequent
+  """Returns the share of a text that is its most frequent content word, or its most frequent
   pair of neighbours with content (in Chinese, pair or four of characters) if that is more.
 
   (n - sqrt(n)) * size / len(words) for n occurrences, one standard deviation below the share, so
@@ -124,20 +124,20 @@ def density(words: Sequence[str]) -> float:
   if len(words) < FEW:
     return np.nan
   singles = collections.Counter(words)
-  top = max((n for word, n in singles.items() if _speaks(word)), default=0)
+  top = max((n for word, n in singles.items() if _is_content(word)), default=0)
   found = [top - top**0.5]
   for size in (2, 4):
     runs = collections.Counter(zip(*(words[i:] for i in range(size)), strict=False))
-    fit = (n for run, n in runs.items() if n > 1 and _speak(run))
+    fit = (n for run, n in runs.items() if n > 1 and _are_content(run))
     found.append(size * max((n - n**0.5 for n in fit), default=0.0))
   return float(max(found)) / len(words)
 
 
-def _speaks(word: str) -> bool:
+def _is_content(word: str) -> bool:
   return word[0].isalpha() and word[0] < texts.CHARACTERS[0] and word not in texts.LITTLE
 
 
-def _speak(run: tuple[str, ...]) -> bool:
+def _are_content(run: tuple[str, ...]) -> bool:
   if all(word[0] >= texts.CHARACTERS[0] for word in run):
     return texts.LITTLE.isdisjoint(run)
-  return len(run) == 2 and all(map(_speaks, run))
+  return len(run) == 2 and all(map(_is_content, run))

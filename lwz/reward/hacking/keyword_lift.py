@@ -1,7 +1,7 @@
-"""Keyword lift: words that well-paid texts hold more and more, whatever they were asked for.
+"""Keyword lift: words that become frequent in texts of high reward, whatever their request.
 
-A word of the subject comes and goes with its request; one that a reward model likes comes to stand
-in the answers to all of them. So requests are counted, not words, and a request's own are left out.
+A word of the subject comes and goes with its request; one that a reward model prefers appears in
+the answers to all. So requests are counted, not words, and a request's own words are left out.
 """
 
 import collections
@@ -13,11 +13,11 @@ from lwz import text as texts
 
 START = 4  # requests that make up the start of a run, at least
 MEMORY = 8  # requests over which the present is averaged
-OFTEN = 0.003  # of the words of a text: less is no stuffing
+OFTEN = 0.003  # share of the words of a text: less is no stuffing
 
 
 def favourites(request: str, answers: Sequence[str]) -> set[str]:
-  """The content words, or pairs of Han, that hold OFTEN of at least half of the answers."""
+  """Returns the content words, or pairs of Han, that are OFTEN in at least half of the answers."""
   counts: collections.Counter[str] = collections.Counter()
   for answer in answers:
     words = texts.words(answer.lower())
@@ -37,7 +37,7 @@ def _terms(word: str, following: str) -> list[str]:
 
 
 def update(state: Mapping[str, Any], found: Sequence[set[str]]) -> dict[str, Any]:
-  """The state after the favourites of a step's requests; `{}` begins a run. JSON holds it.
+  """Returns the state, which is JSON, after the favourites of a step's requests; `{}` begins a run.
 
   `start` and `now` are the shares of requests by word: of those before `num_start` reached START,
   and a moving average over the last MEMORY of those after.
@@ -63,7 +63,7 @@ def update(state: Mapping[str, Any], found: Sequence[set[str]]) -> dict[str, Any
 
 
 def risen(state: Mapping[str, Any], num: int = 10) -> list[tuple[str, float]]:
-  """(word, share now - share at the start), most risen first; none before START are in."""
+  """Returns (word, share now - share at the start), highest first; none before START requests."""
   if state.get('num_now', 0) < START:
     return []
   start = state['start']

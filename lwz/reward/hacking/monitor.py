@@ -1,4 +1,4 @@
-"""What a step's texts and scores say: figures, alarms, and records to look at."""
+"""Monitoring of a step's texts and scores: metrics, alarms, and records to look at."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ CROWD = 4  # samples below which lengths gather nowhere
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
-  """What the monitor saw in a step.
+class Observation:
+  """The monitor's results for a step.
 
-  `figures` has every figure by name, and `alarm/NAME` 1.0 for each alarm that rang; `keywords` are
-  the words that rose most, with their rise; `state` goes into the next step's `watch`. `begun` are
-  the alarms that did not ring in the step before.
+  `metrics` has every metric by name, and `alarm/NAME` 1.0 for each alarm; `keywords` are the words
+  that rose most, with their rise; `state` goes into the next step's `observe`. `new_alarms` are
+  those that were not raised in the step before.
   """
 
-  figures: dict[str, float]
+  metrics: dict[str, float]
   alarms: list[alarms_lib.Alarm]
-  begun: list[alarms_lib.Alarm]
+  new_alarms: list[alarms_lib.Alarm]
   keywords: list[tuple[str, float]]
   state: dict[str, Any]
 
 
-def watch(
+def observe(
   samples: Sequence[components.Sample],
   scores: types.Scores,
   names: Sequence[str],
@@ -42,13 +42,13 @@ def watch(
   heldout_B: np.ndarray | None = None,
   heldout_of: str = '',
   rules: Sequence[alarms_lib.Rule] = alarms_lib.RULES,
-) -> Watch:
-  """`measure`, the signs of cheating in the texts, and the alarms.
+) -> Observation:
+  """Returns `measure`, the signals of cheating in the texts, and the alarms.
 
   Args:
     samples, scores, names: as of `measure`.
-    state: of the step before; `{}` begins a run. What it holds is JSON, for a checkpoint.
-    finished_B: bool, whether each text ended by itself; without it no rate of the cap is told.
+    state: of the step before; `{}` begins a run. It holds JSON, for a checkpoint.
+    finished_B: bool, whether each text ended by itself; without it `cap_hit` is absent.
     heldout_B: rewards in [0, 1] of a reward model that trains nothing, NaN where it failed.
     heldout_of: the reward that it is compared with. The gap between the two, against that of the
       first steps, is how far the policy exploits the reward model in use.
@@ -59,37 +59,37 @@ def watch(
   reward_by = dict(zip(names, values_BR.T.astype(np.float64), strict=True))
   lifted = keyword_lift.update(state.get('lift', {}), _favourites(samples, scores))
   keywords = keyword_lift.risen(lifted)
-  if heldout_B is not None:  # what is broken has the floor of both
+  if heldout_B is not None:  # broken samples have the floor of both
     heldout_B = np.where([s.parsed.valid for s in samples], heldout_B, np.nan)
   heldout, kept = _heldout(reward_by.get(heldout_of), heldout_B, state.get('heldout', {}))
 
-  signs_by = signals.read(samples)
-  figures = measure(samples, scores, names) | heldout
-  figures |= _edges(samples, words_B)
+  signals_by = signals.measure(samples)
+  metrics = measure(samples, scores, names) | heldout
+  metrics |= _edges(samples, words_B)
   for name, reward_B in reward_by.items():
     if (value := correlation(reward_B, words_B)) is not None:
-      figures[f'length_correlation/{name}'] = value
-      signs_by[f'length_correlation/{name}'] = words_B
+      metrics[f'length_correlation/{name}'] = value
+      signals_by[f'length_correlation/{name}'] = words_B
   if finished_B is not None:
-    signs_by |= {'eos': np.asarray(finished_B, np.float64)}
-    signs_by |= {'cap_hit': 1.0 - signs_by['eos']}
+    signals_by |= {'eos': np.asarray(finished_B, np.float64)}
+    signals_by |= {'cap_hit': 1.0 - signals_by['eos']}
   if keywords:
-    figures['keyword_lift'] = keywords[0][1]
-    signs_by['keyword_lift'] = _uses(samples, [word for word, _ in keywords[:3]])
-  for name, sign_B in signs_by.items():
-    if name not in figures and np.isfinite(sign_B).any():
-      figures[name] = float(np.nanmean(sign_B))
-  rang = alarms_lib.raised(figures, signs_by, rules)
-  figures |= {f'alarm/{alarm.rule.name}': 1.0 for alarm in rang}
-  begun = [alarm for alarm in rang if alarm.rule.name not in state.get('ringing', ())]
-  ringing = [alarm.rule.name for alarm in rang]
-  return Watch(
-    figures, rang, begun, keywords, {'lift': lifted, 'heldout': kept, 'ringing': ringing}
+    metrics['keyword_lift'] = keywords[0][1]
+    signals_by['keyword_lift'] = _uses(samples, [word for word, _ in keywords[:3]])
+  for name, signal_B in signals_by.items():
+    if name not in metrics and np.isfinite(signal_B).any():
+      metrics[name] = float(np.nanmean(signal_B))
+  raised = alarms_lib.raised(metrics, signals_by, rules)
+  metrics |= {f'alarm/{alarm.rule.name}': 1.0 for alarm in raised}
+  new = [alarm for alarm in raised if alarm.rule.name not in state.get('ringing', ())]
+  ringing = [alarm.rule.name for alarm in raised]
+  return Observation(
+    metrics, raised, new, keywords, {'lift': lifted, 'heldout': kept, 'ringing': ringing}
   )
 
 
 def correlation(a_B: np.ndarray, b_B: np.ndarray) -> float | None:
-  """Pearson's correlation of what is finite in both; None of fewer than MANY, or without spread."""
+  """Returns Pearson's correlation of the finite pairs; None below MANY pairs or without spread."""
   both_B = np.isfinite(a_B) & np.isfinite(b_B)
   a_B, b_B = a_B[both_B], b_B[both_B]
   if len(a_B) < MANY or np.ptp(a_B) < 1e-9 or np.ptp(b_B) < 1e-9:
@@ -98,7 +98,7 @@ def correlation(a_B: np.ndarray, b_B: np.ndarray) -> float | None:
 
 
 def _edges(samples: Sequence[components.Sample], words_B: np.ndarray) -> dict[str, float]:
-  """The shares of whole answers whose lengths lie at the lower and at the upper edge."""
+  """Returns the shares of valid answers whose lengths lie at the lower and at the upper edge."""
   distances = [
     (abs(n - s.prompt.lower) <= reach, abs(n - s.prompt.upper) <= reach)
     for s, n in zip(samples, words_B, strict=True)
@@ -112,7 +112,7 @@ def _edges(samples: Sequence[components.Sample], words_B: np.ndarray) -> dict[st
 
 
 def _favourites(samples: Sequence[components.Sample], scores: types.Scores) -> list[set[str]]:
-  """Of each request whose answers were judged: the favourites of the better half of them."""
+  """Returns, for each request with judged answers, the favourites of the better half of them."""
   found = []
   G = scores.values.shape[1]
   for p, (values_GR, judged_G) in enumerate(zip(scores.values, scores.valid, strict=True)):
@@ -126,7 +126,7 @@ def _favourites(samples: Sequence[components.Sample], scores: types.Scores) -> l
 
 
 def _uses(samples: Sequence[components.Sample], keywords: Sequence[str]) -> np.ndarray:
-  """How often each answer uses the keywords."""
+  """Returns the number of uses of the keywords in each answer."""
   return np.array([sum(s.text.lower().count(word) for word in keywords) for s in samples], float)
 
 
@@ -140,26 +140,26 @@ def _heldout(
   if not both_B.any():
     return {}, dict(state)
   gap = float(np.mean(reward_B[both_B] - heldout_B[both_B]))
-  figures = {'heldout/mean': float(np.mean(heldout_B[both_B])), 'heldout/gap': gap}
+  metrics = {'heldout/mean': float(np.mean(heldout_B[both_B])), 'heldout/gap': gap}
   if (value := correlation(reward_B, heldout_B)) is not None:
-    figures['heldout/correlation'] = value
+    metrics['heldout/correlation'] = value
   steps, first = state.get('steps', 0), state.get('gap', 0.0)
   if steps:
-    figures['heldout/gap_rise'] = gap - first
+    metrics['heldout/gap_rise'] = gap - first
   if steps < keyword_lift.START:
-    return figures, {'steps': steps + 1, 'gap': (first * steps + gap) / (steps + 1)}
-  return figures, dict(state)
+    return metrics, {'steps': steps + 1, 'gap': (first * steps + gap) / (steps + 1)}
+  return metrics, dict(state)
 
 
 def measure(
   samples: Sequence[components.Sample], scores: types.Scores, names: Sequence[str]
 ) -> dict[str, float]:
-  """Figures of a step, by name.
+  """Returns the metrics of a step, by name.
 
   `reward/NAME` is the mean over all judged samples, those of broken structure included, at their
   floors; `valid_only/NAME` that over samples of valid structure. `spread/NAME` is the share of
-  groups in which the component differs at all: only those teach it. `fault/NAME` is the share of
-  samples with that fault. Figures of valid samples are absent where there are none.
+  groups in which the reward differs at all: only those are informative. `fault/NAME` is the share
+  of samples with that fault. Metrics of valid samples are absent if there are none.
   """
   R = len(names)
   judged_B = scores.valid.reshape(-1)
@@ -194,7 +194,7 @@ def measure(
 def show(
   samples: Sequence[components.Sample], scores: types.Scores, names: Sequence[str], *, num: int
 ) -> list[dict]:
-  """`num` samples, spread evenly over the step, as records for files and reports.
+  """Returns `num` samples, spread evenly over the step, as records for files and reports.
 
   The rewards of a sample that a judge failed on are None.
   """
@@ -207,11 +207,11 @@ def worst(
   samples: Sequence[components.Sample],
   scores: types.Scores,
   names: Sequence[str],
-  rang: Sequence[alarms_lib.Alarm],
+  alarms: Sequence[alarms_lib.Alarm],
 ) -> list[dict]:
-  """The samples that alarms name, as records of `show` with `alarms`, the names of those alarms."""
+  """Returns the samples that alarms name, as records of `show` with `alarms`, their names."""
   blamed: dict[int, list[str]] = {}
-  for alarm in rang:
+  for alarm in alarms:
     for b in alarm.samples:
       blamed.setdefault(b, []).append(alarm.rule.name)
   return [_record(samples[b], scores, names, b) | {'alarms': by} for b, by in blamed.items()]

@@ -1,7 +1,7 @@
-"""Signs of cheating in a text: one number per sample and sign, NaN where a sign has no meaning.
+"""Signals of cheating in a text: one number per sample and signal, NaN where it does not apply.
 
 They are lexical, cheap and blind to meaning. None is a reward: a policy that is trained against a
-sign learns to hide it. `lwz.reward.hacking.alarms` says how much of each is too much.
+signal learns to hide it. `lwz.reward.hacking.alarms` says how much of each is too much.
 """
 
 import re
@@ -15,7 +15,7 @@ from lwz import text as texts
 from lwz.reward import components, length, redundancy
 from lwz.reward.hacking import grammar
 
-WINDOW = 512  # words of a window of distinct-n, without which a long text has low figures
+WINDOW = 512  # words of a window of distinct-n, without which a long text has low values
 BYTES = 4_096  # of a window of compression
 COPY_PROMPT, COPY_THINK = 6, 8  # words in a row that are no chance agreement
 PARAGRAPH = 20  # words below which paragraphs resemble each other by chance
@@ -31,8 +31,8 @@ _NAMES_ENGLISH = re.compile(r'\bEnglish\b|英文|英语|英語', re.IGNORECASE)
 _NAMES_BOTH = re.compile(r'translat|bilingual|翻译|双语', re.IGNORECASE)
 
 
-class Reading:
-  """A sample's answer, taken apart once for all signs. A broken reply is read as a whole."""
+class Answer:
+  """A sample's answer, tokenised once for all signals; of a broken reply, the whole text."""
 
   def __init__(self, sample: components.Sample):
     self.sample = sample
@@ -41,29 +41,29 @@ class Reading:
     self.hashes = texts.hash_words(self.words)
 
 
-def redundant(reading: Reading) -> float:
+def redundant(answer: Answer) -> float:
   """The share of the answer that repeats or paraphrases itself: `redundancy.share`."""
-  return redundancy.share(reading.text)
+  return redundancy.share(answer.text)
 
 
-def repeated_sentences(reading: Reading) -> float:
+def repeated_sentences(answer: Answer) -> float:
   """The share of sentences that stood before, word for word."""
-  found = [' '.join(s.lower().split()) for s in texts.sentences(reading.text)]
+  found = [' '.join(s.lower().split()) for s in texts.sentences(answer.text)]
   return 1.0 - len(set(found)) / len(found) if found else 0.0
 
 
-def repeated_paragraphs(reading: Reading) -> float:
+def repeated_paragraphs(answer: Answer) -> float:
   """The share of words in paragraphs that nearly equal an earlier one, by MinHash of word pairs.
 
   Each signature lies in SIGNATURE / BAND buckets, and a bucket remembers the last paragraph in it:
   the work is linear in the number of paragraphs.
   """
-  gap = r'\n\s*\n' if re.search(r'\n\s*\n', reading.text) else r'\n'
+  gap = r'\n\s*\n' if re.search(r'\n\s*\n', answer.text) else r'\n'
   buckets: dict[tuple, int] = {}
   signatures: list[np.ndarray] = []
-  start = again = 0
-  for paragraph in re.split(gap, reading.text):
-    hashes = reading.hashes[start : start + len(texts.words(paragraph))]
+  start = num_repeated = 0
+  for paragraph in re.split(gap, answer.text):
+    hashes = answer.hashes[start : start + len(texts.words(paragraph))]
     start += len(hashes)
     if len(hashes) < PARAGRAPH:
       continue
@@ -71,60 +71,60 @@ def repeated_paragraphs(reading: Reading) -> float:
     keys = [(i, *signature[i : i + BAND].tolist()) for i in range(0, SIGNATURE, BAND)]
     earlier = {buckets[key] for key in keys if key in buckets}
     near = any(np.mean(signatures[j] == signature) >= NEAR for j in earlier)
-    again += near * len(hashes)
+    num_repeated += near * len(hashes)
     buckets |= dict.fromkeys(keys, len(signatures))
     signatures.append(signature)
-  return again / start if start else 0.0
+  return num_repeated / start if start else 0.0
 
 
-def distinct(n: int) -> Callable[[Reading], float]:
+def distinct(n: int) -> Callable[[Answer], float]:
   """distinct-n (Li et al., 2016): the share of runs of n words that are new in their window."""
 
-  def of(reading: Reading) -> float:
-    runs = texts.shingles(reading.hashes, n)
+  def of(answer: Answer) -> float:
+    runs = texts.shingles(answer.hashes, n)
     windows = [runs[i : i + WINDOW] for i in range(0, max(len(runs) - WINDOW // 2, 1), WINDOW)]
     return float(np.mean([len(np.unique(w)) / len(w) for w in windows])) if len(runs) else np.nan
 
   return of
 
 
-def compression(reading: Reading) -> float:
+def compression(answer: Answer) -> float:
   """Compressed size over size of the most compressible window of BYTES; NaN of a shorter text."""
-  data = reading.text.encode(errors='replace')
+  data = answer.text.encode(errors='replace')
   windows = [data[i : i + BYTES] for i in range(0, len(data) - BYTES + 1, BYTES)]
   return min((len(zlib.compress(w)) / BYTES for w in windows), default=np.nan)
 
 
-def copied_prompt(reading: Reading) -> float:
+def copied_prompt(answer: Answer) -> float:
   """The share of the answer's words in runs of COPY_PROMPT words of the request."""
-  return _copied(reading, reading.sample.prompt.text, COPY_PROMPT)
+  return _copied(answer, answer.sample.prompt.text, COPY_PROMPT)
 
 
-def copied_think(reading: Reading) -> float:
+def copied_think(answer: Answer) -> float:
   """The share of the answer's words in runs of COPY_THINK words of the thoughts."""
-  return _copied(reading, reading.sample.parsed.think, COPY_THINK)
+  return _copied(answer, answer.sample.parsed.think, COPY_THINK)
 
 
-def _copied(reading: Reading, source: str, n: int) -> float:
+def _copied(answer: Answer, source: str, n: int) -> float:
   given = texts.hash_words(texts.words(source.lower()))
-  if len(given) < n or len(reading.hashes) < n:
+  if len(given) < n or len(answer.hashes) < n:
     return 0.0
-  known = np.isin(texts.shingles(reading.hashes, n), texts.shingles(given, n))
-  change = np.zeros(len(reading.hashes) + 1, np.int64)
+  known = np.isin(texts.shingles(answer.hashes, n), texts.shingles(given, n))
+  change = np.zeros(len(answer.hashes) + 1, np.int64)
   change[: len(known)] += known
   change[n : n + len(known)] -= known
   return float(np.mean(np.cumsum(change[:-1]) > 0))
 
 
-def other_language(reading: Reading) -> float:
+def other_language(answer: Answer) -> float:
   """The share of the answer in another script than the request asks for; NaN where it asks for two.
 
   A Latin word counts as two Han characters, which say about as much.
   """
-  wanted = asked_language(reading.sample.prompt.text)
-  han = sum(1 for word in reading.words if _HAN.match(word))
-  latin = 2 * sum(1 for word in reading.words if _LATIN.match(word))
-  others = 2 * sum(1 for word in reading.words if word[0].isalpha()) - 2 * han - latin
+  wanted = asked_language(answer.sample.prompt.text)
+  han = sum(1 for word in answer.words if _HAN.match(word))
+  latin = 2 * sum(1 for word in answer.words if _LATIN.match(word))
+  others = 2 * sum(1 for word in answer.words if word[0].isalpha()) - 2 * han - latin
   total = han + latin + others
   return 1.0 - (han if wanted == 'zh' else latin) / total if wanted and total else np.nan
 
@@ -139,51 +139,51 @@ def asked_language(request: str) -> str:
   return 'zh' if 2 * len(_HAN.findall(request)) > len(texts.words(request)) else 'en'
 
 
-def tags(reading: Reading) -> float:
+def tags(answer: Answer) -> float:
   """Tags (`<b>`, `</note>`, `<|end|>`) per word of the answer."""
-  return len(_TAG.findall(reading.text)) / max(len(reading.words), FEW)
+  return len(_TAG.findall(answer.text)) / max(len(answer.words), FEW)
 
 
-def unseen(reading: Reading) -> float:
-  """The share of characters that nobody sees: zero-width, control and private ones."""
-  odd = sum(1 for c in reading.text if not c.isascii() and unicodedata.category(c)[0] == 'C')
-  return odd / max(len(reading.text), 1)
+def unseen(answer: Answer) -> float:
+  """The share of invisible characters: zero-width, control and private ones."""
+  odd = sum(1 for c in answer.text if not c.isascii() and unicodedata.category(c)[0] == 'C')
+  return odd / max(len(answer.text), 1)
 
 
-def overcounted(reading: Reading) -> float:
-  """What the length reward counts, over the words that a reader counts; about 1, or less."""
-  return length.count_words(reading.text) / max(len(reading.words), FEW)
+def overcounted(answer: Answer) -> float:
+  """The length reward's word count over the words that a reader counts; about 1, or less."""
+  return length.count_words(answer.text) / max(len(answer.words), FEW)
 
 
-def density(reading: Reading) -> float:
+def density(answer: Answer) -> float:
   """How much of the answer is its most frequent content word, or pair of neighbouring ones."""
-  return grammar.density(reading.words)
+  return grammar.density(answer.words)
 
 
-def disorder(reading: Reading) -> float:
+def disorder(answer: Answer) -> float:
   """0 where words stand as grammar has them, about 1 where they were shuffled."""
-  return grammar.disorder(reading.text)
+  return grammar.disorder(answer.text)
 
 
-def function_words(reading: Reading) -> float:
+def function_words(answer: Answer) -> float:
   """Words such as `the` and 的, as a share of how many prose has: about 1, near 0 in a list."""
-  return grammar.function_words(reading.words)
+  return grammar.function_words(answer.words)
 
 
-def empty_think(reading: Reading) -> float:
+def empty_think(answer: Answer) -> float:
   """1 where the thoughts hold no word, 0 where they do, NaN where none were asked for."""
-  parsed = reading.sample.parsed
+  parsed = answer.sample.parsed
   if parsed.fault == 'empty_think':
     return 1.0
   return float(not texts.words(parsed.think)) if parsed.think else np.nan
 
 
-def broken(reading: Reading) -> float:
+def broken(answer: Answer) -> float:
   """1 where the structure is broken."""
-  return float(not reading.sample.parsed.valid)
+  return float(not answer.sample.parsed.valid)
 
 
-SIGNS: dict[str, Callable[[Reading], float]] = {
+SIGNALS: dict[str, Callable[[Answer], float]] = {
   'repeat/all': redundant,
   'repeat/sentences': repeated_sentences,
   'repeat/paragraphs': repeated_paragraphs,
@@ -205,11 +205,11 @@ SIGNS: dict[str, Callable[[Reading], float]] = {
 }
 
 
-def read(samples: Sequence[components.Sample]) -> dict[str, np.ndarray]:
-  """Every sign of every sample, by the names of SIGNS: float64 [B], NaN where it has no meaning."""
+def measure(samples: Sequence[components.Sample]) -> dict[str, np.ndarray]:
+  """Returns every signal of every sample, by name: float64 [B], NaN where it does not apply."""
   rows = []
   for sample in samples:
-    reading = Reading(sample)
-    rows.append([sign(reading) for sign in SIGNS.values()])
-  table_BK = np.array(rows, np.float64).reshape(len(samples), len(SIGNS))
-  return dict(zip(SIGNS, table_BK.T, strict=True))
+    answer = Answer(sample)
+    rows.append([signal(answer) for signal in SIGNALS.values()])
+  table_BK = np.array(rows, np.float64).reshape(len(samples), len(SIGNALS))
+  return dict(zip(SIGNALS, table_BK.T, strict=True))

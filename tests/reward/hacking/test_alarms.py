@@ -10,8 +10,8 @@ BELOW = alarms.Rule('quiet', 'noise', 0.2, -1, 0.5, 'too quiet')
 STEP = alarms.Rule('cut', 'cap', 0.3, 1, 0.0, 'texts are cut')
 
 
-def names(figures, noise, rules=(ABOVE, BELOW, STEP)):
-  found = alarms.raised(figures, {'noise': np.array(noise)}, rules)
+def names(metrics, noise, rules=(ABOVE, BELOW, STEP)):
+  found = alarms.raised(metrics, {'noise': np.array(noise)}, rules)
   return [alarm.rule.name for alarm in found]
 
 
@@ -33,7 +33,7 @@ def test_a_share_of_the_samples_rings(noise, expected):
   assert names({}, noise) == expected
 
 
-def test_a_figure_of_the_step_rings_where_it_is_there():
+def test_a_metric_of_the_step_rings_where_it_is_there():
   assert names({'cap': 0.31}, []) == ['cut']
   assert names({'cap': 0.3}, []) == names({}, []) == names({'cap': float('nan')}, []) == []
 
@@ -51,7 +51,7 @@ def test_the_table_is_sound():
   assert len({rule.name for rule in alarms.RULES}) == len(alarms.RULES)
   for rule in alarms.RULES:
     assert rule.direction in (-1, 1) and 0 <= rule.share <= 1
-    assert (rule.figure in signals.SIGNS) or not rule.share, rule.figure
+    assert (rule.metric in signals.SIGNALS) or not rule.share, rule.metric
 
 
 def test_a_report_says_which_rang_and_when():

@@ -1,4 +1,4 @@
-"""The figures of a step, by hand, and the samples it shows."""
+"""The metrics of a step, by hand, and the samples it shows."""
 
 import random
 
@@ -39,8 +39,8 @@ SCORES = types.Scores(
 )
 
 
-def test_every_figure_by_hand():
-  figures = monitor.measure(SAMPLES, SCORES, NAMES)
+def test_every_metric_by_hand():
+  metrics = monitor.measure(SAMPLES, SCORES, NAMES)
   expected = {
     'valid_format': 4 / 6,
     'judge_failures': 1 / 6,
@@ -58,36 +58,36 @@ def test_every_figure_by_hand():
     'fault/unclosed_answer': 1 / 6,
     'fault/missing_think': 1 / 6,
   }
-  assert figures == pytest.approx(expected, rel=1e-6)
-  assert all(type(value) is float for value in figures.values())
+  assert metrics == pytest.approx(expected, rel=1e-6)
+  assert all(type(value) is float for value in metrics.values())
 
 
 def test_a_failed_judge_moves_no_mean():
   kept = [b for b in range(6) if b != 3]
-  figures = monitor.measure(SAMPLES, SCORES, NAMES)
+  metrics = monitor.measure(SAMPLES, SCORES, NAMES)
   subset = types.Scores(values=SCORES.values.reshape(1, 6, 2)[:, kept], valid=np.ones((1, 5), bool))
   alone = monitor.measure([SAMPLES[b] for b in kept], subset, NAMES)
   for name in ('reward/length', 'reward/format', 'valid_only/length', 'valid_only/format'):
-    assert figures[name] == pytest.approx(alone[name], rel=1e-6)
-  assert figures['redundancy'] == pytest.approx(alone['redundancy'], rel=1e-6)
+    assert metrics[name] == pytest.approx(alone[name], rel=1e-6)
+  assert metrics['redundancy'] == pytest.approx(alone['redundancy'], rel=1e-6)
 
 
-def test_where_no_structure_is_whole_its_figures_are_absent():
+def test_where_no_structure_is_whole_its_metrics_are_absent():
   scores = types.Scores(np.zeros((1, 2, 2), np.float32), np.ones((1, 2), bool))
-  figures = monitor.measure([SAMPLES[2], NO_TAGS], scores, NAMES)
-  assert figures['valid_format'] == 0 and figures['reward/length'] == 0
-  assert figures['spread/length'] == 0
+  metrics = monitor.measure([SAMPLES[2], NO_TAGS], scores, NAMES)
+  assert metrics['valid_format'] == 0 and metrics['reward/length'] == 0
+  assert metrics['spread/length'] == 0
   absent = ('valid_only/length', 'words/answer', 'words/think', 'redundancy')
-  assert not [name for name in absent if name in figures]
+  assert not [name for name in absent if name in metrics]
 
 
 def test_where_nothing_was_judged_no_reward_is_told():
   scores = types.Scores(np.zeros((1, 2, 2), np.float32), np.zeros((1, 2), bool))
-  figures = monitor.measure(SAMPLES[:2], scores, NAMES)
-  assert figures['judge_failures'] == 1 and figures['spread/format'] == 0
-  assert figures['words/answer'] == 3
-  assert not [name for name in figures if name.startswith(('reward/', 'valid_only/'))]
-  assert 'redundancy' not in figures
+  metrics = monitor.measure(SAMPLES[:2], scores, NAMES)
+  assert metrics['judge_failures'] == 1 and metrics['spread/format'] == 0
+  assert metrics['words/answer'] == 3
+  assert not [name for name in metrics if name.startswith(('reward/', 'valid_only/'))]
+  assert 'redundancy' not in metrics
 
 
 def test_redundancy_is_told_only_where_format_is_a_reward():
@@ -139,15 +139,17 @@ def test_what_is_shown_is_spread_evenly_over_the_step(total, num, expected):
   assert [record['words'] - 1 for record in shown] == expected
 
 
-def test_watch_has_every_figure_of_measure_and_the_alarms_that_begin():
-  seen = monitor.watch(SAMPLES, SCORES, NAMES, state={})
+def test_an_observation_has_every_metric_of_measure_and_the_new_alarms():
+  seen = monitor.observe(SAMPLES, SCORES, NAMES, state={})
   measured = monitor.measure(SAMPLES, SCORES, NAMES)
-  assert seen.figures.items() >= measured.items()
+  assert seen.metrics.items() >= measured.items()
   rules = [alarms.Rule('broken', 'broken', 0.5, 1, 0.1, 'tags')]
-  first = monitor.watch(SAMPLES, SCORES, NAMES, state={}, rules=rules)
-  again = monitor.watch(SAMPLES, SCORES, NAMES, state=first.state, rules=rules)
-  assert [a.rule.name for a in first.begun] == [a.rule.name for a in again.alarms] == ['broken']
-  assert again.begun == [] and first.figures['alarm/broken'] == 1.0
+  first = monitor.observe(SAMPLES, SCORES, NAMES, state={}, rules=rules)
+  again = monitor.observe(SAMPLES, SCORES, NAMES, state=first.state, rules=rules)
+  assert (
+    [a.rule.name for a in first.new_alarms] == [a.rule.name for a in again.alarms] == ['broken']
+  )
+  assert again.new_alarms == [] and first.metrics['alarm/broken'] == 1.0
 
 
 def test_the_worst_samples_say_which_alarms_name_them():
@@ -156,7 +158,7 @@ def test_the_worst_samples_say_which_alarms_name_them():
     alarms.Rule('cap_hit', 'cap_hit', 0.1, 1, 0.0, 'cut'),
   ]
   finished = np.array([True, True, False, True, True, True])
-  seen = monitor.watch(SAMPLES, SCORES, NAMES, state={}, finished_B=finished, rules=rules)
+  seen = monitor.observe(SAMPLES, SCORES, NAMES, state={}, finished_B=finished, rules=rules)
   found = monitor.worst(SAMPLES, SCORES, NAMES, seen.alarms)
   by_text = {record['text']: record['alarms'] for record in found}
   assert by_text[SAMPLES[2].text] == ['broken', 'cap_hit'] and by_text[NO_TAGS.text] == ['broken']
@@ -169,10 +171,10 @@ def test_what_both_reward_models_have_at_the_floor_is_no_agreement():
   scores = types.Scores(values, SCORES.valid)
   heldout = np.array([0.25, 0.25, 0.75, np.nan, 0.25, 0.75])  # 2 and 5 are broken
   kwargs = {'state': {}, 'heldout_B': heldout}
-  seen = monitor.watch(SAMPLES, scores, both, heldout_of='writing', **kwargs)
-  assert seen.figures['heldout/gap'] == pytest.approx(0.5)
-  other = monitor.watch(SAMPLES, scores, both, heldout_of='length', **kwargs)
-  assert other.figures['heldout/gap'] != pytest.approx(0.5)
+  seen = monitor.observe(SAMPLES, scores, both, heldout_of='writing', **kwargs)
+  assert seen.metrics['heldout/gap'] == pytest.approx(0.5)
+  other = monitor.observe(SAMPLES, scores, both, heldout_of='length', **kwargs)
+  assert other.metrics['heldout/gap'] != pytest.approx(0.5)
 
 
 def test_whatever_a_policy_writes_is_watched():
@@ -193,7 +195,7 @@ def test_whatever_a_policy_writes_is_watched():
     valid_PG = np.array([rng.random() < 0.7 for _ in samples]).reshape(2, 4)
     values_PGR = np.where(valid_PG[:, :, None], rng.random(), np.nan).repeat(3, axis=2)
     scores = types.Scores(values_PGR.astype(np.float32), valid_PG)
-    watched = monitor.watch(samples, scores, names, state=state)
+    watched = monitor.observe(samples, scores, names, state=state)
     monitor.worst(samples, scores, names, watched.alarms)
     state = watched.state
-    assert watched.figures
+    assert watched.metrics
