@@ -1,4 +1,4 @@
-"""Metrics over steps, drawn as SVG to stand inside a page."""
+"""Plots of metrics over steps as inline SVG for a page."""
 
 import io
 import itertools
@@ -28,7 +28,7 @@ _POINTS = 400  # buckets a long curve is thinned to; each keeps its lowest and i
 
 
 def smoothed(values: np.ndarray, smooth: float) -> np.ndarray:
-  """The two-sided exponential mean m_t = (sum_i smooth^|t-i| x_i) / (sum_i smooth^|t-i|).
+  """Returns the two-sided exponential mean m_t = (sum_i smooth^|t-i| x_i) / (sum_i smooth^|t-i|).
 
   `values` float [N]; NaN is skipped, and is NaN in the result. `smooth` in [0, 1); 0 changes
   nothing. Two-sided, since the usual one-sided mean draws a falling loss later than it fell; the
@@ -62,7 +62,7 @@ def draw(
   band: tuple[str, str] | None = None,
   smooth: float | None = None,
 ) -> str:
-  """One inline `<svg>` with a curve per key over 'step': raw values faint, their mean strong.
+  """Returns an inline `<svg>`, a curve per key over 'step': raw values faint, their mean strong.
 
   `records` are flat dicts, as lines of metrics.jsonl; of two with the same step the later counts,
   as after a resumed run. A record without a key is a step at which it was not logged, and the line
@@ -109,7 +109,7 @@ def _by_step(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _series(table: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Steps and values of one key, NaN wherever the line is to break."""
+  """Returns steps and values of one key, NaN where the line has a gap."""
   steps, values = [], []
   for record in table:
     if key in record:
@@ -130,12 +130,12 @@ def _series(table: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, n
 
 
 def _strength(count: int, smooth: float | None) -> float:
-  """The smoothing asked for, or one that reaches over a thirtieth of the points, at most 30."""
+  """Returns `smooth`, or one that reaches over a thirtieth of the points, at most 30."""
   return max(0.0, 1 - 2 / (min(count / 30, 30) + 1)) if smooth is None else smooth
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Of each of _POINTS buckets the lowest and the highest value, and a gap if it has one."""
+  """Keeps the lowest and the highest value of each of _POINTS buckets, and a gap if it has one."""
   if len(x) <= 2 * _POINTS:
     return x, y
   kept = {0, len(x) - 1}
@@ -151,7 +151,7 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _curve(
   axes: Axes, i: int, name: str, x: np.ndarray, y: np.ndarray, smooth: float | None
 ) -> tuple[Artist, str]:
-  """Draws one series; its strong line, and its name with the value that line ends on."""
+  """Draws one series; returns its strong line, and its name with the value of the line's end."""
   colour = svg.SERIES[i % len(svg.SERIES)][0]
   dash = ('-', (0, (4, 2)), (0, (1, 1.5)))[i // len(svg.SERIES) % 3]
   mean = smoothed(y, _strength(np.isfinite(y).sum(), smooth))
@@ -190,10 +190,10 @@ def _shade(
 
 
 def _short(curves: Sequence[tuple]) -> list[str]:
-  """Names without the room they share: 'reward/length', 'reward/format' -> 'length', 'format'."""
+  """Drops a shared prefix of names: 'reward/length', 'reward/format' -> 'length', 'format'."""
   names = [key for key, _, _ in curves]
-  rooms = {name.rpartition('/')[0] for name in names}
-  shared = len(names) > 1 and len(rooms) == 1
+  prefixes = {name.rpartition('/')[0] for name in names}
+  shared = len(names) > 1 and len(prefixes) == 1
   return [name.rpartition('/')[2] for name in names] if shared else names
 
 
@@ -224,7 +224,7 @@ def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def _fit(canvas: figure.Figure, axes: Axes) -> None:
-  """Leaves at the left what the labels of the ticks need, and at the top what the legend does."""
+  """Leaves room for the labels of the ticks at the left, and for the legend at the top."""
   canvas.draw_without_rendering()
   width, height = canvas.bbox.size
   labels = [text.get_window_extent().width for text in axes.get_yticklabels()]

@@ -84,7 +84,7 @@ def write(
     subtitle=f'{rows:,} rows to {left:,} prompts, judged by {judge}',
     facts={'rows': rows, 'prompts': left, 'judge': judge},
     notes=notes,
-    pictures=[
+    plots=[
       (
         'What a good answer has: the middle of each range.',
         histogram.draw(

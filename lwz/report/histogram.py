@@ -1,4 +1,4 @@
-"""How values are distributed, as bars drawn as SVG to stand inside a page."""
+"""Histograms as inline SVG for a page."""
 
 import io
 import warnings
@@ -22,16 +22,16 @@ def draw(
   title: str,
   unit: str = '',
 ) -> str:
-  """One inline `<svg>`: a bar per bin, each group stacked upon the ones before it.
+  """Returns one inline `<svg>`: a bar per bin, each group stacked on the ones before it.
 
-  `edges` of the bins, growing; all bars are equally wide, whatever their bins. A value on an edge
+  `edges` of the bins increase; all bars are equally wide, whatever their bins. A value on an edge
   counts above it; values below the first edge are counted in the first bin, those from the last one
   on in the last. The legend has each group's count. Colours and ids are those of `curves.draw`.
 
-  Raises ValueError for fewer than two edges, or edges that do not grow.
+  Raises ValueError for fewer than two edges, or edges that do not increase.
   """
   if len(edges) < 2 or not np.all(np.diff(edges) > 0):
-    raise ValueError(f'edges grow, and are two or more; not {list(edges)}')
+    raise ValueError(f'edges must be two or more and increase; not {list(edges)}')
   with matplotlib.style.context(['default', _STYLE]), warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='Glyph .* missing from')
     canvas = figure.Figure(figsize=(4.5, 2.75))

@@ -1,4 +1,4 @@
-"""Values with their intervals, one line each, drawn as SVG to stand inside a page."""
+"""Plots of values with their intervals as inline SVG for a page."""
 
 import io
 import warnings
@@ -16,7 +16,7 @@ _STYLE = {'svg.fonttype': 'none', 'svg.hashsalt': 'lwz', 'font.size': 10}
 
 
 def draw(rows: Sequence[tuple[str, float, float, float]], *, title: str, unit: str = '') -> str:
-  """One inline `<svg>`: a dot per (name, value, low, high), from the top down, with its interval.
+  """Returns an inline `<svg>`: a dot with its interval per (name, value, low, high), downwards.
 
   A value that is NaN has a line without a dot; an end that is NaN, no interval. Colours and ids are
   those of `curves.draw`.

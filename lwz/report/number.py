@@ -1,4 +1,4 @@
-"""How a number is written for a person."""
+"""Numbers and durations formatted for readers."""
 
 import math
 import numbers
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def show(value: Any) -> str:
-  """A number in four significant digits or so; text stays as it is.
+  """Returns a number in about four significant digits; text stays as it is.
 
   `show(1234567)` is '1,234,567', `show(0.08125)` is '0.0813', `show(2e-6)` is '2.00e-06', and
-  what is not there (None, NaN) is an en dash.
+  a missing value (None, NaN) is an en dash.
   """
   if value is None:
     return '–'
@@ -39,7 +39,7 @@ def show(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-  """Seconds as a person says them: '8s', '4m 05s', '3h 20m', '2d 04h'; NaN is an en dash."""
+  """Returns a duration in words: '8s', '4m 05s', '3h 20m', '2d 04h'; NaN is an en dash."""
   if not math.isfinite(seconds):
     return '–'
   whole = max(0, round(seconds))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page per run: what a person looks at."""
+"""One self-contained HTML page per run."""
 
 import math
 import os
@@ -31,7 +31,7 @@ def write(
   facts: Mapping[str, Any] | None = None,
   table: Iterable[tuple[str, float, float, float]] = (),
   curves: Iterable[tuple[str, str]] = (),
-  pictures: Iterable[tuple[str, str]] = (),
+  plots: Iterable[tuple[str, str]] = (),
   samples: Iterable[Mapping[str, Any]] = (),
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
@@ -42,10 +42,10 @@ def write(
   The page asks for nothing outside itself, runs no script, and escapes every text given to it. A
   section stands only where something was given for it:
 
-  * `facts`: key figures by name, `{'steps': 300, 'time': '4h 10m'}`
+  * `facts`: key facts by name, `{'steps': 300, 'time': '4h 10m'}`
   * `table`: rows of `summary.first_last`, made with `window`; `directions.of` says what is better
   * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
-  * `pictures`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
+  * `plots`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
   * `tables`: any other, as (caption, header, rows)
   * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
     'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
@@ -63,7 +63,7 @@ def write(
     table=[_row(row) for row in table],
     window=window,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
-    pictures=[(caption, markupsafe.Markup(svg)) for caption, svg in pictures],
+    plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
     tables=[(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables],
     steps=steps,
     pairs=pairs,
@@ -114,7 +114,7 @@ def _pairs(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, 
 
 
 def _pair(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, Any]:
-  """Two cards; the prompt is told once, above them, where both have the same."""
+  """Returns two cards; a prompt that both share stands once, above them."""
   prompts = {s.get('prompt') for s in (old, new) if s is not None}
   return {
     'prompt': prompts.pop() if len(prompts) == 1 else None,
@@ -140,14 +140,14 @@ def _card(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _percent(share: float | None) -> float:
-  """A share of 1 as a width in percent, cut to what can be drawn."""
+  """Returns a share of 1 as a width in percent, clipped to [0, 100]."""
   if share is None or math.isnan(share):
     return 0.0
   return round(100 * min(1.0, max(0.0, share)), 1)
 
 
 def _length(words: int | None, lower: int | None, upper: int | None) -> dict[str, Any] | None:
-  """Where the words written lie against the range asked for, on a bar that holds both."""
+  """Returns the number of words and the range asked for, as positions on a bar that holds both."""
   if words is None:
     return None
   if not upper:

@@ -1,11 +1,11 @@
-"""From the SVG file that matplotlib writes to an element of an HTML page."""
+"""Conversion of matplotlib's SVG files to elements of an HTML page."""
 
 import hashlib
 import html
 import re
 
 # (colour, name of the CSS variable that may replace it): a page restyles what it inlines, and a
-# figure that stands alone shows the colour given here, chosen to be seen on white and on black.
+# plot that stands alone shows the colour given here, chosen to be seen on white and on black.
 SERIES = (
   ('#4c78d6', '--series-1'),
   ('#e0853a', '--series-2'),
@@ -20,7 +20,7 @@ _FONT = 'var(--sans, system-ui, sans-serif)'
 
 
 def inline(svg: str, title: str) -> str:
-  """The `<svg>` element of a file: fluid in width, restylable, labelled, with ids of its own.
+  """Returns the `<svg>` element of a file: fluid in width, restylable, labelled, with unique ids.
 
   Colours of this module become CSS variables, fonts the page's, and style elements, which would
   reach the whole page, go. Ids carry a hash of the content. Text is left as it is.
@@ -28,7 +28,7 @@ def inline(svg: str, title: str) -> str:
   svg = svg[svg.index('<svg') :].strip()
   svg = re.sub(r'<(metadata|style)\b.*?</\1>\s*', '', svg, flags=re.DOTALL)
   head = svg[: svg.index('>') + 1]
-  # Only what is referred to keeps an id, made of the content: figures in one page cannot clash.
+  # Only what is referred to keeps an id, made of the content: plots in one page cannot clash.
   mark = hashlib.sha256(svg.encode()).hexdigest()[:10]
   used = set(re.findall(r'<[^>]*(?:href="#|url\(#)([^")]+)', svg))
 

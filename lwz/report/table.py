@@ -7,7 +7,7 @@ from lwz.report import number
 
 
 def markdown(caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """The table under its caption; numbers as `number.show` has them, bars and line ends escaped."""
+  """Returns the table under its caption; numbers by `number.show`, bars and line ends escaped."""
   lines = [header, ['---'] * len(header), *rows]
   return f'**{caption}**\n\n' + ''.join(f'| {" | ".join(map(_cell, line))} |\n' for line in lines)
 

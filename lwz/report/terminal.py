@@ -1,4 +1,4 @@
-"""What a run says of itself while it runs, on a terminal or in a log."""
+"""Progress of a run on a terminal or in a log, and its closing table."""
 
 import math
 import time
@@ -26,7 +26,7 @@ def progress(
   file: IO[str] | None = None,
   clock: Callable[[], float] = time.monotonic,
 ) -> 'Progress':
-  """Steps start..total on the terminal: step, rate, time left, and a few figures.
+  """Steps start..total on the terminal: step, rate, time left, and a few metrics.
 
       with terminal.progress(c.num_steps, start=state.step, label='grpo') as bar:
         for step in bar:
@@ -40,14 +40,14 @@ def progress(
   return Progress(total, start, label, quiet=quiet, file=file, clock=clock)
 
 
-class _Figures(rich.progress.ProgressColumn):
-  """The figures on one line; where a terminal is narrow, they are what is cut."""
+class _Metrics(rich.progress.ProgressColumn):
+  """The metrics on one line; on a narrow terminal they are cut first."""
 
   def get_table_column(self) -> rich.table.Column:
     return rich.table.Column()
 
   def render(self, task: rich.progress.Task) -> rich.text.Text:
-    return rich.text.Text(task.fields['figures'], no_wrap=True, overflow='ellipsis')
+    return rich.text.Text(task.fields['metrics'], no_wrap=True, overflow='ellipsis')
 
 
 class Progress:
@@ -56,7 +56,7 @@ class Progress:
   def __init__(self, total, start, label, *, quiet, file, clock):
     self.total, self.start, self.label = int(total), int(start), label
     self.rate = math.nan  # steps per second, NaN until a second update
-    self._done, self._figures, self._clock = self.start, {}, clock
+    self._done, self._metrics, self._clock = self.start, {}, clock
     self._began = self._first = self._printed = None
     self._pending = False
     self._console = None if quiet else rich.console.Console(file=file, stderr=file is None)
@@ -70,12 +70,12 @@ class Progress:
         rich.progress.BarColumn(bar_width=24),
         rich.progress.TextColumn('{task.completed:,.0f}/{task.total:,.0f}'),
         rich.progress.TextColumn('{task.fields[pace]}', style='cyan', markup=False),
-        _Figures(),
+        _Metrics(),
         console=self._console,
       )
       description = rich.markup.escape(self.label)
       self._task = self._bar.add_task(
-        description, total=self.total, completed=self.start, pace='', figures=''
+        description, total=self.total, completed=self.start, pace='', metrics=''
       )
       self._bar.start()
     return self
@@ -84,20 +84,20 @@ class Progress:
     """The steps that are left: start, start + 1, ..., total - 1."""
     return iter(range(self.start, self.total))
 
-  def update(self, step: int, **figures: Any) -> None:
-    """Says that `step` steps of `total` are done, with the figures that matter (two or three).
+  def update(self, step: int, **metrics: Any) -> None:
+    """Shows that `step` steps of `total` are done, with two or three metrics.
 
     The first update starts the clock of the rate, so that the compilation in the first step does
     not enter it.
     """
     now = self._clock()
-    self._done, self._figures, self._pending = int(step), figures, True
+    self._done, self._metrics, self._pending = int(step), metrics, True
     if self._first is None:
       self._first = (self._done, now)
     elif now > self._first[1]:
       self.rate = (self._done - self._first[0]) / (now - self._first[1])
     if self._bar:
-      self._bar.update(self._task, completed=self._done, pace=self._pace(), figures=self._values())
+      self._bar.update(self._task, completed=self._done, pace=self._pace(), metrics=self._values())
     elif self._printed is None or now - self._printed >= _EVERY:
       self._line(now)
 
@@ -131,7 +131,7 @@ class Progress:
     return f'{pace}, {number.duration(left)} left' if left > 0 else pace
 
   def _values(self) -> str:
-    return ', '.join(f'{name} {number.show(value)}' for name, value in self._figures.items())
+    return ', '.join(f'{name} {number.show(value)}' for name, value in self._metrics.items())
 
 
 def closing_table(
@@ -151,7 +151,7 @@ def closing_table(
     box=None if plain else rich.box.SIMPLE_HEAD,
     pad_edge=not plain,
   )
-  table.add_column('figure', no_wrap=True)
+  table.add_column('metric', no_wrap=True)
   for name in ('first', 'last', 'change'):
     table.add_column(name, justify='right', no_wrap=True)
   for name, first, last, change in rows:

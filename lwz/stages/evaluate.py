@@ -253,7 +253,7 @@ def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
     title=setup.run_name(c),
     subtitle=f'{c.experiment}, judged by {judge_lib.name(c)}',
     facts=results['facts'],
-    pictures=[('', intervals.draw(picture, title=tables[0][0], unit=unit))],
+    plots=[('', intervals.draw(picture, title=tables[0][0], unit=unit))],
     tables=[*tables, ('left out', ('where', 'why'), rejects[:100])] if rejects else tables,
     notes=notes,
   )

@@ -30,10 +30,10 @@ def test_it_is_one_well_formed_element_without_outside_references():
   assert root.get('aria-label') == '<Loss> & "co" $x_1$'
   assert '<Loss> & "co" $x_1$' in [text.text for text in root.iter('text')]
   assert 'http' not in svg
-  assert '<style' not in svg  # a style element of one figure would reach the whole page
+  assert '<style' not in svg  # a style element of one plot would reach the whole page
 
 
-def test_ids_of_two_figures_differ_and_every_reference_is_met():
+def test_ids_of_two_plots_differ_and_every_reference_is_met():
   one = curves.draw(RECORDS, ['loss'], title='One')
   two = curves.draw(RECORDS, ['loss'], title='Two')
   ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in (one, two)]

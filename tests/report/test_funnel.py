@@ -39,7 +39,7 @@ def test_groups_are_stacked_and_empty_ones_drawn():
 
 @pytest.mark.parametrize('edges', [[1], [0, 2, 2]])
 def test_edges_grow(edges):
-  with pytest.raises(ValueError, match='edges grow'):
+  with pytest.raises(ValueError, match='edges must be two or more and increase'):
     histogram.draw({}, edges=edges, title='t')
 
 

@@ -70,7 +70,7 @@ def test_a_resumed_run_begins_where_it_stopped():
   assert last == 'stopped at step 6 of 8 after 0s'
 
 
-def test_an_interruption_is_told_with_the_last_figures_and_goes_on():
+def test_an_interruption_is_told_with_the_last_metrics_and_goes_on():
   log, clock = io.StringIO(), Clock()
   with (
     pytest.raises(KeyboardInterrupt),
@@ -96,7 +96,7 @@ def test_quiet_prints_nothing(file, capsys):
   assert capsys.readouterr() == ('', '')
 
 
-def test_a_terminal_gets_a_bar_with_step_rate_time_left_and_figures():
+def test_a_terminal_gets_a_bar_with_step_rate_time_left_and_metrics():
   screen, clock = Screen(), Clock()
   with terminal.progress(4, label='[red]', file=screen, clock=clock) as bar:
     bar.update(1)
@@ -122,7 +122,7 @@ def test_the_closing_table_is_plain_in_a_log_and_coloured_on_a_terminal():
   terminal.closing_table('run', rows[:2], file=screen)
   title, header, *lines = [line.split() for line in log.getvalue().splitlines() if line.strip()]
   assert title == ['run']
-  assert header == ['figure', 'first', 'last', 'change']
+  assert header == ['metric', 'first', 'last', 'change']
   assert lines[0] == ['loss', '2.000', '1.000', '-1.000']
   assert lines[2] == ['[b]' * 30, '1', '2', '+1']
   assert '\x1b' not in log.getvalue()
