@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 from lwz.model import activations
 
 
+@jax.named_scope('embed')
 def embed(
   table_VD: Float[Array, 'V D'],
   ids_BT: Int[Array, 'B T'],

@@ -66,8 +66,14 @@ def rms_norm(
 def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mesh=None):
   """One decoder layer. `attend(q, k, v) -> (output, carry)` owns masks and cache."""
   w = sharding.gather_layer(weights, config, mesh)
-  cos, sin = phases_BTc
   x_BTD = _residual(ad_checkpoint.checkpoint_name(x_BTD, 'residual'), mesh)
+  x_BTD, carry = _attention(x_BTD, w, config, phases_BTc, attend, mesh)
+  return _mlp(x_BTD, w, config, mesh), carry
+
+
+@jax.named_scope('attention')
+def _attention(x_BTD, w, config: QwenConfig, phases_BTc, attend: Callable, mesh):
+  cos, sin = phases_BTc
   h_BTD = _whole(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
   q_BTHC = _product(h_BTD, w['wq'], mesh) + w['bq'][None, None]
   k_BTKC = _product(h_BTD, w['wk'], mesh) + w['bk'][None, None]
@@ -79,12 +85,16 @@ def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mes
   k_BTKC = reference_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
-  x_BTD = _residual(x_BTD + _product(mixed_BTHC, w['wo'], mesh), mesh)
+  return _residual(x_BTD + _product(mixed_BTHC, w['wo'], mesh), mesh), carry
+
+
+@jax.named_scope('mlp')
+def _mlp(x_BTD, w, config: QwenConfig, mesh):
   h_BTD = _whole(rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps), mesh)
   gate_BTF = jax.nn.silu(_product(h_BTD, w['w_gate'], mesh))
   up_BTF = _product(h_BTD, w['w_up'], mesh)
   mixed_BTF = activations.constrain(gate_BTF * up_BTF, mesh, 'rows', 'time', 'mlp')
-  return _residual(x_BTD + _product(mixed_BTF, w['w_down'], mesh), mesh), carry
+  return _residual(x_BTD + _product(mixed_BTF, w['w_down'], mesh), mesh)
 
 
 def _product(x, weight, mesh):

@@ -91,6 +91,7 @@ def chances(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float
   return jax.vmap(both)(keys_B2, position_B)
 
 
+@jax.named_scope('sampler')
 def draw(
   chance_B2: Float[Array, 'B 2'],
   logits_BV: Float[Array, 'B V'],

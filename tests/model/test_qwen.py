@@ -275,3 +275,9 @@ def test_a_model_has_one_head():
     qwen.head_weights(fakes.params(scalar), scalar)
   with pytest.raises(ValueError, match='scalar_head=True'):
     qwen.score_head(fakes.params(CONFIG), jnp.zeros((1, 1, 16)), CONFIG)
+
+
+def test_a_profile_names_the_parts_of_a_layer():
+  lowered = fakes.forward.lower(fakes.params(CONFIG), jnp.zeros((1, 4), jnp.int32), CONFIG)
+  text = lowered.compile().as_text()
+  assert all(re.search(rf'op_name="[^"]*/{name}/', text) for name in ('embed', 'attention', 'mlp'))

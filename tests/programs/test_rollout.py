@@ -68,6 +68,14 @@ def test_unstacked_layers_hold_one_copy_of_what_is_read():
   assert memory.temp_size_in_bytes < 0.4 * cache  # a quarter of it is read
 
 
+@pytest.mark.parametrize('attention', ['xla', 'mosaic'])
+def test_a_profile_names_cached_attention_and_the_sampler(attention):
+  built = decoding(fakes.config(head_dim=16), attention=attention)
+  text = built.lower().as_text(debug_info=True)
+  names = ('embed', 'attention/cached_attention', 'mlp', 'sampler')
+  assert all(re.search(rf'/{name}/\w', text) for name in names)
+
+
 def test_no_step_of_unstacked_layers_copies_the_cache_of_its_block():
   built = decoding(fakes.config(), num_slots=8, num_steps=4, unstack=True)
   text = built.lower().compile().as_text()

@@ -102,7 +102,12 @@ def over(
 
   if unstacked and packed_attention.platform_of(mesh) == 'cpu':
     of = [[*map(tile, of(layer))] for layer in range(stretches[0].k.shape[0])].__getitem__
-  return lambda layer, q_B1HC, *new: attend(q_B1HC, of(layer), lengths_B, *new)
+
+  @jax.named_scope('cached_attention')
+  def attend_kv_segments(layer, q_B1HC, *new):
+    return attend(q_B1HC, of(layer), lengths_B, *new)
+
+  return attend_kv_segments
 
 
 def _in_place(past, lengths_B, backend, read_length, mesh) -> Callable:
@@ -123,6 +128,7 @@ def _in_place(past, lengths_B, backend, read_length, mesh) -> Callable:
     local = shard(local, in_specs=(part, kept, by_row, same, part, part, same), out_specs=part)
   work = prepare(past, lengths_B)
 
+  @jax.named_scope('cached_attention')
   def attend_in_place(layer, q_B1HC, k_BKTC, v_BKTC, num_new):
     B, _, H, C = q_B1HC.shape
     q_BKGC = q_B1HC.reshape(B, k_BKTC.shape[1], -1, C)
