@@ -62,7 +62,7 @@ def make_mesh(
 def spec(
   name: str, param: parameters.Param, table: Table, mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
-  """How one parameter is cut.
+  """Returns how one parameter is cut. An axis that the mesh lacks counts as one of size 1.
 
   Key-value heads that are fewer than the ways of their axis, and divide it, are replicated: each
   device then holds the whole of them (K = 2 on 8-way tensor). Any other dimension that its axis
@@ -71,7 +71,9 @@ def spec(
   parts: list[Any] = []
   for size, logical in zip(param.shape, param.axes, strict=True):
     axis = table[logical]
-    ways = int(np.prod([mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis or ())]))
+    ways = math.prod(
+      mesh.shape.get(a, 1) for a in ((axis,) if isinstance(axis, str) else axis or ())
+    )
     if size % ways == 0:
       parts.append(axis if ways > 1 else None)
     elif logical == 'kv_heads' and ways % size == 0:
@@ -95,6 +97,20 @@ def shardings(
 
   return jax.tree_util.tree_map_with_path(
     place, parameters.describe(config), is_leaf=parameters.is_param
+  )
+
+
+def abstract(
+  config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh | None, table: Table, dtype: Any
+) -> parameters.Params:
+  """Returns the parameters as shapes of one dtype, which say where they lie if there is a mesh."""
+  shapes = parameters.abstract(config)
+  if mesh is None:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, dtype, sharding=where),
+    shapes,
+    shardings(config, mesh, table),
   )
 
 

@@ -163,7 +163,7 @@ def logprob_step(
 
     return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
 
-  params = placement.params(config, mesh, sharding.TRAIN, dtype or config.dtype)
+  params = sharding.abstract(config, mesh, sharding.TRAIN, dtype or config.dtype)
   args = (params, _abstract_minibatch(shape, mesh), placement.array((), jnp.int32, mesh))
   where = placement.replicated(mesh)
   return program.Program('logprob', step, args, out_shardings=where, trips=shape.max_micro)

@@ -129,5 +129,5 @@ def evaluate(
     logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk, mesh=mesh)
     return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
 
-  args = (placement.params(config, mesh, sharding.TRAIN), abstract_rows(shape, mesh))
-  return program.Program('evaluate', step, args)
+  params = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
+  return program.Program('evaluate', step, (params, abstract_rows(shape, mesh)))

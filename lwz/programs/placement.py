@@ -31,16 +31,6 @@ def array(
   return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
 
-def params(
-  config: qwen.QwenConfig, mesh: AnyMesh, table: sharding.Table, dtype: Any = jnp.float32
-) -> qwen.Params:
-  """The parameters by a table, in one dtype."""
-  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(config))
-  if mesh is None:
-    return abstract
-  return jax.tree.map(_place, abstract, sharding.shardings(config, mesh, table))
-
-
 def state(
   config: qwen.QwenConfig,
   optimizer: optax.GradientTransformation,
@@ -52,7 +42,7 @@ def state(
 
   With `offload`, and a mesh, it waits in the memory of the host (`optimizer.on_host`).
   """
-  masters = params(config, mesh, sharding.TRAIN)
+  masters = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
   abstract = jax.eval_shape(lambda p: update.init(p, optimizer), masters)
   if mesh is None:
     return abstract

@@ -155,7 +155,7 @@ def score(
     return token_scores(params, rows, config, mesh=mesh)
 
   args = (
-    placement.params(config, mesh, sharding.TRAIN, config.dtype),
+    sharding.abstract(config, mesh, sharding.TRAIN, config.dtype),
     language_model.abstract_rows(shape, mesh),
   )
   return program.Program('score', step, args, (), placement.replicated(mesh))

@@ -28,7 +28,7 @@ def reshard(spec: spec_lib.EngineSpec) -> program.Program:
   return program.Program(
     'reshard',
     cast,
-    (placement.params(spec.config, spec.mesh, sharding.TRAIN),),
+    (sharding.abstract(spec.config, spec.mesh, sharding.TRAIN, jnp.float32),),
     out_shardings=_shardings(decode_params(spec), spec.mesh),
   )
 
@@ -36,7 +36,7 @@ def reshard(spec: spec_lib.EngineSpec) -> program.Program:
 def decode_params(spec: spec_lib.EngineSpec) -> qwen.Params:
   """Returns the shapes of the parameters that `reshard` makes."""
   config, mesh = spec.config, spec.mesh
-  stacked = placement.params(config, mesh, sharding.DECODE, config.dtype)
+  stacked = sharding.abstract(config, mesh, sharding.DECODE, config.dtype)
   if not spec.unstacked:
     return stacked
 

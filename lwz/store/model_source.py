@@ -57,13 +57,7 @@ def params(
   that the source lacks is drawn from `key`; a language-model head that `wanted` has no use for is
   left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
   """
-  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), qwen.abstract(wanted))
-  if mesh is not None:
-    abstract = jax.tree.map(
-      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-      abstract,
-      sharding.shardings(wanted, mesh, sharding.TRAIN),
-    )
+  abstract = sharding.abstract(wanted, mesh, sharding.TRAIN, dtype)
   if is_run(source):
     has_head = config(source).scalar_head
     body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}

@@ -18,7 +18,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import qwen, sharding
 from lwz.store import atomic
 from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping, placement, safetensors
@@ -44,14 +44,14 @@ def load(
 
   Args:
     folder: a local folder, or a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
-    mesh: what to lay the leaves over, by `sharding.TRAIN` where that divides them, else whole.
-      Without a mesh, the first local device.
+    mesh: what to lay the leaves over, by `sharding.TRAIN`. Without a mesh, the first local device.
     dtype: of the parameters and of compute; None for that of the checkpoint, which is what
       config.json says, and where it is silent that of the embedding.
     progress: called with the number of tensors that were read, and of all.
 
   Raises FileNotFoundError where there is no model, ValueError where config.json asks for what this
-  model cannot do, or where the tensors are not exactly those it promises, naming each.
+  model cannot do, where the tensors are not exactly those it promises, naming each, or where the
+  mesh does not divide them.
   """
   path = local(folder)
   config, named = hf_config.read(path / 'config.json')
@@ -74,9 +74,9 @@ def load(
       progress(next(counted), len(wanted))
 
   leaves = {}
-  for name, param in mapping.flatten(qwen.describe(config)).items():
+  for name, leaf in mapping.flatten(sharding.abstract(config, mesh, sharding.TRAIN, dtype)).items():
     parts = [(tensor, found[tensor.name][0]) for tensor in wanted if tensor.leaf == name]
-    leaves[name] = placement.assemble(parts, param, dtype, mesh, read)
+    leaves[name] = placement.assemble(parts, leaf, read)
   params = flax.traverse_util.unflatten_dict(leaves, sep='.')
   return dataclasses.replace(config, dtype=dtype), params
 

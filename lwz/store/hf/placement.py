@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwz.model import qwen, sharding
 from lwz.store.hf import mapping, safetensors
 
 PIECE = 1 << 26  # bytes of a tensor that are read at once
@@ -19,22 +18,26 @@ PIECE = 1 << 26  # bytes of a tensor that are read at once
 
 def assemble(
   parts: Sequence[tuple[mapping.Tensor, pathlib.Path]],
-  param: qwen.Param,
-  dtype: np.dtype,
-  mesh: jax.sharding.Mesh | None,
+  wanted: jax.ShapeDtypeStruct,
   read: Callable[[], None],
 ) -> jax.Array:
-  """The leaf from its tensors and the files they are in: one per layer, in order, if stacked.
+  """Returns the leaf from its tensors and their files: one per layer, in order, if stacked.
 
   Each device reads the part it holds. `read` is called after every tensor.
+
+  Args:
+    parts: tensors of the leaf, each with the file it is in.
+    wanted: shape, dtype and sharding of the leaf; without a sharding, the first local device.
+    read: called without arguments.
   """
-  where = _sharding(param, mesh)
+  shape, dtype = wanted.shape, wanted.dtype
+  where = wanted.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   if parts[0][0].layer is None:
     ((tensor, file),) = parts
-    leaf = _part(tensor, file, param.shape, dtype, where)
+    leaf = _part(tensor, file, shape, dtype, where)
     read()
     return leaf
-  zeros = jax.jit(lambda: jnp.zeros(param.shape, dtype), out_shardings=where)
+  zeros = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=where)
   put = jax.jit(
     lambda leaf, layer, at: jax.lax.dynamic_update_index_in_dim(leaf, layer, at, 0),
     donate_argnums=0,
@@ -42,7 +45,7 @@ def assemble(
   )
   leaf = zeros()
   for at, (tensor, file) in enumerate(parts):
-    layer = _part(tensor, file, param.shape[1:], dtype, _without_layers(where))
+    layer = _part(tensor, file, shape[1:], dtype, _without_layers(where))
     leaf = jax.block_until_ready(put(leaf, layer, at))  # else the host runs ahead of the devices
     read()
   return leaf
@@ -91,14 +94,6 @@ def _read(file: pathlib.Path, name: str, ranges: tuple[slice, ...]) -> np.ndarra
   # Opened for each piece: the pages of a mapped file that were read would count as ours till then.
   with safetensors.opened(file) as opened:
     return opened.get_slice(name)[ranges]
-
-
-def _sharding(param: qwen.Param, mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
-  if mesh is None:
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  cuts = zip([sharding.TRAIN[axis] for axis in param.axes], param.shape, strict=True)
-  spec = [cut if cut in mesh.shape and not size % mesh.shape[cut] else None for cut, size in cuts]
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
 
 
 def _without_layers(where: jax.sharding.Sharding) -> jax.sharding.Sharding:

@@ -18,6 +18,7 @@ from lwz.store.hf import mapping, placement
 from tests import fakes
 
 CONFIG = fakes.config()
+EVEN = fakes.config(vocab_size=14)  # what 2-way tensor divides
 FORMS = {'own': {}, 'tied': {'tie_word_embeddings': True}, 'scalar': {'scalar_head': True}}
 FILE = 'model.safetensors'
 
@@ -122,7 +123,7 @@ def test_a_file_holds_no_more_than_its_share(tmp_path):
 
 @pytest.mark.parametrize('axes', [('fsdp', 'tensor'), ('data', 'fsdp')])
 def test_onto_a_mesh_every_device_reads_its_part(tmp_path, axes):
-  params = saved(tmp_path)
+  params = saved(tmp_path, EVEN)
   mesh = jax.make_mesh((4, 2), axes, axis_types=(jax.sharding.AxisType.Auto,) * 2)
   _, loaded = hf.load(tmp_path, mesh)
   assert_same(loaded, params)
@@ -131,17 +132,23 @@ def test_onto_a_mesh_every_device_reads_its_part(tmp_path, axes):
   if 'tensor' in axes:
     assert wide['layers.wq'] == P(None, 'fsdp', 'tensor', None)
     assert wide['layers.w_down'] == P(None, 'tensor', 'fsdp')
-    assert wide['embed'] == P(None, 'fsdp')  # 2 doesn't divide a vocabulary of 13
+    assert wide['embed'] == P('tensor', 'fsdp')
     assert loaded['layers']['wq'].addressable_shards[0].data.shape == (2, 4, 2, 6)
   else:
     assert wide['layers.wq'] == P(None, 'fsdp', None, None)
-  hf.save(tmp_path / 'again', CONFIG, loaded)
+  hf.save(tmp_path / 'again', EVEN, loaded)
   assert tensors_of(tmp_path / 'again') == tensors_of(tmp_path)
+
+
+def test_a_mesh_that_does_not_divide_a_model_is_refused_by_name(tmp_path):
+  saved(tmp_path)
+  with pytest.raises(ValueError, match=r"embed: dimension 'vocab' of 13 is not divisible by the 2"):
+    hf.load(tmp_path, sharding.make_mesh((1, 4, 2)))
 
 
 @pytest.mark.parametrize('piece', [64, 1_000])
 def test_pieces_put_together_are_the_whole(tmp_path, monkeypatch, piece):
-  params = saved(tmp_path)
+  params = saved(tmp_path, EVEN)
   monkeypatch.setattr(placement, 'PIECE', piece)
   assert_same(hf.load(tmp_path)[1], params)
   mesh = sharding.make_mesh((1, 4, 2))
@@ -158,7 +165,7 @@ def test_progress_counts_every_tensor(tmp_path):
 
 def test_a_part_is_read_once_and_only_where_it_lies(tmp_path, monkeypatch):
   """Eight devices in pairs that hold the same: each value is read once, no leaf in one piece."""
-  saved(tmp_path)
+  saved(tmp_path, EVEN)
   read = {}
   to_ours = mapping.to_ours
 
@@ -170,7 +177,7 @@ def test_a_part_is_read_once_and_only_where_it_lies(tmp_path, monkeypatch):
   monkeypatch.setattr(mapping, 'to_ours', counted)
   auto = (jax.sharding.AxisType.Auto,) * 3
   hf.load(tmp_path, jax.make_mesh((2, 2, 2), ('data', 'fsdp', 'tensor'), axis_types=auto))
-  for name, param in mapping.flatten(qwen.describe(CONFIG)).items():
+  for name, param in mapping.flatten(qwen.describe(EVEN)).items():
     assert sum(read[name]) == np.prod(param.shape), name
   assert max(read['layers.wq']) == 16 * 4 * 6 / 4
 

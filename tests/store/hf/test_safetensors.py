@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from lwz.store.hf import safetensors
+from lwz.store.hf import safetensors as ours
 
 ARRAYS = {
   'a': np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -22,7 +22,7 @@ def path(tmp_path):
 
 
 def write(path, described, arrays):
-  safetensors.write(epath.Path(path), described, arrays)
+  ours.write(epath.Path(path), described, arrays)
 
 
 def test_it_is_read_by_safetensors(path):
@@ -41,12 +41,12 @@ def test_the_header_says_what_is_there_and_what_is_cut_off(path):
     'b.weight': ('BF16', (3,), True),
     'c': ('F16', (1, 1, 5), True),
   }
-  assert safetensors.header(path) == whole
+  assert ours.header(path) == whole
   path.write_bytes(path.read_bytes()[:-11])
-  lost = {name for name, entry in safetensors.header(path).items() if not entry.whole}
+  lost = {name for name, entry in ours.header(path).items() if not entry.whole}
   assert lost == {'b.weight', 'c'}
   with pytest.raises(ValueError, match=r'x\.safetensors: .*download the file again'):
-    safetensors.opened(path)
+    ours.opened(path)
 
 
 def test_an_array_that_is_not_as_described_stops_the_writing(path):
