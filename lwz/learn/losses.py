@@ -21,9 +21,7 @@ def masked_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array
   return _masked_sum(values_BT, mask_BT) / jnp.maximum(jnp.sum(mask_BT), 1.0)
 
 
-def token_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
-  """Every token of the batch weighs the same (DAPO, arXiv 2503.14476, Eq. 8)."""
-  return masked_mean(values_BT, mask_BT)
+token_mean = masked_mean  # every token weighs the same (DAPO, arXiv 2503.14476, Eq. 8)
 
 
 def sequence_mean(values_BT: Float[AnyArray, 'B T'], mask_BT: Mask) -> Float[Array, '']:
@@ -172,13 +170,20 @@ def grpo(
       that no token that became likely is punished without bound. Above 1 + clip_high; 3 is common.
 
   Returns:
-    (loss, metrics). Metrics are token means: `ratio`; `clip_low` and `clip_high`, the share of
-    tokens whose gradient the clip removed, where the advantage is negative and where it is
+    (loss, metrics). Metrics are token means: `ratio`; `clip_frac_low` and `clip_frac_high`, the
+    share of tokens whose gradient the clip removed, where the advantage is negative and where it is
     positive; `kl_sampler`, the k3 estimate of KL(pi_old || pi).
   """
   log_ratio_BT, advantage_B1 = _log_ratio(logp_BT, old_logp_BT, advantage_B, mask_BT)
   gain_BT, clips = _clipped(log_ratio_BT, advantage_B1, clip_low, clip_high, ratio_cap)
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
+
+
+def check_grpo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
+  """Returns '', no warning. Raises ValueError unless ratio_cap > 1 + clip_high, or 0 for none."""
+  if ratio_cap and ratio_cap <= 1 + clip_high:
+    raise ValueError(f'ratio_cap={ratio_cap} must be above 1 + clip_high = {1 + clip_high:g}; or 0')
+  return ''
 
 
 def gspo(
@@ -206,6 +211,14 @@ def gspo(
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
 
 
+def check_gspo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
+  """Returns a warning if the clips are of a token's size. Raises ValueError if there is a cap."""
+  check_uncapped(clip_low=clip_low, clip_high=clip_high, ratio_cap=ratio_cap)
+  warning = f'clip_low={clip_low:g} and clip_high={clip_high:g} are too large for gspo: the ratio '
+  warning += 'of a sequence hardly moves and never reaches them; its paper has 3e-4 and 4e-4'
+  return warning if max(clip_low, clip_high) > 0.01 else ''
+
+
 def cispo(
   logp_BT: Float[AnyArray, 'B T'],
   old_logp_BT: Float[AnyArray, 'B T'],
@@ -220,8 +233,8 @@ def cispo(
 
   REINFORCE with a clipped importance weight, a constant (CISPO of MiniMax-M1, arXiv 2506.13585,
   Eq. 4 and 5): the clip bounds the weight of a token and never removes its gradient. The paper
-  bounds it above only, clip_low = 1. Arguments are those of `grpo`; `clip_low` and `clip_high` of
-  the metrics are the shares of tokens with a bounded weight.
+  bounds it above only, clip_low = 1. Arguments are those of `grpo`; `clip_frac_low` and
+  `clip_frac_high` are the shares of tokens with a bounded weight.
   """
   log_ratio_BT, advantage_B1 = _log_ratio(logp_BT, old_logp_BT, advantage_B, mask_BT)
   ratio_BT = jnp.exp(log_ratio_BT)
@@ -230,6 +243,19 @@ def cispo(
   own_BT = jnp.where(jnp.asarray(mask_BT, bool), jnp.asarray(logp_BT, jnp.float32), 0.0)
   gain_BT = weight_BT * advantage_B1 * own_BT
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
+
+
+def check_cispo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
+  """Returns a warning if weights are bounded below. Raises ValueError if there is a cap."""
+  check_uncapped(clip_low=clip_low, clip_high=clip_high, ratio_cap=ratio_cap)
+  return f'clip_low={clip_low:g} should be 1: cispo bounds weights only above' * (clip_low < 1)
+
+
+def check_uncapped(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
+  """Returns '', no warning. Raises ValueError if there is a cap: of any loss without dual clip."""
+  if ratio_cap:
+    raise ValueError(f'ratio_cap={ratio_cap} is of dual clip, which only grpo has: set it to 0')
+  return ''
 
 
 def _log_ratio(logp_BT, old_logp_BT, advantage_B, mask_BT):
@@ -267,8 +293,8 @@ def _metrics(log_ratio_BT, clips, mask_BT):
   low_BT, high_BT = clips
   metrics = {
     'ratio': masked_mean(jnp.exp(log_ratio_BT), mask_BT),
-    'clip_low': masked_mean(low_BT.astype(jnp.float32), mask_BT),
-    'clip_high': masked_mean(high_BT.astype(jnp.float32), mask_BT),
+    'clip_frac_low': masked_mean(low_BT.astype(jnp.float32), mask_BT),
+    'clip_frac_high': masked_mean(high_BT.astype(jnp.float32), mask_BT),
     'kl_sampler': masked_mean(jnp.expm1(log_ratio_BT) - log_ratio_BT, mask_BT),
   }
   return jax.lax.stop_gradient(metrics)

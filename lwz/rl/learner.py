@@ -57,20 +57,14 @@ def check(c) -> None:
 
 
 def _check_clips(c) -> None:
-  """A clip that does not go with the loss is an error, or a hint where it may be meant."""
-  low, high, cap = c.rl.clip_low, c.rl.clip_high, c.rl.ratio_cap
-  if cap and c.rl.loss != 'grpo':
-    raise ValueError(f'rl.ratio_cap={cap} is of dual clip, which rl.loss={c.rl.loss} has not: 0')
-  if cap and cap <= 1 + high:
-    raise ValueError(f'rl.ratio_cap={cap} must be above 1 + rl.clip_high = {1 + high:g}; or 0')
-  if c.rl.loss == 'gspo' and max(low, high) > 0.01:
-    logging.warning(
-      'rl.loss=gspo clips the ratio of a whole sequence, which hardly moves: it will never reach '
-      'rl.clip_low=%g or rl.clip_high=%g; its paper has 3e-4 and 4e-4',
-      *(low, high),
-    )
-  if c.rl.loss == 'cispo' and low < 1:
-    logging.warning('rl.loss=cispo bounds weights above alone: rl.clip_low=1, not %g', low)
+  """Raises ValueError, or warns, if the clips do not go with the loss."""
+  check_loss = registry.LOSS_CHECKS.get(c.rl.loss, losses.check_uncapped)
+  try:
+    warning = check_loss(clip_low=c.rl.clip_low, clip_high=c.rl.clip_high, ratio_cap=c.rl.ratio_cap)
+  except ValueError as error:
+    raise ValueError(f'rl.{error}') from error
+  if warning:
+    logging.warning('rl.%s', warning)
 
 
 def _check_halvings(c) -> None:
@@ -93,7 +87,7 @@ def pictures(c) -> list[dict[str, Any]]:
     },
     {'keys': [f'advantage/{name}' for name in names], 'title': 'mean |advantage|, each alone'},
     {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},
-    {'keys': ['learn/clip_low', 'learn/clip_high'], 'title': 'share of clipped tokens'},
+    {'keys': ['learn/clip_frac_low', 'learn/clip_frac_high'], 'title': 'share of clipped tokens'},
     {'keys': ['learn/loss'], 'title': 'loss'},
     {'keys': ['learn/grad_norm'], 'title': 'gradient norm, before the clip'},
     {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},

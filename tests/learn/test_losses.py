@@ -81,8 +81,8 @@ def test_grpo_by_hand():
   log2 = np.log(2)
   expected = {
     'ratio': 7 / 6,
-    'clip_low': 1 / 6,
-    'clip_high': 1 / 6,
+    'clip_frac_low': 1 / 6,
+    'clip_frac_high': 1 / 6,
     'kl_sampler': ((1 - log2) + (log2 - 0.5)) * 2 / 6,
   }
   assert metrics.keys() == expected.keys()
@@ -94,8 +94,10 @@ def test_the_clip_shares_are_those_of_tokens_whose_gradient_is_zero():
   args = batch(4, spread=0.6)
   _, metrics, gradient = loss_and_gradient(*args, **CLIPS[1], aggregate=losses.token_mean)
   removed = np.mean(np.asarray(gradient)[args[3]] == 0)
-  assert metrics['clip_low'] > 0 and metrics['clip_high'] > 0
-  np.testing.assert_allclose(metrics['clip_low'] + metrics['clip_high'], removed, rtol=1e-6)
+  assert metrics['clip_frac_low'] > 0 and metrics['clip_frac_high'] > 0
+  np.testing.assert_allclose(
+    metrics['clip_frac_low'] + metrics['clip_frac_high'], removed, rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize('clip', [0.0, 0.2])
@@ -111,7 +113,7 @@ def test_on_policy_the_gradient_is_that_of_reinforce(aggregate, clip):
   )
   np.testing.assert_allclose(gradient, jax.grad(reinforce)(new), rtol=1e-6)
   assert (metrics['ratio'], metrics['kl_sampler']) == (1.0, 0.0)
-  assert metrics['clip_low'] == metrics['clip_high'] == 0.0
+  assert metrics['clip_frac_low'] == metrics['clip_frac_high'] == 0.0
 
 
 def test_what_is_sampled_and_judged_is_a_constant():

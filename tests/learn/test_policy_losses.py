@@ -104,7 +104,7 @@ def test_on_policy_the_gradient_is_that_of_reinforce(kind, aggregate):
     reinforce = np.where(mask, shares, 0)
   np.testing.assert_allclose(gradient, reinforce, rtol=1e-5, atol=1e-8)
   assert metrics['ratio'] == 1 and metrics['kl_sampler'] == 0
-  assert metrics['clip_low'] == metrics['clip_high'] == 0
+  assert metrics['clip_frac_low'] == metrics['clip_frac_high'] == 0
 
 
 @pytest.mark.parametrize('kind', FAMILY)
@@ -138,7 +138,7 @@ def test_the_dual_clip_bounds_what_a_likely_token_can_cost():
   loss, metrics, gradient = loss_and_gradient('dual_clip', 'token', *args)
   assert_close(loss, (2 + CAP) / 2)
   assert_close(gradient, [[1.0, 0.0]])
-  assert (metrics['clip_low'], metrics['clip_high']) == (0.5, 0)
+  assert (metrics['clip_frac_low'], metrics['clip_frac_high']) == (0.5, 0)
 
 
 def test_gspo_by_hand():
@@ -148,7 +148,7 @@ def test_gspo_by_hand():
   loss, metrics, gradient = loss_and_gradient('gspo', 'sequence', *args)
   assert_close(loss, -(1.28 + 0.5) / 2)
   assert_close(gradient, [[0, 0], [-0.125, -0.125]])
-  assert (metrics['clip_low'], metrics['clip_high']) == (0, 0.5)
+  assert (metrics['clip_frac_low'], metrics['clip_frac_high']) == (0, 0.5)
   np.testing.assert_allclose(metrics['ratio'], (4 + 1 + 0.5 + 0.5) / 4, rtol=1e-6)
 
 
@@ -157,7 +157,9 @@ def test_cispo_bounds_the_weight_and_keeps_every_gradient():
   args = jnp.log(ratio), jnp.zeros((1, 3)), jnp.array([2.0]), jnp.ones((1, 3), bool)
   _, metrics, gradient = loss_and_gradient('cispo', 'token', *args)
   assert_close(gradient, -2 * np.array([[0.8, 1.0, 1.28]]) / 3)
-  np.testing.assert_allclose([metrics['clip_low'], metrics['clip_high']], 1 / 3, rtol=1e-6)
+  np.testing.assert_allclose(
+    [metrics['clip_frac_low'], metrics['clip_frac_high']], 1 / 3, rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize('kind', ['gspo', 'dual_clip'])
@@ -235,3 +237,30 @@ def test_shares_of_pairs_add_up_to_the_bradley_terry_loss_of_all():
 
   whole = losses.bradley_terry(chosen, rejected, margin, centring=0.1)
   np.testing.assert_allclose(share(here) + share(~here), whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'check, numbers, warning',
+  [
+    (losses.check_grpo, (0.2, 0.2, 0.0), ''),
+    (losses.check_grpo, (0.2, 0.28, 3.0), ''),
+    (losses.check_gspo, (3e-4, 4e-4, 0.0), ''),
+    (losses.check_gspo, (3e-4, 0.2, 0.0), 'clip_high=0.2 are too large for gspo'),
+    (losses.check_cispo, (1.0, 0.2, 0.0), ''),
+    (losses.check_cispo, (0.2, 0.2, 0.0), 'clip_low=0.2 should be 1'),
+  ],
+)
+def test_numbers_of_another_loss_get_a_warning(check, numbers, warning):
+  found = check(**dict(zip(('clip_low', 'clip_high', 'ratio_cap'), numbers, strict=True)))
+  assert warning in found and bool(warning) == bool(found)
+
+
+@pytest.mark.parametrize('check', [losses.check_gspo, losses.check_cispo, losses.check_uncapped])
+def test_a_loss_without_dual_clip_refuses_a_cap(check):
+  with pytest.raises(ValueError, match=r'^ratio_cap=3\.0 is of dual clip, which only grpo has'):
+    check(clip_low=1.0, clip_high=0.2, ratio_cap=3.0)
+
+
+def test_a_cap_that_the_clip_would_hide_is_refused():
+  with pytest.raises(ValueError, match=r'^ratio_cap=1\.2 must be above 1 \+ clip_high = 1\.28'):
+    losses.check_grpo(clip_low=0.2, clip_high=0.28, ratio_cap=1.2)

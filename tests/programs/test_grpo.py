@@ -102,8 +102,8 @@ def plain(params, aggregate):
     'ratio': mean(ratio),
     'logp_gap': mean(jnp.abs(logp - old)),
     'kl_sampler': mean(ratio - 1 - jnp.log(ratio)),
-    'clip_low': mean(jnp.float32((ratio < 1 - LOW) & (advantage < 0))),
-    'clip_high': mean(jnp.float32((ratio > 1 + HIGH) & (advantage > 0))),
+    'clip_frac_low': mean(jnp.float32((ratio < 1 - LOW) & (advantage < 0))),
+    'clip_frac_high': mean(jnp.float32((ratio > 1 + HIGH) & (advantage > 0))),
   }
   return loss, metrics
 
@@ -123,7 +123,7 @@ def test_packed_micro_batches_are_the_plain_update(aggregate):
   new, metrics = compiled(B, aggregate)(state(), minibatch, num_micro)
   written_out = jax.jit(jax.value_and_grad(plain, has_aux=True), static_argnums=1)
   (loss, expected), grads = written_out(fakes.params(CONFIG), aggregate)
-  assert expected['clip_low'] > 0 and expected['clip_high'] > 0
+  assert expected['clip_frac_low'] > 0 and expected['clip_frac_high'] > 0
   assert_close(new.params, moved(grads))
   np.testing.assert_allclose(metrics.pop('grad_norm'), optax.tree.norm(grads), rtol=1e-5)
   assert metrics.pop('skipped') == 0
@@ -138,7 +138,7 @@ def test_on_policy_it_is_reinforce():
   grads = jax.jit(jax.grad(lambda p: -jnp.sum(answer_logprob(p)[0] * weight)))(params)
   assert_close(new.params, moved(grads))
   assert metrics['logp_gap'] < 1e-5 and abs(metrics['ratio'] - 1) < 1e-5
-  assert metrics['clip_low'] == metrics['clip_high'] == 0
+  assert metrics['clip_frac_low'] == metrics['clip_frac_high'] == 0
 
 
 @pytest.mark.parametrize('aggregate', AGGREGATES)

@@ -144,7 +144,7 @@ def test_a_reference_is_there_only_for_a_kl_term(monkeypatch):
     asked.append(dtype)
     return jnp.float32(-2.0)
 
-  monkeypatch.setattr(learner_lib.training, 'initial_params', initial)
+  monkeypatch.setattr(learner_lib.trainer, 'initial_params', initial)
   step(config())
   assert not asked
   seen, figures, _ = step(config(**{'rl.kl_weight': 0.1}), 'reference')
@@ -165,7 +165,7 @@ def test_short_trajectories_lie_in_short_rows():
 
 def test_speed_counts_prompts_and_answers_in_every_sweep(monkeypatch):
   c = config(**{'rl.num_epochs': 2})
-  monkeypatch.setattr(mfu.chip, 'local', lambda _: python_types.SimpleNamespace(flops=1e12))
+  monkeypatch.setattr(mfu.hardware, 'local', lambda _: python_types.SimpleNamespace(flops=1e12))
   _, _, learner = step(c)
   told = learner.speed(drawn(), seconds=2.0)
   lengths = rollout().lengths + np.repeat([3, 2], G)
@@ -210,8 +210,11 @@ def test_every_choice_has_a_function():
     ({'rl.loss': 'ppo'}, r"rl\.loss: there is no 'ppo'; choose from grpo, gspo, cispo"),
     ({'rl.overlong': 'drop'}, r"rl\.overlong: there is no 'drop'"),
     ({'rl.advantage': 'gae'}, r"rl\.advantage: there is no 'gae'"),
-    ({'rl.ratio_cap': 1.2}, r'rl\.ratio_cap=1\.2 must be above 1 \+ rl\.clip_high = 1\.2'),
-    ({'rl.ratio_cap': 3.0, 'rl.loss': 'gspo'}, r'which rl\.loss=gspo has not'),
+    ({'rl.ratio_cap': 1.2}, r'rl\.ratio_cap=1\.2 must be above 1 \+ clip_high = 1\.2'),
+    (
+      {'rl.ratio_cap': 3.0, 'rl.loss': 'gspo'},
+      r'rl\.ratio_cap=3\.0 is of dual clip, which only grpo has',
+    ),
     ({'rl.overlong': 'penalise', 'rl.overlong_margin': 97}, r'rl\.overlong_margin=97'),
     ({'train.halvings': 9}, r'train\.halvings=9: data\.row_length=256'),
     ({'train.halvings': 7, 'mesh.context': 4}, r'= 512'),
@@ -229,7 +232,7 @@ def test_what_does_not_go_together_is_refused_by_its_keys(changes, message):
   [
     ({'rl.loss': 'gspo'}, '3e-4 and 4e-4'),
     ({'rl.loss': 'gspo', 'rl.clip_low': 3e-4, 'rl.clip_high': 4e-4}, ''),
-    ({'rl.loss': 'cispo'}, 'rl.clip_low=1'),
+    ({'rl.loss': 'cispo'}, 'rl.clip_low=0.2 should be 1'),
     ({'rl.loss': 'cispo', 'rl.clip_low': 1.0}, ''),
     ({}, ''),
   ],
