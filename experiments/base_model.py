@@ -12,5 +12,4 @@ def get_config(size: str = 'tiny'):
   c.stage = 'pretrain'
   c.train.num_steps = 4 if size == 'micro' else 250
   c.train.decay_steps = c.train.num_steps
-  c.outside_identity += base.UNREAD['pretrain']
   return c

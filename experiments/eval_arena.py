@@ -10,9 +10,6 @@ Without `eval.file` the prompts are held-out titles, and the baseline is the pas
 
 from experiments import base
 
-# Groups and keys that are part of what an evaluation is; `base.UNREAD` takes some keys out again.
-READ = ('experiment', 'size', 'stage', 'seed', 'data', 'eval', 'judge', 'rollout')
-
 
 def get_config(size: str = 'tiny'):
   c = base.get_config(size)
@@ -25,6 +22,4 @@ def get_config(size: str = 'tiny'):
   else:
     c.eval.prompts = 0
   c.rollout.temperature = 1.0 if size in base.POCKET else 0.6  # the model card's
-  unread = tuple(group for group in c if group not in READ)
-  c.outside_identity = (*unread, *base.UNREAD['evaluate'])
   return c

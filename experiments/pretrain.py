@@ -20,5 +20,4 @@ def get_config(size: str = 'tiny'):
   c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_788  # 30B tokens
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 3e-3 if pocket else 1e-5
-  c.outside_identity += base.UNREAD['pretrain']
   return c

@@ -11,10 +11,6 @@ the paper's judge is QwQ-32B. What comes out is a file for data.prompts.
 
 from experiments import base
 
-# What an answer of the judge does not depend on; the rest of c.judge makes another prompt set.
-_MEANS = ('cache', 'concurrency', 'key_env', 'max_failures', 'price_in', 'price_out')
-_MEANS += ('requests_per_minute', 'tokens_per_minute', 'timeout', 'tries')
-
 
 def get_config(size: str = 'tiny'):
   c = base.get_config(size)
@@ -22,7 +18,4 @@ def get_config(size: str = 'tiny'):
   c.stage = 'prompts'
   c.needs = ('judge.model',)
   c.judge.max_tokens = 8_192  # a judge that thinks aloud
-  c.outside_identity += base.UNREAD['prompts']
-  c.outside_identity = tuple(key for key in c.outside_identity if key != 'judge')
-  c.outside_identity += tuple(f'judge.{key}' for key in _MEANS)
   return c

@@ -21,5 +21,4 @@ def get_config(size: str = 'tiny'):
   c.train.num_steps = 4 if size == 'micro' else 120 if pocket else 1_000
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 1e-3 if pocket else 5e-6
-  c.outside_identity += base.UNREAD['reward_model']
   return c

@@ -6,6 +6,7 @@ Parses the config, starts the devices, and runs what the experiment needs and th
 ends is its exit status: see `lwz.runtime.distributed`.
 """
 
+import functools
 import importlib
 import os
 import pathlib
@@ -14,133 +15,125 @@ import select
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was not found ...'
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lwz.runtime import distributed, interrupts, setup
-
-# What a needed run takes over from the run that needs it; everything else is its own experiment's.
-INHERITED = (
-  'runs_dir',
-  'needs_policy',
-  'data.folder',
-  'data.tokenizer',
-  'data.heldout',
-  'data.lower',
-  'data.upper',
-  'data.template',
-  'data.preferences',
-  'data.skip_broken',
-  'mesh.data',
-  'mesh.fsdp',
-  'mesh.tensor',
-  'mesh.context',
-  'log.tensorboard',
-  'checkpoint.every',
-  'checkpoint.minutes',
-  'debug.heartbeat',
-)
-
-PATHS = (
-  'runs_dir',
-  'init',
-  'reward.model',
-  'data.folder',
-  'data.tokenizer',
-  'data.prompts',
-  'data.preferences',
-  'export.folder',
-  'eval.file',
-  'eval.annotations',
-  'judge.cache',
-  'debug.replay',
-)
+from lwz.runtime import distributed, interrupts, keys, setup
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 flags.mark_flag_as_required('config')
 
 
+class Stage(NamedTuple):
+  """A stage as the door uses it: the keys that it reads, and its two functions of the config."""
+
+  reads: tuple[str, ...]
+  check: Callable
+  run: Callable
+
+
+def stage_of(c) -> Stage:
+  """Returns the stage of a config. Preflight looks at another stage, which is handed to it here."""
+  module = importlib.import_module(f'lwz.stages.{c.stage}')
+  if c.stage != 'preflight':
+    return Stage(module.READS, module.check, module.run)
+  if not c.preflight.stage:
+    raise ValueError('preflight.stage is empty: start from experiments/preflight.py')
+  other = importlib.import_module(f'lwz.stages.{c.preflight.stage}')
+  functions = (functools.partial(fn, stage=other) for fn in (module.check, module.run))
+  return Stage(module.READS, *functions)
+
+
 def needs(c, experiments: pathlib.Path) -> list:
-  """Configs of the runs that `c` needs, in order, with those that these need before them."""
+  """Returns the configs of the runs that `c` needs, each after those that it needs itself."""
   found = []
-  for key, value in _named(c):
+  for key, value in _references(c):
     if not setup.is_experiment(value):
-      continue  # a folder: there is nothing to run
+      continue  # a folder or a model: there is nothing to run
     experiment, _, size = value.partition(':')
     path = experiments / f'{experiment}.py'
     if not path.exists():
       raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
     need = runpy.run_path(str(path))['get_config'](size)
-    for name in INHERITED:
-      _set(need, name, setup.get(c, name))
+    keys.inherit(need, c)
     found += [*needs(need, experiments), need]
   return list({setup.run_name(need): need for need in found}.values())
 
 
-def _named(c) -> list[tuple[str, str]]:
-  """(key, value) of all that `c.needs`; a key may hold one value or several."""
-  values = [(key, setup.get(c, key)) for key in c.needs]
+def _references(c) -> list[tuple[str, str]]:
+  """Returns (key, value) of every value that `c.needs` names; a key may hold several."""
+  values = [(key, keys.get(c, key)) for key in c.needs]
   return [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
 
 
-def _set(c, key: str, value) -> None:
-  *parents, last = key.split('.')
-  (setup.get(c, '.'.join(parents)) if parents else c)[last] = value
+class Door:
+  """Runs experiments, and what they need, as the files in one folder define them."""
 
+  def __init__(self, experiments: pathlib.Path):
+    self._experiments = experiments
 
-def _stage(c):
-  return importlib.import_module(f'lwz.stages.{c.stage}')
-
-
-def execute(c) -> None:
-  """Runs one experiment's stage, unless it is complete."""
-  name = setup.run_name(c)
-  if setup.is_complete(c):
-    print(f'{name}: complete, nothing to do; see {setup.run_folder(c) / "report.html"}')
-    return
-  began = time.monotonic()
-  print(f'{name}: {c.stage}, size {c.size}')
-  _stage(c).run(c)
-  print(f'{name}: done in {time.monotonic() - began:.0f} s')
-
-
-def launch(c, experiments: pathlib.Path) -> None:
-  """Runs what `c` needs and then `c` itself."""
-  print(
-    f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
-    f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
-  )
-  if c.debug.replay:
-    return _stage(c).run(c)
-  missing = [need for need in needs(c, experiments) if not setup.is_complete(need)]
-  if missing and c.needs_policy == 'stop' and not setup.is_complete(c):
-    commands = [
-      f'  python -m lwz.launch --config={experiments}/{need.experiment}.py:{need.size}'
-      for need in missing
-    ]
-    raise ValueError(
-      f'{c.experiment}:{c.size} needs runs that are not there; run first\n'
-      + '\n'.join(commands)
-      + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
+  def launch(self, c) -> None:
+    """Runs what `c` needs and then `c` itself."""
+    print(
+      f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
+      f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
     )
-  todo = [] if setup.is_complete(c) else [*missing, c]
-  for config in todo:
-    distributed.check(config.stage)
-    _stage(config).check(config)
-    setup.check_identity(config)
-  for config in todo or [c]:
-    execute(config)
+    if c.debug.replay:
+      return stage_of(c).run(c)
+    if self._is_complete(c):
+      return self._execute(c)
+    missing = [need for need in needs(c, self._experiments) if not self._is_complete(need)]
+    if missing and c.needs_policy == 'stop':
+      commands = [
+        f'  python -m lwz.launch --config={self._experiments}/{need.experiment}.py:{need.size}'
+        for need in missing
+      ]
+      raise ValueError(
+        f'{c.experiment}:{c.size} needs runs that are not there; run first\n'
+        + '\n'.join(commands)
+        + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
+      )
+    todo = [*missing, c]
+    for config in todo:
+      distributed.check(config.stage)
+      keys.check(config)
+      stage = stage_of(config)
+      stage.check(config)
+      if config.stage in keys.RESUMABLE:
+        setup.check_identity(config, stage.reads, self._defaults(config.size))
+    for config in todo:
+      self._execute(config)
+
+  def _execute(self, c) -> None:
+    """Runs one stage, unless the run is complete."""
+    name = setup.run_name(c)
+    if self._is_complete(c):
+      print(f'{name}: complete, nothing to do; see {setup.run_folder(c) / "report.html"}')
+      return
+    began = time.monotonic()
+    print(f'{name}: {c.stage}, size {c.size}')
+    stage_of(c).run(c)
+    print(f'{name}: done in {time.monotonic() - began:.0f} s')
+
+  def _is_complete(self, c) -> bool:
+    return setup.is_complete(c, stage_of(c).reads, self._defaults(c.size))
+
+  def _defaults(self, size: str):
+    """Returns the config of base.py, where there is one: what an older run counts new keys as."""
+    path = self._experiments / 'base.py'
+    return runpy.run_path(str(path))['get_config'](size) if path.exists() else None
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
   c = _CONFIG.value
-  for key in PATHS:
-    _set(c, key, os.path.expanduser(setup.get(c, key)))  # --config.key=~/x: no shell expands it
+  keys.expand_paths(c)
   path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
@@ -151,7 +144,7 @@ def main(argv) -> None:
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):
     try:
-      launch(c, path.parent)
+      Door(path.parent).launch(c)
     except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
@@ -186,7 +179,11 @@ def command() -> str:
 
 
 def parse(argv):
-  """Parses flags; a config that does not fit is a message, not a stack of calls."""
+  """Parses flags; a key or value that does not fit ends the process with a sentence."""
+  for argument in argv[1:]:
+    old = argument.lstrip('-').removeprefix('config.').partition('=')[0]
+    if old in keys.RENAMED and argument.lstrip('-').startswith('config.'):
+      sys.exit(f'lwz: --config.{old} is called --config.{keys.RENAMED[old]} now')
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,11 @@ from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.runtime import setup
 
+READS = (
+  *('judge.model', 'judge.key_env', 'judge.max_failures', 'judge.max_tokens', 'judge.rounds'),
+  *('judge.temperature', 'judge.top_p', *systems.READS),
+)
+
 # What 'offline-rules' measures: how the length fits, and how much of the text is new.
 RULES: dict[str, offline.Rule] = {
   'length': lambda question, answer, asked: (
@@ -50,8 +55,6 @@ def check(c) -> None:
     systems.endpoint(c, c.judge.model, c.judge.key_env).read_key()
   elif c.judge.model != offline.NAME and not setup.is_experiment(c.judge.model):
     systems.describe(c, c.judge.model)
-  if not 0 <= c.judge.max_failures <= 1:
-    raise ValueError(f'judge.max_failures={c.judge.max_failures} is a share, in [0, 1]')
 
 
 def stop_on_failures(c, failed: int, total: int, why: str) -> None:

@@ -8,7 +8,6 @@ import dataclasses
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -20,6 +19,13 @@ from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import engine_spec, setup
 from lwz.store import model_source
 from lwz.store import run as run_lib
+
+READS = (
+  *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', 'train.attention'),
+  *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8'),
+  *('judge.cache', 'judge.concurrency', 'judge.price_in', 'judge.price_out', 'judge.timeout'),
+  *('judge.requests_per_minute', 'judge.tokens_per_minute', 'judge.tries'),
+)
 
 Write = Callable[[Iterable[client.Request]], Generator[client.Reply]]
 
@@ -112,10 +118,7 @@ def by_engine(
   folder = setup.reference(c, source)
   config = setup.computed(c, model_source.config(folder))
   mesh = setup.mesh(c)
-  with setup.loading(folder) as progress:
-    params = model_source.params(
-      folder, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
-    )
+  params = setup.load_params(c, folder, config, mesh)
   tok = tokenizer.load(model_source.tokenizer(folder))
   room = config.num_positions - max_tokens
 
@@ -136,7 +139,7 @@ def by_engine(
       config,
       mesh,
       sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
-      num_slots=c.eval.rows,
+      num_slots=c.eval.slots,
       max_prompt_tokens=max(len(prompts[i]) for i in fits),
       max_tokens=max_tokens,
     )

@@ -1,4 +1,4 @@
-"""Writing, step after step: the engine as a run sets it up, and G answers to each of P prompts."""
+"""Generation in training: the engine of a run, and G trajectories of each of P prompts."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,6 +15,13 @@ from lwz.rl import resume
 from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import spec as spec_lib
 from lwz.runtime import engine_spec, validation
+
+READS = (
+  *('rl.group_size', 'rl.prompts_per_step', 'rollout.attention', 'rollout.block', 'seed'),
+  *('rollout.exact', 'rollout.int8', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
+  *('rollout.min_tokens', 'rollout.slots', 'rollout.temperature', 'rollout.top_k'),
+  'rollout.top_p',
+)
 
 
 def check(c) -> None:
@@ -36,7 +43,7 @@ def check(c) -> None:
 def programs(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """The engine's programs at their largest: all slots, a full cache, one prompt."""
+  """Returns the programs of the engine at their largest: all slots active, the cache full."""
   spec = _spec(c, config, mesh, stop_id=0, temperature=c.rollout.temperature)
   length = spec.max_prompt_tokens
   return {
@@ -51,7 +58,7 @@ def programs(
 def engine(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int, temperature: float
 ) -> scheduler.Engine:
-  """The engine of a run, at this temperature."""
+  """Returns the engine of a run that samples at this temperature."""
   return rollout_program.engine(_spec(c, config, mesh, stop_id, temperature))
 
 
@@ -63,48 +70,49 @@ def _spec(c, config, mesh, stop_id: int, temperature: float) -> spec_lib.EngineS
   return engine_spec.from_config(c, config, mesh, sampling, num_slots=num_slots)
 
 
-class Writer:
-  """Writes the answers of a draw."""
+class Generator:
+  """Generates the trajectories of batches."""
 
   def __init__(self, c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int):
     self._c, self._stop_id = c, stop_id
     self.engine = engine(c, config, mesh, stop_id, c.rollout.temperature)
 
-  def step(
+  def sample(
     self,
-    step: int,
+    number: int,
     params: qwen.Params,
+    prompts: Sequence[types.Prompt],
     prompt_ids: Sequence[np.ndarray],
-    chosen: Sequence[types.Prompt],
-    done: resume.Step,
+    stored: resume.StoredBatch,
     *,
-    ended: Callable[[scheduler.Trajectory], None],
+    on_end: Callable[[scheduler.Trajectory], None],
   ) -> tuple[types.Rollout, dict[str, float]]:
-    """G answers to each prompt, in the order p * G + g, and the figures of what that took.
+    """Returns G trajectories of each prompt, in the order p * G + g, and metrics of the engine.
 
-    What is `done` is not written again; where anything is, there are no figures. `ended` is called
-    with each reply when it is there, where the draw is not in the archive yet.
+    Stored trajectories are not generated again; if there are any, there are no metrics. Each
+    trajectory is stored when it ends, and given to `on_end`, unless the batch is archived already.
     """
-    for reply in done.replies.values():
-      ended(reply)
-    if done.rollout is not None:
-      return done.rollout, {}
-    asked = local.requests(
+    for trajectory in stored.trajectories.values():
+      on_end(trajectory)
+    if stored.rollout is not None:
+      return stored.rollout, {}
+    requests = local.requests(
       prompt_ids,
       num_samples=self._c.rl.group_size,
       max_tokens=self._c.rollout.max_tokens,
       seed=self._c.seed,
-      step=step,
-      expected=[prompt.upper for prompt in chosen],
+      step=number,
+      expected=[prompt.upper for prompt in prompts],
     )
-    missing = [b for b in range(len(asked)) if b not in done.replies]
-    replies = dict(done.replies)
+    missing = [b for b in range(len(requests)) if b not in stored.trajectories]
+    trajectories = dict(stored.trajectories)
     stats = scheduler.Stats()
-    decoder = self.engine.reshard(params)
-    for reply in local.stream(self.engine, decoder, [asked[b] for b in missing], stats=stats):
-      own = dataclasses.replace(reply, index=missing[reply.index])
-      done.add(own)
-      ended(own)
-      replies[own.index] = own
-    rollout = local.rollout(list(replies.values()), self._c.rollout.max_tokens, self._stop_id)
-    return rollout, stats.metrics if len(missing) == len(asked) else {}
+    decode_params = self.engine.reshard(params)
+    todo = [requests[b] for b in missing]
+    for found in local.stream(self.engine, decode_params, todo, stats=stats):
+      trajectory = dataclasses.replace(found, index=missing[found.index])
+      stored.add(trajectory)
+      on_end(trajectory)
+      trajectories[trajectory.index] = trajectory
+    rollout = local.rollout(list(trajectories.values()), self._c.rollout.max_tokens, self._stop_id)
+    return rollout, stats.metrics if len(missing) == len(requests) else {}

@@ -22,6 +22,12 @@ from lwz.programs.cost import mfu
 from lwz.rl import registry, sampling
 from lwz.runtime import setup, trainer
 
+READS = (
+  *('data.row_length', 'reward.weights', 'rl', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
+  *('rollout.temperature', 'seed', 'train.chunk', 'train.halvings', 'train.offload'),
+  'train.remat',
+)
+
 
 def check(c) -> None:
   """Raises where a choice does not exist, or numbers do not go together."""
@@ -36,8 +42,6 @@ def check(c) -> None:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
   if c.rl.group_size < 2:
     raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
-  if c.rl.max_redraws < 0:
-    raise ValueError(f'rl.max_redraws={c.rl.max_redraws} must not be negative; 0 draws once')
   num = c.rl.prompts_per_step * c.rl.group_size
   if num % c.rl.num_minibatches:
     raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
@@ -77,8 +81,8 @@ def _check_halvings(c) -> None:
     )
 
 
-def pictures(c) -> list[dict[str, Any]]:
-  """What a report draws of learning."""
+def plots(c) -> list[dict[str, Any]]:
+  """Returns the plots of learning, as arguments of `curves.draw`."""
   names = list(c.reward.weights)
   found: list[dict[str, Any]] = [
     {
@@ -93,9 +97,11 @@ def pictures(c) -> list[dict[str, Any]]:
     {'keys': ['learn/logp_gap'], 'title': 'mean |log p sampler - log p scorer|'},
     {'keys': ['learn/tokens_per_second'], 'title': 'tokens learnt from per second'},
   ]
-  if c.rl.max_redraws:
-    found.append({'keys': ['draws/num'], 'title': 'draws of a step'})
-    found.append({'keys': ['draws/teaching'], 'title': 'share of drawn groups that teach'})
+  if c.rl.max_resamples:
+    found.append({'keys': ['sampling/rounds'], 'title': 'batches sampled in a step'})
+    found.append(
+      {'keys': ['sampling/informative_groups'], 'title': 'share of groups with advantages'}
+    )
   if c.rl.kl_weight:
     found.append({'keys': ['learn/kl_reference'], 'title': 'KL to the reference', 'unit': 'nats'})
   if mfu.mfu(1.0, 1.0) is not None:
@@ -110,7 +116,7 @@ def programs(
   shape, temperature = _batch_shape(c, mesh), c.rollout.temperature
   logprob = functools.partial(grpo.logprob_step, policy, shape, temperature=temperature, mesh=mesh)
   found = {}
-  if c.rl.weight_cap:  # of the policy itself, from its masters
+  if c.rl.tis_cap:  # of the policy itself, from its masters
     found['logprob'] = logprob(dtype=jnp.float32)
   if c.rl.kl_weight:
     found['reference'] = dataclasses.replace(logprob(), name='reference')
@@ -121,7 +127,7 @@ def programs(
     policy_loss=registry.LOSSES[c.rl.loss](c, mesh),
     kl_weight=c.rl.kl_weight,
     entropy_weight=c.rl.entropy_weight,
-    weighted=bool(c.rl.weight_cap),
+    weighted=bool(c.rl.tis_cap),
   )
   found['grpo'] = grpo.update_step(
     policy,
@@ -166,10 +172,10 @@ class Learner:
 
   def step(
     self,
-    loop: trainer.Training,
+    loop: trainer.Trainer,
     state: types.TrainState,
     step: int,
-    drawn: sampling.Draw,
+    drawn: sampling.Batch,
   ) -> tuple[types.TrainState, dict[str, float]]:
     """The state after all sweeps over a rollout, and the figures of them.
 
@@ -196,12 +202,12 @@ class Learner:
     figures['learn/logp_gap'] = float(learned[0]['logp_gap'])
     return state, figures | seen
 
-  def teaches(self, drawn: sampling.Draw) -> np.ndarray:
-    """Which groups of a draw have advantages, bool [P]."""
-    advantage_PG, _, _ = self._advantages(drawn)
+  def informative(self, batch: sampling.Batch) -> np.ndarray:
+    """Returns which groups of a batch have advantages, bool [P]."""
+    advantage_PG, _, _ = self._advantages(batch)
     return np.any(np.asarray(advantage_PG) != 0, axis=1)
 
-  def _advantages(self, drawn: sampling.Draw):
+  def _advantages(self, drawn: sampling.Batch):
     """Advantages [P, G], rewards [P, G, R] and who counts [P, G], by the rule on overlong texts."""
     c, scores = self._c, drawn.scores
     values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, self._mesh)(
@@ -215,7 +221,7 @@ class Learner:
     advantage_PG = advantage_fn(values_PGR, weights_R, valid_PG)
     return advantage_PG, values_PGR, valid_PG
 
-  def speed(self, drawn: sampling.Draw, seconds: float) -> dict[str, float]:
+  def speed(self, drawn: sampling.Batch, seconds: float) -> dict[str, float]:
     """Tokens learnt from per second, the model FLOPs utilisation, and the memory, where known.
 
     The tokens are those of prompts and answers, in each sweep. What else a step takes (its loading,
@@ -269,7 +275,7 @@ class Learner:
       found['ref_logp'] = self._logprob('reference', self._reference, batch, rollout)
     if 'logprob' in self._fns:
       own_BT = self._logprob('logprob', params, batch, rollout)
-      weight_BT = losses.truncated_weight(own_BT, found['old_logp'], cap=c.rl.weight_cap)
+      weight_BT = losses.truncated_weight(own_BT, found['old_logp'], cap=c.rl.tis_cap)
       mask_BT = rows.length_mask(np.asarray(rollout.lengths), own_BT.shape[1]) & valid_B[:, None]
       gap_BT = np.abs(own_BT - found['old_logp'])
       found |= {'old_logp': own_BT, 'weight': np.asarray(weight_BT)}

@@ -1,4 +1,4 @@
-"""What a GRPO run sees of its policy: figures and alarms of each step, written out and reported."""
+"""Monitoring of the policy in a GRPO run: metrics and alarms of each step, and samples on disk."""
 
 import functools
 from typing import Any
@@ -12,7 +12,9 @@ from lwz.rl import registry, sampling
 from lwz.store import metrics
 from lwz.store import samples as sample_files
 
-PICTURES = (
+READS = ('log.samples_every', 'reward.writing_floor', 'train.num_steps')
+
+PLOTS = (
   {
     'keys': ['repeat/all', 'repeat/sentences', 'repeat/paragraphs'],
     'title': 'repeated text, broken ones included',
@@ -24,17 +26,20 @@ PICTURES = (
 )
 
 
-class Watcher:
-  """Watches every step of a run; `state` belongs into its checkpoint, and begins a resumed one."""
+class Observer:
+  """Observes every step of a run. Its `state` goes into checkpoints and starts a resumed run."""
 
   def __init__(self, c, mesh, folder: epath.Path, state: dict[str, Any]):
     self._c, self._folder, self.state = c, folder, state
     self._heldout = registry.heldout(c, mesh)
 
-  def step(self, step: int, drawn: sampling.Draw, names: list[str]) -> dict[str, float]:
-    """The figures of a draw. Some of its samples are written where the step is logged, or an alarm
-    begins to ring: then the worst of that alarm."""
-    c, samples, scores, heldout_B = self._c, drawn.samples, drawn.scores, None
+  def step(self, step: int, batch: sampling.Batch, names: list[str]) -> dict[str, float]:
+    """Returns the metrics of a batch.
+
+    Samples are written to disk every `log.samples_every` steps, and when an alarm begins: then the
+    worst ones by that alarm.
+    """
+    c, samples, scores, heldout_B = self._c, batch.samples, batch.scores, None
     if self._heldout:
       heldout_B = self._heldout.values(samples, c.rl.group_size)
     observed = monitor.observe(
@@ -42,7 +47,7 @@ class Watcher:
       scores,
       names,
       state=self.state,
-      finished_B=np.asarray(drawn.rollout.finished),
+      finished_B=np.asarray(batch.rollout.finished),
       heldout_B=heldout_B,
       heldout_of=registry.HELDOUT_OF,
     )
@@ -56,6 +61,6 @@ class Watcher:
 
 
 def tables(folder: epath.Path) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-  """The alarms that rang in a run, for its report."""
+  """Returns the table of the alarms of a run, for its report."""
   rang = alarms.table(metrics.read(folder))
   return [('alarms', alarms.HEADER, rang)] if rang else []

@@ -19,6 +19,11 @@ from lwz.reward import components, writing
 from lwz.runtime import setup
 from lwz.store import model_source, run
 
+READS = (
+  *('data.long', 'data.row_length', 'reward', 'rl.group_size', 'rl.overlong_margin'),
+  *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens'),
+)
+
 # (scores_PGR, weights_R, valid_PG) -> advantage_PG
 ADVANTAGES: dict[str, Callable[..., Callable]] = {
   'balanced': lambda c, mesh: advantage.balanced,
@@ -83,9 +88,7 @@ def is_server(value: str) -> bool:
 
 
 def check_rewards(c) -> None:
-  """Raises ValueError if `data.long`, a reward model or the scale of its scores is invalid."""
-  if c.data.long not in ('refuse', 'window'):
-    raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
+  """Raises ValueError if a reward model or the scale of its scores is invalid."""
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if value and not is_server(value) and not setup.is_experiment(value):
       _scale(c, value)
@@ -119,10 +122,7 @@ def _scorer(c, mesh, value: str) -> writing.Scorer:
   source = setup.reference(c, value)
   scale = _scale(c, value)
   config = setup.computed(c, model_source.config(source))
-  with setup.loading(source) as progress:
-    params = model_source.params(
-      source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
-    )
+  params = setup.load_params(c, source, config, mesh)
   tok = tokenizer.load(model_source.tokenizer(source))
   shape = score_shape(c, mesh)
   score_fn = reward_model.score(config, shape, mesh=mesh).jit()

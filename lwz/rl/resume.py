@@ -1,10 +1,10 @@
-"""What steps of GRPO have written and judged, kept as it comes and found again after a resume.
+"""Batches that a run has sampled and scored, kept as they come and found again after a resume.
 
-past = history.History(c, run.folder, num_rewards=3, rest=loop.rest)
-done = past.step(7, state.params)
-for reply in stream(requests not in done.replies):
-  done.add(reply)                       # journal/, at once
-scores = done.scores or done.judged(rollout, judge(...))   # rollouts/, when the step is judged
+store = resume.BatchStore(c, run.folder, num_rewards=3, stop_if_asked=loop.stop_if_asked)
+stored = store.open(7, state.params)
+for trajectory in stream(requests not in stored.trajectories):
+  stored.add(trajectory)                  # journal/, at once
+stored.archive(rollout, scores)           # rollouts/, when the batch is scored
 """
 
 from collections.abc import Callable, Mapping
@@ -18,82 +18,91 @@ from lwz.model import qwen
 from lwz.rollout import local, scheduler
 from lwz.store import checksum, journal, rollouts
 
+READS = (
+  *('rl.group_size', 'rl.max_resamples', 'rl.prompts_per_step', 'rollout.max_tokens'),
+  'train.num_steps',
+)
 
-class History:
-  """The archive of a run, and the journal of the step that it is in. Process 0 writes.
 
-  `rest`, of the training loop, is called when a trajectory is kept: a run that was asked to stop
-  need not write the others.
+class BatchStore:
+  """The archive of a run's batches, and the journal of the batch that is being sampled.
+
+  Process 0 writes. `stop_if_asked` is called whenever a trajectory is kept, since a run that was
+  asked to stop need not generate the others.
   """
 
-  def __init__(self, c, folder: epath.Path, *, num_rewards: int, rest: Callable[[], None]):
-    self._folder, self._max_tokens, self._rest = folder, c.rollout.max_tokens, rest
-    self._num = c.rl.prompts_per_step * c.rl.group_size
+  def __init__(self, c, folder: epath.Path, *, num_rewards: int, stop_if_asked: Callable[[], None]):
+    self._folder, self._max_tokens = folder, c.rollout.max_tokens
+    self._stop_if_asked = stop_if_asked
+    self._num_samples = c.rl.prompts_per_step * c.rl.group_size
     self._archive = rollouts.Archive(
       folder,
-      num_steps=c.train.num_steps * (1 + c.rl.max_redraws),
+      num_steps=c.train.num_steps * (1 + c.rl.max_resamples),
       num_prompts=c.rl.prompts_per_step,
       num_samples=c.rl.group_size,
       max_tokens=c.rollout.max_tokens,
       num_rewards=num_rewards,
     )
 
-  def step(self, step: int, params: qwen.Params) -> 'Step':
-    """What is there of a step, written by these parameters."""
+  def open(self, number: int, params: qwen.Params) -> 'StoredBatch':
+    """Returns what is stored of a batch that these parameters sampled."""
     policy = checksum.of(params)
-    found = self._archive.read(step, policy)
-    # All go by the same, though a shared disk may show it to one of them later.
+    found = self._archive.read(number, policy)
+    # All processes must agree, though a shared disk may show a file to one of them later.
     if not hosts.all_gather(np.bool_(found is not None)).all():
       found = None
-    kept = journal.Journal(self._folder, step, policy)
+    kept = journal.Journal(self._folder, number, policy)
     entries = {} if found else kept.read()
-    here = np.array([f'trajectory-{b:05d}' in entries for b in range(self._num)])
+    here = np.array([_entry_name(b) in entries for b in range(self._num_samples)])
     everywhere = hosts.all_gather(here).all(axis=0)
-    replies = {
-      int(b): _reply(int(b), entries[f'trajectory-{b:05d}']) for b in np.flatnonzero(everywhere)
+    trajectories = {
+      b: _trajectory(b, entries[_entry_name(b)]) for b in np.flatnonzero(everywhere).tolist()
     }
     rollout, scores = found or (None, None)
-    if len(replies) == self._num:
-      rollout = local.rollout(list(replies.values()), self._max_tokens)
+    if len(trajectories) == self._num_samples:
+      rollout = local.rollout(list(trajectories.values()), self._max_tokens)
 
-    def archive(rollout, scores):
-      self._archive.write(step, policy, rollout, scores)
+    def archive(rollout: types.Rollout, scores: types.Scores) -> None:
+      self._archive.write(number, policy, rollout, scores)
       kept.clear()
 
-    return Step(kept, archive, self._rest, replies, rollout, scores)
+    return StoredBatch(kept, archive, self._stop_if_asked, trajectories, rollout, scores)
 
 
-class Step:
-  """One step: the `replies` that are there, by index; `rollout` and `scores` where all are."""
+class StoredBatch:
+  """One batch: its finished `trajectories` by index; `rollout` and `scores` once complete."""
 
   def __init__(
     self,
     kept: journal.Journal,
     archive: Callable[[types.Rollout, types.Scores], None],
-    rest: Callable[[], None],
-    replies: Mapping[int, scheduler.Trajectory],
+    stop_if_asked: Callable[[], None],
+    trajectories: Mapping[int, scheduler.Trajectory],
     rollout: types.Rollout | None,
     scores: types.Scores | None,
   ):
-    self._journal, self._archive, self._rest = kept, archive, rest
-    self.replies, self.rollout, self.scores = replies, rollout, scores
+    self._journal, self._archive, self._stop_if_asked = kept, archive, stop_if_asked
+    self.trajectories, self.rollout, self.scores = trajectories, rollout, scores
 
-  def add(self, reply: scheduler.Trajectory) -> None:
+  def add(self, trajectory: scheduler.Trajectory) -> None:
     """Keeps a trajectory that has ended."""
     if jax.process_index() == 0:
       self._journal.add(
-        f'trajectory-{reply.index:05d}',
-        ids=reply.ids,
-        logp=reply.logp,
-        finished=np.asarray(reply.finished),
+        _entry_name(trajectory.index),
+        ids=trajectory.ids,
+        logp=trajectory.logp,
+        finished=np.asarray(trajectory.finished),
       )
-    self._rest()
+    self._stop_if_asked()
 
-  def judged(self, rollout: types.Rollout, scores: types.Scores) -> types.Scores:
-    """Archives the step; returns the scores."""
+  def archive(self, rollout: types.Rollout, scores: types.Scores) -> None:
+    """Keeps the whole batch with its scores, and clears the journal."""
     hosts.first(lambda: self._archive(rollout, scores))
-    return scores
 
 
-def _reply(index: int, entry: Mapping[str, np.ndarray]) -> scheduler.Trajectory:
+def _entry_name(index: int) -> str:
+  return f'trajectory-{index:05d}'
+
+
+def _trajectory(index: int, entry: Mapping[str, np.ndarray]) -> scheduler.Trajectory:
   return scheduler.Trajectory(index, entry['ids'], entry['logp'], bool(entry['finished']))

@@ -1,104 +1,127 @@
-"""Draws: what a step writes and has judged; and drawing again while too few groups teach anything.
+"""Batches of prompts and scored samples, and dynamic sampling of further ones.
 
-Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11), bounded by `rl.max_redraws`; with 0, the paper's,
-a step draws once. Every draw has a number of its own, step * (1 + max_redraws) + k: it names its
-prompts, its randomness and its place in the archive, so a resumed step finds all of them again.
+Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11) is bounded by `rl.max_resamples`; with 0, as in
+the paper, a step samples one batch. Every batch has a number, step * (1 + max_resamples) + k, which
+determines its prompts, its random keys and its place in the archive: a resumed step finds them.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from lwz import types
-from lwz.data import prompts
+from lwz.data import prompts as prompt_lib
+from lwz.data import templates
 from lwz.learn import advantage
 from lwz.reward import components
 
-_REDRAWN = 2**32  # beside the seed: the order in which redraws go through the prompts
+READS = (
+  *('data.prompts', 'data.style', 'data.template', 'rl.max_resamples', 'rl.prompts_per_step'),
+  *('rollout.max_prompt_tokens', 'seed'),
+)
+
+_RESAMPLED = 2**32  # added to the seed: the order in which resampled batches take the prompts
 
 
 @dataclasses.dataclass(frozen=True)
-class Draw:
-  """P prompts and G answers to each, judged; answer p * G + g is the g-th to the p-th prompt."""
+class Batch:
+  """P prompts and G scored samples of each; sample p * G + g is the g-th of prompt p."""
 
   prompt_ids: list[np.ndarray]
   samples: list[components.Sample]
   rollout: types.Rollout
   scores: types.Scores
-  figures: dict[str, float] = dataclasses.field(default_factory=dict)  # what the writing took
+  metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # of its generation
 
 
 def numbers(c, step: int) -> range:
-  """The draws that a step may make, by number."""
-  times = 1 + c.rl.max_redraws
-  return range(step * times, (step + 1) * times)
+  """Returns the numbers of the batches that a step may sample."""
+  most = 1 + c.rl.max_resamples
+  return range(step * most, (step + 1) * most)
 
 
 def take(c, asked: Sequence[types.Prompt], number: int) -> list[types.Prompt]:
-  """The prompts of a draw.
+  """Returns the prompts of a batch.
 
-  First draws go through all prompts in the order that they have without redraws; redraws, of which
-  a step may make fewer than it might, go through them in another.
+  The first batches of all steps go through the prompts in one order, whatever `max_resamples` is;
+  resampled ones, of which a step may need fewer than it is allowed, go through them in another.
   """
-  step, again = divmod(number, 1 + c.rl.max_redraws)
+  step, again = divmod(number, 1 + c.rl.max_resamples)
   if not again:
-    return prompts.take(asked, step, c.rl.prompts_per_step, c.seed)
-  place = step * c.rl.max_redraws + again - 1
-  return prompts.take(asked, place, c.rl.prompts_per_step, c.seed + _REDRAWN)
+    return prompt_lib.take(asked, step, c.rl.prompts_per_step, c.seed)
+  place = step * c.rl.max_resamples + again - 1
+  return prompt_lib.take(asked, place, c.rl.prompts_per_step, c.seed + _RESAMPLED)
 
 
-def enough(
-  draw: Callable[[int], Draw], numbers: Sequence[int], teaches: Callable[[Draw], np.ndarray]
-) -> tuple[list[Draw], np.ndarray]:
-  """Draws until as many groups teach as a draw has, or the numbers end.
+def prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
+  """Returns the prompt as the policy reads it: rendered in the run's style and template, int32."""
+  ids = templates.prompt_ids(tok, prompt.text, c.data.style, c.data.template)
+  return np.array(ids, np.int32)
 
-  `teaches` says of a draw which of its groups do. Returns the draws, and this of all their groups.
+
+def fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
+  """Returns the prompts that `max_prompt_tokens` holds.
+
+  Raises ValueError if one of the user's own file is longer, or if none fits.
   """
-  draws, teaching = [], np.zeros(0, bool)
-  for number in numbers:
-    draws.append(draw(number))
-    teaching = np.concatenate([teaching, teaches(draws[-1])])
-    if teaching.sum() >= len(draws[0].prompt_ids):
-      break
-  return draws, teaching
+  sizes = [len(prompt_ids(c, tok, prompt)) for prompt in asked]
+  fits = [size <= c.rollout.max_prompt_tokens for size in sizes]
+  if c.data.prompts and not all(fits):
+    worst = int(np.argmax(sizes))
+    raise ValueError(
+      f'{c.data.prompts}: prompt {asked[worst].id!r} has {sizes[worst]} tokens, more than '
+      f'rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}: raise it, or drop the prompt'
+    )
+  if not any(fits):
+    raise ValueError(f'no prompt fits rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}')
+  return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
 
 
-def choose(draws: Sequence[Draw], teaching: np.ndarray) -> Draw:
-  """As many groups as a draw has, as one draw: those that teach first."""
-  if len(draws) == 1:
-    return draws[0]
-  num, G = draws[0].scores.valid.shape
-  chosen, _ = advantage.choose_groups(teaching, num)
+def is_enough(c, informative: np.ndarray) -> bool:
+  """Whether as many groups are informative as a batch has."""
+  return informative.sum() >= c.rl.prompts_per_step
+
+
+def merge(batches: Sequence[Batch], informative: np.ndarray) -> Batch:
+  """Returns one batch of the usual size, which takes informative groups first.
+
+  `informative` says of each group of all batches, in order, whether it has advantages.
+  """
+  if len(batches) == 1:
+    return batches[0]
+  num, G = batches[0].scores.valid.shape
+  chosen, _ = advantage.choose_groups(informative, num)
   chosen_B = (np.array(chosen)[:, None] * G + np.arange(G)).reshape(-1)
-  prompt_ids = [ids for draw in draws for ids in draw.prompt_ids]
-  samples = [sample for draw in draws for sample in draw.samples]
-  joined = jax.tree.map(lambda *parts: np.concatenate(parts), *[draw.rollout for draw in draws])
-  values = np.concatenate([draw.scores.values for draw in draws])
-  valid = np.concatenate([draw.scores.valid for draw in draws])
-  return Draw(
-    prompt_ids=[prompt_ids[p] for p in chosen],
+  all_ids = [ids for batch in batches for ids in batch.prompt_ids]
+  samples = [sample for batch in batches for sample in batch.samples]
+  joined = jax.tree.map(lambda *parts: np.concatenate(parts), *[b.rollout for b in batches])
+  values = np.concatenate([batch.scores.values for batch in batches])
+  valid = np.concatenate([batch.scores.valid for batch in batches])
+  return Batch(
+    prompt_ids=[all_ids[p] for p in chosen],
     samples=[samples[b] for b in chosen_B],
     rollout=jax.tree.map(lambda part: part[chosen_B], joined),
     scores=types.Scores(values[chosen], valid[chosen]),
   )
 
 
-def figures(draws: Sequence[Draw], teaching: np.ndarray, seconds: float) -> dict[str, float]:
-  """Of all draws, which took so long to write; trajectories are described by the first.
+def measure(batches: Sequence[Batch], informative: np.ndarray, seconds: float) -> dict[str, float]:
+  """Returns the metrics of a step's batches; `seconds` is what their generation took.
 
-  There is no speed where some of them had been written before the run was started again.
+  Trajectories are described by the first batch. There is no speed if a batch was partly generated
+  before the run was resumed.
   """
-  first = draws[0].rollout
-  num = sum(float(np.sum(draw.rollout.lengths)) for draw in draws)
-  speed = {'tokens/per_second': num / seconds} if all(draw.figures for draw in draws) else {}
+  first = batches[0].rollout
+  num = sum(float(np.sum(batch.rollout.lengths)) for batch in batches)
+  timed = all(batch.metrics for batch in batches)
   return (
-    draws[0].figures
-    | speed
+    batches[0].metrics
+    | ({'tokens/per_second': num / seconds} if timed else {})
     | {
-      'draws/num': float(len(draws)),
-      'draws/teaching': float(np.mean(teaching)),
+      'sampling/rounds': float(len(batches)),
+      'sampling/informative_groups': float(np.mean(informative)),
       'tokens/trajectory': float(np.mean(first.lengths)),
       'tokens/finished': float(np.mean(first.finished)),
     }

@@ -10,6 +10,8 @@ from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
 from lwz.rollout import local, scheduler
 
+READS = ('data.style', 'reward.max_failures', 'rl.group_size')
+
 
 class Scoring:
   """The scores of one batch of samples.

@@ -1,9 +1,10 @@
-"""What every stage opens and closes with: folder, mesh, tokenizer, model, report."""
+"""Opening and closing of any run: its folder, mesh, tokenizer, model and report."""
 
 import contextlib
 import dataclasses
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,15 +13,22 @@ from etils import epath
 from lwz import hosts, types
 from lwz.data import corpus, prompts, tokenizer
 from lwz.model import config as config_lib
-from lwz.model import sharding
+from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
 from lwz.report import curves, number, page, summary, terminal
+from lwz.runtime import keys
 from lwz.store import metrics, model_source, run, samples
+
+READS = ('experiment', 'size', 'stage', 'seed', 'name', 'runs_dir')
+MESH = ('mesh',)
+MODEL = ('init', 'data.tokenizer', 'train.attention', 'train.micro_rows', 'preflight.at_start')
+DOCUMENTS = ('data.folder', 'data.heldout')
+PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
 def run_name(c) -> str:
-  """The name of a run's folder: experiment-size, plus -s<seed> where the seed is not 0."""
+  """Returns the name of the run's folder: experiment-size, plus -s<seed> if the seed is not 0."""
   return c.name or f'{c.experiment}-{c.size}' + (f'-s{c.seed}' if c.seed else '')
 
 
@@ -29,32 +37,53 @@ def run_folder(c) -> epath.Path:
 
 
 def reference(c, value: str) -> str:
-  """The folder of `experiment:size` under `runs_dir`; any other value is a folder or a hub id."""
+  """Returns the folder of `experiment:size` under `runs_dir`; any other value as it is."""
   return str(epath.Path(c.runs_dir) / value.replace(':', '-')) if is_experiment(value) else value
 
 
-@contextlib.contextmanager
-def loading(source: str) -> Iterator[Callable[[int, int], None]]:
-  """A progress bar for `hf.load`, where there is anything to load."""
+def load_params(
+  c,
+  source: str,
+  config: config_lib.QwenConfig,
+  over: jax.sharding.Mesh,
+  *,
+  dtype: jax.typing.DTypeLike | None = None,
+  seed: int = 0,
+) -> qwen.Params:
+  """Returns the parameters of a run or of a Hugging Face model, and shows a bar as they are read.
+
+  Args:
+    source: as `reference` returns it.
+    config: the model that is wanted; a scalar head that the source lacks is drawn from `seed`.
+    over: the mesh, on which every device reads the part that it holds.
+    dtype: of the parameters, by default the compute dtype.
+  """
   with contextlib.ExitStack() as stack:
     bars: list[terminal.Progress] = []
 
-    def progress(done, total):
+    def progress(done: int, total: int) -> None:  # a run's own checkpoint reports nothing
       if not bars:
         bar = terminal.progress(total, label=f'load {source}', quiet=jax.process_index() != 0)
         bars.append(stack.enter_context(bar))
       bars[0].update(done)
 
-    yield progress
+    return model_source.params(
+      source,
+      config,
+      jax.random.key(seed),
+      mesh=over,
+      dtype=config.dtype if dtype is None else dtype,
+      progress=progress,
+    )
 
 
 def mesh(c) -> jax.sharding.Mesh:
-  """The devices of this run, laid out as `c.mesh` says."""
+  """Returns the devices of this run, laid out as `c.mesh` says."""
   return sharding.make_mesh([c.mesh.data, c.mesh.fsdp, c.mesh.tensor, c.mesh.context])
 
 
-def fits(c, programs: dict[str, program.Program]) -> None:
-  """Compiles what the run will run, and raises where it does not fit these devices, by how much."""
+def check_memory(c, programs: dict[str, program.Program]) -> None:
+  """Compiles the programs of a run; raises ValueError if one does not fit these devices."""
   if not c.preflight.at_start:
     return
   for verdict in fit.check(memory_plan.phases(programs), topology.load('local').chip):
@@ -62,18 +91,34 @@ def fits(c, programs: dict[str, program.Program]) -> None:
 
 
 def pass_rows(c, over: jax.sharding.Mesh, num_rows: int) -> int:
-  """Rows of one pass over `num_rows`: at most `train.micro_rows` for each way that rows are cut."""
+  """Returns the rows of a micro-batch of `num_rows`: at most `train.micro_rows` per data shard."""
   ways = over.shape['data'] * over.shape['fsdp']
   return ways * min(c.train.micro_rows, -(-num_rows // ways))
 
 
-def check_identity(c) -> None:
-  """Raises where the folder holds a run of another config, naming the keys that differ."""
-  run.check_identity(run_folder(c), c.to_dict(), c.outside_identity)
+def identity(c, reads: Sequence[str], defaults=None) -> run.Identity:
+  """Returns what makes a run of `c` that run: the keys `reads`, without those that may change.
+
+  `defaults` is a config without changes of the user's: a key that an older folder does not hold
+  counts as its value there.
+  """
+  return run.Identity(
+    includes=lambda key: keys.is_identity(key, c.stage, reads),
+    upgrade=keys.upgrade,
+    defaults=run.flatten(defaults.to_dict()) if defaults is not None else {},
+  )
+
+
+def check_identity(c, reads: Sequence[str], defaults=None) -> None:
+  """Raises ValueError where the folder holds a run of another config, naming the keys."""
+  run.check_identity(run_folder(c), c.to_dict(), identity(c, reads, defaults))
 
 
 def expected(c, value: str) -> config_lib.QwenConfig:
-  """The model that a reference will have led to, or has; FileNotFoundError where there is none."""
+  """Returns the model configuration of a reference; of a run that is still to come, its preset's.
+
+  Raises FileNotFoundError if a folder has no model.
+  """
   if value == 'random':
     return config_lib.preset(c.size)
   if is_experiment(value):
@@ -82,15 +127,8 @@ def expected(c, value: str) -> config_lib.QwenConfig:
 
 
 def computed(c, config: config_lib.QwenConfig) -> config_lib.QwenConfig:
-  """The same model, computed as this run wants it."""
+  """Returns the same model with the attention backend of this run."""
   return dataclasses.replace(config, attention=c.train.attention)
-
-
-def get(c, key: str):
-  """The value under a dotted key."""
-  for part in key.split('.'):
-    c = c[part]
-  return c
 
 
 def is_experiment(value: str) -> bool:
@@ -98,35 +136,41 @@ def is_experiment(value: str) -> bool:
   return ':' in value and '/' not in value
 
 
-def open_run(c) -> run.Run:
-  """The run's folder, created or opened again."""
-  folder, outside = run_folder(c), c.outside_identity
+def open_run(c, reads: Sequence[str]) -> run.Run:
+  """Creates the run's folder, or opens it again; `reads` are the keys that its stage reads."""
+  folder = run_folder(c)
   opened = hosts.first(
-    lambda: run.open_run(folder, c.to_dict(), outside=outside, command=list(sys.argv))
+    lambda: run.open_run(folder, c.to_dict(), identity=identity(c, reads), command=list(sys.argv))
   )
   return opened or run.Run(folder)
 
 
-def is_complete(c) -> bool:
+def is_complete(c, reads: Sequence[str], defaults=None) -> bool:
   """Whether there is nothing left to run: DONE, with this config and this number of steps."""
-  folder, goal = run_folder(c), ('train.num_steps',)
-  return hosts.of_first(run.is_complete(folder, c.to_dict(), c.outside_identity, goal=goal))
+  folder, found = run_folder(c), identity(c, reads, defaults)
+  return hosts.of_first(run.is_complete(folder, c.to_dict(), found, goal='train.num_steps'))
 
 
 def documents(c) -> tuple[list[types.Document], list[types.Document]]:
-  """Training and held-out documents of the corpus."""
+  """Returns the training and the held-out documents of the corpus."""
   return corpus.split(corpus.documents(c.data.folder), c.data.heldout)
 
 
 def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
-  """Held-out documents: those that GRPO asks for, and those that evaluations alone ask for."""
+  """Returns the held-out documents in two parts: for the prompts of GRPO, and for evaluations."""
   return corpus.split(documents(c)[1], c.data.heldout * c.data.tested)
 
 
+def prompt_file(c) -> str:
+  """Returns the file of `data.prompts`: its own path, or the result of a run of `prompts`."""
+  source = reference(c, c.data.prompts)
+  return source if source == c.data.prompts else os.path.join(source, 'prompts.jsonl')
+
+
 def writing_prompts(c) -> list[types.Prompt]:
-  """The prompt set: from a file, or from the titles that no training has seen before."""
+  """Returns the prompt set: from a file, or the titles that no training has seen before."""
   if c.data.prompts:
-    return prompts.load(c.data.prompts)
+    return prompts.load(prompt_file(c))
   return prompts.from_documents(
     heldout(c)[0],
     lower=c.data.lower,
@@ -136,7 +180,7 @@ def writing_prompts(c) -> list[types.Prompt]:
 
 
 def load_tokenizer(c, folder: epath.Path):
-  """The tokenizer of this run; that of `init` and then kept in the folder, on the first start."""
+  """Returns the tokenizer that the run's folder keeps; a first start copies that of `init`."""
   own = folder / 'tokenizer'
   if not hosts.of_first(own.exists()):
     source = c.data.tokenizer or model_source.tokenizer(reference(c, c.init))
@@ -147,9 +191,10 @@ def load_tokenizer(c, folder: epath.Path):
 def model_config(
   c, folder: epath.Path, num_tokens: int, *, scalar_head: bool = False
 ) -> config_lib.QwenConfig:
-  """The model of this run, kept in its folder: that of `init`, or the preset where that is random.
+  """Returns the model configuration that the run's folder keeps.
 
-  It must have as many embeddings as the tokenizer has tokens.
+  A first start takes that of `init`, or the preset of the size if `init` is 'random'. Raises
+  ValueError if the model has fewer embeddings than the tokenizer has tokens.
   """
   if hosts.of_first(model_source.is_run(folder)):
     return computed(c, model_source.config(folder))
@@ -166,30 +211,37 @@ def finish(
   c,
   opened: run.Run,
   *,
-  keys: Sequence[str],
-  pictures: Sequence[dict[str, Any]],
+  shown: Sequence[str],
+  plots: Sequence[dict[str, Any]],
   facts: dict[str, Any],
   tables=(),
   result: dict[str, Any] | None = None,
 ) -> None:
-  """Report, closing table, DONE. `pictures` are arguments of `curves.draw`."""
-  hosts.first(lambda: _finish(c, opened, keys, pictures, facts, tables, result))
+  """Writes the report and DONE, and prints the closing table.
 
+  Args:
+    shown: metrics of the closing table.
+    plots: arguments of `curves.draw`, one dict per plot.
+    facts, tables: see `page.write`.
+    result: further entries of the summary in DONE.
+  """
 
-def _finish(c, opened, keys, pictures, facts, tables, result) -> None:
-  records = metrics.read(opened.folder)
-  rows = summary.first_last(records, keys)
-  took = number.duration(sum(r['seconds'] for r in records))
-  page.write(
-    opened.report,
-    title=run_name(c),
-    subtitle=f'{c.experiment}, size {c.size}',
-    facts={'steps': c.train.num_steps, 'time': took} | facts,
-    table=rows,
-    curves=[('', curves.draw(records, **arguments)) for arguments in pictures],
-    samples=[s for step in samples.read(opened.folder).values() for s in step],
-    tables=tables,
-  )
-  terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
-  opened.mark_done({row.name: row.last for row in rows} | (result or {}))
-  print(f'report: {opened.report}')
+  def close() -> None:
+    records = metrics.read(opened.folder)
+    rows = summary.first_last(records, shown)
+    took = number.duration(sum(r['seconds'] for r in records))
+    page.write(
+      opened.report,
+      title=run_name(c),
+      subtitle=f'{c.experiment}, size {c.size}',
+      facts={'steps': c.train.num_steps, 'time': took} | facts,
+      table=rows,
+      curves=[('', curves.draw(records, **arguments)) for arguments in plots],
+      samples=[s for step in samples.read(opened.folder).values() for s in step],
+      tables=tables,
+    )
+    terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
+    opened.mark_done({row.name: row.last for row in rows} | (result or {}))
+    print(f'report: {opened.report}')
+
+  hosts.first(close)

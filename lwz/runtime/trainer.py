@@ -1,4 +1,4 @@
-"""The loop of a training stage: a state that begins, resumes, and is saved as it goes."""
+"""The training loop of a stage: state, checkpoints, metrics, and an orderly stop."""
 
 import contextlib
 import time
@@ -18,28 +18,33 @@ from lwz.model import parameters, qwen, sharding
 from lwz.programs import placement, program
 from lwz.report import directions, terminal
 from lwz.runtime import interrupts, setup, watchdog
-from lwz.store import checkpoint, faulty_step, metrics, model_source, run
+from lwz.store import checkpoint, faulty_step, metrics, run
+
+READS = (
+  *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.tensorboard', 'train.offload'),
+  *('train.num_steps', 'train.learning_rate', 'train.warmup_steps', 'train.decay_steps'),
+  *('train.final_share', 'train.b1', 'train.b2', 'train.weight_decay', 'train.max_norm'),
+  'train.moments',
+)
 
 
 def initial_params(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, dtype: Any = jnp.float32
 ) -> qwen.Params:
-  """Parameters as `c.init` says, each part on the device that holds it."""
-  key = jax.random.key(c.seed)
+  """Returns the parameters that `c.init` names, sharded over the mesh."""
   if c.init == 'random':
     return jax.jit(
       lambda key: jax.tree.map(lambda x: x.astype(dtype), qwen.init(key, config)),
       out_shardings=sharding.shardings(config, mesh, sharding.TRAIN),
-    )(key)
+    )(jax.random.key(c.seed))
   source = setup.reference(c, c.init)
-  with setup.loading(source) as progress:
-    return model_source.params(source, config, key, mesh=mesh, dtype=dtype, progress=progress)
+  return setup.load_params(c, source, config, mesh, dtype=dtype, seed=c.seed)
 
 
 def begin(
   c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> types.TrainState:
-  """Step 0: float32 parameters and a fresh optimiser."""
+  """Returns the state of step 0: float32 parameters and a fresh optimiser."""
   wanted = placement.state(config, rule, mesh, offload=c.train.offload)
   params = initial_params(c, config, mesh)
   fresh = jax.jit(
@@ -69,20 +74,20 @@ def adamw(c, config: config_lib.QwenConfig) -> optax.GradientTransformation:
 
 
 def rerun(c, step: program.Program) -> None:
-  """Runs the step that `debug.replay` names once more, and prints its figures then and now."""
+  """Runs the step that `debug.replay` names again, and prints its metrics then and now."""
   args, fault = faulty_step.read(c.debug.replay, step.abstract_args)
-  figures = jax.device_get(step.jit()(*args)[1])
+  values = jax.device_get(step.jit()(*args)[1])
   print(f'{c.debug.replay}: not finite: {", ".join(fault["not_finite"])}')
-  for name, value in sorted(figures.items()):
+  for name, value in sorted(values.items()):
     print(f'  {name}: {fault["figures"].get(name)} then, {float(value)} now')
 
 
-class Training:
+class Trainer:
   """A training loop that can be stopped at any step: iterate over it, and `record` each step.
 
-  A step that is recorded is counted in metrics.jsonl, on the progress bar and, every
-  `checkpoint.every` steps or `checkpoint.minutes`, when the run is asked to stop, and at the end,
-  in a checkpoint together with `extra`. With several processes all stop and save at the same step.
+  `record` writes a line to metrics.jsonl and moves the progress bar. It saves a checkpoint, which
+  holds `extra` besides the state, every `checkpoint.every` steps or `checkpoint.minutes`, when the
+  run is asked to stop, and at the end. Several processes stop and save at the same step.
   """
 
   def __init__(self, c, opened: run.Run, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh):
@@ -111,14 +116,14 @@ class Training:
     )
     self._watchdog = watchdog.Watchdog(c.debug.watchdog)
     self._began = self._lapped = self._saved = time.monotonic()
-    self._figure: float | None = None  # the last known value of `checkpoint.best`
+    self._best: float | None = None  # the latest value of the metric `checkpoint.best`
     self._step, self._stopping = self.start, False
-    self._faults: list[tuple[int, str]] = []  # (step, what) of the steps that went wrong in a row
+    self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
     self._open = contextlib.ExitStack()
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
-    """The steps that are left. Raises `signals.Stopped` between two of them, all saved."""
+    """The steps that are left. Raises `interrupts.Stopped` between two of them, all saved."""
     with self._open as stack:
       stack.enter_context(contextlib.closing(self._checkpoints))
       for opened in (self._writer, self._bar, self._watchdog, interrupts.kept()):
@@ -131,37 +136,37 @@ class Training:
           self._leave()
 
   def update(self, fn: Callable, state, *batch) -> tuple[Any, dict[str, Any]]:
-    """`fn(state, *batch) -> (state, figures)`, one step of the optimiser; figures on the host.
+    """Returns `fn(state, *batch)`, one optimiser step: the state, and its metrics on the host.
 
-    Where one of them is NaN or infinite, `fn` has returned the state as it was: it is written to
-    `faults/` with the batch, once for faults that follow each other, to be run again.
+    If a metric is NaN or infinite, `fn` has returned the state unchanged: state and batch are
+    written to `faults/`, once for consecutive faults, so that the step can be run again.
     """
     hosts.check_same(f'the batch of step {self._step}', batch)
-    state, figures = fn(state, *batch)
-    figures = jax.device_get(figures)
-    if not all(np.isfinite(value).all() for value in figures.values()):
-      self._note_fault(state, batch, figures)
-    return state, figures
+    state, values = fn(state, *batch)
+    values = jax.device_get(values)
+    if not all(np.isfinite(value).all() for value in values.values()):
+      self._note_fault(state, batch, values)
+    return state, values
 
   def lap(self, name: str) -> None:
-    """Ends a phase of the step: `laps['seconds/NAME']`, recorded with it, is what all such took."""
+    """Adds the time since the last call to `laps['seconds/NAME']`, which `record` writes."""
     now = time.monotonic()
     self.laps[f'seconds/{name}'] = self.laps.get(f'seconds/{name}', 0.0) + now - self._lapped
     self._lapped = now
-    self._watchdog.moved(f'{name!r} of step {self._step}')
+    self._watchdog.reset()
 
-  def rest(self) -> None:
-    """A place inside a step, before its first update, where a run that was asked to stop does."""
+  def stop_if_asked(self) -> None:
+    """Saves and leaves if the run was asked to stop; for use in a step before its first update."""
     if self._agree()[0]:
       self._save()
-      self._leave()  # the loop is not asked again, so it ends here
+      self._leave()  # the caller will not resume the generator, so the loop ends here
 
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
   ) -> None:
-    """Writes down a step that is done. `show` names the figures for the bar.
+    """Records a finished step. `show` names the metrics on the progress bar.
 
-    Raises RuntimeError where more than `debug.max_skipped` steps in a row were not finite.
+    Raises RuntimeError if more than `debug.max_skipped` steps in a row were not finite.
     """
     now = time.monotonic()
     values = {name: float(value) for name, value in values.items()} | self.laps
@@ -169,13 +174,13 @@ class Training:
       self._writer.write(step, values | {'seconds': now - self._began})
     self._began, self.laps = now, {}
     self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
-    self._watchdog.moved(f'step {step}')
-    self._figure = values.get(self._c.checkpoint.best, self._figure)
+    self._watchdog.reset()
+    self._best = values.get(self._c.checkpoint.best, self._best)
     self.state, self.extra = state, {'step': step + 1, **(extra or {})}
     self._check_faults(step)
     self._stopping, due = self._agree()
     every = (step + 1) % self._c.checkpoint.every == 0
-    # Steps in a row that went wrong: what is saved then would push out what was good before.
+    # While steps are skipped nothing is saved: it would replace an older, good checkpoint.
     if step + 1 == self._c.train.num_steps or (
       (every or due or self._stopping) and not self._faults
     ):
@@ -183,7 +188,7 @@ class Training:
     self._lapped = time.monotonic()
 
   def _agree(self) -> tuple[bool, bool]:
-    """(any process was asked to stop, process 0 finds that it is time to save)."""
+    """Returns (a process was asked to stop, `checkpoint.minutes` have passed on process 0)."""
     minutes = (time.monotonic() - self._saved) / 60
     due = bool(self._c.checkpoint.minutes) and minutes >= self._c.checkpoint.minutes
     votes = hosts.all_gather(np.array([interrupts.heard(), due]))
@@ -193,10 +198,10 @@ class Training:
     latest, step = self._checkpoints.latest(), self.extra['step']
     if latest is not None and step <= latest:
       return
-    figure = None
-    if self._figure is not None and np.isfinite(self._figure):
-      figure = self._figure * directions.of(self._c.checkpoint.best)
-    self._checkpoints.save(step, self.state, self.extra, figure=figure)
+    best = None
+    if self._best is not None and np.isfinite(self._best):
+      best = self._best * directions.of(self._c.checkpoint.best)
+    self._checkpoints.save(step, self.state, self.extra, figure=best)
     self._saved = time.monotonic()
 
   def _leave(self) -> None:
@@ -205,11 +210,11 @@ class Training:
     step, of = self._checkpoints.latest(), self._c.train.num_steps  # not a bad one, see `record`
     raise interrupts.Stopped(f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}')
 
-  def _note_fault(self, state, batch, figures) -> None:
-    what = ', '.join(faulty_step.not_finite(batch, figures))
+  def _note_fault(self, state, batch, values) -> None:
+    what = ', '.join(faulty_step.not_finite(batch, values))
     if not self._faults:
       name = f'step-{self._step:06d}-{int(state.step)}'
-      target = faulty_step.write(self._run.folder, name, state, batch, figures)
+      target = faulty_step.write(self._run.folder, name, state, batch, values)
       what += f'; to run it again: --config.debug.replay={target}'
       if self._speaks:
         logging.warning('step %d is skipped, not finite: %s', self._step, what)

@@ -32,6 +32,14 @@ from lwz.store import atomic, record
 BENCHMARKS = ('arena', 'writingbench')
 
 
+READS = (
+  *(*setup.READS, *setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper'),
+  *('eval.benchmark', 'eval.file', 'eval.systems', 'eval.prompts', 'eval.rivals', 'eval.people'),
+  *('eval.key_env', 'rollout.temperature', 'rollout.top_p', 'rollout.top_k'),
+  *('rollout.max_tokens', 'rollout.min_tokens', *judge_lib.READS),
+)
+
+
 def check(c) -> None:
   if c.eval.benchmark not in BENCHMARKS:
     raise ValueError(f'eval.benchmark: there is no {c.eval.benchmark!r}; choose from {BENCHMARKS}')
@@ -42,11 +50,6 @@ def check(c) -> None:
     raise ValueError(
       f'rollout.min_tokens={c.rollout.min_tokens}: answers are judged as they end; leave 0'
     )
-  for key in ('eval.rows', 'eval.prompts', 'judge.rounds'):
-    if setup.get(c, key) < (0 if key == 'eval.prompts' else 1):
-      raise ValueError(f'{key}={setup.get(c, key)} is too small')
-  if c.eval.style not in ('chat', 'think', 'direct'):
-    raise ValueError(f"eval.style={c.eval.style!r}: choose 'chat', 'think' or 'direct'")
   names = [systems_lib.name(c, source) for source in c.eval.systems]
   if len(set(names)) < len(names):
     raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}')
@@ -61,7 +64,7 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = setup.open_run(c)
+  opened = setup.open_run(c, READS)
   path = epath.Path(c.eval.file) if c.eval.file else _made(c, opened.folder)
   benchmark, prompts, rejects, left_out = _load(c, path)
   systems = [systems_lib.describe(c, source) for source in c.eval.systems]

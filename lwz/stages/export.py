@@ -1,10 +1,9 @@
-"""A policy for everyone: a run's parameters as a Hugging Face folder, which transformers loads.
+"""Export of a policy: a run's parameters as a Hugging Face folder, which transformers loads.
 
 1. read the newest checkpoint's parameters, in the dtype asked for      store.model_source
 2. write safetensors, config.json, tokenizer                            store.hf
 """
 
-import jax
 import jax.numpy as jnp
 from etils import epath
 
@@ -14,6 +13,9 @@ from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 
 DTYPES = ('bfloat16', 'float32', 'float16')
+
+
+READS = (*setup.READS, *setup.MESH, 'init', 'train.attention', 'export')
 
 
 def check(c) -> None:
@@ -28,10 +30,7 @@ def run(c) -> None:
   source = setup.reference(c, c.init)
   config = model_source.config(source)
   dtype = jnp.dtype(c.export.dtype)
-  with setup.loading(source) as progress:
-    params = model_source.params(
-      source, config, jax.random.key(0), mesh=setup.mesh(c), dtype=dtype, progress=progress
-    )
-  folder = epath.Path(c.export.folder or setup.run_folder(c))
+  params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
+  folder = epath.Path(c.export.folder or setup.run_folder(c) / 'huggingface')
   hf.save(folder, config, params, tokenizer.load(model_source.tokenizer(source)))
   print(f"{folder}: {c.export.dtype}, for AutoModelForCausalLM.from_pretrained('{folder}')")

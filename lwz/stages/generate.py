@@ -9,7 +9,6 @@ It keeps nothing, so it has no folder, and a second start writes again.
 
 import sys
 
-import jax
 import numpy as np
 import rich.console
 import rich.text
@@ -27,6 +26,14 @@ from lwz.store import run as run_lib
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
 _CODES |= dict.fromkeys(range(0x7F, 0xA0), '\N{SYMBOL FOR DELETE}')
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
+
+
+READS = (
+  *(*setup.READS, *setup.MESH, *setup.MODEL, 'prompt', 'data.style', 'data.template'),
+  *('rollout.temperature', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
+  *('rollout.min_tokens', 'rollout.top_p', 'rollout.top_k', 'rollout.exact', 'rollout.block'),
+  *('rollout.int8', 'rollout.attention'),
+)
 
 
 def check(c) -> None:
@@ -56,10 +63,7 @@ def run(c) -> None:
   if config.scalar_head:
     raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
   mesh = setup.mesh(c)
-  with setup.loading(source) as progress:
-    params = model_source.params(
-      source, config, jax.random.key(0), mesh=mesh, dtype=config.dtype, progress=progress
-    )
+  params = setup.load_params(c, source, config, mesh)
   sampling = sampler.Sampling(
     c.rollout.temperature, c.rollout.top_p, c.rollout.top_k, stop_ids=(tok.eos_token_id,)
   )

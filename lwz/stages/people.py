@@ -15,6 +15,8 @@ from lwz.report import table as table_lib
 from lwz.runtime import setup
 from lwz.store import atomic, record
 
+READS = (*setup.READS, 'eval.arena', 'eval.annotations')
+
 
 def check(c) -> None:
   _inputs(c)

@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import importlib
 import importlib.metadata
 import json
 import math
@@ -22,20 +21,25 @@ from lwz import types
 from lwz.model import sharding
 from lwz.programs.cost import fit, hardware, memory_plan, suggestions, topology
 from lwz.report import fit_table
-from lwz.runtime import setup
+from lwz.runtime import keys, setup
 from lwz.store import atomic
 
-
-def check(c) -> None:
-  _phases(c, topology.load(c.preflight.topology))
+READS = (*setup.READS, 'mesh', 'preflight', 'init', 'data', 'train', 'rl', 'rollout', 'reward')
 
 
-def run(c) -> None:
+def check(c, stage) -> None:
+  """`stage` is the module of the stage whose programs are compiled."""
+  _phases(c, topology.load(c.preflight.topology), stage)
+
+
+def run(c, stage) -> None:
   over = topology.load(c.preflight.topology)
   if not over.is_local:  # what is compiled for other devices cannot be loaded from the cache here
     jax.config.update('jax_enable_compilation_cache', False)
-  verdicts = _judge(c, over)
-  found = [(verdict, _remedies(c, verdict, over)) for verdict in verdicts if not verdict.fits]
+  verdicts = _judge(c, over, stage)
+  found = [
+    (verdict, _remedies(c, verdict, over, stage)) for verdict in verdicts if not verdict.fits
+  ]
   record = _record(c, over, verdicts, found)
   name = f'{c.preflight.experiment}-{c.size}_{over.name}'.replace(':', '-')
   folder = setup.run_folder(c)
@@ -46,14 +50,7 @@ def run(c) -> None:
   print(f'table: {folder / name}.md')
 
 
-def _stage(c):
-  if not c.preflight.stage:
-    raise ValueError('preflight.stage is empty: start from experiments/preflight.py')
-  return importlib.import_module(f'lwz.stages.{c.preflight.stage}')
-
-
-def _phases(c, over: topology.Topology) -> list[fit.Phase]:
-  stage = _stage(c)
+def _phases(c, over: topology.Topology, stage) -> list[fit.Phase]:
   mesh = sharding.make_mesh([c.mesh[axis] for axis in types.AXES], over.devices)
   models = stage.models(c)
   programs = stage.programs(c, models, mesh)
@@ -71,23 +68,23 @@ def _phases(c, over: topology.Topology) -> list[fit.Phase]:
   return memory_plan.phases(programs, calls)
 
 
-def _judge(c, over: topology.Topology, name: str = '') -> list[fit.Verdict]:
+def _judge(c, over: topology.Topology, stage, name: str = '') -> list[fit.Verdict]:
   """Verdicts of all phases, or of the one of a name."""
   verdicts = []
-  for phase in _phases(c, over):
+  for phase in _phases(c, over, stage):
     if name in ('', phase.program.name):
       print(f'compiling {phase.name}: {phase.program.name} for {over.name} ...', flush=True)
       verdicts.append(fit.judge(phase, over.chip, per_host=over.per_host))
   return verdicts
 
 
-def _remedies(c, verdict: fit.Verdict, over: topology.Topology) -> list[dict]:
+def _remedies(c, verdict: fit.Verdict, over: topology.Topology, stage) -> list[dict]:
   """Changes, in the order of `remedy.remedies`; they are compiled until one fits."""
   found = suggestions.remedies(
     verdict,
     name=over.name,
     micro_rows=c.train.micro_rows,
-    heads=_stage(c).models(c)['policy'].num_attention_heads,
+    heads=stage.models(c)['policy'].num_attention_heads,
     remat=c.train.remat,
   )
   tried: list[dict[str, Any]] = []
@@ -95,18 +92,18 @@ def _remedies(c, verdict: fit.Verdict, over: topology.Topology) -> list[dict]:
   for one in found:
     said: dict[str, Any] = {'keys': one.keys, 'reason': one.reason, 'compiled': None}
     if not proven:
-      said['compiled'] = _again(c, one.keys, verdict.fit.name)
+      said['compiled'] = _again(c, stage, one.keys, verdict.fit.name)
       proven = said['compiled']['fits']
     tried.append(said)
   return tried
 
 
-def _again(c, keys: dict, name: str) -> dict:
+def _again(c, stage, changes: dict, name: str) -> dict:
   """What comes of a program where some keys are others."""
   changed = c.copy_and_resolve_references()
-  changed.update_from_flattened_dict(keys)
+  changed.update_from_flattened_dict(changes)
   try:
-    verdict = _judge(changed, topology.load(changed.preflight.topology), name)[0]
+    verdict = _judge(changed, topology.load(changed.preflight.topology), stage, name)[0]
   except ValueError as error:  # a mesh that does not divide some dimension
     return {'fits': False, 'needed': None, 'refused': str(error)}
   return {'fits': verdict.fits, 'needed': _finite(verdict.needed)}
@@ -127,7 +124,7 @@ def _record(c, over, verdicts, found) -> dict:
     'remedies': {f'{v.phase}: {v.fit.name}': tried for v, tried in found},
     'roofline': hardware.MODEL,
     'shapes': {
-      key: setup.get(c, key)
+      key: keys.get(c, key)
       for key in (
         *('rl.prompts_per_step', 'rl.group_size', 'rollout.max_prompt_tokens'),
         *('rollout.max_tokens', 'data.row_length', 'train.rows', 'train.micro_rows'),

@@ -19,21 +19,25 @@ from lwz.model import qwen
 from lwz.programs import language_model, program
 from lwz.runtime import setup, trainer, validation
 
+READS = (
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, *trainer.READS),
+  *('data.lower', 'data.upper', 'data.template', 'data.row_length', 'data.formatted_share'),
+  *('train.rows', 'train.chunk', 'train.remat', 'eval.every', 'eval.batches'),
+)
+
 
 def check(c) -> None:
-  validation.keys(c, ['init'])
+  validation.config(c, ['init'])
   validation.mesh(c, ['init'])
   if c.train.rows % (rows := setup.pass_rows(c, setup.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
       'train.micro_rows x mesh.data x mesh.fsdp'
     )
-  if not 0 <= c.data.formatted_share <= 1:
-    raise ValueError(f'data.formatted_share={c.data.formatted_share} is no share, in [0, 1]')
 
 
 def run(c) -> None:
-  opened = setup.open_run(c)
+  opened = setup.open_run(c, READS)
   train, heldout = setup.documents(c)
   if c.init == 'random' and not c.data.tokenizer:
     hosts.first(lambda: _train_tokenizer(c, opened.folder, train))
@@ -58,10 +62,10 @@ def run(c) -> None:
 
   mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
-  setup.fits(c, compiled)
+  setup.check_memory(c, compiled)
   if c.debug.replay:
     return trainer.rerun(c, compiled['pretrain'])
-  loop = trainer.Training(c, opened, config, mesh)
+  loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, eval_fn = compiled['pretrain'].jit(), compiled['evaluate'].jit()
   if 'data' in loop.extra:
     batches.set_state(loop.extra['data'])
@@ -79,8 +83,8 @@ def run(c) -> None:
   setup.finish(
     c,
     opened,
-    keys=['loss', *names, 'grad_norm'],
-    pictures=[
+    shown=['loss', *names, 'grad_norm'],
+    plots=[
       {'keys': ['loss'], 'title': 'training loss', 'unit': 'nats per token'},
       {'keys': [f'{n}/loss' for n in tests], 'title': 'held-out loss', 'unit': 'nats'},
       {'keys': [f'{n}/perplexity' for n in tests], 'title': 'held-out perplexity'},
@@ -91,14 +95,14 @@ def run(c) -> None:
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
-  """The model of a run as its config promises it."""
+  """Returns the configurations of the models of a run, which need not exist yet."""
   return {'policy': setup.expected(c, c.init)}
 
 
 def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """What a run compiles: the training step and the held-out loss."""
+  """Returns the programs that a run compiles: the training step and the held-out loss."""
   shape = language_model.RowShape(c.train.rows, c.data.row_length)
   train = language_model.train_step(
     models['policy'],
@@ -115,7 +119,7 @@ def programs(
 
 
 def _train_tokenizer(c, folder, documents: list[types.Document]) -> None:
-  """Trains the run's tokenizer on the corpus, formatted documents among it, so tags are cheap."""
+  """Trains the run's tokenizer on the corpus and on formatted documents, so that tags are short."""
   if (folder / 'tokenizer').exists():
     return
   texts = [f'{d.title}\n\n{d.text}' for d in documents]
@@ -128,9 +132,10 @@ def _plain_ids(tok, documents: list[types.Document]) -> list[list[int]]:
 
 
 def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
-  """Request and completion are encoded apart, as in a rollout, where a token never spans both.
+  """Returns the ids of formatted documents.
 
-  A document that no row holds is left out: cut, it would teach a broken format.
+  Request and completion are encoded apart, as in a rollout, where no token spans both. A document
+  longer than a row is left out: cut, it would teach a broken format.
   """
   pairs = _examples(c, documents)
   prompts = tokenizer.encode(tok, [prompt for prompt, _ in pairs], end=False)
@@ -140,7 +145,7 @@ def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
 
 
 def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:
-  """Each document's opening in both styles; about half of the requests state the length."""
+  """Returns (request, completion) of each document in both styles; about half state the length."""
   found = [
     formatted.example(
       document,
@@ -157,7 +162,7 @@ def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:
 
 
 def _evaluate(c, eval_fn, params, tests) -> dict[str, float]:
-  """Mean held-out loss, in nats per token, and perplexity, its exponential."""
+  """Returns the mean held-out loss, in nats per token, and the perplexity, its exponential."""
   values = {}
   for name, batches in tests.items():
     sums = [eval_fn(params, batch) for batch in batches[: c.eval.batches]]

@@ -37,7 +37,7 @@ from lwz.data.funnel import (
 from lwz.judge import client, journal, systems, verdicts
 from lwz.judge import judge as judge_lib
 from lwz.report import funnel, terminal
-from lwz.runtime import setup
+from lwz.runtime import keys, setup
 
 _SURE = 20  # replies, from which a share of failures says something
 EMBEDDED = 'embedded corpus'  # the source that is there where none is named
@@ -63,19 +63,12 @@ _STEPS = (
 )
 
 
+READS = (*(*setup.READS, 'prompts', *judge_lib.READS),)
+
+
 def check(c) -> None:
+  keys.check(c)
   judge_lib.check(c)
-  for key, low, high in (
-    ('prompts.min_words', 1, 1_000),
-    ('prompts.max_chars', 1, 10**7),
-    ('prompts.shortest', 0, assessor.CAP),
-    ('prompts.similarity', 0.1, 1),
-    ('prompts.overlap', 0.1, 1),
-    ('prompts.embedded', 1, 10**9),
-    ('judge.rounds', 1, 100),
-  ):
-    if not low <= setup.get(c, key) <= high:
-      raise ValueError(f'{key}={setup.get(c, key)} should lie in [{low}, {high}]')
   if '://' in os.fspath(c.runs_dir):
     raise ValueError(f'runs_dir={c.runs_dir}: signatures are mapped files; name a local folder')
   found = [path for source in c.prompts.sources for path in sources.files(source)]
@@ -85,7 +78,7 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = setup.open_run(c)
+  opened = setup.open_run(c, READS)
   folder = pathlib.Path(opened.folder)
   tally = sift.Tally(c.prompts.examples)
   sifted = _sift(c, folder / 'sift', tally)

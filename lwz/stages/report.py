@@ -1,7 +1,7 @@
-"""Runs side by side: the same figures of several runs as one page, one picture and one table.
+"""Runs side by side: the same metrics of several runs as one page, one plot and one table.
 
 1. read the metrics of each run                 store.metrics
-2. draw each figure, a curve per run            report.curves
+2. plot each metric, a curve per run            report.curves
 3. write report.html, curves.svg and table.md   report.page
 """
 
@@ -14,6 +14,9 @@ from lwz.store import metrics
 _WIDTH, _HEIGHT, _ACROSS = 324, 198, 3  # of a curve, and how many beside each other
 
 
+READS = (*setup.READS, 'report')
+
+
 def check(c) -> None:
   if not c.report.runs:
     raise ValueError('report.runs is empty: name runs, as in "(\'grpo_think-tiny\',)"')
@@ -24,9 +27,9 @@ def check(c) -> None:
 def run(c) -> None:
   folder = setup.run_folder(c)
   runs = {name: metrics.read(epath.Path(c.runs_dir) / name) for name in c.report.runs}
-  drawn = [curves.draw(_beside(runs, key), list(runs), title=key) for key in c.report.figures]
-  header = ('run', *c.report.figures)
-  rows = [(name, *_row(records, c.report.figures)) for name, records in runs.items()]
+  drawn = [curves.draw(_beside(runs, key), list(runs), title=key) for key in c.report.metrics]
+  header = ('run', *c.report.metrics)
+  rows = [(name, *_row(records, c.report.metrics)) for name, records in runs.items()]
   page.write(
     folder / 'report.html',
     title=setup.run_name(c),

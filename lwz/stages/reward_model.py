@@ -31,22 +31,26 @@ from lwz.runtime import setup, trainer, validation
 from lwz.store import atomic
 from lwz.store.hf import checkpoint as hf
 
+READS = (
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, *trainer.READS),
+  *('data.lower', 'data.upper', 'data.row_length', 'data.long', 'data.preferences'),
+  *('data.skip_broken', 'train.rows', 'train.remat', 'train.centring', 'eval.every'),
+)
+
 HUGGING_FACE = 'huggingface'  # in the run's folder
 
 
 class Text(NamedTuple):
-  """A request and an answer as ids, the end token last; so many of them are the request."""
+  """Ids of a request and its answer, the end token last; the first `num_head` are the request."""
 
   ids: list[int]
   num_head: int
 
 
 def check(c) -> None:
-  validation.keys(c, ['init'])
+  validation.config(c, ['init'])
   validation.mesh(c, ['init'])
   reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
-  if c.data.long not in ('refuse', 'window'):
-    raise ValueError(f"data.long: there is no {c.data.long!r}; choose from 'refuse', 'window'")
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
       f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
@@ -55,7 +59,7 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  opened = setup.open_run(c)
+  opened = setup.open_run(c, READS)
   train, heldout = _pairs(c, opened.folder)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, len(tok), scalar_head=True)
@@ -68,10 +72,10 @@ def run(c) -> None:
 
   mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
-  setup.fits(c, compiled)
+  setup.check_memory(c, compiled)
   if c.debug.replay:
     return trainer.rerun(c, compiled['reward_model'])
-  loop = trainer.Training(c, opened, config, mesh)
+  loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 
   def evaluate(params, pairs) -> np.ndarray:
@@ -101,8 +105,8 @@ def run(c) -> None:
   setup.finish(
     c,
     opened,
-    keys=['loss', 'accuracy', 'margin', 'heldout/accuracy', 'grad_norm'],
-    pictures=[
+    shown=['loss', 'accuracy', 'margin', 'heldout/accuracy', 'grad_norm'],
+    plots=[
       {'keys': ['loss'], 'title': 'Bradley-Terry loss', 'unit': 'nats per pair'},
       {'keys': ['accuracy', 'heldout/accuracy'], 'title': 'accuracy'},
       {'keys': ['margin'], 'title': 'r(chosen) - r(rejected)'},
@@ -124,7 +128,7 @@ def run(c) -> None:
 def _judged(
   heldout: list[types.Preference], scores_B2: np.ndarray, padded_B2: np.ndarray
 ) -> tuple[list, dict]:
-  """Tables of accuracies, and what DONE keeps, from (chosen, rejected) scores of both sets."""
+  """Returns tables of accuracies and the summary for DONE, from (chosen, rejected) scores."""
   words_B2 = np.array(
     [[length.count_words(pair.chosen), length.count_words(pair.rejected)] for pair in heldout]
   )
@@ -151,7 +155,7 @@ def _judged(
 
 
 def _padded(pairs: list[types.Preference]) -> list[types.Preference]:
-  """Each chosen text against itself with its first half said again: what length alone would buy."""
+  """Returns pairs of each chosen text and itself with its first half repeated."""
   found = []
   for pair in pairs:
     sentences = texts_lib.sentences(pair.chosen)
@@ -161,14 +165,14 @@ def _padded(pairs: list[types.Preference]) -> list[types.Preference]:
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
-  """The model of a run as its config promises it."""
+  """Returns the configurations of the models of a run, which need not exist yet."""
   return {'policy': dataclasses.replace(setup.expected(c, c.init), scalar_head=True)}
 
 
 def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """What a run compiles: the training step, and scoring of held-out pairs."""
+  """Returns the programs that a run compiles: the training step, and scoring of held-out pairs."""
   shape = _shape(c, mesh)
   train = reward_model.train_step(
     models['policy'],
@@ -187,12 +191,12 @@ def programs(
 
 
 def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
-  """Rows of one pass, of training as of scoring, and their tokens."""
+  """Returns the rows of a micro-batch, in training and in scoring, and their tokens."""
   return language_model.RowShape(setup.pass_rows(c, mesh, 2 * c.train.rows), c.data.row_length)
 
 
 def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
-  """Training and held-out pairs; no request is on both sides."""
+  """Returns training and held-out pairs; no request is in both."""
   if c.data.preferences:
     train, heldout, num_skipped = _from_file(c)
     if num_skipped:
@@ -213,7 +217,7 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
 
 
 def _from_file(c) -> tuple[list[types.Preference], list[types.Preference], int]:
-  """Training pairs, held-out pairs, and how many lines of the file were skipped."""
+  """Returns training pairs, held-out pairs, and the number of lines that were skipped."""
   found, num_skipped = preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
   held = [corpus.fraction(pair.prompt, 'heldout') < c.data.heldout for pair in found]
   train = [pair for pair, out in zip(found, held, strict=True) if not out]
@@ -253,7 +257,7 @@ def _encoded(
 
 
 def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:
-  """A pair as pairs that fit rows: the windows of both sides, each against that in its place."""
+  """Returns a pair as pairs that fit rows: windows of both sides, matched by their place."""
   parts = [reward_model.windows(*text, c.data.row_length) for text in (chosen, rejected)]
   num = max(map(len, parts))
   better, worse = ([side[i * len(side) // num] for i in range(num)] for side in parts)

@@ -9,12 +9,52 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
 
 from lwz.store import atomic, lock
+
+
+def _unchanged(flat: Mapping[str, str]) -> Mapping[str, str]:
+  return flat
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+  """What makes two configs those of one run.
+
+  Attributes:
+    includes: (dotted key) -> whether another value makes another run. All other keys may change
+      when a run is resumed.
+    upgrade: (flat config that a folder holds) -> the same under the names of today.
+    defaults: flat config; what a key counts as that an older folder does not hold. Without a
+      default such a key is not compared.
+  """
+
+  includes: Callable[[str], bool]
+  upgrade: Callable[[Mapping[str, str]], Mapping[str, str]] = _unchanged
+  defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def differences(
+    self, old: Mapping[str, Any], new: Mapping[str, Any]
+  ) -> dict[str, tuple[str | None, str | None]]:
+    """Returns {key: (value in the folder, value now)} of identity keys whose values differ."""
+    before, now = self.upgrade(flatten(old)), flatten(new)
+    known = {**{key: self.defaults.get(key, now[key]) for key in now}, **before}
+    return {
+      key: (before.get(key), now.get(key))
+      for key in sorted(known)
+      if self.includes(key) and known[key] != now.get(key)
+    }
+
+  def digest(self, config: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the identity as canonical JSON: flat and sorted."""
+    identity = {key: text for key, text in flatten(config).items() if self.includes(key)}
+    text = json.dumps(identity, sort_keys=True, separators=(',', ':'))
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 
@@ -79,7 +119,7 @@ def open_run(
   folder: epath.PathLike,
   config: dict[str, Any],
   *,
-  outside: Sequence[str],
+  identity: Identity,
   command: list[str],
   primary: bool = True,
 ) -> Run:
@@ -88,14 +128,13 @@ def open_run(
   Args:
     folder: the run's folder, local or `gs://...`.
     config: the whole config, nested dicts of what JSON can hold.
-    outside: dotted keys that are no part of the run's identity, alone or with all below them:
-      `('runs_dir', 'log', 'eval.every', 'train.num_steps')`. They may change on resume.
+    identity: which keys make it this run and no other.
     command: the command line, kept for the reader.
     primary: False on every host but one: nothing is written or locked there. Let these wait at a
       barrier until the primary has returned.
 
   config.json holds config, the identity's hash, versions, command, the time of creation and, after
-  a resume with other outside keys or versions, `history`: what was changed, and when.
+  a resume with other keys or versions, `history`: what was changed, and when.
 
   Raises ValueError where the folder holds a run of another identity, naming each key that differs,
   RuntimeError where another living process writes it, and OSError where nobody may write.
@@ -117,16 +156,16 @@ def open_run(
     path = folder / 'config.json'
     old = _load(path) if path.exists() else None
     if old:
-      _refuse_other(path, old['config'], config, outside)
+      _refuse_other(path, old['config'], config, identity)
     new = {
       'config': json.loads(json.dumps(config)),
-      'hash': identity_hash(config, outside),
+      'hash': identity.digest(config),
       'versions': versions(),
       'command': list(command),
       'created': old['created'] if old else _now(),
       'history': list(old['history']) if old else [],
     }
-    changed = _differences(flatten(old['config']), flat) if old else {}
+    changed = _differences(identity.upgrade(flatten(old['config'])), flat) if old else {}
     if old and (changed or old['versions'] != new['versions']):
       kept = {key: old[key] for key in ('versions', 'command')}
       new['history'].append({'time': _now(), 'changed': changed, 'before': kept})
@@ -138,34 +177,29 @@ def open_run(
 
 
 def is_complete(
-  folder: epath.PathLike,
-  config: dict[str, Any],
-  outside: Sequence[str],
-  *,
-  goal: Sequence[str] = (),
+  folder: epath.PathLike, config: dict[str, Any], identity: Identity, *, goal: str
 ) -> bool:
   """Whether the run is done, with this identity: then there is nothing left to run.
 
-  `goal` names outside keys that say how far a run goes, `('train.num_steps',)`: a run that was done
-  with another value of one is not complete, it is to be resumed.
+  `goal` is the key that says how far a run goes, 'train.num_steps': a run that was done with
+  another value of it is not complete, it is to be resumed.
   """
   path = epath.Path(folder) / 'DONE'
   if not path.exists():
     return False
-  done, now = flatten(_load(path)['config']), flatten(config)
-  return not any(
-    not _is_under(key, outside) or _is_under(key, goal) for key in _differences(done, now)
-  )
+  done = _load(path)['config']
+  reached, wanted = (identity.upgrade(flatten(c)).get(goal) for c in (done, config))
+  return reached == wanted and not identity.differences(done, config)
 
 
-def check_identity(folder: epath.PathLike, config: dict[str, Any], outside: Sequence[str]) -> None:
+def check_identity(folder: epath.PathLike, config: dict[str, Any], identity: Identity) -> None:
   """Raises the ValueError of `open_run` where the folder holds a run of another identity."""
   path = epath.Path(folder) / 'config.json'
   if path.exists():
-    _refuse_other(path, _load(path)['config'], config, outside)
+    _refuse_other(path, _load(path)['config'], config, identity)
 
 
-def flatten(config: dict[str, Any]) -> dict[str, str]:
+def flatten(config: Mapping[str, Any]) -> dict[str, str]:
   """Dotted key to JSON text: `{'a': {'b': (1, 2)}} -> {'a.b': '[1, 2]'}`. An empty dict is a value.
 
   Raises ValueError, naming the key, for a value that JSON can't hold.
@@ -180,13 +214,6 @@ def flatten(config: dict[str, Any]) -> dict[str, str]:
     except TypeError as error:
       raise ValueError(f'config key {key!r}: {error}; give a number, text or list') from error
   return flat
-
-
-def identity_hash(config: dict[str, Any], outside: Sequence[str]) -> str:
-  """SHA-256 of the identity as canonical JSON: flat, sorted, without the keys of `outside`."""
-  identity = {k: text for k, text in flatten(config).items() if not _is_under(k, outside)}
-  text = json.dumps(identity, sort_keys=True, separators=(',', ':'))
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def versions() -> dict[str, str | None]:
@@ -216,12 +243,12 @@ def _commit() -> str | None:
   return out.stdout.strip()
 
 
-def _refuse_other(path, old: dict[str, Any], new: dict[str, Any], outside: Sequence[str]) -> None:
-  differing = _differences(flatten(old), flatten(new))
+def _refuse_other(
+  path: epath.Path, old: dict[str, Any], new: dict[str, Any], identity: Identity
+) -> None:
   lines = [
     f'  {key}: {before or "absent"} in the folder, {now or "absent"} now'
-    for key, (before, now) in differing.items()
-    if not _is_under(key, outside)
+    for key, (before, now) in identity.differences(old, new).items()
   ]
   if lines:
     raise ValueError(
@@ -232,14 +259,10 @@ def _refuse_other(path, old: dict[str, Any], new: dict[str, Any], outside: Seque
 
 
 def _differences(
-  old: dict[str, str], new: dict[str, str]
+  old: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
   keys = sorted(old.keys() | new.keys())
   return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-
-
-def _is_under(key: str, prefixes: Sequence[str]) -> bool:
-  return any(key == prefix or key.startswith(f'{prefix}.') for prefix in prefixes)
 
 
 def _load(path: epath.Path) -> dict[str, Any]:

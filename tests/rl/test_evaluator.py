@@ -1,4 +1,4 @@
-"""Check-ups: what they measure, what they never touch, and that nothing is asked twice."""
+"""Evaluation in training: metrics, what it never touches, and that nothing is asked twice."""
 
 import json
 import types as std_types
@@ -10,7 +10,7 @@ from experiments import grpo_think
 from lwz import types
 from lwz.rl import evaluator
 from lwz.rollout import scheduler
-from lwz.runtime import setup
+from lwz.runtime import keys, setup
 from tests import jobs
 from tests.faults import bad_days
 from tests.rollout import scripted
@@ -30,7 +30,7 @@ class Tokenizer:
 
 
 class Loop:
-  """What a check-up sees of a training loop."""
+  """What a evaluation sees of a training loop."""
 
   def __init__(self):
     self.laps = []
@@ -38,7 +38,7 @@ class Loop:
   def lap(self, name):
     self.laps.append(name)
 
-  def rest(self):
+  def stop_if_asked(self):
     pass
 
 
@@ -92,43 +92,43 @@ def config(folder, **changes):
   return c
 
 
-def held_out(c, folder, asked=(), engines=(thorough, cut)):
+def evaluations(c, folder, asked=(), engines=(thorough, cut)):
   evaluator.check(c)
-  return evaluator.Checkup(c, Tokenizer(), *map(engine, engines), folder, asked)
+  return evaluator.Evaluator(c, Tokenizer(), *map(engine, engines), folder, asked)
 
 
-def test_figures_of_both_modes(writes, tmp_path):
+def test_metrics_of_both_modes(writes, tmp_path):
   write_arena(tmp_path)
   loop = Loop()
-  figures = held_out(config(tmp_path), tmp_path).step(loop, 0, PARAMS)
-  assert set(figures) == {*evaluator.KEYS, *evaluator.INTERVAL, evaluator.FAILURES}
+  measured = evaluations(config(tmp_path), tmp_path).step(loop, 0, PARAMS)
+  assert set(measured) == {*evaluator.KEYS, *evaluator.INTERVAL, evaluator.FAILURES}
   both = {
-    name: tuple(figures[f'eval/{name}/{m}'] for m in evaluator.MODES) for name in evaluator.FIGURES
+    name: tuple(measured[f'eval/{name}/{m}'] for m in evaluator.MODES) for name in evaluator.METRICS
   }
   assert both['words'] == (10, 0) and both['think'] == (2, 6)
   assert both['finished'] == both['valid_format'] == (1, 0)
-  assert both['whole'][0] == 10 and np.isnan(both['whole'][1])
+  assert both['words_finished'][0] == 10 and np.isnan(both['words_finished'][1])
   # Three tasks, one baseline at 1000, a tie as the prior: 3.5 wins to 0.5.
   best = 1000 + 400 * np.log10(7)
   assert both['win_rate'] == (1, 0)
   np.testing.assert_allclose(both['rating'], (best, 2000 - best))
-  np.testing.assert_allclose([figures[name] for name in evaluator.INTERVAL], best)
+  np.testing.assert_allclose([measured[name] for name in evaluator.INTERVAL], best)
   assert loop.laps == ['eval_sampled', 'eval_greedy', 'eval_judge']
 
 
 def test_at_the_first_step_at_every_so_many_and_at_the_last(writes, tmp_path):
   write_arena(tmp_path)
   c = config(tmp_path, **{'train.num_steps': 6})
-  due = held_out(c, tmp_path)
+  due = evaluations(c, tmp_path)
   assert [step for step in range(6) if due.step(Loop(), step, PARAMS)] == [0, 2, 4, 5]
-  off = held_out(config(tmp_path, **{'eval.every': 0}), tmp_path)
+  off = evaluations(config(tmp_path, **{'eval.every': 0}), tmp_path)
   assert off.step(Loop(), 0, PARAMS) == {}
-  assert evaluator.pictures(config(tmp_path, **{'eval.every': 0})) == []
+  assert evaluator.plots(config(tmp_path, **{'eval.every': 0})) == []
 
 
 def test_draws_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_path):
   write_arena(tmp_path)
-  due = held_out(config(tmp_path), tmp_path)
+  due = evaluations(config(tmp_path), tmp_path)
   due.step(Loop(), 0, PARAMS)
   due.step(Loop(), 2, {'w': PARAMS['w'] + 1})
   asked = [(r.prompt.tobytes(), r.key.tobytes()) for _, r in writes]
@@ -138,13 +138,13 @@ def test_draws_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_pat
 def test_prompts_that_are_trained_on_or_do_not_fit_are_not_asked(writes, tmp_path):
   write_arena(tmp_path, num=5)
   asked = [types.Prompt('p', 'ode  3', 1, 2)]
-  due = held_out(config(tmp_path), tmp_path, asked)
+  due = evaluations(config(tmp_path), tmp_path, asked)
   due.step(Loop(), 0, PARAMS)
   prompts = {Tokenizer().decode(r.prompt) for _, r in writes}
   assert len(prompts) == 4 and not any('Ode 3' in prompt for prompt in prompts)
   writes.clear()
   short = config(tmp_path, **{'rollout.max_prompt_tokens': 8})
-  assert held_out(short, tmp_path).step(Loop(), 0, PARAMS) == {}
+  assert evaluations(short, tmp_path).step(Loop(), 0, PARAMS) == {}
 
 
 def test_titles_that_grpo_asks_for_are_not_among_those_of_evaluations(tmp_path):
@@ -199,11 +199,11 @@ def test_a_restart_asks_nothing_twice_and_measures_the_same(
 ):
   write_arena(tmp_path)
   c = by_server(tmp_path, server)
-  first = held_out(c, tmp_path).step(Loop(), 2, PARAMS)
+  first = evaluations(c, tmp_path).step(Loop(), 2, PARAMS)
   num_written, num_judged = len(writes), judge.asked
   assert (num_written, num_judged) == (6, 12)
   c.judge.cache = str(tmp_path / 'other.sqlite')  # the journal alone must do
-  again = held_out(c, tmp_path).step(Loop(), 2, PARAMS)
+  again = evaluations(c, tmp_path).step(Loop(), 2, PARAMS)
   np.testing.assert_equal(again, first)
   assert (len(writes), judge.asked) == (num_written, num_judged)
 
@@ -211,25 +211,25 @@ def test_a_restart_asks_nothing_twice_and_measures_the_same(
 def test_baselines_stay_where_their_own_games_put_them(writes, judge, server, tmp_path):
   write_arena(tmp_path, weak='w', strong='s ' * 200)
   c = by_server(tmp_path, server)
-  figures = held_out(c, tmp_path).step(Loop(), 0, PARAMS)
+  measured = evaluations(c, tmp_path).step(Loop(), 0, PARAMS)
   # Of the four who play, the anchors met thrice: 3.5 wins to 0.5 between them, centred on 1000.
   gap = 400 * np.log10(7)
-  assert 1000 - gap / 2 < figures['eval/rating/sampled'] < 1000 + gap / 2
-  assert figures['eval/win_rate/sampled'] == 0.5
-  np.testing.assert_allclose(figures['eval/rating/sampled'], 1000, atol=1e-6)
+  assert 1000 - gap / 2 < measured['eval/rating/sampled'] < 1000 + gap / 2
+  assert measured['eval/win_rate/sampled'] == 0.5
+  np.testing.assert_allclose(measured['eval/rating/sampled'], 1000, atol=1e-6)
 
 
 def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, server, tmp_path):
   write_arena(tmp_path)
   judge.fails = {'Ode 1'}
   c = by_server(tmp_path, server, **{'judge.max_failures': 0.5})
-  figures = held_out(c, tmp_path).step(Loop(), 0, PARAMS)
-  assert figures[evaluator.FAILURES] == pytest.approx(1 / 3)
-  assert figures['eval/win_rate/sampled'] == 1
-  np.testing.assert_allclose(figures['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
+  measured = evaluations(c, tmp_path).step(Loop(), 0, PARAMS)
+  assert measured[evaluator.FAILURES] == pytest.approx(1 / 3)
+  assert measured['eval/win_rate/sampled'] == 1
+  np.testing.assert_allclose(measured['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
   c = by_server(tmp_path, server, **{'judge.max_failures': 0.1})
   with pytest.raises(RuntimeError, match=r'4 of 12 have failed.*max_failures=10%'):
-    held_out(c, tmp_path / 'other').step(Loop(), 0, PARAMS)
+    evaluations(c, tmp_path / 'other').step(Loop(), 0, PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,10 @@ def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, s
 )
 def test_what_cannot_be_is_said_before_the_run(changes, complaint, tmp_path):
   write_arena(tmp_path)
+  c = config(tmp_path, **changes)
   with pytest.raises((ValueError, FileNotFoundError), match=complaint):
-    evaluator.check(config(tmp_path, **changes))
+    keys.check(c)
+    evaluator.check(c)
 
 
 def test_a_file_without_baselines_is_refused(tmp_path):
@@ -264,10 +266,10 @@ def test_a_run_trains_the_same_with_and_without(micro_runs, tmp_path):
       *('--config.checkpoint.every=1', '--config.rl.entropy_weight=0.1'),
     )
   often, never = (bad_days.remains(tmp_path / name) for name in ('often', 'never'))
-  assert all('eval/rating/sampled' in record for record in often['figures'])
+  assert all('eval/rating/sampled' in record for record in often['measured'])
   page = (tmp_path / 'often' / 'report.html').read_text()
   assert 'held-out rating' in page and 'Elo scale, by offline-rules' in page
-  for record in often['figures']:
+  for record in often['measured']:
     for name in [name for name in record if name.startswith('eval/')]:
       del record[name]
   assert often == never

@@ -46,7 +46,7 @@ def scores():
 
 def drawn(values=None):
   values = scores().values if values is None else values
-  return sampling.Draw(PROMPTS, [], rollout(), types.Scores(values, np.ones((P, G), bool)))
+  return sampling.Batch(PROMPTS, [], rollout(), types.Scores(values, np.ones((P, G), bool)))
 
 
 def own_logp(params, minibatch, num_micro):
@@ -102,14 +102,14 @@ def test_every_trajectory_is_learnt_from_once_a_sweep_with_its_advantage():
   assert figures['advantage/writing'] > 0
 
 
-def test_a_group_teaches_if_its_own_advantages_say_so():
+def test_a_group_is_informative_if_its_own_advantages_say_so():
   values = scores().values.copy()
   values[1] = 0.5
   values[1, 0] = [0.25, 0.625, 0.625]  # apart, but as good on average
   values[1, 1] = [0.75, 0.375, 0.375]
   for name, wanted in (('balanced', [True, True]), ('mean_reward', [True, False])):
     _, _, learner = step(config(**{'rl.advantage': name}))
-    assert learner.teaches(drawn(values)).tolist() == wanted
+    assert learner.informative(drawn(values)).tolist() == wanted
 
 
 def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
@@ -126,7 +126,7 @@ def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
 
 
 def test_where_the_sampler_is_not_trusted_the_policy_says_what_it_was_before_the_first_update():
-  c = config(**{'rl.weight_cap': 1.5, 'rl.num_epochs': 2})
+  c = config(**{'rl.tis_cap': 1.5, 'rl.num_epochs': 2})
   trusting, _, _ = step(config(**{'rl.num_epochs': 2}))
   seen, figures, _ = step(c, 'logprob')
   for old, new in zip(trusting, seen, strict=True):
@@ -175,7 +175,7 @@ def test_speed_counts_prompts_and_answers_in_every_sweep(monkeypatch):
 
 
 def test_programs_are_those_that_the_loss_asks_for_and_the_reference_stays():
-  c = config(**{'rl.kl_weight': 0.1, 'rl.weight_cap': 2.0})
+  c = config(**{'rl.kl_weight': 0.1, 'rl.tis_cap': 2.0})
   policy, mesh = config_lib.preset('micro'), setup.mesh(c)
   assert set(learner_lib.programs(config(), policy, mesh)) == {'grpo'}
   built = learner_lib.programs(c, policy, mesh)

@@ -1,4 +1,4 @@
-"""A step of GRPO finds again what it had done, if the policy is the same."""
+"""A resumed step of GRPO finds what it had sampled and scored, if the policy is the same."""
 
 import jax.numpy as jnp
 import ml_collections
@@ -12,58 +12,58 @@ P, G, T = 1, 2, 4
 PARAMS = {'w': jnp.arange(3.0)}
 
 
-def open_history(folder, rest=lambda: None):
+def open_store(folder, stop_if_asked=lambda: None):
   c = ml_collections.ConfigDict()
   c.rollout = {'max_tokens': T}
-  c.rl = {'prompts_per_step': P, 'group_size': G, 'max_redraws': 0}
+  c.rl = {'prompts_per_step': P, 'group_size': G, 'max_resamples': 0}
   c.train = {'num_steps': 3}
-  return resume.History(c, folder, num_rewards=1, rest=rest)
+  return resume.BatchStore(c, folder, num_rewards=1, stop_if_asked=stop_if_asked)
 
 
-def reply(index, num):
+def trajectory(index, num):
   ids = np.arange(num, dtype=np.int32)
   return scheduler.Trajectory(index, ids, -ids.astype(np.float32), finished=num < T)
 
 
-def test_replies_are_found_one_by_one_then_the_whole_step(tmp_path):
-  done = open_history(tmp_path).step(1, PARAMS)
-  assert (done.replies, done.rollout, done.scores) == ({}, None, None)
-  done.add(reply(1, 4))
+def test_trajectories_are_found_one_by_one_then_the_whole_batch(tmp_path):
+  stored = open_store(tmp_path).open(1, PARAMS)
+  assert (stored.trajectories, stored.rollout, stored.scores) == ({}, None, None)
+  stored.add(trajectory(1, 4))
 
-  done = open_history(tmp_path).step(1, PARAMS)
-  assert list(done.replies) == [1] and done.rollout is None
-  assert not done.replies[1].finished
-  done.add(reply(0, 2))
+  stored = open_store(tmp_path).open(1, PARAMS)
+  assert list(stored.trajectories) == [1] and stored.rollout is None
+  assert not stored.trajectories[1].finished
+  stored.add(trajectory(0, 2))
 
-  done = open_history(tmp_path).step(1, PARAMS)
-  np.testing.assert_array_equal(done.rollout.lengths, [2, 4])
-  np.testing.assert_array_equal(done.rollout.ids, [[0, 1, 0, 0], [0, 1, 2, 3]])
-  np.testing.assert_array_equal(done.rollout.finished, [True, False])
-  assert done.scores is None
+  stored = open_store(tmp_path).open(1, PARAMS)
+  np.testing.assert_array_equal(stored.rollout.lengths, [2, 4])
+  np.testing.assert_array_equal(stored.rollout.ids, [[0, 1, 0, 0], [0, 1, 2, 3]])
+  np.testing.assert_array_equal(stored.rollout.finished, [True, False])
+  assert stored.scores is None
   scores = types.Scores(np.array([[[0.5], [0.25]]], np.float32), np.array([[True, False]]))
-  done.judged(done.rollout, scores)
+  stored.archive(stored.rollout, scores)
   assert not (tmp_path / 'journal').exists()
 
-  done = open_history(tmp_path).step(1, PARAMS)
-  np.testing.assert_array_equal(done.rollout.lengths, [2, 4])
-  np.testing.assert_array_equal(done.scores.values, scores.values)
-  np.testing.assert_array_equal(done.scores.valid, scores.valid)
+  stored = open_store(tmp_path).open(1, PARAMS)
+  np.testing.assert_array_equal(stored.rollout.lengths, [2, 4])
+  np.testing.assert_array_equal(stored.scores.values, scores.values)
+  np.testing.assert_array_equal(stored.scores.valid, scores.valid)
 
 
-def test_what_another_policy_wrote_does_not_count(tmp_path):
-  open_history(tmp_path).step(1, PARAMS).add(reply(0, 2))
+def test_what_another_policy_sampled_does_not_count(tmp_path):
+  open_store(tmp_path).open(1, PARAMS).add(trajectory(0, 2))
   other = {'w': PARAMS['w'].at[2].set(9.0)}
-  assert open_history(tmp_path).step(1, other).replies == {}
-  assert open_history(tmp_path).step(2, PARAMS).replies == {}
+  assert open_store(tmp_path).open(1, other).trajectories == {}
+  assert open_store(tmp_path).open(2, PARAMS).trajectories == {}
 
 
-def test_a_run_may_rest_whenever_a_trajectory_is_kept(tmp_path):
+def test_a_run_may_stop_whenever_a_trajectory_is_kept(tmp_path):
   kept = []
 
-  def rest():
-    kept.append(list(open_history(tmp_path).step(0, PARAMS).replies))
+  def stop_if_asked():
+    kept.append(list(open_store(tmp_path).open(0, PARAMS).trajectories))
 
-  done = open_history(tmp_path, rest).step(0, PARAMS)
-  done.add(reply(1, 4))
-  done.add(reply(0, 2))
+  stored = open_store(tmp_path, stop_if_asked).open(0, PARAMS)
+  stored.add(trajectory(1, 4))
+  stored.add(trajectory(0, 2))
   assert kept == [[1], [0, 1]]

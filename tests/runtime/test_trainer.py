@@ -52,7 +52,7 @@ def loop(monkeypatch, tmp_path):
     for key, value in keys.items():
       room, name = key.split('__')
       c[room][name] = value
-    return trainer.Training(c, run.Run(tmp_path), None, None)
+    return trainer.Trainer(c, run.Run(tmp_path), None, None)
 
   return make
 
@@ -113,7 +113,7 @@ def test_at_a_resting_place_it_saves_before_the_step(loop, tmp_path):
   def at(step):
     if step == 4:
       interrupts._HEARD.append(15)
-      opened.rest()
+      opened.stop_if_asked()
 
   with pytest.raises(interrupts.Stopped, match='75'):
     go(opened, at=at)

@@ -193,7 +193,7 @@ def test_the_offline_judge_is_named_in_every_output(server, tmp_path, capsys):
     ({'judge.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),
     ({'judge.max_failures': 2.0}, 'max_failures=2.0'),
     ({'eval.style': 'poem'}, "'poem'"),
-    ({'eval.rows': 0}, 'eval.rows=0'),
+    ({'eval.slots': 0}, 'eval.slots=0'),
     ({'rollout.top_p': 2.0}, 'rollout.top_p=2.0'),
     ({'rollout.min_tokens': 9}, 'rollout.min_tokens=9'),
   ],

@@ -12,8 +12,9 @@ from experiments import generate as experiment
 from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
+from lwz.runtime import setup
 from lwz.stages import generate
-from lwz.store import model_source, run
+from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 
 TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
@@ -91,9 +92,9 @@ def test_a_model_writes_to_the_terminal(folder, capsys):
     ({'rollout': {'max_tokens': 400}}, 'exceeds the 256 positions'),
     ({'rollout': {'top_p': 0.0}}, 'top_p=0.0'),
     ({'rollout': {'attention': 'mosaic', 'int8': True}}, 'rollout.attention=mosaic.*kept in int8'),
-    ({'rollout': {'block': 0}}, 'rollout.block=0 must be at least 1'),
-    ({'rollout': {'max_tokens': 0}}, 'rollout.max_tokens=0 must be at least 1'),
-    ({'rollout': {'temperature': float('nan')}}, 'rollout.temperature=nan: choose 0'),
+    ({'rollout': {'block': 0}}, 'rollout.block=0: choose a number from 1'),
+    ({'rollout': {'max_tokens': 0}}, 'rollout.max_tokens=0: choose a number from 1'),
+    ({'rollout': {'temperature': float('nan')}}, 'rollout.temperature=nan: choose a number'),
     ({'rollout': {'temperature': 1e-9}}, 'rollout.temperature=1e-09: choose 0'),
   ],
 )
@@ -103,7 +104,7 @@ def test_what_cannot_be_written_is_refused_before_work(folder, changes, message)
 
 
 def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkeypatch):
-  monkeypatch.setattr(generate.model_source, 'params', None)
+  monkeypatch.setattr(generate.setup, 'load_params', None)
   with pytest.raises(ValueError, match=r'the prompt has \d+ tokens, more than rollout.max_prompt'):
     generate.run(config_of(folder, prompt='the sea is wide ' * 99))
 
@@ -124,7 +125,8 @@ def test_the_token_that_ends_a_text_is_no_part_of_it(folder, capsys, monkeypatch
 def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):
   c = experiment.get_config('micro')
   c.data.style, c.data.template = 'direct', 'pocket'
-  run.open_run(tmp_path / 'r', c.to_dict(), outside=(), command=[]).close()
+  c.runs_dir, c.name = str(tmp_path), 'r'
+  setup.open_run(c, generate.READS).close()
   (tmp_path / 'r' / model_source.KEPT).write_text('{}')
   c.data.style = 'think'
   assert generate._style(c, str(tmp_path / 'r')) == ('direct', 'pocket')

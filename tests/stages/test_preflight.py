@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import preflight as experiment
+from lwz import launch
 from lwz.programs.cost import fit
 from lwz.stages import preflight
 
@@ -24,8 +25,9 @@ def preflown(name, folder, **train):
   c = experiment.get_config(name)
   c.runs_dir = str(folder)
   c.train.update(train)
-  preflight.check(c)
-  preflight.run(c)
+  stage = launch.stage_of(c)
+  stage.check(c)
+  stage.run(c)
   (table,) = folder.glob('*/*.md')
   return json.loads(table.with_suffix('.json').read_text()), table.read_text()
 
@@ -70,4 +72,4 @@ def test_an_unknown_topology_stops_at_the_start():
   c = experiment.get_config('micro')
   c.preflight.topology = 'v5p'
   with pytest.raises(ValueError, match=r"no topology 'v5p'.*v5p:2x2x1\|"):
-    preflight.check(c)
+    launch.stage_of(c).check(c)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from lwz import types
 from lwz.reward import writing
 from lwz.rl import registry
+from lwz.runtime import keys
 from lwz.stages import reward_model as stage
 from lwz.store.hf import config as hf_config
 from tests import fakes
@@ -98,4 +99,4 @@ def test_what_long_texts_become_is_one_of_two(tmp_path):
   c = config(tmp_path, model='http://localhost:9000/score')
   c.data.long = 'cut'
   with pytest.raises(ValueError, match=r'data\.long'):
-    registry.check_rewards(c)
+    keys.check(c)

@@ -1,5 +1,6 @@
 """A folder is of one run, and says whether it is done."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,7 +8,11 @@ import pytest
 
 from lwz.store import run
 
-OUTSIDE = ('runs_dir', 'log', 'train.num_steps')
+MAY_CHANGE = ('runs_dir', 'log', 'train.num_steps')
+GOAL = 'train.num_steps'
+IDENTITY = run.Identity(
+  lambda key: not any(key == name or key.startswith(f'{name}.') for name in MAY_CHANGE)
+)
 CONFIG = {
   'model': {'size': 'tiny', 'shape': (4, 2), 'extra': {}},
   'train': {'rate': 1e-4, 'num_steps': 10, 'num_steps_warm': 2},
@@ -28,7 +33,7 @@ def changed(**changes):
 
 
 def open_run(folder, config=CONFIG, **kwargs):
-  opened = run.open_run(folder, config, outside=OUTSIDE, command=['train'], **kwargs)
+  opened = run.open_run(folder, config, identity=IDENTITY, command=['train'], **kwargs)
   opened.close()
   return opened
 
@@ -56,11 +61,11 @@ def test_the_hash_is_sha256_of_the_canonical_identity(tmp_path):
   assert stored(tmp_path)['hash'] == hashlib.sha256(identity.encode()).hexdigest()
 
 
-def test_identity_ignores_order_and_outside_keys_only():
+def test_identity_ignores_order_and_keys_that_may_change():
   same = dict(reversed(changed(log__every=5, train__num_steps=20, runs_dir='x').items()))
-  assert run.identity_hash(same, OUTSIDE) == run.identity_hash(CONFIG, OUTSIDE)
+  assert IDENTITY.digest(same) == IDENTITY.digest(CONFIG)
   other = changed(train__num_steps_warm=3)  # not below train.num_steps, only spelt alike
-  assert run.identity_hash(other, OUTSIDE) != run.identity_hash(CONFIG, OUTSIDE)
+  assert IDENTITY.digest(other) != IDENTITY.digest(CONFIG)
 
 
 def test_opening_again_changes_nothing(tmp_path):
@@ -73,13 +78,14 @@ def test_opening_again_changes_nothing(tmp_path):
 def test_another_identity_is_refused_key_by_key(tmp_path):
   open_run(tmp_path)
   before = (tmp_path / 'config.json').read_bytes()
-  config = changed(model__size='7b', train__rate=1e-5, train__num_steps=20, train__new=None)
+  config = changed(model__size='7b', train__rate=1e-5, train__num_steps=20)
+  del config['model']['extra']
   with pytest.raises(ValueError) as error:
     open_run(tmp_path, config)
   message = str(error.value)
   assert 'model.size: "tiny" in the folder, "7b" now' in message
   assert 'train.rate: 0.0001 in the folder, 1e-05 now' in message
-  assert 'train.new: absent in the folder, null now' in message
+  assert 'model.extra: {} in the folder, absent now' in message
   assert 'num_steps' not in message
   assert '`name`' in message and f'delete {tmp_path}' in message
   assert (tmp_path / 'config.json').read_bytes() == before
@@ -92,7 +98,7 @@ def test_where_nobody_may_write_the_message_says_what_to_do(tmp_path):
     open_run(tmp_path / 'file' / 'run')
 
 
-def test_outside_keys_may_change_and_are_remembered(tmp_path, monkeypatch):
+def test_keys_that_may_change_are_remembered(tmp_path, monkeypatch):
   times = iter('abcdefgh')
   monkeypatch.setattr(run, '_now', lambda: next(times))
   open_run(tmp_path)
@@ -136,25 +142,53 @@ def test_done_is_marked_and_read(tmp_path):
   assert opened.is_done() and opened.read_done()['summary'] == {'loss': 1.5}
 
 
+def is_complete(folder, config=CONFIG, identity=IDENTITY):
+  return run.is_complete(folder, config, identity, goal=GOAL)
+
+
 def test_complete_is_done_with_this_identity(tmp_path):
   opened = open_run(tmp_path)
-  assert not run.is_complete(tmp_path, CONFIG, OUTSIDE)
-  assert not run.is_complete(tmp_path / 'nowhere', CONFIG, OUTSIDE)
+  assert not is_complete(tmp_path)
+  assert not is_complete(tmp_path / 'nowhere')
   opened.mark_done({})
-  assert run.is_complete(tmp_path, CONFIG, OUTSIDE)
-  assert run.is_complete(tmp_path, changed(train__num_steps=20), OUTSIDE)
-  assert not run.is_complete(tmp_path, changed(train__rate=1.0), OUTSIDE)
+  assert is_complete(tmp_path)
+  assert is_complete(tmp_path, changed(log__every=5))
+  assert not is_complete(tmp_path, changed(train__rate=1.0))
+
+
+def test_a_key_that_an_older_folder_does_not_hold_counts_as_its_default(tmp_path):
+  open_run(tmp_path).mark_done({})
+  today = dataclasses.replace(IDENTITY, defaults={'train.new': '0', 'train.rate': '9.0'})
+  assert is_complete(tmp_path, changed(train__new=0), today)
+  assert not is_complete(tmp_path, changed(train__new=1), today)
+  run.check_identity(tmp_path, changed(train__new=0), today)
+  with pytest.raises(ValueError, match=r'train\.new: absent in the folder, 1 now'):
+    run.check_identity(tmp_path, changed(train__new=1), today)
+
+
+def test_a_key_that_has_another_name_today_is_the_same_key(tmp_path):
+  open_run(tmp_path).mark_done({})
+  config = changed(train__pace=1e-4)
+  del config['train']['rate']
+  renamed = {'train.rate': 'train.pace'}
+  today = dataclasses.replace(
+    IDENTITY, upgrade=lambda flat: {renamed.get(key, key): text for key, text in flat.items()}
+  )
+  assert not is_complete(tmp_path, config) and is_complete(tmp_path, config, today)
+  opened = run.open_run(tmp_path, config, identity=today, command=['train'])
+  opened.close()
+  assert stored(tmp_path)['history'] == []
 
 
 def test_a_run_with_a_further_goal_is_complete_only_when_it_got_there(tmp_path):
-  goal, further = ('train.num_steps',), changed(train__num_steps=20)
+  further = changed(train__num_steps=20)
   open_run(tmp_path).mark_done({})
-  assert run.is_complete(tmp_path, CONFIG, OUTSIDE, goal=goal)
-  assert not run.is_complete(tmp_path, further, OUTSIDE, goal=goal)
+  assert is_complete(tmp_path)
+  assert not is_complete(tmp_path, further)
   opened = open_run(tmp_path, further)  # killed here, it is still not complete
-  assert not run.is_complete(tmp_path, further, OUTSIDE, goal=goal)
+  assert not is_complete(tmp_path, further)
   opened.mark_done({})
-  assert run.is_complete(tmp_path, further, OUTSIDE, goal=goal)
+  assert is_complete(tmp_path, further)
 
 
 def test_only_the_primary_host_writes(tmp_path):
@@ -165,11 +199,11 @@ def test_only_the_primary_host_writes(tmp_path):
 def test_a_run_in_a_bucket(bucket):
   opened = open_run(bucket / 'runs' / 'a')
   opened.mark_done({'loss': 1.0})
-  assert run.is_complete(bucket / 'runs' / 'a', CONFIG, OUTSIDE)
+  assert is_complete(bucket / 'runs' / 'a')
 
 
 def test_the_lock_is_held_until_close(tmp_path):
-  opened = run.open_run(tmp_path, CONFIG, outside=OUTSIDE, command=[])
+  opened = run.open_run(tmp_path, CONFIG, identity=IDENTITY, command=[])
   assert (tmp_path / 'LOCK').exists()
   opened.close()
   assert not (tmp_path / 'LOCK').exists()

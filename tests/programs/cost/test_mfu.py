@@ -55,6 +55,6 @@ def test_a_device_without_a_published_peak_has_no_utilisation():
 
 
 def test_utilisation_is_a_share_of_the_peak(monkeypatch):
-  peak = mfu.chip.Chip('x', 1e12, 1.0, 1.0, 1.0)
-  monkeypatch.setattr(mfu.chip, 'local', lambda device: peak)
+  peak = mfu.hardware.Chip('x', 1e12, 1.0, 1.0, 1.0)
+  monkeypatch.setattr(mfu.hardware, 'local', lambda device: peak)
   assert mfu.mfu(4e12, 1.0) == pytest.approx(0.5)  # of 8 devices

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
+from safetensors import numpy as reference
 from etils import epath
 
 from lwz.store.hf import safetensors as ours
@@ -27,7 +27,7 @@ def write(path, described, arrays):
 
 def test_it_is_read_by_safetensors(path):
   write(path, DESCRIBED, ARRAYS.values())
-  loaded = safetensors.numpy.load_file(path)
+  loaded = reference.load_file(path)
   assert loaded.keys() == ARRAYS.keys()
   for name, array in ARRAYS.items():
     assert loaded[name].dtype == array.dtype

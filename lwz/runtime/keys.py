@@ -1,0 +1,260 @@
+"""The one table about config keys: bounds, paths and references, inheritance, identity.
+
+`experiments/base.py` gives every key its default and its meaning; all else that lwz knows of a key
+stands here. A stage declares in `READS` the keys that it and its parts read. The identity of a run
+is READS without the keys that may change when it is resumed.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lwz import types
+from lwz.data import templates
+from lwz.model import qwen
+from lwz.model.attention import packed as packed_attention
+
+MANY = 10**9  # upper bound of counts: no run has more of anything
+TRAINING = ('pretrain', 'reward_model', 'grpo')  # stages in which evaluation only watches
+RESUMABLE = (*TRAINING, 'prompts', 'evaluate')  # stages whose runs have an identity
+ALWAYS = RESUMABLE
+
+
+class Key(NamedTuple):
+  """What is known of one key, or of every key of a group.
+
+  Attributes:
+    low, high: bounds of a number, both included and finite.
+    choices: the names that may be given.
+    holds: 'path' (`~` is expanded) or 'reference' (experiment:size, path, hub id, address).
+    inherited: a needed run takes the value of the run that needs it.
+    may_change: stages whose runs may be resumed with another value.
+  """
+
+  low: float | None = None
+  high: float | None = None
+  choices: tuple[str, ...] = ()
+  holds: str = ''
+  inherited: bool = False
+  may_change: Collection[str] = ()
+
+
+def _count(low: int = 0, high: int = MANY, **facts: Any) -> Key:
+  return Key(low, high, **facts)
+
+
+def _share(low: float = 0.0, high: float = 1.0, **facts: Any) -> Key:
+  return Key(low, high, **facts)
+
+
+_BELOW_1 = 1 - 1e-9
+
+# Numbers need bounds (a test holds this); a key that needs nothing of `Key` may be left out.
+KEYS: dict[str, Key] = {
+  'seed': _count(high=2**32 - 1),  # of a seed 32 bits are used
+  'name': Key(may_change=ALWAYS),
+  'prompt': Key(may_change=ALWAYS),
+  'runs_dir': Key(holds='path', inherited=True, may_change=ALWAYS),
+  'needs': Key(may_change=ALWAYS),
+  'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
+  'init': Key(holds='reference'),
+  'data.folder': Key(holds='path', inherited=True),
+  'data.tokenizer': Key(holds='path', inherited=True),
+  'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
+  'data.tested': _share(0, _BELOW_1),
+  'data.lower': _count(1, inherited=True),
+  'data.upper': _count(1, inherited=True),
+  'data.template': Key(choices=tuple(templates.TEMPLATES), inherited=True),
+  'data.style': Key(choices=tuple(types.STYLES)),
+  'data.row_length': _count(2, 2**24),
+  'data.formatted_share': _share(),
+  'data.slack': _share(0, _BELOW_1),
+  'data.prompts': Key(holds='reference'),
+  'data.preferences': Key(holds='path', inherited=True),
+  'data.long': Key(choices=('refuse', 'window')),
+  'data.skip_broken': Key(inherited=True),
+  **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
+  'prompts.sources': Key(holds='path'),
+  'prompts.benchmarks': Key(holds='path'),
+  'prompts.embedded': _count(1),
+  'prompts.min_words': _count(1, 1_000),
+  'prompts.max_chars': _count(1, 10**7),
+  'prompts.shortest': _count(0, 12_000),
+  'prompts.similarity': _share(0.1),
+  'prompts.overlap': _share(0.1),
+  'prompts.examples': _count(high=1_000),
+  'train.num_steps': _count(may_change=ALWAYS),
+  'train.rows': _count(1, 10**6),
+  'train.micro_rows': _count(1, 10**6),
+  'train.learning_rate': Key(0.0, 10.0),
+  'train.warmup_steps': _count(),
+  'train.decay_steps': _count(),
+  'train.final_share': _share(),
+  'train.b1': _share(0, _BELOW_1),
+  'train.b2': _share(0, _BELOW_1),
+  'train.weight_decay': Key(0.0, 100.0),
+  'train.max_norm': Key(1e-12, 1e12),
+  'train.moments': Key(choices=('float32', 'bfloat16')),
+  'train.offload': Key(may_change=ALWAYS),
+  'train.halvings': _count(high=24),
+  'train.centring': Key(0.0, 1e6),
+  'train.chunk': _count(1, 2**24),
+  'train.remat': Key(choices=tuple(qwen.REMAT)),
+  'train.attention': Key(choices=('auto', *packed_attention.BACKENDS), may_change=ALWAYS),
+  'rl.prompts_per_step': _count(1, 10**6),
+  'rl.group_size': _count(1, 10**6),
+  'rl.max_resamples': _count(high=1_000),
+  'rl.num_epochs': _count(1, 1_000),
+  'rl.num_minibatches': _count(1, 10**6),
+  'rl.clip_low': Key(0.0, 1e6),
+  'rl.clip_high': Key(0.0, 1e6),
+  'rl.ratio_cap': Key(0.0, 1e6),
+  'rl.kl_weight': Key(0.0, 1e6),
+  'rl.entropy_weight': Key(0.0, 1e6),
+  'rl.tis_cap': Key(0.0, 1e6),
+  'rl.overlong_margin': _count(1),
+  'rollout.temperature': Key(0.0, 100.0),
+  'rollout.max_prompt_tokens': _count(1, 2**24),
+  'rollout.max_tokens': _count(1, 2**24),
+  'rollout.min_tokens': _count(high=2**24),
+  'rollout.top_p': _share(1e-9),
+  'rollout.top_k': _count(),
+  'rollout.slots': _count(high=10**6),
+  'rollout.block': _count(1, 2**20),
+  'rollout.attention': Key(may_change=ALWAYS),
+  'reward.model': Key(holds='reference'),
+  'reward.ensemble': Key(holds='reference'),
+  'reward.heldout': Key(holds='reference'),
+  'reward.caution': Key(0.0, 1e6),
+  'reward.mean': Key(-1e9, 1e9),
+  'reward.std': Key(0.0, 1e9),
+  'reward.weights': Key(0.0, 1e6),
+  'reward.max_words': _count(1),
+  'reward.writing_floor': _share(),
+  'reward.max_failures': _share(),
+  'eval': Key(may_change=TRAINING),
+  'eval.file': Key(holds='path', may_change=TRAINING),
+  'eval.systems': Key(holds='reference', may_change=TRAINING),
+  'eval.prompts': _count(may_change=TRAINING),
+  'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
+  'eval.slots': _count(1, 10**6, may_change=TRAINING),
+  'eval.key_env': Key(may_change=ALWAYS),
+  'eval.people': _count(may_change=TRAINING),
+  'eval.annotations': Key(holds='path', may_change=TRAINING),
+  'eval.every': _count(may_change=ALWAYS),
+  'eval.batches': _count(1, may_change=ALWAYS),
+  'judge': Key(may_change=TRAINING),
+  'judge.model': Key(holds='reference', may_change=TRAINING),
+  'judge.key_env': Key(may_change=ALWAYS),
+  'judge.temperature': Key(0.0, 100.0, may_change=TRAINING),
+  'judge.top_p': _share(1e-9, may_change=TRAINING),
+  'judge.max_tokens': _count(1, 2**24, may_change=TRAINING),
+  'judge.rounds': _count(1, 100, may_change=TRAINING),
+  'judge.max_failures': _share(may_change=ALWAYS),
+  'judge.cache': Key(holds='path', may_change=ALWAYS),
+  'judge.concurrency': _count(1, 10_000, may_change=ALWAYS),
+  'judge.requests_per_minute': Key(0.0, 1e9, may_change=ALWAYS),
+  'judge.tokens_per_minute': Key(0.0, 1e12, may_change=ALWAYS),
+  'judge.timeout': Key(1e-3, 86_400.0, may_change=ALWAYS),
+  'judge.tries': _count(1, 100, may_change=ALWAYS),
+  'judge.price_in': Key(0.0, 1e6, may_change=ALWAYS),
+  'judge.price_out': Key(0.0, 1e6, may_change=ALWAYS),
+  'log': Key(may_change=ALWAYS),
+  'log.samples_every': _count(1, may_change=ALWAYS),
+  'log.tensorboard': Key(inherited=True, may_change=ALWAYS),
+  'profile': Key(may_change=ALWAYS),
+  'preflight': Key(may_change=ALWAYS),
+  'export.folder': Key(holds='path', may_change=ALWAYS),
+  'report': Key(may_change=ALWAYS),
+  'checkpoint': Key(may_change=ALWAYS),
+  'checkpoint.every': _count(1, inherited=True, may_change=ALWAYS),
+  'checkpoint.minutes': Key(0.0, 1e6, inherited=True, may_change=ALWAYS),
+  'checkpoint.keep': _count(1, may_change=ALWAYS),
+  'checkpoint.keep_best': _count(1, may_change=ALWAYS),
+  'debug': Key(may_change=ALWAYS),
+  'debug.max_skipped': _count(may_change=ALWAYS),
+  'debug.replay': Key(holds='path', may_change=ALWAYS),
+  'debug.watchdog': Key(0.0, 1e7, may_change=ALWAYS),
+  'debug.heartbeat': _count(1, 10**6, inherited=True, may_change=ALWAYS),
+}
+
+# Old name -> name of today. Runs that hold the old one are read, the command line is refused.
+RENAMED = {
+  'rl.weight_cap': 'rl.tis_cap',
+  'rl.max_redraws': 'rl.max_resamples',
+  'eval.rows': 'eval.slots',
+  'report.figures': 'report.metrics',
+}
+
+
+def get(c, key: str) -> Any:
+  """Returns the value under a dotted key."""
+  for part in key.split('.'):
+    c = c[part]
+  return c
+
+
+def set_value(c, key: str, value: Any) -> None:
+  """Sets the value under a dotted key."""
+  parent, _, last = key.rpartition('.')
+  (get(c, parent) if parent else c)[last] = value
+
+
+def of(key: str) -> Key:
+  """Returns the entry of a dotted key: its own, else that of its group."""
+  while key not in KEYS and '.' in key:
+    key = key.rpartition('.')[0]
+  return KEYS.get(key, Key())
+
+
+def names(fact: Callable[[Key], Any]) -> list[str]:
+  """Returns the keys of the table for which `fact` holds."""
+  return [name for name, key in KEYS.items() if fact(key)]
+
+
+def is_under(key: str, names: Iterable[str]) -> bool:
+  """Whether a dotted key is one of the names, or lies in one of the groups that they name."""
+  return any(key == name or key.startswith(f'{name}.') for name in names)
+
+
+def is_identity(key: str, stage: str, reads: Sequence[str]) -> bool:
+  """Whether another value of the key makes another run of a stage that reads `reads`."""
+  return is_under(key, reads) and stage not in of(key).may_change
+
+
+def upgrade(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a flat config of an older run under the names of today."""
+  return {RENAMED.get(key, key): value for key, value in flat.items()}
+
+
+def expand_paths(c) -> None:
+  """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
+  for key in names(lambda key: key.holds):
+    value = get(c, key)
+    many = isinstance(value, tuple)
+    found = [os.path.expanduser(one) for one in (value if many else (value,))]
+    set_value(c, key, tuple(found) if many else found[0])
+
+
+def inherit(need, c) -> None:
+  """Gives a needed run the values that it takes from the run `c` that needs it."""
+  for key in names(lambda key: key.inherited):
+    set_value(need, key, get(c, key))
+
+
+def check(c) -> None:
+  """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
+  for key, value in _leaves(c):
+    low, high, choices, *_ = of(key)
+    if choices and value not in choices:
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
+    if low is not None and not isinstance(value, str) and not low <= value <= high:  # NaN: neither
+      raise ValueError(f'{key}={value}: choose a number from {low:,g} to {high:,g}')
+
+
+def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  for name, value in c.items():
+    if hasattr(value, 'items'):
+      yield from _leaves(value, f'{prefix}{name}.')
+    else:
+      yield f'{prefix}{name}', value
