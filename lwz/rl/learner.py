@@ -1,12 +1,12 @@
-"""How a judged rollout moves the policy: what a GRPO run compiles for it, and one step of it.
+"""Updates of the policy by a scored batch, and the programs that they run.
 
-learner = learning.Learner(c, config, mesh, compiled)
-state, figures = learner.step(loop, state, step, drawn)
+learn = learner.Learner(c, config, mesh, compiled)
+state, metrics = learn.step(loop, state, step, batch)
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from lwz.model import config as config_lib
 from lwz.programs import grpo, program
 from lwz.programs.cost import mfu
 from lwz.rl import registry, sampling
-from lwz.runtime import setup, trainer
+from lwz.runtime import keys, setup, trainer
 
 READS = (
   *('data.row_length', 'reward.weights', 'rl', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
@@ -30,16 +30,15 @@ READS = (
 
 
 def check(c) -> None:
-  """Raises where a choice does not exist, or numbers do not go together."""
-  named: list[tuple[str, str, Collection[str]]] = [
-    ('rl.advantage', c.rl.advantage, registry.ADVANTAGES),
-    ('rl.aggregate', c.rl.aggregate, registry.AGGREGATES),
-    ('rl.loss', c.rl.loss, registry.LOSSES),
-    ('rl.overlong', c.rl.overlong, registry.OVERLONG),
-  ]
-  for key, value, known in named:
-    if value not in known:
-      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(known)}')
+  """Raises ValueError if a name is not in the registry, or values contradict each other."""
+  for key, table in (
+    ('rl.advantage', registry.ADVANTAGES),
+    ('rl.aggregate', registry.AGGREGATES),
+    ('rl.loss', registry.LOSSES),
+    ('rl.overlong', registry.OVERLONG),
+  ):
+    if (value := keys.get(c, key)) not in table:
+      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
   if c.rl.group_size < 2:
     raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
   num = c.rl.prompts_per_step * c.rl.group_size
@@ -112,7 +111,7 @@ def plots(c) -> list[dict[str, Any]]:
 def programs(
   c, policy: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
-  """What learning compiles: the update, and log-probabilities where the loss asks for them."""
+  """Returns the programs of learning: the update, and log-probabilities that the loss needs."""
   shape, temperature = _batch_shape(c, mesh), c.rollout.temperature
   logprob = functools.partial(grpo.logprob_step, policy, shape, temperature=temperature, mesh=mesh)
   found = {}
@@ -154,7 +153,7 @@ def _batch_shape(c, mesh: jax.sharding.Mesh) -> grpo.BatchShape:
 
 
 class Learner:
-  """The updates of a run. A reference is loaded where the loss has a KL term, and only there."""
+  """The updates of a run. The reference model is loaded only if the loss has a KL term."""
 
   def __init__(
     self,
@@ -175,20 +174,18 @@ class Learner:
     loop: trainer.Trainer,
     state: types.TrainState,
     step: int,
-    drawn: sampling.Batch,
+    sampled: sampling.Batch,
   ) -> tuple[types.TrainState, dict[str, float]]:
-    """The state after all sweeps over a rollout, and the figures of them.
+    """Returns the state after all epochs over a batch, and their metrics.
 
-    Args:
-      loop: whose `update` makes the optimiser's steps.
-      drawn: what was written and judged.
+    The optimiser's steps are made by `loop.update`.
     """
     names = list(self._c.reward.weights)
-    prompt_ids, rollout = drawn.prompt_ids, drawn.rollout
-    advantage_PG, values_PGR, valid_PG = self._advantages(drawn)
+    prompt_ids, rollout = sampled.prompt_ids, sampled.rollout
+    advantage_PG, values_PGR, valid_PG = self._advantages(sampled)
     valid_B = np.asarray(valid_PG).reshape(-1)
     batch = functools.partial(self._minibatch, prompt_ids, rollout, valid_B)
-    figures = advantage.measure(values_PGR, names, valid_PG)
+    measured = advantage.measure(values_PGR, names, valid_PG)
     per_token, seen = self._per_token(state.params, batch, rollout, valid_B)
     advantage_B = np.asarray(advantage_PG).reshape(-1)
     learned = []
@@ -197,49 +194,48 @@ class Learner:
       minibatch, num_micro = batch(members, advantage_B=advantage_B[members], **extras)
       state, metrics = loop.update(self._fns['grpo'], state, minibatch, num_micro)
       learned.append(metrics)
-    figures |= {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
-    # Before an update, the policies are one: what parts them is how each computes.
-    figures['learn/logp_gap'] = float(learned[0]['logp_gap'])
-    return state, figures | seen
+    measured |= {f'learn/{name}': float(np.mean([m[name] for m in learned])) for name in learned[0]}
+    # Before an update both policies are the same: the gap is numerical.
+    measured['learn/logp_gap'] = float(learned[0]['logp_gap'])
+    return state, measured | seen
 
   def informative(self, batch: sampling.Batch) -> np.ndarray:
     """Returns which groups of a batch have advantages, bool [P]."""
     advantage_PG, _, _ = self._advantages(batch)
     return np.any(np.asarray(advantage_PG) != 0, axis=1)
 
-  def _advantages(self, drawn: sampling.Batch):
-    """Advantages [P, G], rewards [P, G, R] and who counts [P, G], by the rule on overlong texts."""
-    c, scores = self._c, drawn.scores
+  def _advantages(self, batch: sampling.Batch):
+    """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
+    c, scores = self._c, batch.scores
     values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, self._mesh)(
       scores.values,
       scores.valid,
-      np.asarray(drawn.rollout.lengths).reshape(scores.valid.shape),
-      np.asarray(drawn.rollout.finished).reshape(scores.valid.shape),
+      np.asarray(batch.rollout.lengths).reshape(scores.valid.shape),
+      np.asarray(batch.rollout.finished).reshape(scores.valid.shape),
     )
     weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
     advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, self._mesh)
     advantage_PG = advantage_fn(values_PGR, weights_R, valid_PG)
     return advantage_PG, values_PGR, valid_PG
 
-  def speed(self, drawn: sampling.Batch, seconds: float) -> dict[str, float]:
-    """Tokens learnt from per second, the model FLOPs utilisation, and the memory, where known.
+  def speed(self, batch: sampling.Batch, seconds: float) -> dict[str, float]:
+    """Returns trained tokens per second, model FLOPs utilisation and peak memory, where known.
 
-    The tokens are those of prompts and answers, in each sweep. What else a step takes (its loading,
-    log-probabilities of the reference, in a first step compilation) makes both smaller.
+    Tokens of prompts and answers count once per epoch; `seconds` include compilation.
     """
     c = self._c
-    owners = np.repeat([len(ids) for ids in drawn.prompt_ids], c.rl.group_size)
-    lengths_B = owners + np.asarray(drawn.rollout.lengths)
+    owners = np.repeat([len(ids) for ids in batch.prompt_ids], c.rl.group_size)
+    lengths_B = owners + np.asarray(batch.rollout.lengths)
     sweeps = c.rl.num_epochs
-    figures = {'learn/tokens_per_second': sweeps * float(lengths_B.sum()) / seconds}
+    measured = {'learn/tokens_per_second': sweeps * float(lengths_B.sum()) / seconds}
     flops = sweeps * mfu.train_flops(self._config, lengths_B)
     share = mfu.mfu(flops, seconds)
     if share is not None:
-      figures['learn/mfu'] = share
+      measured['learn/mfu'] = share
     memory = jax.local_devices()[0].memory_stats() or {}
     if 'peak_bytes_in_use' in memory:
-      figures['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
-    return figures
+      measured['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
+    return measured
 
   def _sweeps(self, step: int) -> list[np.ndarray]:
     c = self._c
@@ -269,7 +265,7 @@ class Learner:
   def _per_token(
     self, params, batch: Callable, rollout: types.Rollout, valid_B: np.ndarray
   ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """What the loss reads of each token, [B, T]: before the first update, once for all sweeps."""
+    """Returns the loss's inputs per token [B, T], computed before the first update, and metrics."""
     c, found, seen = self._c, {'old_logp': np.asarray(rollout.logp)}, {}
     if 'reference' in self._fns:
       found['ref_logp'] = self._logprob('reference', self._reference, batch, rollout)
@@ -281,12 +277,12 @@ class Learner:
       found |= {'old_logp': own_BT, 'weight': np.asarray(weight_BT)}
       seen = {
         'learn/logp_gap': float(losses.masked_mean(gap_BT, mask_BT)),
-        'learn/weight': float(losses.masked_mean(weight_BT, mask_BT)),
+        'learn/tis_weight': float(losses.masked_mean(weight_BT, mask_BT)),
       }
     return found, seen
 
   def _logprob(self, name: str, params, batch: Callable, rollout: types.Rollout) -> np.ndarray:
-    """Log-probabilities [B, T] of a rollout by one of the programs, a minibatch at a time."""
+    """Returns log-probabilities [B, T] of a rollout by one program, a minibatch at a time."""
     found = []
     for members in np.split(np.arange(len(rollout.lengths)), self._c.rl.num_minibatches):
       minibatch, num_micro = batch(

@@ -134,7 +134,7 @@ def test_where_the_sampler_is_not_trusted_the_policy_says_what_it_was_before_the
     np.testing.assert_allclose(new['old_logp'][there], old['old_logp'][there] + 0.5, rtol=1e-6)
     np.testing.assert_allclose(new['weight'][there], 1.5)  # exp(0.5) = 1.65, capped
   assert figures['learn/logp_gap'] == pytest.approx(0.5)
-  assert figures['learn/weight'] == pytest.approx(1.5)
+  assert figures['learn/tis_weight'] == pytest.approx(1.5)
 
 
 def test_a_reference_is_there_only_for_a_kl_term(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import base
 from lwz import types
+from lwz.model import config as config_lib
 from lwz.runtime import interrupts, trainer
 from lwz.store import metrics, run
 
@@ -52,7 +53,7 @@ def loop(monkeypatch, tmp_path):
     for key, value in keys.items():
       room, name = key.split('__')
       c[room][name] = value
-    return trainer.Trainer(c, run.Run(tmp_path), None, None)
+    return trainer.Trainer(c, run.Run(tmp_path), config_lib.preset('micro'), None)
 
   return make
 

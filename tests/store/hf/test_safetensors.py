@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors import numpy as reference
 from etils import epath
+from safetensors import numpy as reference
 
 from lwz.store.hf import safetensors as ours
 
