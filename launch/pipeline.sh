@@ -15,10 +15,20 @@ stage() {
   launch/local.sh --processes "$1" -- "--config=experiments/$2.py:$size" "${@:3}"
 }
 
-stage 1 prompts "$@"
-for experiment in base_model pretrain reward_model grpo_think grpo_nothink; do
+# A pocket model writes no text of the length that users ask for: it keeps to held-out titles.
+case $size in
+  micro | tiny) prompts=() ;;
+  *)
+    stage 1 prompts "$@"
+    prompts=("--config.data.prompts=prompts:$size")
+    ;;
+esac
+for experiment in base_model pretrain reward_model; do
   stage "${PROCESSES:-1}" "$experiment" "$@"
 done
+for experiment in grpo_think grpo_nothink; do
+  stage "${PROCESSES:-1}" "$experiment" "${prompts[@]}" "$@"
+done
 for experiment in eval_arena eval_writingbench export report; do
-  stage 1 "$experiment" "$@"
+  stage 1 "$experiment" "${prompts[@]}" "$@"
 done

@@ -69,7 +69,7 @@ KEYS: dict[str, Key] = {
   'data.row_length': _count(2, 2**24),
   'data.formatted_share': _share(),
   'data.slack': _share(0, _BELOW_1),
-  'data.prompts': Key(holds='reference'),
+  'data.prompts': Key(holds='reference', inherited=True),
   'data.preferences': Key(holds='path', inherited=True),
   'data.long': Key(choices=('refuse', 'window')),
   'data.skip_broken': Key(inherited=True),
