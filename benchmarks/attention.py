@@ -4,11 +4,11 @@
   python benchmarks/attention.py --tokens 16384 --heads 40 --kv-heads 8 --head-dim 128      32b
   python benchmarks/attention.py --backends chunked,cudnn --documents 1 --out attention.json
 
-Rounds alternate between backends; a figure is the median over rounds. Errors are the largest
+Rounds alternate between backends; times are medians over rounds. Errors are the largest
 absolute differences from `chunked` in float32, of the output and of the gradients of queries, keys
-and values. Ratios are to the time of the reference, where its scores fit and it takes part, else to
-that of the first backend. Kernels of other machines are left out: interpreted, they take no time
-that means anything.
+and values. Ratios are to the time of the reference if its scores fit in memory and it takes part,
+otherwise to that of the first backend. Kernels of other hardware are left out: interpreted, their
+times mean nothing.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def parse():
 
 
 def backends(args) -> list[str]:
-  """Those asked for, or those that this machine runs at full speed."""
+  """The backends asked for, or those that this machine runs at full speed."""
   if args.backends:
     return args.backends.split(',')
   platform = packed_attention.platform_of(None)

@@ -3,10 +3,10 @@
   python benchmarks/learn.py                       both tasks, every contestant that is installed
   python benchmarks/learn.py --tasks head --out learn.json
 
-Every contestant runs in a process of its own, so that its peak memory is its own, on the same
-number of cores, and on the same numbers; rounds alternate between contestants. On a machine that
-others use, too, `CPU s`, the time of all cores, tells more than `seconds`. Needs `torch` and
-`transformers` for the baselines; what is not installed is left out, and said so.
+Every contestant runs in a process of its own, so that peak memory is separate, on the same number
+of cores and the same inputs; rounds alternate between contestants. On a shared machine `CPU s`, the
+time of all cores, is more reliable than `seconds`. The baselines need `torch` and `transformers`;
+one that is not installed is left out with a message.
 
   grpo: forward, clipped loss, backward and AdamW on 32 trajectories of 320 tokens (64 of them the
         prompt), with a Qwen2 of 12.6M parameters in float32.

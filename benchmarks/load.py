@@ -1,11 +1,11 @@
-"""What it takes to load a Hugging Face folder: seconds, and host memory above the arrays' own.
+"""Cost of loading a Hugging Face folder: seconds, and host memory above that of the arrays.
 
     python benchmarks/load.py --size=3b [--folder=FOLDER] [--out=FILE.json]
 
-Without a folder, one of that size with random bfloat16 weights is written to a temporary place
-first. The load runs in a process of its own; its peak is the largest resident set that Linux saw
-(file pages that are mapped included), less what the process held before it loaded. On a CPU the
-arrays themselves are host memory, so their size is taken off; on an accelerator it is not.
+Without a folder, random bfloat16 weights of that size are first written to a temporary one. The
+load runs in a process of its own; its peak is the largest resident set (mapped file pages
+included) minus that before the load. On a CPU the arrays themselves are host memory, so their size
+is subtracted; on an accelerator it is not.
 """
 
 import argparse
@@ -33,11 +33,11 @@ def write(folder: str, size: str) -> None:
   config = config_lib.preset(size)
   key = jax.random.key(0)
 
-  def draw(param):
+  def normal(param):
     return 0.02 * jax.random.normal(key, param.shape, jnp.bfloat16)
 
   params = jax.tree.map(
-    jax.jit(draw, static_argnums=0), qwen.describe(config), is_leaf=qwen.is_param
+    jax.jit(normal, static_argnums=0), qwen.describe(config), is_leaf=qwen.is_param
   )
   hf.save(folder, config, params)
 
@@ -67,7 +67,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--size', default='3b', help='a preset: 0.5b, 1.5b, 3b ...')
   parser.add_argument('--folder', help='an existing model, instead of random weights')
-  parser.add_argument('--out', help='where to write the figures as JSON')
+  parser.add_argument('--out', help='where to write the results as JSON')
   parser.add_argument('--step', choices=('write', 'load'), help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.step == 'write':

@@ -1,11 +1,10 @@
-"""How fast the prompt funnel is before the judges, stage by stage, and what it holds in memory.
+"""Throughput and memory of the prompt funnel before the judges, stage by stage.
 
     python benchmarks/prompts.py --rows 1000000
 
 Writes a Parquet set of made-up conversations in WildChat's schema (several files, as the real set
-has), reads it back, sifts it, and looks for duplicates. The requests are made up: real ones are
-longer or shorter, and other shares of them are rejected, so that rows/s are of the machine and the
-code, not of WildChat-1M.
+has), reads it back, sifts it, and searches for duplicates. Real requests have other lengths, and
+other shares of them are rejected, so rows/s measure the machine and the code, not WildChat-1M.
 """
 
 import argparse

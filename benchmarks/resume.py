@@ -1,10 +1,10 @@
-"""How long a run takes from its start to its first step, anew and after a restart.
+"""Time of a run from its start to its first step, new and after a restart.
 
     python benchmarks/resume.py [--experiment grpo_think --size micro] [--repeats 3] [--out FILE]
 
-Runs the experiment (and what it needs) once, stops it, and then starts it again, each time from the
-checkpoint: with the compilation cache as it is, and with an empty one. The clock runs from the
-start of the process to the record of its first step, so imports, restoring and compiling are in it.
+Runs the experiment (and what it needs) once, stops it, and starts it again from the checkpoint,
+with the compilation cache as it is and with an empty one. The time is that from the start of the
+process to the record of its first step, so imports, restoring and compiling are included.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""CPU seconds that the rule rewards and the monitor take for one step's texts.
+"""CPU seconds of the rule rewards and the monitor for one step's texts.
 
   python benchmarks/rewards.py                          32 trajectories of 10,000 words
   python benchmarks/rewards.py --trajectories 8 --words 2000 --out rewards.json
 
-Texts are the documents of the standard library in random orders. A figure is the best of `repeats`
-rounds, in seconds of one core. `redundancy` is part of `format reward`, which the monitor does not
-compute again.
+Texts are the documents of the standard library in random orders. Times are the
+best of `repeats` rounds, in seconds of one core. `redundancy` is part of `format reward`, which the
+monitor does not recompute.
 """
 
 import argparse

@@ -5,19 +5,19 @@
     python benchmarks/rollout.py --model=FOLDER       # a Hugging Face folder
 
 Four workloads: `even`, 32 trajectories of 256 tokens; `long`, 4 of 2,048; `ragged`, 32 with given
-log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), of which a batch that is neither
-refilled nor shrunk computes the longest 32 times; `queue`, the same 32 in 8 slots: what order does.
-Lengths are forced, so all write as many tokens; only useful ones are counted. Every engine runs in
-a process of its own, which stays; rounds alternate between them, so that what else the machine does
-hits all alike. Compilation is not timed. Tunix cannot live in our environment; it is started in its
-own, where `--tunix_python` names one.
+log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), for which a static batch computes
+32 times the longest; `queue`, the same 32 in 8 slots, which shows the effect of their order.
+Lengths are forced, so all engines write the same number of tokens; only useful ones are counted.
+Every engine runs in a process of its own that stays; rounds alternate between engines, so that
+other load of the machine affects all alike. Compilation is not timed. Tunix needs an environment of
+its own, named by `--tunix_python`.
 
-    lwz          our engine, told how long each trajectory will be: the longest begin first
-    lwz-untold   the same, told nothing: first come, first served
+    lwz          our engine, with the length of each trajectory known: the longest start first
+    lwz-untold   the same, with unknown lengths: first come, first served
     lwz-int8     the same as lwz, with keys and values in int8
 
-Of ours it is printed how far the log-probabilities are from the scorer's, which reads the whole
-text at once in the dtype of the model.
+For our engines the difference between their log-probabilities and the scorer's is printed; the
+scorer reads the whole text at once in the dtype of the model.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def lengths(workload: str) -> list[int]:
     return [256] * 32
   if workload == 'long':
     return [2_048] * 4
-  # The quantiles of the distribution in any order: no seed is lucky. They sum to 3,436.
+  # Quantiles of the distribution in random order, so that no seed is lucky. They sum to 3,436.
   normal = statistics.NormalDist(np.log(64), 1.1)
   found = [round(np.exp(normal.inv_cdf((i + 0.5) / 32))) for i in range(32)]
   return np.random.default_rng(0).permutation(np.clip(found, 16, 512)).tolist()
@@ -85,7 +85,7 @@ def prepare(model: str, folder: pathlib.Path) -> str:
 
 
 def lwz_writer(arguments, folder: str, workload: str):
-  """(writes the workload once, tells how far off the log-probabilities of the last time were)."""
+  """Returns (writes the workload once, measures the error of its log-probabilities)."""
   import jax
   import jax.numpy as jnp
 
@@ -110,21 +110,21 @@ def lwz_writer(arguments, folder: str, workload: str):
     attention='xla' if arguments.worker == 'lwz-int8' else arguments.attention,
   )
   engine = rollout.engine(spec)
-  told = arguments.worker != 'lwz-untold'
+  known = arguments.worker != 'lwz-untold'
   params = engine.reshard(params)
   ids = prompts(len(wanted), config.vocab_size)
   keys = sampler.trajectory_keys(0, 0, jnp.arange(len(wanted)), jnp.zeros(len(wanted), jnp.int32))
-  asked = [
-    scheduler.Request(prompt, key, num, num, float(num) if told else 0.0)
+  requests = [
+    scheduler.Request(prompt, key, num, num, float(num) if known else 0.0)
     for prompt, key, num in zip(ids, np.asarray(keys), wanted, strict=True)
   ]
 
-  replies = []
+  completions = []
 
   def write():
     stats = scheduler.Stats()
-    replies[:] = local.stream(engine, params, asked, stats=stats)
-    assert sorted(len(r.ids) for r in replies) == sorted(wanted)
+    completions[:] = local.stream(engine, params, requests, stats=stats)
+    assert sorted(len(r.ids) for r in completions) == sorted(wanted)
     return stats.metrics
 
   @jax.jit
@@ -141,11 +141,11 @@ def lwz_writer(arguments, folder: str, workload: str):
   def check():
     _, given = hf.load(folder, dtype=arguments.dtype)
     gaps = []
-    for reply in replies:  # padded behind: a token sees what is before it
+    for one in completions:  # padding on the right is invisible to all tokens
       row = np.zeros(PROMPT + max(wanted), np.int32)
-      row[: PROMPT + len(reply.ids)] = np.concatenate([ids[reply.index], reply.ids])
-      scores = np.asarray(score(given, row[None]))[0, PROMPT - 1 :][: len(reply.ids)]
-      gaps.append(np.abs(scores - reply.logp))
+      row[: PROMPT + len(one.ids)] = np.concatenate([ids[one.index], one.ids])
+      scores = np.asarray(score(given, row[None]))[0, PROMPT - 1 :][: len(one.ids)]
+      gaps.append(np.abs(scores - one.logp))
     gaps = np.concatenate(gaps)
     return {'logp_gap_mean': float(gaps.mean()), 'logp_gap_max': float(gaps.max())}
 
@@ -183,7 +183,7 @@ def transformers_writer(arguments, folder: str, workload: str):
 
 
 class _Numbers:
-  """The tokenizer that Tunix asks for: the text of a prompt is its ids. No token ends a text."""
+  """A tokenizer for Tunix: the text of a prompt is its ids, and no token ends a text."""
 
   def __init__(self, vocab: int):
     self._vocab = vocab
@@ -195,10 +195,10 @@ class _Numbers:
     return ''
 
   def bos_id(self):
-    return 0  # it puts none before
+    return 0  # Tunix prepends none
 
   def pad_id(self):
-    return 0  # of no prompt
+    return 0  # in no prompt
 
   def eos_id(self):
     return self._vocab
@@ -250,22 +250,22 @@ def tunix_writer(arguments, folder: str, workload: str):
 
 
 def work(arguments, folder: str, workload: str) -> None:
-  """A process that writes the workload once for every line it reads, and then looks at it."""
+  """Worker process: writes the workload once per line of input, then checks the last one."""
   others = {'transformers': transformers_writer, 'tunix': tunix_writer}
   writer = others.get(arguments.worker, lwz_writer)
   write, check = writer(arguments, folder, workload)
   print('ready', flush=True)
   for _ in sys.stdin:
     began, spent = time.perf_counter(), time.process_time()
-    figures = write()
+    metrics = write()
     seconds, spent = time.perf_counter() - began, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps({'seconds': seconds, 'cpu': spent, 'mib': peak, **figures}), flush=True)
+    print(json.dumps({'seconds': seconds, 'cpu': spent, 'mib': peak, **metrics}), flush=True)
   print(json.dumps(check()), flush=True)
 
 
 def measure(arguments, folder: str, workload: str) -> list[dict]:
-  """A row per engine: the median of its rounds."""
+  """Returns one row per engine, with medians over rounds."""
   workers, rows = {}, []
   for name in arguments.engines:
     python = arguments.tunix_python if name == 'tunix' else sys.executable

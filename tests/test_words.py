@@ -61,7 +61,7 @@ WORDS = {
     'stretch|stretches|stretched|stretching',
     'KV segment',
     (
-      May('lwz/model/yarn.py', '', "YaRN stretches RoPE's frequencies"),
+      May('*model/*yarn.py', '', "YaRN stretches RoPE's frequencies"),
       May('lwz/model/attention/reference.py', 'frequencies|yarn', "YaRN's frequencies"),
       May('lwz/model/config.py', 'stretched', "YaRN's context"),
       May('*.jinja', 'stretch', 'a value of CSS'),
@@ -108,7 +108,7 @@ WORDS = {
     'phases?',
     'memory plan; phases are angles of RoPE',
     (
-      May('lwz/model/*', '', 'angles'),
+      May('*model/*', '', 'angles'),
       May('lwz/rollout/*', r'phases_B|phases_P|qwen\.phases', 'angles'),
       May('tests/runtime/test_interrupts.py', r'phase, info', "arguments of Python's collector"),
       May('lwz/report/fit_table.py', r"""['"]phases?['"]""", 'a name in the tables of preflight'),

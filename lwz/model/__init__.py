@@ -1,1 +1,1 @@
-"""What is trained: Qwen2.5 as data and functions."""
+"""The model: Qwen2.5 as data and functions."""

@@ -1,8 +1,8 @@
-"""Where activations lie on a mesh: the axes that each of their dimensions is cut along.
+"""Sharding of activations: the mesh axes of each of their dimensions.
 
-Rows are cut over data and fsdp; inside a block heads, feed-forward and vocabulary lie along tensor.
+Rows are sharded over data and fsdp; inside a block heads, feed-forward and vocabulary over tensor.
 Between blocks, where nothing mixes tokens, the time dimension takes tensor instead (sequence
-parallelism, arXiv 2205.05198), so that what a layer keeps for its backward pass is cut by all axes.
+parallelism, arXiv 2205.05198), so that residuals of the backward pass are sharded over all axes.
 """
 
 import math
@@ -25,7 +25,7 @@ LAYOUT: dict[str | None, tuple[str, ...]] = {
 def spec(
   mesh: Mesh | AbstractMesh, shape: tuple[int, ...], logical: tuple[str | None, ...]
 ) -> PartitionSpec:
-  """The axes of each dimension; one that its axes do not divide (T = 1 in decoding) stays whole."""
+  """The axes of each dimension; replicated if they do not divide it (T = 1 in decoding)."""
   parts: list[tuple[str, ...] | None] = []
   for size, name in zip(shape, logical, strict=True):
     axes = tuple(axis for axis in LAYOUT[name] if mesh.shape[axis] > 1)
@@ -35,7 +35,7 @@ def spec(
 
 
 def constrain(x: jax.Array, mesh: Mesh | AbstractMesh | None, *logical: str | None) -> jax.Array:
-  """`x`, laid out by the names of its dimensions; without a mesh, `x` itself.
+  """Constrains the sharding of `x` by the names of its dimensions; without a mesh, returns `x`.
 
   `constrain(x_BTD, mesh, 'rows', 'residual', None)` names the dimensions B, T and D.
   """

@@ -1,7 +1,4 @@
-"""The shape of a Qwen2.5 model, and its sizes.
-
-Field names are those of Hugging Face's `config.json`, so that a reader meets one vocabulary.
-"""
+"""Configuration of a Qwen2.5 model, and its presets. Field names are Hugging Face's."""
 
 import dataclasses
 
@@ -13,10 +10,10 @@ from lwz.model import yarn
 
 @dataclasses.dataclass(frozen=True)
 class QwenConfig:
-  """Numbers that make one Qwen2.5 differ from another.
+  """Configuration of a Qwen2.5 model.
 
-  `dtype` is the dtype of compute; parameters are kept in whatever dtype they were made or loaded
-  in. `attention` is how packed rows are computed, no part of the model. `scalar_head` replaces the
+  `dtype` is the compute dtype; parameters keep the dtype in which they were created or loaded.
+  `attention` is the backend for packed rows, not part of the model. `scalar_head` replaces the
   language-model head by one output per position (reward models).
   """
 
@@ -34,7 +31,7 @@ class QwenConfig:
   tie_word_embeddings: bool = False
   initializer_range: float = 0.02
   scalar_head: bool = False
-  dtype: jax.typing.DTypeLike = jnp.bfloat16  # kept as a `jnp.dtype`
+  dtype: jax.typing.DTypeLike = jnp.bfloat16  # stored as a `jnp.dtype`
   attention: str = 'auto'  # a backend of `packed_attention.BACKENDS`
 
   def __post_init__(self):
@@ -49,7 +46,7 @@ class QwenConfig:
 
   @property
   def num_positions(self) -> int:
-    """Tokens of the longest sequence, with YaRN's share where there is one."""
+    """Maximum length of a sequence, extended by YaRN."""
     scaled = self.rope_scaling
     stretched = round(scaled.factor * scaled.original_max_position_embeddings) if scaled else 0
     return max(self.max_position_embeddings, stretched)

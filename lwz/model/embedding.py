@@ -1,4 +1,4 @@
-"""Looking up token embeddings in a table that is cut along vocabulary and width."""
+"""Token embedding from a table that is sharded along vocabulary and width."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ def embed(
   *,
   width: str | None = 'fsdp',
 ) -> Float[Array, 'B T D']:
-  """`table_VD[ids_BT]` in `dtype`, laid out as rows x residual.
+  """`table_VD[ids_BT]` in `dtype`, sharded as rows x residual.
 
-  `width` is the mesh axis that D is cut along: `fsdp` in training, none in decoding, where a device
-  has whole rows of the table. No device ever holds more of the table than its own part, forward or
-  backward: each looks up, for the rows of its whole `fsdp` group, the ids and the part of the width
-  that it has; the sum over `tensor` and an exchange over `fsdp` put the rows together. The gradient
-  is added up in the dtype of the table: in bfloat16 a frequent token's would stand still.
+  `width` is the mesh axis of D: `fsdp` in training, None in decoding, where a device has whole rows
+  of the table. No device holds more than its own part of the table, forward or backward: each looks
+  up, for the rows of its whole `fsdp` group, the ids and the part of the width that it has; a sum
+  over `tensor` and an all-to-all over `fsdp` assemble the rows. The gradient is summed in the dtype
+  of the table: in bfloat16 that of a frequent token would stop changing.
   """
   if mesh is None or mesh.size == 1:
     return table_VD[ids_BT].astype(dtype)

@@ -26,8 +26,8 @@ from lwz.model.attention import reference as reference_lib
 QwenConfig = config_lib.QwenConfig
 Params = parameters.Params
 
-# What a layer keeps for its backward pass: everything; the results of its weight matrices, so that
-# attention is computed again; nothing but its input; not even that on the device, but on its host.
+# What a layer keeps for its backward pass: everything; the outputs of its weight matrices, so that
+# attention is recomputed; only its input; only its input, in the memory of the host.
 REMAT: dict[str, Callable[[Callable], Callable]] = {
   'none': lambda layer: layer,
   'dots': functools.partial(
@@ -74,7 +74,7 @@ def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mes
 @jax.named_scope('attention')
 def _attention(x_BTD, w, config: QwenConfig, phases_BTc, attend: Callable, mesh):
   cos, sin = phases_BTc
-  h_BTD = _whole(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
+  h_BTD = _gathered(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
   q_BTHC = _product(h_BTD, w['wq'], mesh) + w['bq'][None, None]
   k_BTKC = _product(h_BTD, w['wk'], mesh) + w['bk'][None, None]
   v_BTKC = _product(h_BTD, w['wv'], mesh) + w['bv'][None, None]
@@ -90,7 +90,7 @@ def _attention(x_BTD, w, config: QwenConfig, phases_BTc, attend: Callable, mesh)
 
 @jax.named_scope('mlp')
 def _mlp(x_BTD, w, config: QwenConfig, mesh):
-  h_BTD = _whole(rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps), mesh)
+  h_BTD = _gathered(rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps), mesh)
   gate_BTF = jax.nn.silu(_product(h_BTD, w['w_gate'], mesh))
   up_BTF = _product(h_BTD, w['w_up'], mesh)
   mixed_BTF = activations.constrain(gate_BTF * up_BTF, mesh, 'rows', 'time', 'mlp')
@@ -98,11 +98,11 @@ def _mlp(x_BTD, w, config: QwenConfig, mesh):
 
 
 def _product(x, weight, mesh):
-  """What is beside B and T in x [B, T, ...], contracted with the first dimensions of a weight.
+  """x [B, T, ...] times a weight, contracted over all dimensions of x but B and T.
 
   On one CPU as a product of two matrices: the gradient of the weight then contracts one dimension,
-  which is read as it lies. To contract B and T apart, a CPU first writes both factors transposed, a
-  quarter of the time of an update. A TPU copies more that way, and a mesh cuts the two apart.
+  read in place. To contract B and T separately, a CPU first writes both factors transposed, a
+  quarter of the time of an update. A TPU copies more that way, and a mesh shards B and T apart.
   """
   num_inner = x.ndim - 2
   one = mesh is None or mesh.size == 1
@@ -117,15 +117,15 @@ def _residual(x_BTD, mesh):
   return activations.constrain(x_BTD, mesh, 'rows', 'residual', None)
 
 
-def _whole(h_BTD, mesh):
-  """Gathered along `tensor` once for all the products that read it, and by nobody's guess."""
+def _gathered(h_BTD, mesh):
+  """Gathers h along `tensor` explicitly, once for all the products that read it."""
   return activations.constrain(h_BTD, mesh, 'rows', 'time', None)
 
 
 def phases(
   positions_BT: Int[Array, 'B T'], config: QwenConfig
 ) -> tuple[Float[Array, 'B T c'], Float[Array, 'B T c']]:
-  """cos and sin of the model's rotary positions, see `attention.rope_phases`."""
+  """cos and sin of RoPE at these positions, see `reference.rope_phases`."""
   return reference_lib.rope_phases(
     positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
   )
@@ -146,7 +146,7 @@ def forward(
 
   A row may hold several documents: `segments_BT` numbers them (equal numbers see each other,
   causally), `positions_BT` restarts in each. By default a row is one document from position 0.
-  `remat` names what the backward pass computes again, see `REMAT`; no number depends on it.
+  `remat` names what the backward pass recomputes, see `REMAT`; no result depends on it.
   `attention` names a backend of `packed_attention`, by default the one that suits the machine. On a
   `mesh`, parameters lie by `sharding.TRAIN` and activations by `activations.LAYOUT`.
   """
@@ -172,17 +172,17 @@ def forward_cached(
   config: QwenConfig,
   cache: Any,  # a `Cache`, or one for each layer
   *,
-  slot: Int[Array, ''] | int,
+  position: Int[Array, ''] | int,
   phases_BTc: tuple[Float[Array, 'B T c'], Float[Array, 'B T c']],
   mask_BTS=None,
   attend: Callable | None = None,
   unstacked: bool = False,
   mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[Float[Array, 'B T D'], Any]:
-  """Appends T tokens at `slot` and returns their hidden states and the new cache.
+  """Appends T tokens from `position` on and returns their hidden states and the new cache.
 
-  `phases_BTc` are those of their positions: a loop has them at hand for all of its steps, where a
-  compiler would have every layer of every step compute them for itself.
+  `phases_BTc` are RoPE's for these tokens, see `phases`: a loop computes them once for all of its
+  steps, where XLA would compute them in every layer of every step.
   The cache is carried through the scan over layers, so XLA updates it in place. If `unstacked`,
   `layers` is of `parameters.unstack`, `cache` is a tuple of caches without L, and the loop over
   layers is unrolled, so that nothing is cut out of a stack. `attend(layer, q, k, v)` reads a
@@ -192,7 +192,7 @@ def forward_cached(
 
   def layer(x_BTD, weights, cache, index):
     def append_and_attend(q, k, v):
-      new = kv_cache.append(cache, index, slot, k, v)
+      new = kv_cache.append(cache, index, position, k, v)
       keys, values = kv_cache.layer_of(new, index)
       if attend is None:
         return reference_lib.attend(q, keys, values, mask_BTS), new

@@ -40,7 +40,7 @@ class Yarn:
 
 
 def attention_factor(yarn: Yarn) -> float:
-  """What cos and sin are multiplied by: the square root of Eq. 22's 1/t, unless the file says."""
+  """The factor of cos and sin: the square root of Eq. 22's 1/t, unless the file gives one."""
   if yarn.attention_factor is not None:
     return yarn.attention_factor
   return 0.1 * math.log(yarn.factor) + 1

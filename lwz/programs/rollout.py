@@ -55,8 +55,8 @@ def abstract_slots(spec: spec_lib.EngineSpec) -> slots_lib.Slots:
   names = kv_cache.DIMENSIONS
   return slots_lib.Slots(
     counters=jax.tree.map(lambda x: placement.array(x.shape, x.dtype, spec.mesh), slots.counters),
-    past=jax.tree.map(
-      lambda x: placement.array(x.shape, x.dtype, spec.mesh, *names[: x.ndim]), slots.past
+    cache=jax.tree.map(
+      lambda x: placement.array(x.shape, x.dtype, spec.mesh, *names[: x.ndim]), slots.cache
     ),
   )
 

@@ -1,1 +1,1 @@
-"""How text is written."""
+"""Generation of trajectories with the model."""

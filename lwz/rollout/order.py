@@ -1,4 +1,4 @@
-"""Who writes first: a rollout ends when its longest trajectory does, so that one begins first."""
+"""Order of the queue: a rollout ends with its longest trajectory, so the longest start first."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def longest_first(expected: Sequence[float | int] | np.ndarray) -> list[int]:
-  """Indices by falling expected length; equals keep their order, so a group stays together.
+  """Returns indices by decreasing expected length; ties keep their order, and groups together.
 
-  Longest-processing-time-first ends at most 4/3 as late as the best order does where lengths are
-  known (Graham 1969, Bounds on multiprocessing timing anomalies); first come, first served at most
-  twice. Writing prompts bring a predictor: the upper end of the length they ask for.
+  With known lengths, longest-processing-time-first takes at most 4/3 of the optimal time (Graham
+  1969, Bounds on multiprocessing timing anomalies), first come, first served at most twice. Writing
+  prompts have a predictor: the upper end of the length that they ask for.
 
   >>> longest_first([100, 900, 900, 300])
   [1, 2, 3, 0]

@@ -1,6 +1,6 @@
-"""From logits to a token and its log-probability, with counted randomness.
+"""Sampling: from logits to a token and its log-probability, with counted randomness.
 
-A draw's key is a function of (seed, step, prompt, sample, position) alone: it depends on no slot,
+A sampling key is a function of (seed, step, prompt, sample, position) alone: it depends on no slot,
 batch size, order or restart.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, UInt32
 def trajectory_keys(
   seed: int, step: Int[Array, ''] | int, prompts_B: Int[Array, 'B'], samples_B: Int[Array, 'B']
 ) -> UInt32[Array, 'B 2']:
-  """One raw key per trajectory, from the counters that name it.
+  """Returns one raw key per trajectory, from the counters that identify it.
 
   Args:
     seed: of the run.
@@ -31,18 +31,18 @@ def trajectory_keys(
   return jax.vmap(key)(prompts_B, samples_B)
 
 
-LEAST = 1e-3  # of a temperature above 0
+MIN_TEMPERATURE = 1e-3  # of those above 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How tokens are drawn, and which of them end a trajectory.
+  """Sampling parameters, and the tokens that end a trajectory.
 
   Attributes:
-    temperature: what logits are divided by; 0 takes the most likely token. Others are from a
-      thousandth on: what is smaller means 0, and float32 ends somewhere below.
-    top_p: keep the fewest most likely tokens that together have this share; 1 keeps all.
-    top_k: keep this many most likely tokens; 0 keeps all. Both keep what ties with the last.
+    temperature: divisor of the logits; 0 takes the most likely token. Others are at least
+      `MIN_TEMPERATURE`: smaller ones mean 0, and overflow float32.
+    top_p: keep the fewest most likely tokens with this total probability; 1 keeps all.
+    top_k: keep this many most likely tokens; 0 keeps all. Both keep ties with the last.
     stop_ids: tokens that end a trajectory; they are kept, with their log-probability.
   """
 
@@ -52,9 +52,10 @@ class Sampling:
   stop_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
-    if self.temperature != 0 and not LEAST <= self.temperature < math.inf:
+    if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < math.inf:
       raise ValueError(
-        f'temperature={self.temperature}: choose 0, the most likely token, or {LEAST} and more'
+        f'temperature={self.temperature}: choose 0, the most likely token, or at least '
+        f'{MIN_TEMPERATURE}'
       )
     if not 0 < self.top_p <= 1:
       raise ValueError(f'top_p={self.top_p} is no share: above 0, and at most 1')
@@ -71,18 +72,18 @@ def sample(
   top_p: float = 1.0,
   top_k: int = 0,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
-  """Draws from softmax(logits / temperature), or from its most likely part, see `Sampling`.
+  """Samples from softmax(logits / temperature), or from its most likely part, see `Sampling`.
 
   `position` counts the trajectory's own tokens. Returns (ids_B, logp_B); the log-probability is
   that of the distribution sampled from, so at temperature 0 it is 0.
   """
   B = logits_BV.shape[0]
-  chance_B2 = chances(keys_B2, jnp.broadcast_to(position, (B,)))
-  return draw(chance_B2, logits_BV, temperature, top_p=top_p, top_k=top_k)
+  uniform_B2 = uniforms(keys_B2, jnp.broadcast_to(position, (B,)))
+  return sample_from(uniform_B2, logits_BV, temperature, top_p=top_p, top_k=top_k)
 
 
-def chances(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float[Array, 'B 2']:
-  """The two uniform numbers that the key of each row gives to one of its positions."""
+def uniforms(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float[Array, 'B 2']:
+  """Returns the two uniform numbers of each row's key at one of its positions."""
 
   def both(key_2, position):
     key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
@@ -92,19 +93,19 @@ def chances(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float
 
 
 @jax.named_scope('sampler')
-def draw(
-  chance_B2: Float[Array, 'B 2'],
+def sample_from(
+  uniform_B2: Float[Array, 'B 2'],
   logits_BV: Float[Array, 'B V'],
   temperature: float,
   *,
   top_p: float = 1.0,
   top_k: int = 0,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
-  """`sample`, with the randomness at hand: `chances`, which a loop may draw ahead for all steps.
+  """`sample` with given `uniforms`, which a loop may compute beforehand for all of its steps.
 
-  The draw inverts the cumulative distribution, with two uniform numbers per row instead of one per
-  token: the first chooses one of about sqrt(V) stretches of the vocabulary, the second a token
-  within it. A token whose logit is -inf is never drawn.
+  Inverts the cumulative distribution, with two uniform numbers per row instead of one per token:
+  one selects one of about sqrt(V) ranges of the vocabulary, the other a token within it. A token
+  whose logit is -inf is never sampled.
   """
   if temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
@@ -120,30 +121,30 @@ def draw(
   width = 2 ** round(math.log2(V) / 2)
   weights_BnW = jnp.pad(weights_BV, ((0, 0), (0, -V % width))).reshape(B, -1, width)
   sums_Bn = jnp.sum(weights_BnW, axis=-1)
-  stretch_B = _invert(sums_Bn, chance_B2[:, 1])
-  weights_BW = jnp.take_along_axis(weights_BnW, stretch_B[:, None, None], axis=1)[:, 0]
-  ids_B = jnp.minimum(stretch_B * width + _invert(weights_BW, chance_B2[:, 0]), V - 1)
+  range_B = _invert(sums_Bn, uniform_B2[:, 1])
+  weights_BW = jnp.take_along_axis(weights_BnW, range_B[:, None, None], axis=1)[:, 0]
+  ids_B = jnp.minimum(range_B * width + _invert(weights_BW, uniform_B2[:, 0]), V - 1)
   chosen_B = jnp.take_along_axis(below_BV, ids_B[:, None], axis=-1)[:, 0]
   return ids_B, chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
 
 
-def _invert(weights_BN, chance_B):
-  """The index at which the cumulative weight first exceeds `chance` of the whole."""
+def _invert(weights_BN, uniform_B):
+  """The index at which the cumulative weight first exceeds `uniform` of the total."""
   below_BN = jnp.cumsum(weights_BN, axis=-1)
   total_B = below_BN[:, -1]
-  target_B = jnp.minimum(chance_B * total_B, jnp.nextafter(total_B, jnp.zeros_like(total_B)))
+  target_B = jnp.minimum(uniform_B * total_B, jnp.nextafter(total_B, jnp.zeros_like(total_B)))
   return jnp.sum(below_BN <= target_B[:, None], axis=-1).astype(jnp.int32)
 
 
 def _most_likely(weights_BV, measure_BV, wanted_B):
-  """`weights_BV`, but 0 outside of the fewest largest whose measures add up to `wanted`.
+  """`weights_BV`, but 0 outside of the fewest largest whose measures add up to `wanted_B`.
 
-  The threshold is found by bisection over the bits of a float, which order as the floats do: 31
-  sums over the vocabulary, and no sort.
+  The threshold is found by bisection over the bits of a float, which are ordered as the floats are:
+  31 sums over the vocabulary, and no sort.
   """
   bits_BV = jax.lax.bitcast_convert_type(weights_BV, jnp.int32)
 
-  def halve(_, bounds):
+  def bisect(_, bounds):
     low_B, high_B = bounds  # at `low` there is enough, at `high` there is not
     middle_B = low_B + (high_B - low_B) // 2
     enough_B = jnp.sum(jnp.where(bits_BV >= middle_B[:, None], measure_BV, 0.0), -1) >= wanted_B
@@ -151,5 +152,5 @@ def _most_likely(weights_BV, measure_BV, wanted_B):
 
   low_B = jnp.zeros(weights_BV.shape[0], jnp.int32)
   high_B = jnp.full_like(low_B, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
-  low_B, _ = jax.lax.fori_loop(0, 31, halve, (low_B, high_B))
+  low_B, _ = jax.lax.fori_loop(0, 31, bisect, (low_B, high_B))
   return jnp.where(bits_BV >= low_B[:, None], weights_BV, 0.0)

@@ -40,7 +40,7 @@ class Slots:
   """Counters, keys and values; those of a slot that is not active will be overwritten."""
 
   counters: Counters
-  past: kv_cache.Stretches
+  cache: kv_cache.CacheSegments
 
 
 @flax.struct.dataclass
@@ -69,10 +69,10 @@ def init(spec: spec_lib.EngineSpec) -> Slots:
   )
   _, capacity, num = spec.cache_layout
   size = capacity // num
-  past = tuple(
-    kv_cache.empty(spec.config, spec.num_slots, size, int8=spec.int8) for _ in range(num)
+  cache = tuple(
+    kv_cache.empty_segment(spec.config, spec.num_slots, size, int8=spec.int8) for _ in range(num)
   )
-  return Slots(counters=counters, past=past)
+  return Slots(counters=counters, cache=cache)
 
 
 def prefill(
@@ -87,7 +87,7 @@ def prefill(
     prompts_PT,
     spec.config,
     _block_cache(spec, P, T),
-    slot=0,
+    position=0,
     phases_BTc=qwen.phases(positions_PT, spec.config),
     mask_BTS=causal_PTS,
     unstacked=spec.unstacked,
@@ -112,8 +112,8 @@ def admit(
     slots.counters,
     counters,
   )
-  past = kv_cache.place(slots.past, prefix, slot)
-  return Slots(counters=counters, past=kv_cache.lay(past, mesh))
+  cache = kv_cache.store_prompt(slots.cache, prefix, slot)
+  return Slots(counters=counters, cache=kv_cache.constrain(cache, mesh))
 
 
 def move(slots: Slots, source: Int[Array, ''], target: Int[Array, '']) -> Slots:
@@ -125,7 +125,7 @@ def move(slots: Slots, source: Int[Array, ''], target: Int[Array, '']) -> Slots:
 
   counters = jax.tree.map(lambda x: copied(x, 0), slots.counters)
   counters = counters.replace(active=counters.active.at[source].set(False))
-  return Slots(counters=counters, past=jax.tree.map(lambda x: copied(x, 1), slots.past))
+  return Slots(counters=counters, cache=jax.tree.map(lambda x: copied(x, 1), slots.cache))
 
 
 def decode(
@@ -152,7 +152,7 @@ def decode(
   first = jax.tree.map(lambda x: x[:batch_size], slots.counters)
   first = first.replace(active=first.active & active_B[:batch_size])
   attend = decode_attention.over(
-    slots.past,
+    slots.cache,
     jnp.where(first.active, first.cached, 0),
     backend=spec.backend,
     read_length=read_length,
@@ -161,11 +161,11 @@ def decode(
     mesh=spec.mesh,
   )
   after, written, block = write_block(params, first, attend, spec, until_active=until_active)
-  settled = kv_cache.settle(slots.past, written, first.cached, spec.mesh)
+  cache = kv_cache.store_block(slots.cache, written, first.cached, spec.mesh)
   counters = jax.tree.map(
     lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, 0, 0), slots.counters, after
   )
-  return Slots(counters=counters, past=kv_cache.lay(settled, spec.mesh)), block
+  return Slots(counters=counters, cache=kv_cache.constrain(cache, spec.mesh)), block
 
 
 def write_block(
@@ -180,7 +180,7 @@ def write_block(
   B = counters.last.shape[0]
   positions_BT = counters.cached[:, None] + jnp.arange(num_steps)[None, :]
   cos_BTc, sin_BTc = qwen.phases(positions_BT, config)
-  chance_TB2 = jax.vmap(lambda t: sampler.chances(counters.keys, counters.written + t))(
+  uniform_TB2 = jax.vmap(lambda t: sampler.uniforms(counters.keys, counters.written + t))(
     jnp.arange(num_steps)
   )
 
@@ -197,14 +197,14 @@ def write_block(
       now.last[:, None],
       config,
       cache,
-      slot=t,
+      position=t,
       phases_BTc=(at(cos_BTc, t), at(sin_BTc, t)),
       attend=lambda *layer: attend(*layer, t + 1),
       unstacked=spec.unstacked,
       mesh=spec.mesh,
     )
     logits_BV = qwen.lm_head(params, hidden_B1D, config)[:, 0]
-    new_B, logp_B = _sample(now, logits_BV, chance_TB2[t], sampling)
+    new_B, logp_B = _sample(now, logits_BV, uniform_TB2[t], sampling)
     new_B = jnp.where(now.active, new_B, 0)
     logp_B = jnp.where(now.active, logp_B, 0.0)
     ids_BT = jax.lax.dynamic_update_slice(ids_BT, new_B[:, None], (0, t))
@@ -240,13 +240,13 @@ def write_block(
   return after, _stacked(cache, spec), block
 
 
-def _sample(counters: Counters, logits_BV, chance_B2, sampling: sampler.Sampling):
+def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Sampling):
   if sampling.stop_ids:
     stop_V = _is_any(jnp.arange(logits_BV.shape[1]), sampling.stop_ids)
     early_B = counters.written + 1 < counters.min_tokens
     logits_BV = jnp.where(early_B[:, None] & stop_V[None, :], -jnp.inf, logits_BV)
-  return sampler.draw(
-    chance_B2,
+  return sampler.sample_from(
+    uniform_B2,
     logits_BV,
     sampling.temperature,
     top_p=sampling.top_p,

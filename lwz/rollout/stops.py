@@ -1,4 +1,4 @@
-"""Stop strings: found in the text of a growing trajectory, told in tokens."""
+"""Stop strings: found in the text of a growing trajectory, located by token."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ Ids = Sequence[int] | np.ndarray
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-  """The text up to the end of the first of the strings in it, that string included.
+  """Returns the text up to the end of its first stop string, that string included.
 
   >>> cut('a</answer>b</answer>', ['</answer>'])
   'a</answer>'
@@ -18,9 +18,9 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 class Matcher:
-  """Says of each trajectory where it shall end, however many tokens come at a time.
+  """Finds the token at which each trajectory shall end, for any number of new tokens per call.
 
-  `matched` holds the trajectories that were told to.
+  `matched` holds the indices of the trajectories with a match.
   """
 
   def __init__(self, decode: Callable[[Ids], str], stops: Sequence[str]):
@@ -33,7 +33,7 @@ class Matcher:
     self.matched: set[int] = set()
 
   def __call__(self, index: int, ids: Ids) -> int | None:
-    """The number of tokens up to the one that completes the first match, or None."""
+    """Returns the number of tokens up to the one that completes the first match, or None."""
     searched = self._searched.get(index, 0)
     start = max(0, searched - self._window)
     if self._has_stop(ids[start:]):

@@ -13,13 +13,13 @@ CONFIG = fakes.config()
 
 
 def test_it_begins_as_zeros_of_the_compute_dtype():
-  cache = kv_cache.init(fakes.config(dtype=jnp.bfloat16), batch=3, num_slots=5)
+  cache = kv_cache.init(fakes.config(dtype=jnp.bfloat16), batch_size=3, num_positions=5)
   for leaf in (cache.k, cache.v):
     assert leaf.shape == (2, 3, 2, 5, 6) and leaf.dtype == jnp.bfloat16 and not leaf.any()
 
 
-def test_append_writes_these_slots_of_this_layer_and_no_others():
-  cache = kv_cache.init(CONFIG, batch=4, num_slots=5)
+def test_append_writes_these_positions_of_this_layer_and_no_others():
+  cache = kv_cache.init(CONFIG, batch_size=4, num_positions=5)
   k, v = np.random.default_rng(0).standard_normal((2, 4, 2, 3, 6), np.float32)
   cache = kv_cache.append(cache, jnp.array(1), 2, jnp.asarray(k), jnp.asarray(v))
   expected = np.zeros((2, 2, 4, 2, 5, 6), np.float32)
@@ -44,23 +44,23 @@ def test_a_token_sees_its_own_prompt_and_what_was_written():
 def test_cached_decoding_is_the_full_forward_at_every_position():
   """Prompts of different lengths, then token by token, against the whole sequences, uncached."""
   params = fakes.params(CONFIG)
-  lengths, prompt_slots, num_new = [2, 5, 1], 5, 6
+  lengths, prompt_positions, num_new = [2, 5, 1], 5, 6
   sequences = fakes.texts([n + num_new for n in lengths], CONFIG)
-  prompts_BT = np.full((3, prompt_slots), 9, np.int32)
+  prompts_BT = np.full((3, prompt_positions), 9, np.int32)
   for row, ids, n in zip(prompts_BT, sequences, lengths, strict=True):
     row[:n] = ids[:n]
   lengths_B = jnp.array(lengths)
-  num_slots = prompt_slots + num_new
-  cache = kv_cache.init(CONFIG, 3, num_slots)
-  causal = jnp.arange(num_slots)[None, None] <= jnp.arange(prompt_slots)[None, :, None]
+  num_positions = prompt_positions + num_new
+  cache = kv_cache.init(CONFIG, 3, num_positions)
+  causal = jnp.arange(num_positions)[None, None] <= jnp.arange(prompt_positions)[None, :, None]
   step = jax.jit(qwen.forward_cached, static_argnames='config')
   hidden, cache = step(
     params,
     jnp.asarray(prompts_BT),
     CONFIG,
     cache,
-    slot=0,
-    phases_BTc=qwen.phases(jnp.tile(jnp.arange(prompt_slots)[None], (3, 1)), CONFIG),
+    position=0,
+    phases_BTc=qwen.phases(jnp.tile(jnp.arange(prompt_positions)[None], (3, 1)), CONFIG),
     mask_BTS=jnp.tile(causal, (3, 1, 1)),
   )
   found = [[hidden[b, :n]] for b, n in enumerate(lengths)]
@@ -71,9 +71,9 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
       ids,
       CONFIG,
       cache,
-      slot=jnp.array(prompt_slots + t),
+      position=jnp.array(prompt_positions + t),
       phases_BTc=qwen.phases((lengths_B + t)[:, None], CONFIG),
-      mask_BTS=kv_cache.visible(lengths_B, prompt_slots, jnp.array(t + 1), num_slots),
+      mask_BTS=kv_cache.visible(lengths_B, prompt_positions, jnp.array(t + 1), num_positions),
     )
     for b in range(3):
       found[b].append(hidden[b])
@@ -82,8 +82,8 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
     np.testing.assert_allclose(jnp.concatenate(parts), row[: len(ids)], atol=1e-5)
 
 
-def random_cache(rows, slots, seed=0):
-  k, v = np.random.default_rng(seed).standard_normal((2, 2, rows, 2, slots, 6), np.float32)
+def random_cache(rows, positions, seed=0):
+  k, v = np.random.default_rng(seed).standard_normal((2, 2, rows, 2, positions, 6), np.float32)
   return kv_cache.Cache(k=jnp.asarray(k), v=jnp.asarray(v))
 
 
@@ -92,11 +92,11 @@ def values(past):
   return past.k.swapaxes(3, 4), past.v
 
 
-def test_a_block_is_filed_at_each_rows_own_place():
+def test_a_block_is_stored_at_each_rows_own_place():
   whole, block = random_cache(4, 9), random_cache(3, 2, seed=1)
   starts = [5, 0, 7]
-  (settled,) = jax.jit(kv_cache.settle)((kv_cache.past(whole),), block, jnp.array(starts))
-  found = values(settled)
+  (stored,) = jax.jit(kv_cache.store_block)((kv_cache.to_segment(whole),), block, jnp.array(starts))
+  found = values(stored)
   for old, new, result in zip((whole.k, whole.v), (block.k, block.v), found, strict=True):
     expected = np.array(old)
     for b, start in enumerate(starts):
@@ -104,81 +104,86 @@ def test_a_block_is_filed_at_each_rows_own_place():
     np.testing.assert_array_equal(result, expected)
 
 
-def in_stretches(past, size):
-  """A past of a whole number of stretches, cut into them."""
-  axes = kv_cache.Past(k=4, v=3, k_unit=3, v_unit=3)
-  axes = axes if past.k_unit is not None else axes.replace(k_unit=None, v_unit=None)
-  cut = jax.tree.map(lambda x, axis: jnp.split(x, x.shape[axis] // size, axis), past, axes)
-  parts = [getattr(cut, name) for name in ('k', 'v', 'k_unit', 'v_unit')]
+def in_segments(cache, size):
+  """A segment split into segments of this size."""
+  axes = kv_cache.CacheSegment(k=4, v=3, k_scale=3, v_scale=3)
+  axes = axes if cache.k_scale is not None else axes.replace(k_scale=None, v_scale=None)
+  cut = jax.tree.map(lambda x, axis: jnp.split(x, x.shape[axis] // size, axis), cache, axes)
+  parts = [getattr(cut, name) for name in ('k', 'v', 'k_scale', 'v_scale')]
   lists = [part or [None] * len(parts[0]) for part in parts]
-  return tuple(kv_cache.Past(*each) for each in zip(*lists, strict=True))
+  return tuple(kv_cache.CacheSegment(*each) for each in zip(*lists, strict=True))
 
 
 @pytest.mark.parametrize('int8', [False, True])
-def test_stretches_are_filled_as_one(int8):
+def test_segments_are_filled_as_one(int8):
   """Blocks over an edge, up to one, from one and to the end; a prompt over two edges."""
-  whole = kv_cache.past(random_cache(5, 16), int8=int8)
+  whole = kv_cache.to_segment(random_cache(5, 16), int8=int8)
   prompt, block = random_cache(1, 10, seed=1), random_cache(4, 3, seed=2)
 
-  def fill(stretches):
-    stretches = kv_cache.place(stretches, prompt, jnp.array(3))
-    return jax.jit(kv_cache.settle)(stretches, block, jnp.array([3, 5, 8, 13]))
+  def fill(segments):
+    segments = kv_cache.store_prompt(segments, prompt, jnp.array(3))
+    return jax.jit(kv_cache.store_block)(segments, block, jnp.array([3, 5, 8, 13]))
 
   (expected,) = fill((whole,))
-  found, expected = fill(in_stretches(whole, 4)), in_stretches(expected, 4)
+  found, expected = fill(in_segments(whole, 4)), in_segments(expected, 4)
   assert len(found) == 4
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_on_a_mesh_each_device_files_its_own_rows():
+def test_on_a_mesh_each_device_stores_its_own_rows():
   mesh = sharding.make_mesh((2, 2, 2))
-  past, block = in_stretches(kv_cache.past(random_cache(4, 12)), 6), random_cache(4, 2, seed=1)
+  past, block = (
+    in_segments(kv_cache.to_segment(random_cache(4, 12)), 6),
+    random_cache(4, 2, seed=1),
+  )
   starts_B = jnp.array([5, 0, 7, 3])
-  alone = kv_cache.settle(past, block, starts_B)
+  alone = kv_cache.store_block(past, block, starts_B)
   where = jax.tree.map(
     lambda x: NamedSharding(mesh, activations.spec(mesh, x.shape, kv_cache.DIMENSIONS)), past
   )
-  settle = jax.jit(lambda past, block, starts: kv_cache.settle(past, block, starts, mesh))
+  store = jax.jit(lambda past, block, starts: kv_cache.store_block(past, block, starts, mesh))
   arguments = jax.device_put(past, where), block, starts_B
-  jax.tree.map(np.testing.assert_array_equal, settle(*arguments), alone)
-  assert 'all-gather' not in settle.lower(*arguments).compile().as_text()
+  jax.tree.map(np.testing.assert_array_equal, store(*arguments), alone)
+  assert 'all-gather' not in store.lower(*arguments).compile().as_text()
 
 
-def test_a_prompt_is_placed_at_the_start_of_its_row():
+def test_a_prompt_is_stored_at_the_start_of_its_row():
   whole, prefix = random_cache(3, 7), random_cache(1, 4, seed=1)
-  (placed,) = kv_cache.place((kv_cache.past(whole),), prefix, jnp.array(2))
+  (placed,) = kv_cache.store_prompt((kv_cache.to_segment(whole),), prefix, jnp.array(2))
   k, v = values(placed)
   np.testing.assert_array_equal(k[:, 2, :, :4], prefix.k[:, 0])
   np.testing.assert_array_equal(v[:, 2, :, 4:], whole.v[:, 2, :, 4:])
   np.testing.assert_array_equal(k[:, :2], whole.k[:, :2])
 
 
-def test_the_past_of_a_layer_is_its_first_rows_and_slots():
+def test_a_layer_is_read_up_to_these_rows_and_positions():
   cache = random_cache(4, 9)
-  past = kv_cache.past_of(kv_cache.past(cache), 1, rows=3, read=5, dtype=jnp.float32)
+  past = kv_cache.read_layer(
+    kv_cache.to_segment(cache), 1, num_rows=3, num_positions=5, dtype=jnp.float32
+  )
   np.testing.assert_array_equal(past.v, cache.v[1, :3, :, :5])
   np.testing.assert_array_equal(past.k, cache.k[1, :3, :, :5].swapaxes(2, 3))
 
 
-def test_int8_is_off_by_half_a_unit_at_most():
+def test_int8_is_off_by_half_a_scale_at_most():
   cache = random_cache(3, 5)
   cache = cache.replace(v=cache.v.at[0, 0, 0, 0].set(0.0))
-  rounded = kv_cache.past(cache, int8=True)
+  rounded = kv_cache.to_segment(cache, int8=True)
   assert rounded.k.dtype == rounded.v.dtype == jnp.int8
   for layer in range(2):
-    past = kv_cache.past_of(rounded, layer, rows=3, read=5, dtype=jnp.float32)
-    for found, exact, unit in (
-      (past.k.swapaxes(2, 3), cache.k[layer], rounded.k_unit[layer]),
-      (past.v, cache.v[layer], rounded.v_unit[layer]),
+    past = kv_cache.read_layer(rounded, layer, num_rows=3, num_positions=5, dtype=jnp.float32)
+    for found, exact, scale in (
+      (past.k.swapaxes(2, 3), cache.k[layer], rounded.k_scale[layer]),
+      (past.v, cache.v[layer], rounded.v_scale[layer]),
     ):
-      assert (np.abs(found - exact) <= 0.5001 * np.asarray(unit)[..., None]).all()
+      assert (np.abs(found - exact) <= 0.5001 * np.asarray(scale)[..., None]).all()
       assert np.abs(found - exact).max() > 0
 
 
-def test_an_empty_past_is_that_of_zeros():
+def test_an_empty_segment_is_that_of_zeros():
   for int8 in (False, True):
-    zeros = kv_cache.past(kv_cache.init(CONFIG, 3, 5), int8=int8)
-    found = kv_cache.empty(CONFIG, 3, 5, int8=int8)
+    zeros = kv_cache.to_segment(kv_cache.init(CONFIG, 3, 5), int8=int8)
+    found = kv_cache.empty_segment(CONFIG, 3, 5, int8=int8)
     assert fakes.shapes(found) == fakes.shapes(zeros)
     jax.tree.map(np.testing.assert_array_equal, found, zeros)
 
@@ -186,9 +191,9 @@ def test_an_empty_past_is_that_of_zeros():
 def test_int8_is_filled_as_any_other():
   found = []
   for int8 in (False, True):
-    past = (kv_cache.past(kv_cache.init(CONFIG, 2, 8), int8=int8),)
-    past = kv_cache.place(past, random_cache(1, 3), jnp.array(1))
-    past = kv_cache.settle(past, random_cache(2, 2, seed=1), jnp.array([0, 3]))
-    found.append(kv_cache.past_of(past[0], 0, rows=2, read=8, dtype=jnp.float32))
+    past = (kv_cache.to_segment(kv_cache.init(CONFIG, 2, 8), int8=int8),)
+    past = kv_cache.store_prompt(past, random_cache(1, 3), jnp.array(1))
+    past = kv_cache.store_block(past, random_cache(2, 2, seed=1), jnp.array([0, 3]))
+    found.append(kv_cache.read_layer(past[0], 0, num_rows=2, num_positions=8, dtype=jnp.float32))
   np.testing.assert_allclose(found[1].v, found[0].v, atol=2e-2)
   np.testing.assert_allclose(found[1].k, found[0].k, atol=2e-2)

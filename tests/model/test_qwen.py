@@ -235,14 +235,14 @@ HEADS = {'own': {}, 'tied': {'tie_word_embeddings': True}, 'scalar': {'scalar_he
 
 
 @functools.cache
-def drawn(head):
+def initial(head):
   return qwen.init(jax.random.key(3), dataclasses.replace(CONFIG, **HEADS[head]))
 
 
 @pytest.mark.parametrize('head', HEADS)
 def test_initial_values_are_as_described(head):
   config = dataclasses.replace(CONFIG, **HEADS[head])
-  params = drawn(head)
+  params = initial(head)
   assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
   assert {'head', 'score'} & params.keys() == {'own': {'head'}, 'scalar': {'score'}}.get(
     head, set()
@@ -260,12 +260,12 @@ def test_initial_values_are_as_described(head):
         assert abs(leaf.std() / 0.02 - 1) < 4 / (2 * leaf.size) ** 0.5
 
 
-def test_a_leaf_is_drawn_by_its_name_alone():
+def test_a_leaf_is_initialised_by_its_name_alone():
   """A tied model, an untied one and a reward model of one seed share what they have in common."""
   for other in ('tied', 'scalar'):
-    jax.tree.map(np.testing.assert_array_equal, drawn(other)['layers'], drawn('own')['layers'])
-    np.testing.assert_array_equal(drawn(other)['embed'], drawn('own')['embed'])
-  matrices = [leaf for leaf in jax.tree.leaves(drawn('own')) if leaf.std() > 0]
+    jax.tree.map(np.testing.assert_array_equal, initial(other)['layers'], initial('own')['layers'])
+    np.testing.assert_array_equal(initial(other)['embed'], initial('own')['embed'])
+  matrices = [leaf for leaf in jax.tree.leaves(initial('own')) if leaf.std() > 0]
   assert len({float(leaf.reshape(-1)[0]) for leaf in matrices}) == len(matrices) == 9
 
 

@@ -53,7 +53,7 @@ def test_the_cache_is_updated_in_place(int8):
   """No copy of it: neither per step and layer nor per block, and what is read is a part."""
   config = fakes.config(num_hidden_layers=8)
   built = decoding(config, read_length=64, unstack=False, int8=int8)
-  cache = bytes_of(built.abstract_args[1].past)
+  cache = bytes_of(built.abstract_args[1].cache)
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
   assert memory.temp_size_in_bytes < cache / 4
@@ -62,7 +62,7 @@ def test_the_cache_is_updated_in_place(int8):
 def test_unstacked_layers_hold_one_copy_of_what_is_read():
   config = fakes.config(num_hidden_layers=8)
   built = decoding(config, read_length=512, unstack=True)
-  cache = bytes_of(built.abstract_args[1].past)
+  cache = bytes_of(built.abstract_args[1].cache)
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
   assert memory.temp_size_in_bytes < 0.4 * cache  # a quarter of it is read
@@ -95,7 +95,7 @@ def test_a_32b_model_is_decoded_on_a_mesh_of_eight():
   shape = {'num_slots': 32, 'num_tokens': 16_380, 'read_length': 1_024}
   built = decoding(config, **shape, unstack=False, mesh=mesh)
   assert 'module' in built.lower().as_text()[:200]
-  (past,) = built.abstract_args[1].past
+  (past,) = built.abstract_args[1].cache
   found = {x.sharding.shard_shape(x.shape) for x in (past.k, past.v)}
   assert found == {(64, 16, 2, 16_384, 128), (64, 16, 2, 128, 16_384)}
 
@@ -119,7 +119,7 @@ def test_a_gpu_reads_as_many_kv_segments_as_are_filled(monkeypatch):
   engine = rollout.engine(spec_of(CONFIG))
   assert engine.read_lengths == (128, 256, 384, 512, 640)
   slots = jax.eval_shape(engine.init)
-  assert [x.v.shape[3] for x in slots.past] == [128] * 5
+  assert [x.v.shape[3] for x in slots.cache] == [128] * 5
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
   changes = {'num_tokens': 16_048, 'read_length': 16_128, 'num_steps': 32, 'mesh': mesh}
   built = decoding(config, num_slots=32, attention=attention, **changes)
   compiled = built.lower().compile()
-  memory, cache = compiled.memory_analysis(), bytes_of(built.abstract_args[1].past) / mesh.size
+  memory, cache = compiled.memory_analysis(), bytes_of(built.abstract_args[1].cache) / mesh.size
   assert memory.alias_size_in_bytes >= cache > 7 * 2**30
   assert memory.temp_size_in_bytes < cache / 20
   assert ('tpu_custom_call' in compiled.as_text()) == (attention == 'mosaic')
@@ -174,8 +174,8 @@ def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read):
   built = decoding(config, num_slots=32, **changes)
   found = fit.measure(built)
   params, slots = built.abstract_args[:2]
-  capacity = sum(x.v.shape[3] for x in slots.past)
-  least = bytes_of(params) + bytes_of(slots.past) * read / capacity
+  capacity = sum(x.v.shape[3] for x in slots.cache)
+  least = bytes_of(params) + bytes_of(slots.cache) * read / capacity
   assert found.moved < 32 * 1.3 * least
   assert found.temporaries < 100 * 2**20
 

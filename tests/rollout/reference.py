@@ -56,7 +56,7 @@ def generate(
     keys=keys_B2,
     active=jnp.ones((B,), bool),
   )
-  forked = kv_cache.past(kv_cache.fork(prompts, num_samples))
+  forked = kv_cache.to_segment(kv_cache.fork(prompts, num_samples))
   attend = decode_attention.over((forked,), cached_B, read_length=T, dtype=config.dtype)
   _, _, block = slots.write_block(params, counters, attend, spec, until_active=0)
   written_BT = jnp.arange(max_tokens)[None, :] < block.num[:, None]

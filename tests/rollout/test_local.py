@@ -47,7 +47,7 @@ def test_every_request_has_the_key_that_names_it():
   assert [len(r.prompt) for r in found] == [2] * 3 + [5] * 3
 
 
-def test_seed_and_step_name_the_draws():
+def test_seed_and_step_are_part_of_the_key():
   prompts = fakes.texts([2, 5], CONFIG)
 
   def ids(**changes):

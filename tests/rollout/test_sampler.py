@@ -1,4 +1,4 @@
-"""Draws follow the softmax, and a draw is named by (seed, step, prompt, sample, position) alone."""
+"""Samples follow the softmax, with randomness by (seed, step, prompt, sample, position) alone."""
 
 import itertools
 
@@ -22,27 +22,27 @@ def softmax(logits):
   return weights / weights.sum()
 
 
-def p_value(drawn, probabilities):
-  counts = np.bincount(drawn, minlength=len(probabilities))
-  return scipy.stats.chisquare(counts, len(drawn) * probabilities).pvalue
+def p_value(sampled, probabilities):
+  counts = np.bincount(sampled, minlength=len(probabilities))
+  return scipy.stats.chisquare(counts, len(sampled) * probabilities).pvalue
 
 
 @pytest.mark.parametrize('temperature', [0.5, 1.0, 1.7])
 def test_frequencies_are_the_softmax_at_this_temperature_and_at_no_other(temperature):
   num = 20_000
   rows = jnp.tile(LOGITS[None], (num, 1))
-  drawn, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, temperature)
-  assert p_value(drawn, softmax(LOGITS / temperature)) > 1e-3
-  assert p_value(drawn, softmax(LOGITS / (temperature * 1.1))) < 1e-3
+  sampled, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, temperature)
+  assert p_value(sampled, softmax(LOGITS / temperature)) > 1e-3
+  assert p_value(sampled, softmax(LOGITS / (temperature * 1.1))) < 1e-3
 
 
-def test_positions_of_one_trajectory_are_independent_draws():
+def test_positions_of_one_trajectory_are_independent():
   num = 2_000
   key, rows = keys(), jnp.asarray(LOGITS)[None]
-  draw = jax.jit(jax.vmap(lambda t: sampler.sample(key, t, rows, 1.0)[0][0]))
-  drawn = np.asarray(draw(jnp.arange(num)))
-  assert p_value(drawn, softmax(LOGITS)) > 1e-3
-  pairs = drawn[::2] * len(LOGITS) + drawn[1::2]
+  sample = jax.jit(jax.vmap(lambda t: sampler.sample(key, t, rows, 1.0)[0][0]))
+  sampled = np.asarray(sample(jnp.arange(num)))
+  assert p_value(sampled, softmax(LOGITS)) > 1e-3
+  pairs = sampled[::2] * len(LOGITS) + sampled[1::2]
   assert p_value(pairs, np.outer(softmax(LOGITS), softmax(LOGITS)).reshape(-1)) > 1e-3
 
 
@@ -54,13 +54,13 @@ def test_a_key_depends_on_every_counter():
   assert len(found) == 3 * 3 * 4 * 5
 
 
-def test_a_draw_depends_on_every_counter():
+def test_a_sample_depends_on_every_counter():
   flat = jnp.zeros((1, 50_000))
-  drawn = [
+  sampled = [
     int(sampler.sample(keys(seed, step, [prompt], [sample]), position, flat, 1.0)[0][0])
     for seed, step, prompt, sample, position in [(7,) * 5, *(np.eye(5, dtype=int) + 7).tolist()]
   ]
-  assert len(set(drawn)) == 6
+  assert len(set(sampled)) == 6
 
 
 def test_a_key_depends_on_no_row():
@@ -71,7 +71,7 @@ def test_a_key_depends_on_no_row():
   np.testing.assert_array_equal(keys(1, 2, [2], [1]), all_keys[9:10])
 
 
-def test_a_draw_depends_on_no_row():
+def test_a_sample_depends_on_no_row():
   logits = jnp.asarray(np.random.default_rng(0).standard_normal((12, 40), np.float32))
   prompts, samples = np.indices((3, 4)).reshape(2, -1)
   all_keys = keys(1, 2, prompts, samples)
@@ -83,7 +83,7 @@ def test_a_draw_depends_on_no_row():
 
 
 @pytest.mark.parametrize('temperature', [0.3, 1.0, 2.5])
-def test_the_log_probability_is_of_the_distribution_drawn_from(temperature):
+def test_the_log_probability_is_of_the_distribution_sampled_from(temperature):
   logits = jnp.asarray(4 * np.random.default_rng(0).standard_normal((50, 9), np.float32))
   ids, logp = sampler.sample(keys(0, 0, [0] * 50, range(50)), 0, logits, temperature)
   table = jax.nn.log_softmax(logits / temperature, axis=-1)
@@ -125,29 +125,29 @@ def truncated(probabilities, *, top_p=1.0, top_k=0):
 def test_truncation_keeps_the_most_likely_and_tells_their_log_probability(settings):
   num = 4_000
   rows = jnp.tile(LOGITS[None], (num, 1))
-  drawn, logp = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, 0.9, **settings)
+  sampled, logp = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, 0.9, **settings)
   expected = truncated(softmax(LOGITS / 0.9), **settings)
   kept = np.flatnonzero(expected)
-  assert set(np.unique(drawn)) == set(kept)
-  np.testing.assert_allclose(logp, np.log(expected[drawn]), atol=1e-5)
+  assert set(np.unique(sampled)) == set(kept)
+  np.testing.assert_allclose(logp, np.log(expected[sampled]), atol=1e-5)
   if len(kept) > 1:
-    ranks = np.searchsorted(kept, drawn)
+    ranks = np.searchsorted(kept, sampled)
     assert p_value(ranks, expected[kept]) > 1e-3
 
 
 @pytest.mark.parametrize('size', [5, 64, 300])
-def test_every_token_of_any_vocabulary_is_drawn_as_often_as_it_should(size):
+def test_every_token_of_any_vocabulary_is_sampled_as_often_as_it_should(size):
   num = 20_000
   logits = np.random.default_rng(0).standard_normal(size).astype(np.float32)
   rows = jnp.tile(logits[None], (num, 1))
-  drawn, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 0, rows, 1.0)
-  assert p_value(drawn, softmax(logits)) > 1e-3
+  sampled, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 0, rows, 1.0)
+  assert p_value(sampled, softmax(logits)) > 1e-3
 
 
-def test_what_has_no_chance_is_never_drawn():
+def test_what_has_no_chance_is_never_sampled():
   rows = jnp.tile(jnp.array([-jnp.inf, 1.0, -jnp.inf, -30.0, -jnp.inf])[None], (2_000, 1))
-  drawn, logp = sampler.sample(keys(0, 0, [0] * 2_000, range(2_000)), 0, rows, 1.0)
-  assert set(np.unique(drawn)) <= {1, 3} and np.isfinite(logp).all()
+  sampled, logp = sampler.sample(keys(0, 0, [0] * 2_000, range(2_000)), 0, rows, 1.0)
+  assert set(np.unique(sampled)) <= {1, 3} and np.isfinite(logp).all()
 
 
 def test_rows_may_be_at_positions_of_their_own():

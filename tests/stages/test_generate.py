@@ -111,13 +111,13 @@ def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkey
 
 def test_the_token_that_ends_a_text_is_no_part_of_it(folder, capsys, monkeypatch):
   """Its text is a stop string of other models' too."""
-  drawn = generate.sampler.draw
+  sampled = generate.sampler.sample_from
 
-  def end(chance, logits, *rest, **more):
-    _, logp = drawn(chance, logits, *rest, **more)
+  def end(uniforms, logits, *rest, **more):
+    _, logp = sampled(uniforms, logits, *rest, **more)
     return jnp.full(logits.shape[0], tokenizer.load(folder).eos_token_id), logp
 
-  monkeypatch.setattr(generate.sampler, 'draw', end)
+  monkeypatch.setattr(generate.sampler, 'sample_from', end)
   generate.run(config_of(folder))
   assert capsys.readouterr().out.startswith('\n1 tokens')
 

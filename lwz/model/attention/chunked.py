@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 from lwz.model.attention import reference as reference_attention
 
 BLOCK = 128  # queries; with the G query heads of a key-value head, G x 128 rows of one product
-# A stretch of queries computes scores against the keys up to its own end, masked ones included:
-# with n stretches (n + 1) / 2n of the full square, and n programs to compile.
-STRETCHES = 4
+# A span of queries computes scores against the keys up to its own end, masked ones included: with n
+# spans (n + 1) / 2n of the full square, and n programs to compile.
+SPANS = 4
 
 
 def attend(
@@ -27,14 +27,14 @@ def attend(
 ) -> Float[Array, 'B T H C']:
   """`attention.attend` under `attention.causal_mask`, at most `block` queries at a time.
 
-  An `offset` that only the device knows (its place along a mesh axis) costs the full square.
+  A traced `offset` (of the device along a mesh axis) costs the full square.
   """
   dtype, num_tokens, num_keys = k_BKSC.dtype, q_BTHC.shape[1], k_BKSC.shape[2]
-  block = min(block, -(-num_tokens // STRETCHES))  # so that short rows have their stretches, too
+  block = min(block, -(-num_tokens // SPANS))  # so that short rows have their spans, too
   # Gradients of keys and values are sums over blocks: in the dtype of what the blocks share.
   k32, v32 = k_BKSC.astype(jnp.float32), v_BKSC.astype(jnp.float32)
 
-  def stretch(first, last, end):
+  def span(first, last, end):
     """Queries first ... last against the keys before `end`."""
 
     def one(of_block):
@@ -51,12 +51,11 @@ def attend(
     out_nBtHC = jax.lax.map(again, (q_nBtHC, segments_nBt, starts_n))
     return jnp.moveaxis(out_nBtHC, 0, 1).reshape(q_BTHC.shape[0], -1, *q_BTHC.shape[2:])
 
-  length = block * -(-num_tokens // (block * STRETCHES))
+  length = block * -(-num_tokens // (block * SPANS))
   if not isinstance(offset, int):
-    return stretch(0, num_tokens, num_keys)[:, :num_tokens]
+    return span(0, num_tokens, num_keys)[:, :num_tokens]
   outs = [
-    stretch(first, first + length, offset + first + length)
-    for first in range(0, num_tokens, length)
+    span(first, first + length, offset + first + length) for first in range(0, num_tokens, length)
   ]
   return jnp.concatenate(outs, axis=1)[:, :num_tokens]
 

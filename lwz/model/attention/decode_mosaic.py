@@ -1,4 +1,4 @@
-"""Decode attention on TPUs (Pallas, Mosaic): the past in place, each row as far as it is filled."""
+"""Decode attention on TPUs (Pallas, Mosaic): reads the filled part of the cache in place."""
 
 import functools
 from typing import Any
@@ -16,19 +16,19 @@ BLOCK_BYTES = 2 * 2**20  # of a block's keys and values, of which two are in VME
 Work = tuple[Int[Array, 'B'], Int[Array, 'N'], Int[Array, 'N'], Int[Array, '1']]
 
 
-def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int) -> Work:
+def work(cache: kv_cache.CacheSegment, lengths_B: Int[Array, 'B'], read_length: int) -> Work:
   """(length of each row; row, block of it, of each step; number of steps), row after row.
 
-  A row of length 0 has a step as well, in which nothing of the past is seen.
+  A row of length 0 has one step, in which no cached token is visible.
 
   Args:
-    past: of any number of layers, which are read as far as `lengths_B` says.
-    lengths_B: tokens of its first B rows.
+    cache: of any number of layers.
+    lengths_B: cached tokens of the first B rows.
     read_length: maximum of `lengths_B`.
 
   With blocks of 4, lengths 5, 0, 9 are rows 0 0 1 2 2 2, blocks 0 1 0 0 1 2.
   """
-  block = _block(past)
+  block = _block(cache)
   num_B = jnp.maximum(-(-lengths_B // block), 1)
   ends_B = jnp.cumsum(num_B)
   step_N = jnp.arange(lengths_B.shape[0] * max(1, -(-read_length // block)), dtype=jnp.int32)
@@ -40,7 +40,7 @@ def work(past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int) -> W
 
 def attend(
   q_BKGC: Float[Array, 'B K G C'],
-  past: kv_cache.Past,
+  cache: kv_cache.CacheSegment,
   work: Work,
   layer: Int[Array, ''] | int,
   k_BKTC: Float[Array, 'B K T C'],
@@ -51,15 +51,15 @@ def attend(
 ) -> Float[Array, 'B K G C']:
   """`decode_attention.attend`, the queries by key-value head, over one layer of all.
 
-  The grid is as long as the work: blocks that hold nothing of a row are not fetched, but for one of
-  an empty row. What stands beyond a row's end in its last block has no say, even if it is NaN.
-  `interpret` runs it on a CPU, for tests.
+  The grid is as long as the work: blocks beyond a row's end are not fetched, except for one of an
+  empty row. Values beyond a row's end in its last block have no effect, even if they are NaN.
+  `interpret` runs the kernel on a CPU, for tests.
   """
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import tpu as pltpu
 
   _, K, G, C = q_BKGC.shape
-  heads, block = _heads(K), _block(past)
+  heads, block = _heads(K), _block(cache)
   lengths_B, rows_N, blocks_N, num_1 = work
   read = len(rows_N) * block  # tokens of all rows, at most
 
@@ -89,37 +89,37 @@ def attend(
     ),
     out_shape=jax.ShapeDtypeStruct(q_BKGC.shape, v_BKTC.dtype),
     compiler_params=pltpu.CompilerParams(dimension_semantics=('parallel', 'arbitrary')),
-    cost_estimate=cost(q_BKGC, past, read),
+    cost_estimate=cost(q_BKGC, cache, read),
     interpret=interpret,
     name='decode_attention',
   )(
     *(jnp.asarray(x, jnp.int32).reshape(1) for x in (layer, num_new)),
-    *(lengths_B, rows_N, blocks_N, q_BKGC, k_BKTC, v_BKTC, past.k, past.v),
+    *(lengths_B, rows_N, blocks_N, q_BKGC, k_BKTC, v_BKTC, cache.k, cache.v),
   )
 
 
-def cost(q_BKGC: Float[Array, 'B K G C'], past: kv_cache.Past, num_tokens: int) -> Any:
-  """What attending costs where all rows together have so many tokens in the past."""
+def cost(q_BKGC: Float[Array, 'B K G C'], cache: kv_cache.CacheSegment, num_tokens: int) -> Any:
+  """Cost estimate of attention over `num_tokens` cached tokens of all rows together."""
   from jax.experimental import pallas as pl
 
   _, K, G, C = q_BKGC.shape
   return pl.CostEstimate(
     flops=4 * K * G * C * num_tokens,
-    bytes_accessed=2 * K * C * num_tokens * past.k.dtype.itemsize,
+    bytes_accessed=2 * K * C * num_tokens * cache.k.dtype.itemsize,
     transcendentals=K * G * num_tokens,
   )
 
 
 def _heads(num_heads: int) -> int:
-  """Of a step: half of them, where the two cores of a chip can share them."""
+  """Heads of a grid step: half of them if the two cores of a chip can share them."""
   return num_heads if num_heads % 2 else num_heads // 2
 
 
-def _block(past: kv_cache.Past) -> int:
-  """Tokens of a step: a power of two times `LANES`, below twice what there is."""
-  token_bytes = 2 * _heads(past.v.shape[2]) * past.v.shape[4] * past.v.dtype.itemsize
+def _block(cache: kv_cache.CacheSegment) -> int:
+  """Tokens of a grid step: a power of two times `LANES`, less than twice the capacity."""
+  token_bytes = 2 * _heads(cache.v.shape[2]) * cache.v.shape[4] * cache.v.dtype.itemsize
   block = BLOCK
-  while block > LANES and (block * token_bytes > BLOCK_BYTES or block // 2 >= past.v.shape[3]):
+  while block > LANES and (block * token_bytes > BLOCK_BYTES or block // 2 >= cache.v.shape[3]):
     block //= 2
   return block
 
@@ -144,8 +144,7 @@ def _kernel(
 ):
   """One block of one row: queries [heads, G, C], keys [heads, C, S], values [heads, S, C].
 
-  The sums stay in VMEM from the first block of a row, before which come its new tokens, to the
-  last.
+  The sums stay in VMEM from a row's new tokens, which come first, to its last block.
   """
   from jax.experimental import pallas as pl
 
@@ -154,8 +153,8 @@ def _kernel(
   left = ends_B[rows_N[n]] - blocks_N[n] * num_tokens
 
   def add(head, scores_GS, v_SC, num=None):
-    """Adds tokens to a head's sums; where `num` is given, the first so many of them."""
-    if num is not None:  # 0 times what stands there would not do: it may be NaN
+    """Adds tokens to a head's sums; with `num`, only the first `num` of them."""
+    if num is not None:  # values beyond may be NaN, which 0 * value keeps
       seen_1S = jax.lax.broadcasted_iota(jnp.int32, (1, v_SC.shape[0]), 1) < num
       seen_S1 = jax.lax.broadcasted_iota(jnp.int32, (v_SC.shape[0], 1), 0) < num
       scores_GS = jnp.where(seen_1S, scores_GS, -jnp.inf)
@@ -181,12 +180,12 @@ def _kernel(
       )
       add(head, scores_GT * scale, v_new_ref[head], num_new[0])
 
-  def add_past(num=None):
+  def add_cache(num=None):
     for head in range(heads):
       scores_GS = jnp.dot(q_ref[head], k_ref[head], preferred_element_type=jnp.float32)
       add(head, scores_GS * scale, v_ref[head], num)
 
-  jax.lax.cond(left >= num_tokens, add_past, lambda: add_past(left))
+  jax.lax.cond(left >= num_tokens, add_cache, lambda: add_cache(left))
 
   @pl.when(left <= num_tokens)
   def end():

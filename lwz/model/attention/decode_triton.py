@@ -1,4 +1,4 @@
-"""Decode attention on GPUs (Pallas, Triton): the past in place, each row as far as it is filled."""
+"""Decode attention on GPUs (Pallas, Triton): reads the filled part of the cache in place."""
 
 import functools
 import importlib.util
@@ -12,7 +12,7 @@ from lwz.model.attention import decode_mosaic
 
 BLOCK = 64  # tokens that a program reads at a time
 LEAST = 16  # rows and columns of a product, at least
-PROGRAMS = 512  # in all, where there are so many blocks: a few for each multiprocessor
+PROGRAMS = 512  # at most: a few for each multiprocessor
 
 
 def has_backend() -> bool:
@@ -21,15 +21,15 @@ def has_backend() -> bool:
 
 
 def work(
-  past: kv_cache.Past, lengths_B: Int[Array, 'B'], read_length: int
+  cache: kv_cache.CacheSegment, lengths_B: Int[Array, 'B'], read_length: int
 ) -> tuple[Int[Array, 'B']]:
-  """As `mosaic_decode.work`; here programs find their part from a row's length alone."""
+  """As `decode_mosaic.work`; here programs find their part from the length of a row."""
   return (lengths_B,)
 
 
 def attend(
   q_BKGC: Float[Array, 'B K G C'],
-  past: kv_cache.Past,
+  cache: kv_cache.CacheSegment,
   work: tuple[Int[Array, 'B']],
   layer: Int[Array, ''] | int,
   k_BKTC: Float[Array, 'B K T C'],
@@ -38,20 +38,20 @@ def attend(
   *,
   interpret: bool = False,
 ) -> Float[Array, 'B K G C']:
-  """As `mosaic_decode.attend`.
+  """As `decode_mosaic.attend`.
 
-  N programs share a row and head, so that a small batch occupies the machine as well: program n
-  reads blocks n, n + N, ... of those that are filled, the first one the new tokens too. Queries are
-  filled up to the least that a product takes.
+  N programs share a row and head, so that a small batch occupies the GPU as well: program n reads
+  blocks n, n + N, ... of the filled ones, program 0 the new tokens too. Queries are padded to the
+  minimum size of a product.
   """
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import triton as plgpu
 
   B, K, G, C = q_BKGC.shape
-  cost = decode_mosaic.cost(q_BKGC, past, B * past.v.shape[3])
+  cost = decode_mosaic.cost(q_BKGC, cache, B * cache.v.shape[3])
   rows = _power_of_two(G)
   q_BKGC = jnp.pad(q_BKGC, ((0, 0), (0, 0), (0, rows - G), (0, 0)))
-  N = max(1, min(-(-past.v.shape[3] // BLOCK), PROGRAMS // (B * K)))
+  N = max(1, min(-(-cache.v.shape[3] // BLOCK), PROGRAMS // (B * K)))
   shapes = (N, B, K, rows, C), (N, B, K, rows), (N, B, K, rows)
   mixed_NBKGC, top_NBKG, total_NBKG = pl.pallas_call(
     functools.partial(_kernel, scale=C**-0.5),
@@ -63,7 +63,7 @@ def attend(
     name='decode_attention',
   )(
     *(jnp.asarray(x, jnp.int32).reshape(1) for x in (layer, num_new)),
-    *(*work, q_BKGC, k_BKTC, v_BKTC, past.k, past.v),
+    *(*work, q_BKGC, k_BKTC, v_BKTC, cache.k, cache.v),
   )
   weight_NBKG = jnp.exp(top_NBKG - jnp.max(top_NBKG, axis=0, keepdims=True))
   total_BKG = jnp.sum(total_NBKG * weight_NBKG, axis=0)
@@ -72,7 +72,7 @@ def attend(
 
 
 def _power_of_two(num: int) -> int:
-  """What a product takes: no less than `num`."""
+  """The smallest size of a product that holds `num`."""
   return max(LEAST, 1 << (num - 1).bit_length())
 
 
@@ -116,11 +116,11 @@ def _kernel(
     mixed_GC = mixed_GC * kept_G[:, None] + plgpu.dot(weights_GS.astype(v_SC.dtype), v_SC)
     return mixed_GC, top_G, total_G * kept_G + jnp.sum(weights_GS, axis=1)
 
-  def add_past(i, sums):
-    slots = pl.ds((n + i * N) * BLOCK, BLOCK)
-    seen_S = slots.start + jnp.arange(BLOCK) < end
-    k_CS = load(k_LBKCS.at[layer[0], b, h, :, slots], seen_S[None, :], (C, BLOCK))
-    v_SC = load(v_LBKSC.at[layer[0], b, h, slots], seen_S[:, None], (BLOCK, C))
+  def add_cache(i, sums):
+    at = pl.ds((n + i * N) * BLOCK, BLOCK)
+    seen_S = at.start + jnp.arange(BLOCK) < end
+    k_CS = load(k_LBKCS.at[layer[0], b, h, :, at], seen_S[None, :], (C, BLOCK))
+    v_SC = load(v_LBKSC.at[layer[0], b, h, at], seen_S[:, None], (BLOCK, C))
     return add(sums, seen_S, k_CS, v_SC)
 
   sums = jnp.zeros((rows, C), jnp.float32), jnp.full((rows,), lowest), jnp.zeros((rows,))
@@ -131,7 +131,7 @@ def _kernel(
   )
   sums = add(sums, seen_T, k_TC.T, v_TC)
   own = pl.cdiv(jnp.maximum(pl.cdiv(end, BLOCK) - n, 0), N)
-  mixed_GC, top_G, total_G = jax.lax.fori_loop(0, own, add_past, sums)
+  mixed_GC, top_G, total_G = jax.lax.fori_loop(0, own, add_cache, sums)
   mixed_NBKGC[n, b, h] = mixed_GC
   top_NBKG[n, b, h] = top_G
   total_NBKG[n, b, h] = total_G

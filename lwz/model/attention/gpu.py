@@ -12,7 +12,7 @@ BLOCK = 128  # queries of a block of Triton's kernel, and keys
 
 
 def has_triton() -> bool:
-  """Whether this jax has the Triton kernel: deprecated in 0.10, it is to go."""
+  """Whether this jax has the Triton kernel: deprecated in 0.10, to be removed."""
   try:
     return importlib.util.find_spec('jax.experimental.pallas.ops.gpu.attention') is not None
   except ModuleNotFoundError:
@@ -27,13 +27,13 @@ def triton(
   *,
   interpret: bool = False,
 ) -> Float[Array, 'B T H C']:
-  """The flash kernel of Pallas (arXiv 2307.08691). It knows no groups: key-value heads repeat."""
+  """The flash kernel of Pallas (arXiv 2307.08691). Key-value heads are repeated."""
   from jax.experimental.pallas.ops.gpu import attention as kernel
 
   _, num_tokens, num_heads, head_dim = q_BTHC.shape
   repeats = num_heads // k_BKTC.shape[1]
   keys, values = (jnp.repeat(x.transpose(0, 2, 1, 3), repeats, axis=2) for x in (k_BKTC, v_BKTC))
-  # What is added lies after everything real, where no real query looks.
+  # Padding lies after all tokens, where no query of a token looks.
   args = (_pad(x) for x in (q_BTHC, keys, values, segments_BT))
   out = kernel.mha(*args, sm_scale=head_dim**-0.5, causal=True, interpret=interpret)
   return out[:, :num_tokens]
@@ -55,8 +55,8 @@ def cudnn(
 ) -> Float[Array, 'B T H C']:
   """cuDNN's flash kernel.
 
-  It takes packed rows, and an offset, by a mask alone, which is B x T x S, one for all heads: for
-  rows of a few thousand tokens. Without segments T is S, and every row one document.
+  Packed rows and an offset need a mask B x T x S, one for all heads: for rows of a few thousand
+  tokens. Without segments T is S, and every row is one document.
   """
   mask = None
   if q_segments_BT is not None and kv_segments_BS is not None:

@@ -1,7 +1,7 @@
-"""Causal self-attention over packed rows, by the backend that suits the machine and the rows.
+"""Causal self-attention over packed rows, by the backend that suits the hardware and the rows.
 
-On a mesh every backend runs on what each device holds: its rows, its query heads with the key-value
-heads that they read, its part of time against the keys of the whole row.
+On a mesh every backend runs on the local part of each device: its rows, its query heads with the
+key-value heads that they read, its part of time against the keys of the whole row.
 """
 
 import functools
@@ -21,8 +21,8 @@ from lwz.model.attention import splash as splash_attention
 
 BACKENDS = ('xla', 'chunked', 'splash', 'triton', 'cudnn')
 GPUS = ('gpu', 'cuda', 'rocm')
-SHORT = 1024  # tokens of a row whose scores may all exist at once
-SHORT_ON_CPU = 128  # there the scores of a block stay in the cache, those of a longer row do not
+SHORT = 1024  # tokens of a row whose scores are all held at once
+SHORT_ON_CPU = 128  # longer rows have scores that do not stay in the CPU cache
 KERNEL_TOKENS = 128  # shorter rows do not fill one block of a kernel
 
 
@@ -37,17 +37,17 @@ def attend_packed(
 ) -> Float[Array, 'B T H C']:
   """softmax(q k^T / sqrt(C)) v, where query t sees key s iff s <= t and their segments are equal.
 
-  Query head h reads key-value head h // (H / K). Segment 0, padding, is a segment like another;
-  None says that every row is one document. `backend` is one of `BACKENDS`, or 'auto' for `choose`:
+  Query head h reads key-value head h // (H / K). Segment 0, padding, is a segment like any other;
+  None means that every row is one document. `backend` is one of `BACKENDS`, or 'auto' for `choose`:
 
     xla      the reference: holds all scores, B x H x T x T
-    chunked  the same, a block of queries at a time; on every machine
+    chunked  the same, a block of queries at a time; on all hardware
     splash   TPU (Pallas)
-    triton   GPU (Pallas); rows whole
-    cudnn    GPU; holds a mask B x T x T where rows are packed
+    triton   GPU (Pallas); rows unsharded
+    cudnn    GPU; holds a mask B x T x T if rows are packed
 
-  Kernels named on a CPU run interpreted: for tests. Raises ValueError where the backend cannot run
-  on that machine or these shapes, saying why.
+  Kernels named on a CPU run interpreted, for tests. Raises ValueError with the reason if the
+  backend cannot run on this hardware or these shapes.
   """
   platform = platform_of(mesh)
   num_tokens, head_dim = q_BTHC.shape[1], q_BTHC.shape[3]
@@ -67,7 +67,7 @@ def attend_packed(
 
 
 def platform_of(mesh: Mesh | AbstractMesh | None) -> str:
-  """'cpu', 'gpu' or 'tpu': of the mesh's devices, which ahead of time are not this machine's."""
+  """'cpu', 'gpu' or 'tpu': of the mesh's devices, which may be those of a topology."""
   return mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
 
 
@@ -80,7 +80,7 @@ def choose(
   packed: bool = True,
   context: int = 1,
 ) -> str:
-  """The backend for rows of `num_tokens`, whose time is cut `context` ways.
+  """Returns the backend for rows of `num_tokens`, whose time is sharded `context` ways.
 
   >>> choose('tpu', 16_384, 128, jnp.bfloat16), choose('cpu', 512, 32, jnp.float32)
   ('splash', 'chunked')
@@ -108,7 +108,7 @@ def refusal(
   packed: bool = True,
   context: int = 1,
 ) -> str | None:
-  """Why this backend cannot run there; None where it can."""
+  """Returns the reason why this backend cannot run, or None if it can."""
   half = jnp.dtype(dtype).itemsize == 2
   match backend:
     case 'xla' | 'chunked':
@@ -159,7 +159,7 @@ def _local(backend: str, interpret: bool) -> Callable:
 
 
 def _sharded(local: Callable, mesh: Mesh | AbstractMesh, q_BTHC, k_BKTC, v_BKTC, segments_BT):
-  """`local` on every device's part."""
+  """`local` on the part of every device."""
   q_spec = activations.spec(mesh, q_BTHC.shape, ('rows', 'time', 'heads', None))
   kv_spec = activations.spec(mesh, k_BKTC.shape, ('rows', 'kv_heads', 'time', None))
   num_groups = q_BTHC.shape[2] // k_BKTC.shape[1]

@@ -15,8 +15,8 @@ def rope_phases(
 ) -> tuple[Float[Array, 'B T {head_dim//2}'], Float[Array, 'B T {head_dim//2}']]:
   """cos and sin of position * theta^(-2i/C), i < C/2 (RoFormer, arXiv 2104.09864, Eq. 15).
 
-  With `yarn`, frequencies are stretched and both are scaled, see `lwz.model.yarn`. In float32
-  whatever the compute dtype: bfloat16 cannot tell position 257 from 256.
+  With `yarn`, frequencies are stretched and both are scaled, see `lwz.model.yarn`. In float32 for
+  every compute dtype: bfloat16 cannot tell position 257 from 256.
   """
   exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
   inv_freq = 1.0 / (theta**exponent)

@@ -25,10 +25,10 @@ def attend(
   *,
   interpret: bool = False,
 ) -> Float[Array, 'B T H C']:
-  """As `chunked_attention.attend`; segments may be None, where each row is one document.
+  """As `chunked_attention.attend`; segments of None mean that each row is one document.
 
-  An `offset` that only the device knows (its place along a mesh axis) is a multiple of T: there
-  is one kernel for each, and the device takes its own.
+  A traced `offset` (of the device along a mesh axis) is a multiple of T: one kernel is compiled for
+  each, and the device selects its own.
   """
   num_tokens = q_BTHC.shape[1]
   args = (q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS)
@@ -46,7 +46,7 @@ def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS, *, offset, in
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
   _, num_queries, num_heads, head_dim = q_BTHC.shape
-  # What is added lies after everything real, where no real query looks.
+  # Padding lies after all tokens, where no query of a token looks.
   q_BHTC = _pad((q_BTHC * head_dim**-0.5).transpose(0, 2, 1, 3), 2)
   k_BKSC, v_BKSC = _pad(k_BKSC, 2), _pad(v_BKSC, 2)
   shape = (q_BHTC.shape[2], k_BKSC.shape[2])

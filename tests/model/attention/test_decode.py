@@ -23,18 +23,19 @@ def test_it_is_plain_attention_over_what_a_row_has(lengths):
     jnp.asarray(rng.standard_normal(shape, np.float32))
     for shape in ((B, 1, H, C), (B, K, S + T, C), (B, K, S + T, C))
   )
-  past = kv_cache.Past(k=k[:, :, :S].swapaxes(2, 3), v=v[:, :, :S])
+  past = kv_cache.CacheSegment(k=k[:, :, :S].swapaxes(2, 3), v=v[:, :, :S])
   found = decode_attention.attend(q, [past], jnp.array(lengths), k[:, :, S:], v[:, :, S:], written)
-  slot = jnp.arange(S + T)[None, :]
-  seen = (slot < jnp.array(lengths)[:, None]) | ((slot >= S) & (slot < S + written))
+  position = jnp.arange(S + T)[None, :]
+  cached = position < jnp.array(lengths)[:, None]
+  seen = cached | ((position >= S) & (position < S + written))
   expected = reference_attention.attend(q, k, v, seen[:, None, :])
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_without_a_past_the_block_is_all():
+def test_with_an_empty_cache_the_block_is_all():
   rng = np.random.default_rng(0)
   q, k = (jnp.asarray(rng.standard_normal(s, np.float32)) for s in ((2, 1, 4, 6), (2, 2, 3, 6)))
-  past = kv_cache.Past(k=jnp.zeros((2, 2, 6, 0)), v=jnp.zeros((2, 2, 0, 6)))
+  past = kv_cache.CacheSegment(k=jnp.zeros((2, 2, 6, 0)), v=jnp.zeros((2, 2, 0, 6)))
   found = decode_attention.attend(q, [past], jnp.array([0, 0]), k, k, 3)
   expected = reference_attention.attend(q, k, k, jnp.ones((2, 1, 3), bool))
   np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -48,7 +49,7 @@ def test_tiles_change_nothing(num_tiles):
     jnp.asarray(rng.standard_normal(shape, np.float32))
     for shape in ((2, 1, 6, 4), (2, 2, 4, S), (2, 2, S, 4), (2, 2, 3, 4))
   )
-  past, lengths = kv_cache.Past(k=k, v=v), jnp.array([S, S - 5])
+  past, lengths = kv_cache.CacheSegment(k=k, v=v), jnp.array([S, S - 5])
   tiled = decode_attention.tile(past)
   assert tiled.k.shape == (2, 2, num_tiles, 4, decode_attention.TILE)
   found, expected = (
@@ -57,28 +58,28 @@ def test_tiles_change_nothing(num_tiles):
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_stretches_are_attended_as_one():
+def test_segments_are_attended_as_one():
   """Rows that end within the first, with it, within the last and with nothing."""
-  q, past, lengths, *new = drawn([5, 8, 22, 0], S=24, L=1)
+  q, past, lengths, *new = arrays_of([5, 8, 22, 0], S=24, L=1)
   past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 1.0), past)
   over = functools.partial(decode_attention.over, read_length=24, dtype=q.dtype)
   parts = (slice(0, 8), slice(8, 16), slice(16, 24))
-  stretches = tuple(kv_cache.Past(k=past.k[..., at], v=past.v[..., at, :]) for at in parts)
+  segments = tuple(kv_cache.CacheSegment(k=past.k[..., at], v=past.v[..., at, :]) for at in parts)
   expected = over((past,), lengths)(0, q, *new, 4)
-  np.testing.assert_allclose(over(stretches, lengths)(0, q, *new, 4), expected, atol=1e-6)
+  np.testing.assert_allclose(over(segments, lengths)(0, q, *new, 4), expected, atol=1e-6)
   near = jnp.minimum(lengths, 16)
   expected = over((past,), near)(0, q, *new, 4)
-  stretches = (*stretches[:2], jax.tree.map(lambda x: x * jnp.nan, stretches[2]))  # is not read
-  found = decode_attention.over(stretches, near, read_length=16, dtype=q.dtype)(0, q, *new, 4)
+  segments = (*segments[:2], jax.tree.map(lambda x: x * jnp.nan, segments[2]))  # is not read
+  found = decode_attention.over(segments, near, read_length=16, dtype=q.dtype)(0, q, *new, 4)
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_what_does_not_come_out_even_is_not_tiled():
-  past = kv_cache.Past(k=jnp.zeros((1, 1, 4, 96)), v=jnp.zeros((1, 1, 96, 4)))
+  past = kv_cache.CacheSegment(k=jnp.zeros((1, 1, 4, 96)), v=jnp.zeros((1, 1, 96, 4)))
   assert decode_attention.tile(past) is past
 
 
-def drawn(lengths, *, S, K=2, G=3, C=16, T=5, L=2, dtype=jnp.float32):
+def arrays_of(lengths, *, S, K=2, G=3, C=16, T=5, L=2, dtype=jnp.float32):
   """(q, past of all layers, lengths, keys and values of the block); past its end a row is wild."""
   rng, B = np.random.default_rng(0), len(lengths)
   shapes = (B, 1, K * G, C), (B, K, T, C), (B, K, T, C), (L, B, K, C, S), (L, B, K, S, C)
@@ -86,12 +87,12 @@ def drawn(lengths, *, S, K=2, G=3, C=16, T=5, L=2, dtype=jnp.float32):
   for b, length in enumerate(lengths):
     k[:, b, ..., length:], v[:, b, :, length:] = np.nan, np.inf
   q, k_new, v_new, k, v = (jnp.asarray(x, dtype) for x in (q, k_new, v_new, k, v))
-  return q, kv_cache.Past(k=k, v=v), jnp.array(lengths), k_new, v_new
+  return q, kv_cache.CacheSegment(k=k, v=v), jnp.array(lengths), k_new, v_new
 
 
 def reference(q, past, lengths, k_new, v_new, num_new, layer):
   seen = jnp.arange(past.v.shape[3])[None] < lengths[:, None]
-  one = kv_cache.Past(
+  one = kv_cache.CacheSegment(
     k=jnp.where(seen[:, None, None, :], past.k[layer], 0),
     v=jnp.where(seen[:, None, :, None], past.v[layer], 0),
   )
@@ -112,7 +113,7 @@ def test_a_kernel_sees_what_a_row_has_and_nothing_beyond(monkeypatch, backend, d
   """Rows of no token, of one, that end with a block, of all; and a cache that ends within one."""
   monkeypatch.setattr(decode_mosaic, 'BLOCK', 256)
   monkeypatch.setattr(decode_triton, 'PROGRAMS', 20)  # 2 for each row and head
-  arrays = drawn([0, 1, 256, 300, 384], S=384, dtype=dtype)
+  arrays = arrays_of([0, 1, 256, 300, 384], S=384, dtype=dtype)
   for layer, num_new in ((1, 1), (0, 5)):
     found = in_place(*arrays, num_new, layer, backend)
     expected = reference(*arrays, num_new, layer)
@@ -126,10 +127,10 @@ def test_a_kernel_sees_what_a_row_has_and_nothing_beyond(monkeypatch, backend, d
 
 @pytest.mark.parametrize('backend', KERNELS)
 def test_one_row_of_several_and_one_head_are_enough(backend):
-  q, past, lengths, *new = drawn([100, 9], S=128, K=1, G=1, L=1, T=1)
+  q, past, lengths, *new = arrays_of([100, 9], S=128, K=1, G=1, L=1, T=1)
   arrays = q[:1], past, lengths[:1], *(x[:1] for x in new)
   found = in_place(*arrays, 1, 0, backend)
-  first = kv_cache.Past(k=past.k[:, :1], v=past.v[:, :1])
+  first = kv_cache.CacheSegment(k=past.k[:, :1], v=past.v[:, :1])
   expected = reference(arrays[0], first, *arrays[2:], 1, 0)
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -139,21 +140,21 @@ def test_one_row_of_several_and_one_head_are_enough(backend):
 def test_on_a_mesh_each_device_reads_its_rows_and_heads(backend, shape):
   """Of two heads none is cut four ways: every device then reads them all."""
   mesh = sharding.make_mesh(shape, jax.devices()[: np.prod(shape)])
-  arrays = drawn([0, 1, 70, 128], S=128)
+  arrays = arrays_of([0, 1, 70, 128], S=128)
   found = in_place(*arrays, 4, 1, backend, mesh)
   np.testing.assert_allclose(found, reference(*arrays, 4, 1), atol=1e-6)
 
 
-def test_rows_that_are_cut_are_read_all():
+def test_rows_that_are_sharded_are_read_all():
   mesh = sharding.make_mesh((2, 2, 2))
-  q, past, lengths, *new = drawn([0, 1, 70, 128], S=128)
-  with pytest.raises(ValueError, match='2 rows of 4, which are cut over the mesh'):
+  q, past, lengths, *new = arrays_of([0, 1, 70, 128], S=128)
+  with pytest.raises(ValueError, match='2 rows of 4, sharded over the mesh'):
     in_place(q[:2], past, lengths[:2], *(x[:2] for x in new), 4, 1, 'mosaic', mesh)
 
 
 def test_work_is_the_blocks_that_are_filled(monkeypatch):
   monkeypatch.setattr(decode_mosaic, 'BLOCK', 128)
-  past = kv_cache.Past(k=jnp.zeros((1, 4, 2, 16, 512)), v=jnp.zeros((1, 4, 2, 512, 16)))
+  past = kv_cache.CacheSegment(k=jnp.zeros((1, 4, 2, 16, 512)), v=jnp.zeros((1, 4, 2, 512, 16)))
   _, rows, blocks, num = decode_mosaic.work(past, jnp.array([129, 0, 512, 128]), read_length=512)
   assert num.tolist() == [8] and len(rows) == 16
   assert rows[:8].tolist() == [0, 0, 1, 2, 2, 2, 2, 3]
@@ -186,8 +187,8 @@ def test_what_is_asked_for_runs_or_is_refused(monkeypatch):
   assert 'no longer compiles it' in decode_attention.refusal('triton', 'gpu', 128)
 
 
-# Rows, key-value heads, queries of each, head width and slots: of 32b on one of four devices, alone
-# on a device, of 1.5b, of 0.5b.
+# Rows, key-value heads, queries of each, head width and positions: of 32b on one of four devices,
+# alone on a device, of 1.5b, of 0.5b.
 REAL = [
   (16, 2, 5, 128, 16_128),
   (1, 8, 5, 128, 16_128),
@@ -202,7 +203,7 @@ def lowered(kernel, case, platform, dtype=jnp.bfloat16):
   lengths, scalar = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((B,), ()))
 
   def attend(q, k, v, k_new, v_new, lengths, layer, num_new):
-    past = kv_cache.Past(k=k, v=v)
+    past = kv_cache.CacheSegment(k=k, v=v)
     return kernel.attend(q, past, kernel.work(past, lengths, S), layer, k_new, v_new, num_new)
 
   arrays = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]

@@ -18,7 +18,7 @@ from lwz.model.attention import splash as splash_attention
 from tests import fakes
 
 
-def drawn(num_rows, num_tokens, num_heads, num_kv_heads, head_dim=8):
+def arrays_of(num_rows, num_tokens, num_heads, num_kv_heads, head_dim=8):
   """Queries, keys, values, and what the result is multiplied by before it is summed."""
   rng = np.random.default_rng(0)
   q, weights = rng.standard_normal((2, num_rows, num_tokens, num_heads, head_dim), np.float32)
@@ -68,7 +68,7 @@ def assert_same(found, expected, atol=1e-5):
   ],
 )
 def test_a_backend_is_the_reference_on_packed_rows(backend, num_heads, num_kv_heads):
-  inputs, segments = drawn(2, 150, num_heads, num_kv_heads), packed(2, 150)
+  inputs, segments = arrays_of(2, 150, num_heads, num_kv_heads), packed(2, 150)
   attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, backend=backend)
   found = result(attend, inputs)
   assert all(np.isfinite(x).all() for x in found)
@@ -77,21 +77,21 @@ def test_a_backend_is_the_reference_on_packed_rows(backend, num_heads, num_kv_he
 
 @pytest.mark.parametrize('backend', ['xla', 'chunked', 'splash', 'triton'])
 def test_without_segments_a_row_is_one_document(backend):
-  q, k, v, _ = drawn(1, 130, 2, 1)
+  q, k, v, _ = arrays_of(1, 130, 2, 1)
   found = packed_attention.attend_packed(q, k, v, None, backend=backend)
   whole = jnp.zeros((1, 130), jnp.int32)
   np.testing.assert_allclose(found, reference(q, k, v, whole), atol=1e-5)
 
 
 def test_short_rows_on_a_cpu_are_the_reference_to_the_last_bit():
-  (q, k, v, _), segments = drawn(2, 40, 4, 2), packed(2, 40)
+  (q, k, v, _), segments = arrays_of(2, 40, 4, 2), packed(2, 40)
   found = packed_attention.attend_packed(q, k, v, segments)
   np.testing.assert_array_equal(found, reference(q, k, v, segments))
 
 
 @pytest.mark.parametrize('block', [7, 64])
 def test_no_result_depends_on_the_block(block):
-  (q, k, v, _), segments = drawn(2, 50, 4, 2), packed(2, 50)
+  (q, k, v, _), segments = arrays_of(2, 50, 4, 2), packed(2, 50)
   found = jax.jit(chunked_attention.attend, static_argnames='block')(
     q, k, v, segments, segments, block=block
   )
@@ -100,7 +100,7 @@ def test_no_result_depends_on_the_block(block):
 
 def test_blocks_add_their_gradients_in_float32():
   """In bfloat16 sums over many blocks would lose twice as much as the reference does."""
-  *qkv, weights = drawn(1, 512, 4, 2, 32)
+  *qkv, weights = arrays_of(1, 512, 4, 2, 32)
   segments = jnp.zeros((1, 512), jnp.int32)
   half = (*(x.astype(jnp.bfloat16) for x in qkv), weights)
   full = (*(x.astype(jnp.float32) for x in half[:3]), weights)
@@ -152,9 +152,9 @@ MESHES = {
 @pytest.mark.parametrize('backend, sizes', MESHES.values(), ids=MESHES)
 def test_a_mesh_changes_no_number(backend, sizes):
   mesh = sharding.make_mesh(sizes, jax.devices()[: np.prod(sizes)])
-  inputs, segments = drawn(8, 24, 8, 2, 4), packed(8, 24)
+  inputs, segments = arrays_of(8, 24, 8, 2, 4), packed(8, 24)
   if backend == 'splash':
-    inputs, segments = drawn(1, 24, 4, 2, 4), packed(2, 24)[:1]
+    inputs, segments = arrays_of(1, 24, 4, 2, 4), packed(2, 24)[:1]
   attend = functools.partial(
     packed_attention.attend_packed, segments_BT=segments, backend=backend, mesh=mesh
   )
@@ -167,7 +167,7 @@ def test_a_mesh_changes_no_number(backend, sizes):
 def test_a_device_reads_the_key_value_heads_of_its_query_heads(num_heads, num_kv_heads, ways):
   """Also where a device's query heads begin in the middle of a group."""
   mesh = sharding.make_mesh((1, 1, ways), jax.devices()[:ways])
-  inputs, segments = drawn(1, 6, num_heads, num_kv_heads, 4), packed(2, 6)[:1]
+  inputs, segments = arrays_of(1, 6, num_heads, num_kv_heads, 4), packed(2, 6)[:1]
   attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, mesh=mesh)
   assert_same(
     result(attend, inputs), result(functools.partial(reference, segments=segments), inputs)
@@ -176,7 +176,7 @@ def test_a_device_reads_the_key_value_heads_of_its_query_heads(num_heads, num_kv
 
 def test_dimensions_that_the_mesh_does_not_divide_stay_whole():
   mesh = sharding.make_mesh((1, 2, 2, 2))
-  inputs, segments = drawn(3, 7, 3, 1, 4), packed(3, 7)
+  inputs, segments = arrays_of(3, 7, 3, 1, 4), packed(3, 7)
   attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, mesh=mesh)
   assert_same(
     result(attend, inputs), result(functools.partial(reference, segments=segments), inputs)
@@ -184,7 +184,7 @@ def test_dimensions_that_the_mesh_does_not_divide_stay_whole():
 
 
 def test_a_refused_backend_stops_the_call():
-  q, k, v, _ = drawn(1, 8, 2, 1)
+  q, k, v, _ = arrays_of(1, 8, 2, 1)
   with pytest.raises(ValueError, match="attention backend 'cudnn': a GPU kernel, not for cpu"):
     packed_attention.attend_packed(q, k, v, None, backend='cudnn')
 
@@ -236,7 +236,7 @@ def test_cudnn_is_given_a_mask_or_causality(monkeypatch, with_segments):
     return theirs(*args, implementation='xla', **kwargs)
 
   monkeypatch.setattr(jax.nn, 'dot_product_attention', stand_in)
-  (q, k, v, _), segments = drawn(2, 40, 4, 2), packed(2, 40)
+  (q, k, v, _), segments = arrays_of(2, 40, 4, 2), packed(2, 40)
   segments = segments if with_segments else None
   found = gpu_attention.cudnn(q, k, v, segments, segments)
   whole = jnp.zeros((2, 40), jnp.int32) if segments is None else segments

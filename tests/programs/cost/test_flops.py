@@ -103,7 +103,9 @@ def test_the_splash_kernel_counts_the_half_that_it_computes():
 def test_a_kernel_counts_what_it_states_and_its_name_says_what_it_reads(backend):
   """Whose grid is known at run time only: every token that there is, of one layer."""
   L, B, K, G, C, S, T = 3, 4, 2, 6, 128, 256, 8
-  past = kv_cache.Past(k=of((L, B, K, C, S), jnp.bfloat16), v=of((L, B, K, S, C), jnp.bfloat16))
+  past = kv_cache.CacheSegment(
+    k=of((L, B, K, C, S), jnp.bfloat16), v=of((L, B, K, S, C), jnp.bfloat16)
+  )
   q, new = of((B, 1, K * G, C), jnp.bfloat16), of((B, K, T, C), jnp.bfloat16)
 
   def attend(past, lengths, q, k, v):
