@@ -122,11 +122,11 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
     raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
   try:
     if not files:
-      return transformers.AutoTokenizer.from_pretrained(str(name))
+      return transformers.AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     with tempfile.TemporaryDirectory() as local:  # transformers reads from no bucket
       for path in files:
         path.copy(epath.Path(local) / path.name)
-      return transformers.AutoTokenizer.from_pretrained(local)
+      return transformers.AutoTokenizer.from_pretrained(local, trust_remote_code=False)
   except OSError as error:
     raise FileNotFoundError(f'{name}: no tokenizer could be loaded: {error}') from error
 

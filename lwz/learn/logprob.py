@@ -74,6 +74,7 @@ def _token_logprob(hidden_BTD, head_DV, targets_BT, scale, chunk, layout):
   return _save(hidden_BTD, head_DV, targets_BT, scale, chunk, layout)[0]
 
 
+@jax.named_scope('head')
 def _save(hidden_BTD, head_DV, targets_BT, scale, chunk, layout):
   """The results, and what the backward pass needs: two numbers per token beside the arguments."""
   forward = functools.partial(_forward, scale=scale, chunk=chunk, layout=layout)
@@ -83,6 +84,7 @@ def _save(hidden_BTD, head_DV, targets_BT, scale, chunk, layout):
   return (logp_BT, entropy_BT), (hidden_BTD, head_DV, targets_BT, log_z_BT, entropy_BT)
 
 
+@jax.named_scope('head')
 def _differentiate(scale, chunk, layout, saved, cotangents):
   backward = functools.partial(_backward, scale=scale, chunk=chunk, layout=layout)
   states, head, tokens = layout.states, layout.head, layout.tokens

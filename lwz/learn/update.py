@@ -66,6 +66,7 @@ def accumulate(
   return jax.lax.fori_loop(0, num_micro, add, zeros)
 
 
+@jax.named_scope('optimizer')
 def apply(
   state: types.TrainState, grads: Any, optimizer: optax.GradientTransformation
 ) -> tuple[types.TrainState, dict[str, jax.Array]]:

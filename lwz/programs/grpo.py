@@ -117,6 +117,7 @@ def update_step(
   )
 
 
+@jax.named_scope('loss')
 def _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, *, whole, share):
   """Shares of loss and metrics of the whole minibatch; `share` is the token mean."""
   old_BT = minibatch['old_logp']

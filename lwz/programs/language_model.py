@@ -98,7 +98,8 @@ def train_step(
         params, micro, config, temperature=1.0, chunk=chunk, remat=remat, mesh=mesh
       )
       share = losses.budget_mean(num_tokens)
-      return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
+      with jax.named_scope('loss'):
+        return losses.next_token(logp, mask, aggregate=share), {'entropy': share(entropy, mask)}
 
     micro = jax.tree.map(lambda x: _micro_batches(x, micro_rows, mesh), rows)
     where = None if mesh is None else placement.shardings(abstract_state.params)

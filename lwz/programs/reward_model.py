@@ -55,9 +55,10 @@ def train_step(
         'accuracy': share((chosen_B > rejected_B).astype(jnp.float32)),
         'margin': share(chosen_B - rejected_B),
       }
-      loss = losses.bradley_terry(
-        chosen_B, rejected_B, pairs['margin'], centring=centring, aggregate=share
-      )
+      with jax.named_scope('loss'):
+        loss = losses.bradley_terry(
+          chosen_B, rejected_B, pairs['margin'], centring=centring, aggregate=share
+        )
       return loss, metrics
 
     where = None if mesh is None else placement.shardings(abstract_state.params)

@@ -1,6 +1,7 @@
 """A program is lowered from shapes alone, at any size; what it may take over, it takes over."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import pytest
 from lwz.learn import losses
 from lwz.model import config as config_lib
 from lwz.programs import grpo, language_model, program, reward_model, rollout
+from lwz.rollout import sampler
+from lwz.rollout import spec as spec_lib
 
 ROWS = language_model.RowShape(num_rows=4, row_length=32)
 
@@ -19,6 +22,7 @@ def programs(size):
   config = config_lib.preset(size)
   scorer = dataclasses.replace(config, scalar_head=True)
   optimizer = optax.adamw(1e-5)
+  engine = spec_lib.EngineSpec(config, 1, 8, 8, sampler.Sampling(), exact=True)
   return {
     built.name: built
     for built in (
@@ -26,7 +30,7 @@ def programs(size):
       language_model.evaluate(config, ROWS, chunk=16),
       reward_model.train_step(scorer, optimizer, ROWS, num_pairs=3, remat='full'),
       reward_model.score(scorer, ROWS),
-      rollout.prefill(config, num_tokens=8),
+      rollout.prefill(engine, batch_size=1, num_tokens=8),
       grpo.update_step(
         config,
         optimizer,
@@ -73,6 +77,17 @@ def test_a_training_step_returns_a_state_as_it_got_it(name):
   for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(before), strict=True):
     assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
   assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
+
+
+@pytest.mark.parametrize(
+  'name, scopes',
+  [('pretrain', {'head', 'loss'}), ('grpo', {'head', 'loss'}), ('reward_model', {'loss'})],
+)
+def test_a_profile_names_head_and_loss_forward_and_backward_and_the_optimizer(name, scopes):
+  text = programs('micro')[name].lower().as_text(debug_info=True)
+  found = {part for path in re.findall(r'loc\("([^"]*)"', text) for part in path.split('/')}
+  forward, backward = ({f'{way}({x})' for x in scopes} for way in ('jvp', 'transpose(jvp'))
+  assert forward | {f'{x})' for x in backward} | {'optimizer'} <= found
 
 
 def test_a_donated_buffer_is_gone_and_the_others_remain():
