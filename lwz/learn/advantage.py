@@ -1,7 +1,7 @@
 """From rewards to advantages: every trajectory against its siblings.
 
 All functions take a validity mask: a sample whose judge failed neither counts in the statistics of
-its group nor receives an advantage. A group without spread teaches nothing and gets exactly zero.
+its group nor receives an advantage. A group without spread gets exactly zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,10 +130,10 @@ def mean_reward(
 
 
 def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tuple[list[int], int]:
-  """Which of the groups drawn so far to learn from, and how many with spread are still missing.
+  """Returns the groups to learn from, and how many with spread are still missing.
 
   Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11): while some are missing, and not too often, the
-  caller draws more. The first groups with spread are taken; in place of missing ones stand the
+  caller samples more. The first groups with spread are taken; in place of missing ones stand the
   first without, which add nothing to the gradient and keep the shapes.
 
   >>> choose_groups([False, True, True, False], num_groups=3)
@@ -143,7 +143,7 @@ def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tup
   silent = np.flatnonzero(np.logical_not(spread_P)).tolist()
   missing = num_groups - len(useful)
   if missing > len(silent):
-    raise ValueError(f'{len(spread_P)} groups were drawn, {num_groups} are to be chosen')
+    raise ValueError(f'{len(spread_P)} groups were sampled, {num_groups} are to be chosen')
   return useful + silent[:missing], missing
 
 

@@ -77,16 +77,16 @@ def bradley_terry(
   """L = - mean log sigmoid(r(x, y_w) - r(x, y_l) - m) + c mean (r(x, y_w) + r(x, y_l))^2.
 
   Eq. 4 of the paper (Bradley and Terry, 1952). The margin m, 0 unless given, asks more of pairs
-  that differ more (Llama 2, arXiv 2307.09288, Eq. 2); c > 0 draws rewards, of which the rest sees
+  that differ more (Llama 2, arXiv 2307.09288, Eq. 2); c > 0 pulls rewards, of which the rest sees
   differences only, to zero mean (arXiv 2312.09244, Eq. 2, with c = 0.01). `aggregate` of the values
   [B] of all pairs is their mean, or the share of some of them in that of a larger batch.
   """
   chosen_B, rejected_B = jnp.asarray(chosen_B, jnp.float32), jnp.asarray(rejected_B, jnp.float32)
-  ahead_B = chosen_B - rejected_B
+  difference_B = chosen_B - rejected_B
   if margin_B is not None:
-    ahead_B = ahead_B - jnp.asarray(margin_B, jnp.float32)
+    difference_B = difference_B - jnp.asarray(margin_B, jnp.float32)
   centre = aggregate(jnp.square(chosen_B + rejected_B))
-  return -aggregate(jax.nn.log_sigmoid(ahead_B)) + jnp.asarray(centring, jnp.float32) * centre
+  return -aggregate(jax.nn.log_sigmoid(difference_B)) + jnp.asarray(centring, jnp.float32) * centre
 
 
 def kl_k3(

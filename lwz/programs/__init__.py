@@ -1,1 +1,1 @@
-"""What gets compiled: each jitted step of a run, built from plain arguments."""
+"""Compiled programs: each jitted step of a run, built from plain arguments."""

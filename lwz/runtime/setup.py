@@ -86,8 +86,8 @@ def check_memory(c, programs: dict[str, program.Program]) -> None:
   """Compiles the programs of a run; raises ValueError if one does not fit these devices."""
   if not c.preflight.at_start:
     return
-  for verdict in fit.check(memory_plan.phases(programs), topology.load('local').chip):
-    print(f'{run_name(c)}: {fit.describe(verdict)}')
+  for estimate in fit.check(memory_plan.plan(programs), topology.load('local').chip):
+    print(f'{run_name(c)}: {fit.describe(estimate)}')
 
 
 def pass_rows(c, over: jax.sharding.Mesh, num_rows: int) -> int:

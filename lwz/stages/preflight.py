@@ -1,7 +1,7 @@
 """Preflight: the very programs of a run, compiled for devices that need not be there.
 
 1. the devices, and the mesh of the run over them              programs.cost.topology
-2. each phase of the run's step: its program, what else stays  programs.cost.memory_plan
+2. each part of the run's step: its program, what else stays   programs.cost.memory_plan
 3. compile, add up, estimate                                   programs.cost.fit
 4. where it does not fit: what to change, and compile that     programs.cost.suggestions
 5. a table: on the terminal, as Markdown and JSON              report.fit_table
@@ -29,18 +29,20 @@ READS = (*setup.READS, 'mesh', 'preflight', 'init', 'data', 'train', 'rl', 'roll
 
 def check(c, stage) -> None:
   """`stage` is the module of the stage whose programs are compiled."""
-  _phases(c, topology.load(c.preflight.topology), stage)
+  _plan(c, topology.load(c.preflight.topology), stage)
 
 
 def run(c, stage) -> None:
   over = topology.load(c.preflight.topology)
   if not over.is_local:  # what is compiled for other devices cannot be loaded from the cache here
     jax.config.update('jax_enable_compilation_cache', False)
-  verdicts = _judge(c, over, stage)
+  estimates = _estimates(c, over, stage)
   found = [
-    (verdict, _remedies(c, verdict, over, stage)) for verdict in verdicts if not verdict.fits
+    (estimate, _suggestions(c, estimate, over, stage))
+    for estimate in estimates
+    if not estimate.fits
   ]
-  record = _record(c, over, verdicts, found)
+  record = _record(c, over, estimates, found)
   name = f'{c.preflight.experiment}-{c.size}_{over.name}'.replace(':', '-')
   folder = setup.run_folder(c)
   folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def run(c, stage) -> None:
   print(f'table: {folder / name}.md')
 
 
-def _phases(c, over: topology.Topology, stage) -> list[fit.Phase]:
+def _plan(c, over: topology.Topology, stage) -> list[fit.Entry]:
   mesh = sharding.make_mesh([c.mesh[axis] for axis in types.AXES], over.devices)
   models = stage.models(c)
   programs = stage.programs(c, models, mesh)
@@ -65,23 +67,23 @@ def _phases(c, over: topology.Topology, stage) -> list[fit.Phase]:
       'reference': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
-  return memory_plan.phases(programs, calls)
+  return memory_plan.plan(programs, calls)
 
 
-def _judge(c, over: topology.Topology, stage, name: str = '') -> list[fit.Verdict]:
-  """Verdicts of all phases, or of the one of a name."""
-  verdicts = []
-  for phase in _phases(c, over, stage):
-    if name in ('', phase.program.name):
-      print(f'compiling {phase.name}: {phase.program.name} for {over.name} ...', flush=True)
-      verdicts.append(fit.judge(phase, over.chip, per_host=over.per_host))
-  return verdicts
+def _estimates(c, over: topology.Topology, stage, name: str = '') -> list[fit.Estimate]:
+  """Returns the estimates of all programs, or of the one of a name."""
+  estimates = []
+  for entry in _plan(c, over, stage):
+    if name in ('', entry.program.name):
+      print(f'compiling {entry.part}: {entry.program.name} for {over.name} ...', flush=True)
+      estimates.append(fit.estimate(entry, over.chip, per_host=over.per_host))
+  return estimates
 
 
-def _remedies(c, verdict: fit.Verdict, over: topology.Topology, stage) -> list[dict]:
-  """Changes, in the order of `remedy.remedies`; they are compiled until one fits."""
-  found = suggestions.remedies(
-    verdict,
+def _suggestions(c, estimate: fit.Estimate, over: topology.Topology, stage) -> list[dict]:
+  """Changes, in the order of `suggestions.suggest`; they are compiled until one fits."""
+  found = suggestions.suggest(
+    estimate,
     name=over.name,
     micro_rows=c.train.micro_rows,
     heads=stage.models(c)['policy'].num_attention_heads,
@@ -92,7 +94,7 @@ def _remedies(c, verdict: fit.Verdict, over: topology.Topology, stage) -> list[d
   for one in found:
     said: dict[str, Any] = {'keys': one.keys, 'reason': one.reason, 'compiled': None}
     if not proven:
-      said['compiled'] = _again(c, stage, one.keys, verdict.fit.name)
+      said['compiled'] = _again(c, stage, one.keys, estimate.fit.name)
       proven = said['compiled']['fits']
     tried.append(said)
   return tried
@@ -103,13 +105,13 @@ def _again(c, stage, changes: dict, name: str) -> dict:
   changed = c.copy_and_resolve_references()
   changed.update_from_flattened_dict(changes)
   try:
-    verdict = _judge(changed, topology.load(changed.preflight.topology), stage, name)[0]
+    estimate = _estimates(changed, topology.load(changed.preflight.topology), stage, name)[0]
   except ValueError as error:  # a mesh that does not divide some dimension
     return {'fits': False, 'needed': None, 'refused': str(error)}
-  return {'fits': verdict.fits, 'needed': _finite(verdict.needed)}
+  return {'fits': estimate.fits, 'needed': _finite(estimate.needed)}
 
 
-def _record(c, over, verdicts, found) -> dict:
+def _record(c, over, estimates, found) -> dict:
   """All that is known, as JSON."""
   packages = ('jax', 'jaxlib', 'libtpu', 'jax-cuda13-plugin', 'jax-cuda12-plugin')
   return {
@@ -117,11 +119,11 @@ def _record(c, over, verdicts, found) -> dict:
     'topology': over.name,
     'chip': over.chip.name,
     'devices': len(over.devices),
-    'mesh': verdicts[0].fit.mesh,
+    'mesh': estimates[0].fit.mesh,
     'capacity': hardware.usable(over.chip),
-    'fits': all(verdict.fits for verdict in verdicts),
-    'phases': [_phase_record(verdict, over.chip) for verdict in verdicts],
-    'remedies': {f'{v.phase}: {v.fit.name}': tried for v, tried in found},
+    'fits': all(estimate.fits for estimate in estimates),
+    'phases': [_program_record(estimate, over.chip) for estimate in estimates],
+    'remedies': {f'{v.part}: {v.fit.name}': tried for v, tried in found},
     'roofline': hardware.MODEL,
     'shapes': {
       key: keys.get(c, key)
@@ -149,14 +151,14 @@ def _version(package: str) -> str:
     return ''
 
 
-def _phase_record(verdict: fit.Verdict, chip: hardware.Chip) -> dict:
-  one = verdict.fit
+def _program_record(estimate: fit.Estimate, chip: hardware.Chip) -> dict:
+  one = estimate.fit
   return {
-    'phase': verdict.phase,
-    'calls': verdict.calls,
-    'fits': verdict.fits,
-    'needed': _finite(verdict.needed),
-    'residents': verdict.residents,
+    'phase': estimate.part,
+    'calls': estimate.calls,
+    'fits': estimate.fits,
+    'needed': _finite(estimate.needed),
+    'residents': estimate.residents,
     'seconds': fit.seconds(one, chip),
     **{k: v for k, v in dataclasses.asdict(one).items() if k != 'collectives'},
     'asked': _finite(one.asked),

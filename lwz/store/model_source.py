@@ -54,7 +54,7 @@ def params(
   """Parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
 
   They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
-  that the source lacks is drawn from `key`; a language-model head that `wanted` has no use for is
+  that the source lacks is sampled with `key`; a language-model head that `wanted` has no use for is
   left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
   """
   abstract = sharding.abstract(wanted, mesh, sharding.TRAIN, dtype)
@@ -66,14 +66,14 @@ def params(
     found = hf.load(source, mesh, dtype, progress=progress)[1]
     loaded = {name: leaf for name, leaf in found.items() if name in abstract}
   if 'score' in abstract and 'score' not in loaded:
-    draw = jax.jit(
+    initial = jax.jit(
       lambda key: qwen.init(key, wanted)['score'].astype(dtype),
       out_shardings=getattr(abstract['score'], 'sharding', None),
     )
-    loaded['score'] = draw(key)
+    loaded['score'] = initial(key)
   return loaded
 
 
 def tokenizer(source: epath.PathLike) -> str:
-  """What to load the tokenizer of a run or of a Hugging Face model from."""
+  """Returns the folder or hub id of the tokenizer of a run or of a Hugging Face model."""
   return os.fspath(epath.Path(source) / 'tokenizer') if is_run(source) else os.fspath(source)

@@ -64,7 +64,7 @@ def test_advantages_of_a_group_sum_to_zero():
 
 @pytest.mark.parametrize('G', [1, 2, 3, 7, 32])
 @pytest.mark.parametrize('value', [0.0, 0.1, 1 / 3, 1.0, -7.7, 1e6])
-def test_a_group_without_spread_teaches_exactly_nothing(value, G):
+def test_a_group_without_spread_gets_exactly_zero(value, G):
   reward_PG = np.full((2, G), value, np.float32)
   for function in (advantage.group_relative, jax.jit(advantage.group_relative)):
     np.testing.assert_array_equal(function(reward_PG), np.zeros((2, G)))
@@ -269,7 +269,7 @@ def test_groups_with_spread_are_chosen_first_and_the_missing_are_counted():
   assert advantage.choose_groups([False, True, True, False], 3) == ([1, 2, 0], 1)
   assert advantage.choose_groups([True, True, True], 2) == ([0, 1], 0)
   assert advantage.choose_groups(np.array([False, False]), 2) == ([0, 1], 2)
-  with pytest.raises(ValueError, match='1 groups were drawn, 2 are to be chosen'):
+  with pytest.raises(ValueError, match='1 groups were sampled, 2 are to be chosen'):
     advantage.choose_groups([True], 2)
 
 

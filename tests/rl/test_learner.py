@@ -181,7 +181,7 @@ def test_programs_are_those_that_the_loss_asks_for_and_the_reference_stays():
   built = learner_lib.programs(c, policy, mesh)
   assert set(built) == {'grpo', 'logprob', 'reference'}
   assert {'ref_logp', 'weight'} < set(built['grpo'].abstract_args[1])
-  found = {phase.program.name: phase for phase in memory_plan.phases(built)}
+  found = {entry.program.name: entry for entry in memory_plan.plan(built)}
   assert set(found['grpo'].residents) == {'reference'}
   reference = fit.bytes_per_device(built['reference'].abstract_args[0])
   assert fit.bytes_per_device(found['grpo'].residents) == reference > 0

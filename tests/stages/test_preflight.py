@@ -48,16 +48,16 @@ def test_a_run_at_micro(tmp_path):
 
 
 def test_what_does_not_fit_comes_with_what_to_change(monkeypatch, tmp_path):
-  judged = []
+  asked = []
 
-  def judge(phase, chip, *, per_host):
+  def estimate(entry, chip, *, per_host):
     """Too large at first; the second time that a program is asked about, it fits."""
-    peak = (1 if phase.program.name in judged else 3) * GIB
-    judged.append(phase.program.name)
-    measured = fit.Fit(phase.program.name, {}, 8, True, 0, arguments=1 * GIB, peak=peak)
-    return fit.Verdict(phase.name, measured, {}, capacity=2 * GIB)
+    peak = (1 if entry.program.name in asked else 3) * GIB
+    asked.append(entry.program.name)
+    measured = fit.Fit(entry.program.name, {}, 8, True, 0, arguments=1 * GIB, peak=peak)
+    return fit.Estimate(entry.part, measured, {}, capacity=2 * GIB)
 
-  monkeypatch.setattr(preflight.fit, 'judge', judge)
+  monkeypatch.setattr(preflight.fit, 'estimate', estimate)
   record, table = preflown('pretrain:micro', tmp_path, remat='full')
   assert not record['fits'] and 'does NOT fit' in table
   # 2 GiB to work in where 0.9 are free: 8 rows become 3, which is no divisor; then 4-way tensor.

@@ -1,1 +1,1 @@
-"""What a program costs, read from what the compiler says: memory, FLOPs, collectives, seconds."""
+"""Cost of a program, read from what the compiler says: memory, FLOPs, collectives, seconds."""

@@ -172,34 +172,34 @@ def refused_bytes(message: str) -> float | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
-  """A program of a run, and what the devices hold while it runs.
+class Entry:
+  """One entry of a memory plan: a program of a run, and what the devices hold while it runs.
 
   Attributes:
-    name: of the part of a step: 'write', 'judge', 'learn'.
+    part: of a step: 'write', 'judge', 'learn'.
     program: at the largest shapes that it will meet.
     residents: abstract trees of what stays meanwhile besides the program's arguments, by name.
     calls: per step, at most.
   """
 
-  name: str
+  part: str
   program: program.Program
   residents: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   calls: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-  """What came of a phase: bytes of a device, against what it has.
+class Estimate:
+  """Bytes of a device that an entry of a memory plan needs, against what the device has.
 
   Attributes:
-    phase, calls: of the `Phase`.
+    part, calls: of the `Entry`.
     fit: of its program.
     residents: bytes of a device, by name.
     capacity: bytes that a device has for a run.
   """
 
-  phase: str
+  part: str
   fit: Fit
   residents: dict[str, float]
   capacity: float
@@ -214,11 +214,11 @@ class Verdict:
     return self.fit.compiled and self.needed <= self.capacity
 
 
-def judge(phase: Phase, chip: hardware.Chip, *, per_host: int = 0) -> Verdict:
-  """Compiles a phase's program and adds up what the devices hold."""
-  residents = {name: float(bytes_per_device(tree)) for name, tree in phase.residents.items()}
-  fitted = measure(phase.program, per_host=per_host)
-  return Verdict(phase.name, fitted, residents, hardware.usable(chip), phase.calls)
+def estimate(entry: Entry, chip: hardware.Chip, *, per_host: int = 0) -> Estimate:
+  """Compiles the program of an entry and adds up what the devices hold."""
+  residents = {name: float(bytes_per_device(tree)) for name, tree in entry.residents.items()}
+  fitted = measure(entry.program, per_host=per_host)
+  return Estimate(entry.part, fitted, residents, hardware.usable(chip), entry.calls)
 
 
 def seconds(fit: Fit, chip: hardware.Chip) -> dict[str, float]:
@@ -235,27 +235,28 @@ def seconds(fit: Fit, chip: hardware.Chip) -> dict[str, float]:
   )
 
 
-def check(phases: Sequence[Phase], chip: hardware.Chip) -> list[Verdict]:
-  """Compiles a run's programs before it begins; ValueError where one does not fit, by how much.
+def check(plan: Sequence[Entry], chip: hardware.Chip) -> list[Estimate]:
+  """Compiles a run's programs before it begins, and returns what each needs.
 
   `chip` is that of the run's own devices: `topology.load('local').chip`.
+
+  Raises ValueError if a program does not fit, and says by how much.
   """
-  verdicts = [judge(phase, chip) for phase in phases]
-  too_large = [describe(verdict) for verdict in verdicts if not verdict.fits]
+  estimates = [estimate(entry, chip) for entry in plan]
+  too_large = [describe(one) for one in estimates if not one.fits]
   if too_large:
     raise ValueError(f'the run does not fit its {chip.name} devices:\n' + '\n'.join(too_large))
-  return verdicts
+  return estimates
 
 
-def describe(verdict: Verdict) -> str:
+def describe(one: Estimate) -> str:
   """`learn: grpo needs 20.1 GiB of a device with 15.8, 4.2 of them for the reward model`."""
   gib = hardware.GIB
-  parts = [f'{size / gib:.2f} of them for {name}' for name, size in verdict.residents.items()]
-  said = f'{verdict.needed / gib:.2f} GiB' if verdict.needed < math.inf else 'more than there is'
+  parts = [f'{size / gib:.2f} of them for {name}' for name, size in one.residents.items()]
+  said = f'{one.needed / gib:.2f} GiB' if one.needed < math.inf else 'more than there is'
   return ', '.join(
     [
-      f'{verdict.phase}: {verdict.fit.name} needs {said} '
-      f'of a device with {verdict.capacity / gib:.2f}',
+      f'{one.part}: {one.fit.name} needs {said} of a device with {one.capacity / gib:.2f}',
       *parts,
     ]
   )

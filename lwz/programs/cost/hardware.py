@@ -1,6 +1,6 @@
 """Accelerators in numbers, and the least time that a program takes on one: the roofline.
 
-Figures are those that vendors publish (Google Cloud's TPU pages, NVIDIA's data sheets), per JAX
+Numbers are those that vendors publish (Google Cloud's TPU pages, NVIDIA's data sheets), per JAX
 device: a v4 chip is one device here (megacore), a tpu7x chip is two. Capacity of a TPU is what its
 compiler states as usable; of a GPU, the board's memory, of which JAX takes the share below.
 """
@@ -68,7 +68,7 @@ def usable(chip: Chip) -> float:
 def local(device: jax.Device) -> Chip:
   """The chip of an attached device of this process; its memory is what the backend says.
 
-  A CPU has no published peaks: figures are 0, its capacity is an equal share of the host's memory.
+  A CPU has no published peaks: they are 0, and its capacity is an equal share of the host's memory.
   """
   kind = [chip for chip in _ALL if device.device_kind.startswith(chip.kind)]
   chip = max(kind, key=lambda chip: len(chip.kind), default=Chip(device.device_kind, 0, 0, 0, 0))

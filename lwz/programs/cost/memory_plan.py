@@ -1,4 +1,4 @@
-"""The parts of a step in order: which program runs, and what the devices hold meanwhile."""
+"""Memory plan of a step: its programs in order, and what the devices hold while each runs."""
 
 from collections.abc import Mapping
 
@@ -22,10 +22,10 @@ TRAINERS = ('grpo', 'pretrain', 'reward_model')
 TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
 
 
-def phases(
+def plan(
   programs: Mapping[str, program.Program], calls: Mapping[str, int] | None = None
-) -> list[fit.Phase]:
-  """A run's programs, each with what stays beside it.
+) -> list[fit.Entry]:
+  """Returns a run's programs, each with what stays beside it, in the order of a step.
 
   fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
   from the first step to the last, on the same devices. The bf16 copy and the cache of writing are
@@ -52,6 +52,6 @@ def phases(
     if name == 'prefill' and 'decode' in programs:
       residents['cache'] = programs['decode'].abstract_args[1]
     part = PARTS.get(name, name)
-    found.append(fit.Phase(part, one, residents, (calls or {}).get(name, 1)))
-  order = list(dict.fromkeys([*PARTS.values(), *(phase.name for phase in found)]))
-  return sorted(found, key=lambda phase: order.index(phase.name))
+    found.append(fit.Entry(part, one, residents, (calls or {}).get(name, 1)))
+  order = list(dict.fromkeys([*PARTS.values(), *(entry.part for entry in found)]))
+  return sorted(found, key=lambda entry: order.index(entry.part))

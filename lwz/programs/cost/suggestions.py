@@ -1,68 +1,68 @@
-"""What to change where a run does not fit, computed from what it needs."""
+"""Changes of a config with which a run would fit, computed from what it needs."""
 
 import dataclasses
 import math
 
 from lwz.programs.cost import fit, topology
 
-HEADROOM = 0.95  # of the capacity: what a remedy aims at
+HEADROOM = 0.95  # of the capacity: what a suggestion aims at
 
 
 @dataclasses.dataclass(frozen=True)
-class Remedy:
+class Suggestion:
   """One change that should suffice by itself.
 
   Attributes:
     keys: of the config, and their new values; 'preflight.topology' among them for more chips.
-    reason: what it changes, with the figures.
+    reason: what it changes, with numbers.
   """
 
   keys: dict[str, int | str]
   reason: str
 
 
-def remedies(
-  verdict: fit.Verdict, *, name: str, micro_rows: int, heads: int, remat: str
-) -> list[Remedy]:
-  """Changes for a phase that does not fit, the cheapest first.
+def suggest(
+  estimate: fit.Estimate, *, name: str, micro_rows: int, heads: int, remat: str
+) -> list[Suggestion]:
+  """Returns changes for a program that does not fit, the cheapest first.
 
   What a program works in, beside its arguments, shrinks with the rows of a pass and with
   `mesh.tensor`; what stays shrinks with the number of devices.
 
   Args:
-    verdict: of the phase.
+    estimate: of the program, beside what stays on the devices.
     name: of the topology.
     micro_rows, remat: as in `train`.
     heads: query heads, which `mesh.tensor` must divide.
   """
   gib = 2**30
-  stays = verdict.fit.arguments + sum(verdict.residents.values())
-  works = max(verdict.needed - stays, 0.0)
-  free = HEADROOM * verdict.capacity - stays
+  stays = estimate.fit.arguments + sum(estimate.residents.values())
+  works = max(estimate.needed - stays, 0.0)
+  free = HEADROOM * estimate.capacity - stays
   found = []
   if free > 0 and works < math.inf:
     times = works / free
     reason = f'{works / gib:.1f} GiB to work in, where {free / gib:.1f} are free'
-    if verdict.phase == 'learn' and remat != 'full':
-      found.append(Remedy({'train.remat': 'full'}, f'{reason}: keep nothing of a layer'))
-    if verdict.phase in ('learn', 'judge') and (rows := int(micro_rows / times)) >= 1:
-      found.append(Remedy({'train.micro_rows': rows}, f'{reason}: fewer rows in a pass'))
-    tensor = verdict.fit.mesh.get('tensor', 1)
+    if estimate.part == 'learn' and remat != 'full':
+      found.append(Suggestion({'train.remat': 'full'}, f'{reason}: keep nothing of a layer'))
+    if estimate.part in ('learn', 'judge') and (rows := int(micro_rows / times)) >= 1:
+      found.append(Suggestion({'train.micro_rows': rows}, f'{reason}: fewer rows in a pass'))
+    tensor = estimate.fit.mesh.get('tensor', 1)
     wider = [
       ways
       for ways in (tensor * 2**i for i in range(1, 5))
-      if heads % ways == 0 and ways <= verdict.fit.num_devices and ways >= tensor * times
+      if heads % ways == 0 and ways <= estimate.fit.num_devices and ways >= tensor * times
     ]
     if wider:
-      found.append(Remedy({'mesh.tensor': wider[0]}, f'{reason}: cut activations further'))
-  least = stays / (HEADROOM * verdict.capacity - works) if works < verdict.capacity else 2.0
-  least = verdict.fit.num_devices * (least if least > 1 else 2.0)
-  if larger := _larger(name, verdict.fit.num_devices, least):
+      found.append(Suggestion({'mesh.tensor': wider[0]}, f'{reason}: cut activations further'))
+  least = stays / (HEADROOM * estimate.capacity - works) if works < estimate.capacity else 2.0
+  least = estimate.fit.num_devices * (least if least > 1 else 2.0)
+  if larger := _larger(name, estimate.fit.num_devices, least):
     reason = (
-      f'{stays / gib:.1f} GiB stay on each of {verdict.fit.num_devices} devices that have '
-      f'{verdict.capacity / gib:.1f}: at least {math.ceil(least)} devices'
+      f'{stays / gib:.1f} GiB stay on each of {estimate.fit.num_devices} devices that have '
+      f'{estimate.capacity / gib:.1f}: at least {math.ceil(least)} devices'
     )
-    found.append(Remedy({'preflight.topology': larger}, reason))
+    found.append(Suggestion({'preflight.topology': larger}, reason))
   return found
 
 

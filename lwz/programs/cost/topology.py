@@ -73,7 +73,7 @@ def load(name: str) -> Topology:
 
 
 def choices() -> str:
-  """What `load` knows, as part of a sentence."""
+  """Returns the names that `load` knows, as part of a sentence."""
   tpus = '; '.join(f'{chip}:' + '|'.join(sizes) for chip, sizes in TPUS.items())
   return f"'local' (the attached devices), {tpus}, gpu:{'|'.join(hardware_lib.GPUS)}:HOSTSxGPUS"
 
@@ -121,7 +121,7 @@ def _first_line(error: Exception) -> str:
   return str(error).strip().split('\n')[0]
 
 
-# Public figures of a GPU as XLA's GpuTargetConfigProto: (compute capability, SMs, shared memory of
+# Public numbers of a GPU as XLA's GpuTargetConfigProto: (compute capability, SMs, shared memory of
 # an SM and of a block, L2, MHz, NVLinks).
 _SM = {
   'a100': (8, 108, 167936, 166912, 41943040, 1410, 12),

@@ -146,7 +146,7 @@ def _dtype(raw: dict[str, Any]) -> str | None:
 
 
 def _unsupported(raw: dict[str, Any], rope: dict[str, Any]) -> list[str]:
-  """What the file asks for and the model cannot do."""
+  """Returns sentences about what the file asks for and the model cannot do."""
   asked = {
     'model_type': (raw.get('model_type'), ('qwen2',)),
     'architectures': (_architecture(raw), (CAUSAL, SCALAR)),

@@ -20,7 +20,7 @@ DTYPES = {'F32': jnp.dtype('float32'), 'BF16': jnp.dtype('bfloat16'), 'F16': jnp
 
 
 class Entry(NamedTuple):
-  """What the header says of a tensor, and whether the file is long enough to hold it."""
+  """Header entry of a tensor, and whether the file is long enough to hold it."""
 
   dtype: str  # 'BF16'
   shape: tuple[int, ...]

@@ -52,26 +52,26 @@ def test_what_is_donated_is_not_counted_twice():
   assert found.peak == found.arguments + found.temporaries
 
 
-def test_the_residents_of_a_phase_count():
+def test_the_residents_of_a_program_count():
   x = array((256, 1024))  # 1 MiB
   one = program.Program('copy', lambda x: x + 1.0, (x,))
-  phase = fit.Phase('learn', one, {'reward model': array((2048, 1024))})
-  room = hardware.Chip('small', 1e12, 10 * MIB, 1e9, 1e9)
-  verdict = fit.judge(phase, room)
-  assert verdict.fits and verdict.residents == {'reward model': 8 * MIB}
-  assert verdict.needed == 10 * MIB
-  tight = dataclasses.replace(room, capacity=10 * MIB - 1)
-  assert not fit.judge(phase, tight).fits
-  assert fit.check([phase], room)[0].residents == verdict.residents
+  entry = fit.Entry('learn', one, {'reward model': array((2048, 1024))})
+  large = hardware.Chip('small', 1e12, 10 * MIB, 1e9, 1e9)
+  estimate = fit.estimate(entry, large)
+  assert estimate.fits and estimate.residents == {'reward model': 8 * MIB}
+  assert estimate.needed == 10 * MIB
+  tight = dataclasses.replace(large, capacity=10 * MIB - 1)
+  assert not fit.estimate(entry, tight).fits
+  assert fit.check([entry], large)[0].residents == estimate.residents
   with pytest.raises(ValueError, match=r'does not fit its small devices:\n.*learn: copy needs'):
-    fit.check([phase], tight)
+    fit.check([entry], tight)
 
 
 def test_what_the_compiler_refuses_does_not_fit():
   refused = fit.Fit('grpo', {}, 1, compiled=False, asked=17.0, arguments=5.0)
-  verdict = fit.Verdict('learn', refused, {'reward model': 2.0}, capacity=16.0)
-  assert verdict.needed == 19 and not verdict.fits
-  assert not dataclasses.replace(verdict, capacity=100.0).fits
+  estimate = fit.Estimate('learn', refused, {'reward model': 2.0}, capacity=16.0)
+  assert estimate.needed == 19 and not estimate.fits
+  assert not dataclasses.replace(estimate, capacity=100.0).fits
   assert fit.seconds(refused, hardware.CHIPS['v5e']) == {}
 
 
@@ -111,8 +111,8 @@ def test_a_training_step_knows_what_stays_beside_it():
   shape, options = language_model.RowShape(2, row_length=64), {'chunk': 64, 'mesh': mesh}
   train = language_model.train_step(c, rule, shape, micro_rows=2, remat='full', **options)
   programs = {'pretrain': train, 'evaluate': language_model.evaluate(c, shape, **options)}
-  learn, measure = memory_plan.phases(programs, {'pretrain': 3})
-  assert (learn.name, learn.calls, learn.residents) == ('learn', 3, {})
+  learn, measure = memory_plan.plan(programs, {'pretrain': 3})
+  assert (learn.part, learn.calls, learn.residents) == ('learn', 3, {})
   state = train.abstract_args[0]
   assert measure.residents == {'Adam': state.opt_state}
   masters, adam = (fit.bytes_per_device(x) for x in (state.params, state.opt_state))
