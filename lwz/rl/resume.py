@@ -51,7 +51,7 @@ class BatchStore:
     # All processes must agree, though a shared disk may show a file to one of them later.
     if not hosts.all_gather(np.bool_(found is not None)).all():
       found = None
-    kept = journal.Journal(self._folder, number, policy)
+    kept = journal.TrajectoryJournal(self._folder, number, policy)
     entries = {} if found else kept.read()
     here = np.array([_entry_name(b) in entries for b in range(self._num_samples)])
     everywhere = hosts.all_gather(here).all(axis=0)
@@ -74,7 +74,7 @@ class StoredBatch:
 
   def __init__(
     self,
-    kept: journal.Journal,
+    kept: journal.TrajectoryJournal,
     archive: Callable[[types.Rollout, types.Scores], None],
     stop_if_asked: Callable[[], None],
     trajectories: Mapping[int, scheduler.Trajectory],

@@ -79,7 +79,7 @@ def rerun(c, step: program.Program) -> None:
   values = jax.device_get(step.jit()(*args)[1])
   print(f'{c.debug.replay}: not finite: {", ".join(fault["not_finite"])}')
   for name, value in sorted(values.items()):
-    print(f'  {name}: {fault["figures"].get(name)} then, {float(value)} now')
+    print(f'  {name}: {fault["metrics"].get(name)} then, {float(value)} now')
 
 
 class Trainer:
@@ -201,7 +201,7 @@ class Trainer:
     best = None
     if self._best is not None and np.isfinite(self._best):
       best = self._best * directions.of(self._c.checkpoint.best)
-    self._checkpoints.save(step, self.state, self.extra, figure=best)
+    self._checkpoints.save(step, self.state, self.extra, metric=best)
     self._saved = time.monotonic()
 
   def _leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process that writes them dies."""
+"""Atomic writes: a file is complete or absent, whenever the process that writes it dies."""
 
 import os
 
@@ -6,7 +6,7 @@ from etils import epath
 
 
 def is_remote(path: epath.PathLike) -> bool:
-  """Whether the path is an object of a bucket (`gs://...`): put whole, no append, no rename."""
+  """Whether the path is an object of a bucket (`gs://...`): no append, no rename."""
   return '://' in os.fspath(path)
 
 

@@ -1,4 +1,4 @@
-"""Training states at rest, by orbax: the state of a step and, with it, where the data stood."""
+"""Checkpoints, by orbax: the training state of a step and the state of its data iterator."""
 
 import contextlib
 import json
@@ -20,18 +20,18 @@ REFUSED = 'refused'  # in the run's folder: checkpoints that could not be restor
 class Checkpoints:
   """The checkpoints of a run, under `checkpoints/` of its folder.
 
-  A step appears there only when it is written whole: one cut short by a crash is not seen. The
-  newest `keep` stay and, where saves come with a `figure`, the `keep_best` with the highest.
-  Every process of the mesh makes the same calls.
+  A step appears there only when it is complete: one cut short by a crash is not seen. The newest
+  `keep` are kept and, of saves with a `metric`, the `keep_best` with the highest. Every process of
+  the mesh must make the same calls.
   """
 
   def __init__(self, folder: epath.PathLike, *, keep: int = 2, keep_best: int = 0):
     if keep < 1:
-      raise ValueError(f'keep = {keep}: at least one checkpoint must stay')
+      raise ValueError(f'keep = {keep}: at least one checkpoint must be kept')
     self._path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
     policies = ocp.checkpoint_managers
     best = policies.BestN(
-      get_metric_fn=_figure, n=keep_best, keep_checkpoints_without_metrics=False
+      get_metric_fn=_metric, n=keep_best, keep_checkpoints_without_metrics=False
     )
     newest = policies.LatestN(keep)
     handlers: dict[str, Any] = {
@@ -46,26 +46,26 @@ class Checkpoints:
         preservation_policy=(
           policies.AnyPreservationPolicy([newest, best]) if keep_best else newest
         ),
-        best_fn=_figure if keep_best else None,
+        best_fn=_metric if keep_best else None,
         cleanup_tmp_directories=True,
       ),
       item_handlers=handlers,
     )
 
   def save(
-    self, step: int, state: Any, extra: dict[str, Any], *, figure: float | None = None
+    self, step: int, state: Any, extra: dict[str, Any], *, metric: float | None = None
   ) -> None:
-    """Begins to save; returns when the state is copied, so that its buffers may be donated.
+    """Starts to save; returns when the state is copied, so that its buffers may be donated.
 
     Args:
       step: later than every saved step.
       state: a pytree of jax arrays, on whatever mesh; a `TrainState`.
-      extra: what JSON holds: the state of the data iterator, counters.
-      figure: how good the state is, where it is known; higher is better.
+      extra: JSON, such as the state of the data iterator.
+      metric: quality of the state, if known; higher is better.
 
-    Raises ValueError for a step that isn't later or an `extra` that JSON would not give back, and
-    OSError where the disk is full or may not be written, naming the last step that is whole. An
-    error of an earlier save that ran in the background is raised here too, or by `wait`.
+    Raises ValueError if the step isn't later or `extra` changes through JSON, and OSError, naming
+    the last complete step, if the disk is full or may not be written. An error of an earlier save
+    that ran in the background is raised here too, or by `wait`.
     """
     latest = self.latest()
     if latest is not None and step <= latest:
@@ -81,12 +81,12 @@ class Checkpoints:
       extra=ocp.args.JsonSave(extra),
       sums=ocp.args.JsonSave(checksum.leaves(state)),
     )
-    metrics = {'figure': figure} if self._keep_best and figure is not None else None
+    metrics = {'metric': metric} if self._keep_best and metric is not None else None
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics, force=True)
 
   def wait(self) -> None:
-    """Returns when every save that was begun is on disk."""
+    """Waits until every save is on disk."""
     with self._writing():
       self._manager.wait_until_finished()
 
@@ -96,23 +96,23 @@ class Checkpoints:
       self._manager.close()
 
   def latest(self) -> int | None:
-    """The newest step, one that is being saved included; None where there is none."""
+    """Returns the newest step, including one that is being saved, or None."""
     return self._manager.latest_step()
 
   def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """The state and `extra` of a step, verified; by default the newest that is whole.
+    """Returns the state and `extra` of a step, verified; by default the newest that is intact.
 
     A newer one that is not (cut short, foreign, other bits than were saved) is named in a warning
     and moved to `refused/` of the run's folder.
 
     Args:
-      abstract_state: the tree of `jax.ShapeDtypeStruct`, each with the sharding it is wanted in,
-        which need not be the one it was saved in; without one, the first local device.
+      abstract_state: the tree of `jax.ShapeDtypeStruct`, each with its target sharding, which may
+        differ from that of the save; without one, the first local device.
 
-    Raises FileNotFoundError where there is no such checkpoint, ValueError where none is whole;
-    where names, shapes or dtypes differ, it names each leaf.
+    Raises FileNotFoundError if there is no such checkpoint, ValueError if none is intact, naming
+    each leaf whose name, shape or dtype differs.
     """
-    self.wait()  # the newest may still be on its way
+    self.wait()  # the newest may still be being written
     newest = _choose(self._path, self._manager, step)
     abstract = _placed(abstract_state)
     steps = [s for s in sorted(self._manager.all_steps(), reverse=True) if s <= newest]
@@ -125,7 +125,7 @@ class Checkpoints:
         error = raised
       if hosts.all_gather(np.bool_(error is None)).all():
         assert found is not None
-        self._put_aside(refused, chosen)
+        self._move_refused(refused, chosen)
         return found
       refused[chosen] = error or ValueError(f'{self._path / str(chosen)}: refused elsewhere')
     raise refused[newest]
@@ -149,11 +149,11 @@ class Checkpoints:
       raise ValueError(f'{where}: other bits than were saved, in {", ".join(other)}')
     return restored.state, restored.extra
 
-  def _put_aside(self, refused: dict[int, ValueError], chosen: int) -> None:
+  def _move_refused(self, refused: dict[int, ValueError], chosen: int) -> None:
     """Moves newer checkpoints away, so that their steps can be saved again."""
     for step, error in refused.items():
       target = self._path.parent / REFUSED / str(step)
-      logging.warning('%s\nmoved to %s; going on from step %d', error, target, chosen)
+      logging.warning('%s\nmoved to %s; resuming from step %d', error, target, chosen)
 
       def move(step=step, target=target):
         if target.exists():
@@ -167,14 +167,14 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Errors of the disk, whoever raises them, as an OSError that says what is left."""
+    """Raises any error of the disk as an OSError that names the complete steps."""
     try:
       yield
     except Exception as error:
-      whole = sorted(int(p.name) for p in self._path.glob('*') if p.name.isdigit())
+      complete = sorted(int(p.name) for p in self._path.glob('*') if p.name.isdigit())
       raise OSError(
         f'{self._path}: a checkpoint could not be written: {error}\n'
-        f'steps saved whole: {whole or "none"}; make room, or the folder writable, and run the '
+        f'complete steps: {complete or "none"}; make room, or the folder writable, and run the '
         'same command again'
       ) from error
 
@@ -188,20 +188,20 @@ def _reading(where: epath.Path) -> Iterator[None]:
     raise ValueError(f'{where}: cannot be read, a file is broken or missing: {why}') from error
 
 
-def _figure(metrics: dict[str, float]) -> float:
-  return metrics['figure']
+def _metric(metrics: dict[str, float]) -> float:
+  return next(iter(metrics.values()))  # the only one; its name was another in older checkpoints
 
 
 def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None = None) -> Any:
-  """The parameters of a saved `TrainState`, without reading its optimiser's state.
+  """Returns the parameters of a saved `TrainState`, without reading its optimiser's state.
 
   Args:
     folder: the folder of the run that trained them; it is only read.
     abstract_params: the tree of `jax.ShapeDtypeStruct`, with shardings as in `restore`. A leaf is
-      cast to the dtype asked for (fp32 masters to bf16).
+      cast to its dtype (fp32 masters to bf16).
 
-  Raises FileNotFoundError where there is no such checkpoint, ValueError where names or shapes
-  differ, naming each leaf.
+  Raises FileNotFoundError if there is no such checkpoint, ValueError, naming each leaf, if names or
+  shapes differ.
   """
   path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
   if not path.exists():

@@ -1,8 +1,8 @@
-"""The bits of device arrays as one number each, the same on every mesh.
+"""Checksums of device arrays, the same on every mesh.
 
     sum over elements i of mix(bits(x_i) + place(i))   mod 2^32
 
-Integers add up to the same in any order, so it does not matter which device holds what. `mix` is
+Integers add up to the same in any order, so the layout over devices does not matter. `mix` is
 the finaliser of MurmurHash3, one to one: another element in one place always changes the sum, and
 several go unnoticed with a chance of 2^-32.
 """
@@ -19,7 +19,7 @@ _UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def leaves(tree: Any) -> dict[str, int]:
-  """A number for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
+  """Returns a checksum for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
   named = jax.tree_util.tree_leaves_with_path(tree)
   sums = jax.device_get([_sum(leaf) for _, leaf in named])
   return {
@@ -29,7 +29,7 @@ def leaves(tree: Any) -> dict[str, int]:
 
 
 def of(tree: Any) -> int:
-  """One number for all of a tree, in 32 bits."""
+  """Returns a checksum of 32 bits for a whole tree."""
   sums = np.array(list(leaves(tree).values()), np.uint64)
   places = np.arange(sums.size, dtype=np.uint64)
   return int(np.sum(sums * (2 * places + 1)) % 2**32)

@@ -1,9 +1,9 @@
-"""A training step as it went wrong, at rest: the state before it, its batch, what it gave.
+"""A training step that was not finite, saved for replay: the state before it, batch and metrics.
 
 faults/step-000012-0/
   batch.npz     the arrays of its batch
   state/        orbax: the state it began with
-  fault.json    step, the figures, what was not finite
+  fault.json    the metrics, and the names of what was not finite
 """
 
 import io
@@ -21,14 +21,14 @@ from lwz.store import atomic, record
 
 
 def write(
-  folder: epath.PathLike, name: str, state: Any, batch: Any, figures: Mapping[str, float]
+  folder: epath.PathLike, name: str, state: Any, batch: Any, metrics: Mapping[str, float]
 ) -> epath.Path:
-  """Writes `faults/NAME` in a run's folder, over an earlier one; every process makes the call.
+  """Writes `faults/NAME` in a run's folder, replacing an earlier one; all processes must call it.
 
   Args:
-    state: what the step began with, on whatever mesh.
-    batch: a tree of arrays that every process has whole.
-    figures: what the step gave.
+    state: before the step, on any mesh.
+    batch: a tree of arrays, complete in every process.
+    metrics: of the step.
   """
   target = epath.Path(folder).resolve() / 'faults' / name
   hosts.first(lambda: target.mkdir(parents=True, exist_ok=True))
@@ -39,7 +39,7 @@ def write(
     arrays = io.BytesIO()
     np.savez(arrays, **_named(batch))
     (target / 'batch.npz').write_bytes(arrays.getvalue())
-    facts = {'figures': dict(figures), 'not_finite': not_finite(batch, figures)}
+    facts = {'metrics': dict(metrics), 'not_finite': not_finite(batch, metrics)}
     atomic.write_text(target / 'fault.json', json.dumps(record.plain(facts), indent=2) + '\n')
 
   hosts.first(finish)
@@ -47,12 +47,12 @@ def write(
 
 
 def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str, Any]]:
-  """The arguments (state, *batch) of the step, and its fault.json.
+  """Returns the arguments (state, *batch) of the step, and its fault.json.
 
   Args:
-    abstract_args: of the program that ran it: structure, and where the state shall lie.
+    abstract_args: of the program that ran it, with the target shardings of the state.
 
-  Raises FileNotFoundError where `target` is no such folder.
+  Raises FileNotFoundError if `target` is no such folder.
   """
   target = epath.Path(target).expanduser().resolve()
   if not (target / 'fault.json').exists():
@@ -74,9 +74,9 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
   return (state, *batch), json.loads((target / 'fault.json').read_text())
 
 
-def not_finite(batch: Any, figures: Mapping[str, float]) -> list[str]:
-  """The names of figures, and of parts of the batch, that hold a NaN or an infinity."""
-  found = [name for name, value in figures.items() if not np.isfinite(value)]
+def not_finite(batch: Any, metrics: Mapping[str, float]) -> list[str]:
+  """Returns the names of metrics, and of parts of the batch, that hold a NaN or an infinity."""
+  found = [name for name, value in metrics.items() if not np.isfinite(value)]
   for name, array in _named(batch).items():
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
       found.append(f'batch {name}')

@@ -1,15 +1,15 @@
-"""What a step has got done before it is done: finished trajectories, their scores.
+"""Journal of the finished trajectories of a step that is still being sampled.
 
     journal/step-000012/trajectory-00007.npz
 
-Append-only: a file per entry, there whole or not at all, in a bucket as on a disk. A run that was
-killed inside a step finds them again. They count only for the policy that wrote them, named by
-its `store.checksum`; those of another are as good as none.
+Append-only, one file per entry, each written atomically on a disk and in a bucket. A run that was
+killed inside a step reads them again. Entries are valid only for the policy that wrote them,
+identified by its `store.checksum`; others are ignored.
 
-    kept = journal.Journal(run.folder, step, fingerprint.of(state.params))
-    kept.add('trajectory-00007', ids=ids, logp=logp)
-    kept.read()['trajectory-00007']['ids']
-    kept.clear()  # when the step is archived, see `store.rollouts`
+    entries = journal.TrajectoryJournal(run.folder, step, checksum.of(state.params))
+    entries.add('trajectory-00007', ids=ids, logp=logp)
+    entries.read()['trajectory-00007']['ids']
+    entries.clear()  # when the step is archived, see `store.rollouts`
 """
 
 import io
@@ -24,7 +24,7 @@ from lwz.store import atomic
 _POLICY = 'policy'
 
 
-class Journal:
+class TrajectoryJournal:
   """The journal of one step. One process writes; all may read."""
 
   def __init__(self, folder: epath.PathLike, step: int, policy: int):
@@ -33,7 +33,7 @@ class Journal:
     self._policy = policy
 
   def add(self, name: str, **arrays: np.ndarray) -> None:
-    """Keeps arrays under a name, over earlier ones; on disk when it returns."""
+    """Writes arrays under a name, replacing earlier ones; on disk when it returns."""
     if _POLICY in arrays:
       raise ValueError(f'an array cannot be named {_POLICY!r}: the entry itself has one')
     self._path.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Journal:
     atomic.write_bytes(self._path / f'{name}.npz', data.getvalue())
 
   def read(self) -> dict[str, dict[str, np.ndarray]]:
-    """All entries of this policy, by name. A broken file (its checksums say so) is no entry."""
+    """Returns all entries of this policy, by name, without files whose checksums are wrong."""
     found = {}
     for path in sorted(self._path.glob('*.npz')) if self._path.exists() else ():
       try:
@@ -56,6 +56,6 @@ class Journal:
     return found
 
   def clear(self) -> None:
-    """Drops the entries of this step, and of all others: a run is in one step at a time."""
+    """Deletes the entries of all steps: a run is in one step at a time."""
     if self._root.exists():
       self._root.rmtree()

@@ -1,4 +1,4 @@
-"""One writer to a run: a file that names the owner, and beats for as long as the owner lives."""
+"""Lock file of a run: names its only writer, which updates it as a heartbeat while it lives."""
 
 import atexit
 import contextlib
@@ -18,7 +18,7 @@ from lwz.store import atomic
 
 
 class Lock:
-  """A held lock. It ends with `release()`, with the process, or when another takes it over."""
+  """A lock that is held until `release()`, the end of the process, or a takeover by another."""
 
   def __init__(self, path: epath.Path, owner: dict[str, Any], beat: float):
     self._path, self._owner, self._beat = path, owner, beat
@@ -28,24 +28,27 @@ class Lock:
     atexit.register(self.release)
 
   def check(self) -> None:
-    """Raises RuntimeError where the lock was lost: another process writes the run now."""
+    """Raises RuntimeError if another process has taken the lock over."""
     if self._lost:
       raise RuntimeError(f'{self._path}: another process has taken over this run; stop one of them')
 
   def release(self) -> None:
-    """Deletes the file, if it is still this lock's. A second call does nothing."""
+    """Deletes the file if it still belongs to this lock. A second call does nothing."""
     atexit.unregister(self.release)
     if self._stop.is_set() or os.getpid() != self._owner['pid']:  # a fork inherits no lock
       return
     self._stop.set()
     self._thread.join()
-    with _alone(self._path.parent):
+    with _exclusive(self._path.parent):
       if _read(self._path).get('token') == self._owner['token']:
         self._path.unlink(missing_ok=True)
 
   def _keep(self) -> None:
     while not self._stop.wait(self._beat):
-      with contextlib.suppress(OSError), _alone(self._path.parent):  # a store may be away a moment
+      with (
+        contextlib.suppress(OSError),
+        _exclusive(self._path.parent),
+      ):  # storage may fail for a moment
         if _read(self._path).get('token') != self._owner['token']:
           self._lost = True
           return
@@ -54,17 +57,17 @@ class Lock:
 
 
 def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0) -> Lock:
-  """Takes the lock file `path`, at once or never.
+  """Acquires the lock file `path`; never waits for a living owner to release it.
 
-  A lock whose process is dead on this host is taken over at once. Any other (another host, a
-  process id that was given out again, a zombie) is watched: its owner writes it every `beat`
-  seconds, so one that stands still for `patience` seconds is dead and taken over too, without
-  comparing the clocks of two machines. A process that opens its own lock again keeps the new one.
+  A lock whose process is dead on this host is taken over at once. Any other (another host, a reused
+  process id, a zombie) is observed: its owner writes it every `beat` seconds, so one that does not
+  change for `patience` seconds is dead and taken over too, without comparing the clocks of two
+  machines. A process that acquires its own lock again holds the new one.
 
-  On a local disk no two processes succeed together. A bucket has no such promise: there the loser
-  of a tie finds out within a beat, and `Lock.check` raises.
+  On a local disk no two processes succeed together. A bucket cannot guarantee that: there the loser
+  of a race finds out within a beat, and `Lock.check` raises.
 
-  Raises RuntimeError, naming process and host, where the owner lives.
+  Raises RuntimeError, naming process and host, if the owner lives.
   """
   path = epath.Path(path)
   owner = {'host': socket.gethostname(), 'pid': os.getpid(), 'token': uuid.uuid4().hex, 'beat': 0}
@@ -75,7 +78,7 @@ def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0)
         f'{path}: process {seen.get("pid")} on {seen.get("host")} is writing this run; wait for '
         'it, stop it, or give this one another `name`'
       )
-    with _alone(path.parent):
+    with _exclusive(path.parent):
       now = _read(path)
       if now == seen:
         atomic.write_text(path, json.dumps(owner))
@@ -114,8 +117,8 @@ def _read(path: epath.Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone(folder: epath.Path) -> Iterator[None]:
-  """Nobody else on this disk is between its look at the lock file and its write to it."""
+def _exclusive(folder: epath.Path) -> Iterator[None]:
+  """Excludes other processes on this disk between reading the lock file and writing it."""
   if atomic.is_remote(folder):
     yield
     return

@@ -1,4 +1,4 @@
-"""One record, one line of JSON: what metrics and samples are kept as."""
+"""Records as lines of JSON, for metrics and samples."""
 
 import json
 import math
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-  """Value as JSON has it: array scalars become numbers, NaN and infinities None (JSON's null).
+  """Returns the value as JSON has it: array scalars as numbers, NaN and infinities as None (null).
 
-  Raises ValueError for what JSON can't hold, an array of more than one element for instance.
+  Raises ValueError for a value that JSON can't hold, such as an array of several elements.
   """
   if value is None or isinstance(value, (str, bool, int)):
     return value
@@ -24,5 +24,5 @@ def plain(value: Any) -> Any:
 
 
 def encode(record: dict[str, Any]) -> str:
-  """The record as one line, newline included; every key stays, see `plain` for the values."""
+  """Returns the record as one line with its newline; see `plain` for the values."""
   return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + '\n'

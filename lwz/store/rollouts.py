@@ -2,9 +2,9 @@
 
     rollouts/{ids,logp,lengths,finished,scores,valid,policy}
 
-Where a step may draw again, "step" is the number of the draw, step * (1 + rl.max_redraws) + k.
-A step that is repeated after a resume is read from here, not written anew; replay and analysis read
-it with any zarr3 reader. Lengths come last: a step with lengths is there whole.
+Where a step may sample again, "step" is the number of the round, step * (1 + rl.max_resamples) + k.
+A step that is repeated after a resume is read from here instead of being sampled again; any zarr3
+reader reads it. Lengths are written last: a step with lengths is complete.
 """
 
 import os
@@ -29,7 +29,7 @@ class Archive:
 
   Args:
     folder: of the run.
-    num_steps: of the run, as far as it is known to go; more may come later.
+    num_steps: of the run as known now; a later one may be longer.
     num_prompts, num_samples: P and G, with B = P * G.
     max_tokens: T.
     num_rewards: R.
@@ -61,9 +61,9 @@ class Archive:
     }
 
   def write(self, step: int, policy: int, rollout: types.Rollout, scores: types.Scores) -> None:
-    """Writes a step, over an earlier one; on disk when it returns.
+    """Writes a step, replacing an earlier one; on disk when it returns.
 
-    `policy` is the fingerprint of the parameters that wrote it.
+    `policy` is the checksum of the parameters that sampled it.
     """
     values = {
       'policy': np.uint32(policy),
@@ -77,7 +77,7 @@ class Archive:
       self._open(name, create=True)[step].write(np.asarray(value)).result()
 
   def read(self, step: int, policy: int) -> tuple[types.Rollout, types.Scores] | None:
-    """What was written at a step by that policy, bit for bit; None where there is no such thing."""
+    """Returns the rollout and scores of a step by that policy, bit for bit, or None."""
     if not (self._path / 'lengths' / 'zarr.json').exists():
       return None
     opened = {name: self._open(name, create=False) for name in self._parts}
@@ -103,7 +103,7 @@ class Archive:
     return self._opened[name, create]
 
   def _create(self, spec: dict[str, Any], name: str) -> ts.TensorStore:
-    """An array of the archive, made where it is missing, and longer where the run goes further."""
+    """Opens an array of the archive, creating it if missing and extending it to `num_steps`."""
     shape, dtype = self._parts[name]
     metadata = {
       'shape': [self._num_steps, *shape],

@@ -1,4 +1,4 @@
-"""What the policy wrote at a step, for machines (JSON lines) and for people (Markdown)."""
+"""Samples of a step, as JSON lines for programs and as Markdown for readers."""
 
 import re
 from typing import Any
@@ -12,13 +12,13 @@ KEYS = ('prompt', 'think', 'answer', 'text', 'valid', 'fault', 'words', 'lower',
 
 
 def write(folder: epath.PathLike, step: int, samples: list[dict[str, Any]]) -> None:
-  """Writes `samples/step-000010.jsonl` and `.md` in the run's folder, over earlier ones.
+  """Writes `samples/step-000010.jsonl` and `.md` in the run's folder, replacing earlier ones.
 
-  A sample has the keys `KEYS`: prompt, think (None in direct style), answer, text (all of what was
-  written), valid, fault, words, lower, upper, and rewards, a dict from component to score. Others
+  A sample has the keys `KEYS`: prompt, think (None in direct style), answer, text (the whole
+  trajectory), valid, fault, words, lower, upper, and rewards, a dict from reward to score. Others
   are kept in the jsonl; `step` is added.
 
-  Raises ValueError where a key is missing.
+  Raises ValueError if a key is missing.
   """
   records = []
   for index, sample in enumerate(samples):
@@ -34,7 +34,7 @@ def write(folder: epath.PathLike, step: int, samples: list[dict[str, Any]]) -> N
 
 
 def read(folder: epath.PathLike) -> dict[int, list[dict[str, Any]]]:
-  """Samples of every step that was written, steps in order; empty where there are none."""
+  """Returns the samples of every step, steps in order."""
   found = {}
   target = epath.Path(folder) / 'samples'
   for path in target.iterdir() if target.exists() else ():
@@ -50,7 +50,7 @@ def _page(number: int, sample: dict[str, Any]) -> str:
   parts += ['**Prompt**', sample['prompt']]
   if sample['think']:
     parts += ['**Think**', '\n'.join(f'> {line}'.rstrip() for line in sample['think'].splitlines())]
-  # Without an answer (a broken structure) the whole text is what there is to look at.
+  # Without an answer (a broken structure) the whole text is shown.
   parts += ['**Answer**', sample['answer']] if sample['answer'] else ['**Text**', sample['text']]
   return '\n\n'.join(parts)
 

@@ -21,12 +21,12 @@ class Checkpoints:
   """Remembers what was saved, instead of writing it."""
 
   def __init__(self, folder, **options):
-    self.saved, self.figures, self.options = [], [], options
+    self.saved, self.metrics, self.options = [], [], options
 
-  def save(self, step, state, extra, *, figure=None):
+  def save(self, step, state, extra, *, metric=None):
     assert extra['step'] == step
     self.saved.append(step)
-    self.figures.append(figure)
+    self.metrics.append(metric)
 
   def latest(self):
     return self.saved[-1] if self.saved else None
@@ -92,11 +92,11 @@ def test_it_saves_by_time(loop, monkeypatch):
   assert opened._checkpoints.saved == [3, 5, 6]
 
 
-def test_the_best_are_told_by_the_figure_that_is_named(loop):
+def test_the_best_are_told_by_the_metric_that_is_named(loop):
   opened = loop(2, checkpoint__every=1, checkpoint__best='loss', checkpoint__keep_best=3)
   go(opened)
   assert opened._checkpoints.options['keep_best'] == 3
-  assert opened._checkpoints.figures == [-2.0, -2.0]  # less is better
+  assert opened._checkpoints.metrics == [-2.0, -2.0]  # less is better
 
 
 def test_asked_to_stop_it_saves_after_the_step_and_leaves(loop):

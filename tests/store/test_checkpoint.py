@@ -287,7 +287,7 @@ def test_a_broken_checkpoint_is_named_put_aside_and_the_one_before_it_used(fault
   assert_same_bits(state, make(2))
   assert extra == {'step': 2}
   said = ' '.join(r.getMessage() for r in caplog.records)
-  assert f'{newest}' in said and 'going on from step 2' in said
+  assert f'{newest}' in said and 'resuming from step 2' in said
   assert (tmp_path / 'refused' / '3').exists()
   again.save(3, make(3), {'step': 3})  # as a run that goes on will
   again.wait()
@@ -309,8 +309,8 @@ def test_the_only_checkpoint_stays_where_it_is_though_broken(tmp_path):
 
 def test_the_best_stay_beside_the_newest(tmp_path):
   saved = checkpoint.Checkpoints(tmp_path, keep=1, keep_best=1)
-  for step, figure in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, 0.4)):
-    saved.save(step, make(step), {}, figure=figure)
+  for step, metric in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, 0.4)):
+    saved.save(step, make(step), {}, metric=metric)
   saved.close()
   assert sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir()) == [2, 5]
   wanted = abstract(make().params)
@@ -340,8 +340,12 @@ def test_a_disk_without_room_is_a_clear_error_and_the_last_good_state_stays(tmp_
   assert child.returncode == 1
   error = child.stderr.splitlines()
   assert any('OSError' in line and 'a checkpoint could not be written' in line for line in error)
-  assert 'steps saved whole: [1]; make room' in child.stderr
+  assert 'complete steps: [1]; make room' in child.stderr
   again = checkpoint.Checkpoints(tmp_path)
   wanted = {'w': jax.ShapeDtypeStruct((4,), jnp.float32)}
   assert again.restore(wanted)[0]['w'].tolist() == [1, 1, 1, 1]
   again.close()
+
+
+def test_the_metric_of_an_older_checkpoint_is_read_under_its_old_name():
+  assert checkpoint._metric({'figure': 2.0}) == checkpoint._metric({'metric': 2.0}) == 2.0

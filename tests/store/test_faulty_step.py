@@ -11,7 +11,7 @@ from lwz.store import faulty_step
 
 STATE = {'w': jnp.array([1.0, jnp.nan]), 'step': jnp.int32(3)}
 BATCH = ({'ids': np.arange(4), 'logp': np.array([0.0, -np.inf], np.float32)}, np.int32(2))
-FIGURES = {'loss': np.float32(np.nan), 'skipped': 1.0}
+METRICS = {'loss': np.float32(np.nan), 'skipped': 1.0}
 
 
 def shapes(tree):
@@ -22,19 +22,19 @@ def shapes(tree):
 
 
 def test_state_and_batch_come_back_with_what_was_wrong(tmp_path):
-  target = faulty_step.write(tmp_path, 'step-000003-0', STATE, BATCH, FIGURES)
+  target = faulty_step.write(tmp_path, 'step-000003-0', STATE, BATCH, METRICS)
   (state, *batch), fault = faulty_step.read(target, shapes((STATE, *BATCH)))
   jax.tree.map(np.testing.assert_array_equal, state, STATE)
   jax.tree.map(np.testing.assert_array_equal, tuple(batch), BATCH)
   assert fault == {
-    'figures': {'loss': None, 'skipped': 1.0},
+    'metrics': {'loss': None, 'skipped': 1.0},
     'not_finite': ['loss', 'batch 0.logp'],
   }
   assert json.loads((tmp_path / 'faults/step-000003-0/fault.json').read_text()) == fault
 
 
 def test_another_batch_or_folder_is_named(tmp_path):
-  target = faulty_step.write(tmp_path, 'one', STATE, BATCH, FIGURES)
+  target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
   with pytest.raises(ValueError, match=r"batch.npz holds \['0.ids', '0.logp', '1'\], the step"):
     faulty_step.read(target, shapes((STATE, {'ids': np.arange(4)})))
   with pytest.raises(FileNotFoundError, match='no fault'):

@@ -113,7 +113,7 @@ def test_a_lost_lock_says_so_and_leaves_the_new_owner_alone(tmp_path):
   path = tmp_path / 'LOCK'
   held = lock.acquire(path, beat=0.01)
   held.check()
-  with lock._alone(tmp_path):
+  with lock._exclusive(tmp_path):
     write(path)
   held._thread.join(5.0)
   with pytest.raises(RuntimeError, match='taken over'):
