@@ -1,4 +1,4 @@
-"""Ground: sequences of many lengths laid into rows of one length.
+"""Packing of sequences of many lengths into rows of one length.
 
 A row holds several sequences one after the other; `segments` numbers them from 1 (0 is padding) and
 `positions` restarts in each. Padding is told by segments and lengths, never by token values.
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """B sequences laid into N rows of T tokens; sequence b begins at (`row_B[b]`, `offset_B[b]`).
+  """B sequences packed into N rows of T tokens; sequence b begins at (`row_B[b]`, `offset_B[b]`).
 
   >>> rows = lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1)
   >>> rows.ids.tolist(), rows.segments.tolist(), rows.positions.tolist()
@@ -27,7 +27,7 @@ class Rows:
 
 
 def first_fit_decreasing(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-  """Indices of sequences by row: the longest first, each into the first row that has room."""
+  """Returns indices of sequences by row: longest first, each in the first row with enough space."""
   if lengths and max(lengths) > row_length:
     worst = int(np.argmax(lengths))
     raise ValueError(
@@ -35,23 +35,23 @@ def first_fit_decreasing(lengths: Sequence[int], row_length: int) -> list[list[i
       'raise the row length or shorten prompts and answers'
     )
   rows: list[list[int]] = []
-  room: list[int] = []
+  space: list[int] = []
   for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-    for r, free in enumerate(room):
+    for r, free in enumerate(space):
       if lengths[index] <= free:
         rows[r].append(index)
-        room[r] -= lengths[index]
+        space[r] -= lengths[index]
         break
     else:
       rows.append([index])
-      room.append(row_length - lengths[index])
+      space.append(row_length - lengths[index])
   return rows
 
 
 def lay(sequences: Sequence[Sequence[int]], *, row_length: int, num_rows: int) -> Rows:
   """Packs sequences into exactly `num_rows` rows (empty ones at the end).
 
-  One row per sequence always suffices; fewer are refused where first-fit-decreasing needs more.
+  One row per sequence always suffices. Raises ValueError if first-fit-decreasing needs more rows.
   """
   packed = first_fit_decreasing([len(s) for s in sequences], row_length)
   if len(packed) > num_rows:
@@ -66,7 +66,7 @@ def place(
   row_length: int,
   num_rows: int,
 ) -> Rows:
-  """The sequences in rows as packed: `packed[r]` names those of row r, in their order."""
+  """Returns the sequences in rows as packed: `packed[r]` names those of row r, in their order."""
   ids = np.zeros((num_rows, row_length), np.int32)
   segments = np.zeros_like(ids)
   positions = np.zeros_like(ids)
@@ -85,9 +85,9 @@ def place(
 
 
 def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:
-  """bool [N, T]: tokens that predict one of their sequence's tokens after its prompt.
+  """Returns bool [N, T]: tokens that predict one of their sequence's tokens after its prompt.
 
-  What supervised fine-tuning learns from. A sequence that is all prompt is not learnt from.
+  The loss mask of supervised fine-tuning; empty for a sequence that is all prompt.
 
   >>> answer_mask(lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1), [2, 1]).tolist()
   [[False, True, False, True, False, False]]
@@ -100,15 +100,15 @@ def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:
 
 
 def num_used(rows: Rows) -> int:
-  """Rows that hold at least one token."""
+  """Returns the number of rows with at least one token."""
   return int((rows.segments > 0).any(axis=1).sum())
 
 
 def length_mask(lengths_B: np.ndarray, num_tokens: int) -> np.ndarray:
-  """bool [B, T]: which tokens of each row are its own, `length_mask([1], 2) == [[True, False]]`."""
+  """Returns bool [B, T], tokens within the lengths: `length_mask([1], 2) == [[True, False]]`."""
   return np.arange(num_tokens)[None, :] < np.asarray(lengths_B)[:, None]
 
 
 def bucket(length: int, step: int) -> int:
-  """`length` rounded up to a multiple of `step`: few shapes, few compilations."""
+  """Returns `length` rounded up to a multiple of `step`: few shapes, few compilations."""
   return -(-length // step) * step

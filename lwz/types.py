@@ -1,4 +1,4 @@
-"""The nouns that travel between the rooms, the letters of their shapes, and the names both share.
+"""Data types shared by the packages, the letters of their shapes, and names that both use.
 
 Letters (a tensor carries its logical shape as a suffix, `logp_BT`; einsum uses them in lower case):
 
@@ -21,7 +21,7 @@ import numpy as np
 # Mesh axes, outermost first.
 AXES = ('data', 'fsdp', 'tensor', 'context')
 
-# What public functions take: arrays of the device or of the host.
+# Arrays on devices or on the host.
 AnyArray = jax.Array | np.ndarray
 
 # The output protocol of the paper (section 4): one think segment, then one answer segment.
@@ -56,9 +56,9 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-  """Two answers to one request, the better one first. `source` names where the pair is from.
+  """Two answers to one request, the better one first. `source` names the origin of the pair.
 
-  `margin` is how far apart their scores shall be at least, 0 where nobody said.
+  `margin` is the least difference that their scores should have, 0 by default.
   """
 
   prompt: str
@@ -70,29 +70,29 @@ class Preference:
 
 @flax.struct.dataclass
 class Rollout:
-  """What the policy wrote. A trajectory's stop token is part of it: kept, and trained.
+  """Trajectories sampled from the policy. A stop token is part of its trajectory, and trained.
 
-  Row b holds the tokens `ids_BT[b, :lengths_B[b]]`; what lies beyond is padding of any value, so
-  masks are made from `lengths_B`, never from ids.
+  Sequence b is `ids_BT[b, :lengths_B[b]]`; beyond it is padding of any value, so masks are made
+  from `lengths_B`, never from ids.
   """
 
   ids: jax.Array | np.ndarray  # int32 [B, T]
   logp: jax.Array | np.ndarray  # float32 [B, T], of the distribution sampled from
   lengths: jax.Array | np.ndarray  # int32 [B], stop token included
-  finished: jax.Array | np.ndarray  # bool [B], False where the cap was hit
+  finished: jax.Array | np.ndarray  # bool [B], False if cut at the token limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """The judgement of a step: `values[p, g, r]` in [0, 1], and whether sample (p, g) counts."""
+  """Rewards of a step: `values[p, g, r]` in [0, 1], and whether sample (p, g) counts."""
 
   values: np.ndarray  # float32 [P, G, R]
-  valid: np.ndarray  # bool [P, G], False where a judge failed
+  valid: np.ndarray  # bool [P, G], False if a judge failed
 
 
 @flax.struct.dataclass
 class TrainState:
-  """All that training changes: the step, fp32 master parameters, the optimiser's state."""
+  """Everything that training changes: the step, fp32 master parameters, the optimiser's state."""
 
   step: jax.Array  # int32 []
   params: Any

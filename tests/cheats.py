@@ -118,11 +118,11 @@ def word_salad(text: str, rng: random.Random) -> str:
 
 
 def content_salad(text: str, rng: random.Random) -> str:
-  """Content words alone, drawn at random."""
+  """Content words alone, sampled at random."""
   lang = language(text)
   found = [w for w in set(texts.words(text.lower())) if w not in texts.LITTLE and w.isalpha()]
-  drawn = rng.choices(sorted(found), k=len(texts.words(text)))
-  return untoken(drawn, lang)
+  sampled = rng.choices(sorted(found), k=len(texts.words(text)))
+  return untoken(sampled, lang)
 
 
 def keyword_stuffing(text: str, rng: random.Random) -> str:

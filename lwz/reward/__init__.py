@@ -1,1 +1,1 @@
-"""How text is judged."""
+"""Rewards of text, and monitoring of reward hacking."""

@@ -1,4 +1,4 @@
-"""What a reward model is worth on held-out pairs: accuracy, calibration, bias toward length.
+"""Quality of a reward model on held-out pairs: accuracy, calibration, bias toward length.
 
 A margin is r(chosen) - r(rejected); under Bradley-Terry its sigmoid is the probability that the
 chosen text is the better one.
@@ -12,7 +12,7 @@ SAME = 0.1  # of the longer text: a smaller difference of length is none
 
 
 def by_group(margin_B: np.ndarray, groups: Sequence[str]) -> list[tuple[str, int, float]]:
-  """(group, pairs, accuracy): 'all' first, then the groups in order. A tie is half right."""
+  """Returns (group, num_pairs, accuracy): 'all' first, then each group. A tie is half right."""
   right_B = np.where(margin_B == 0, 0.5, margin_B > 0)
   names = np.array(groups)
   table = [('all', len(right_B), float(right_B.mean()))]
@@ -23,7 +23,7 @@ def by_group(margin_B: np.ndarray, groups: Sequence[str]) -> list[tuple[str, int
 
 
 def length_groups(chosen_B: np.ndarray, rejected_B: np.ndarray) -> list[str]:
-  """How the better text's length compares: 'shorter', 'as long' (within SAME) or 'longer'."""
+  """Compares lengths: the better one 'shorter', 'as long' (within SAME) or 'longer'."""
   difference_B = (chosen_B - rejected_B) / np.maximum(np.maximum(chosen_B, rejected_B), 1)
   return [
     'better one as long' if abs(d) <= SAME else f'better one {"longer" if d > 0 else "shorter"}'
@@ -32,10 +32,10 @@ def length_groups(chosen_B: np.ndarray, rejected_B: np.ndarray) -> list[str]:
 
 
 def calibration_error(margin_B: np.ndarray, num_bins: int = 10) -> float:
-  """Expected calibration error (Guo et al., 2017) of sigmoid(|margin|) as a confidence.
+  """Returns the expected calibration error (Guo et al., 2017) of sigmoid(|margin|) as a confidence.
 
   sum over bins of n / N * |accuracy - mean confidence|, bins of equal width over [0.5, 1].
-  0 where the model is right as often as it says; raised by over- and by underconfidence.
+  0 if the model is right as often as its confidence; both over- and underconfidence increase it.
   """
   confidence_B = 1.0 / (1.0 + np.exp(-np.minimum(np.abs(margin_B), 700.0)))
   right_B = np.where(margin_B == 0, 0.5, margin_B > 0)
@@ -48,7 +48,7 @@ def calibration_error(margin_B: np.ndarray, num_bins: int = 10) -> float:
 
 
 def length_bias(scores_B: np.ndarray, words_B: np.ndarray) -> float:
-  """Pearson's correlation of score and length; 0 where either has no spread."""
+  """Returns Pearson's correlation of score and length; 0 if either has no spread."""
   if np.ptp(scores_B) < 1e-12 or np.ptp(words_B) < 1e-12:
     return 0.0
   return float(np.corrcoef(scores_B, words_B)[0, 1])

@@ -1,4 +1,4 @@
-"""The format reward: is the structure whole, and how much of the answer says something new?
+"""The format reward: 1 - redundancy of the answer, or 0 if the structure is broken.
 
 Paper: LongWriter-Zero (arXiv 2506.18841), Format RM. It asks for exactly one think segment, then
 exactly one answer segment, and penalises repeated content "based on semantic overlap metrics". It
@@ -12,7 +12,7 @@ import unicodedata
 from lwz import types
 from lwz.reward import redundancy as redundancy_lib
 
-# What can be wrong with a structure, in words a log can count.
+# Faults of a structure, as names for metrics.
 FAULTS = (
   'missing_think',  # no think segment
   'unopened_think',  # </think> alone
@@ -40,7 +40,7 @@ _FILLERS = '\u115f\u1160\u2800\u3164\uffa0'  # letters and symbols that are draw
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-  """A reply taken apart. `think` and `answer` are verbatim, best effort where `valid` is False."""
+  """A parsed reply; `think` and `answer` are verbatim, best effort if `valid` is False."""
 
   think: str
   answer: str
@@ -49,15 +49,15 @@ class Parsed:
 
 
 def parse(text: str, style: str) -> Parsed:
-  """Takes a reply apart and names the first thing wrong with its structure.
+  """Returns the parts of a reply and the first fault of its structure.
 
   Valid is, in the style 'think', exactly `<think>...</think>` then `<answer>...</answer>`; in the
-  style 'direct', exactly `<answer>...</answer>`. No segment is blank (white space and characters
-  that nobody sees), and only white space stands outside. Tags are case-sensitive: `<ANSWER>` is
+  style 'direct', exactly `<answer>...</answer>`. No segment is blank (white space and invisible
+  characters), and only white space stands outside. Tags are case-sensitive: `<ANSWER>` is
   plain text. The closing tag must be there: a rollout stopped by the string `</answer>` keeps it,
   one cut at the length limit has none.
 
-  `fault` is one of `FAULTS`, or '' where the reply is valid. Raises ValueError on another style.
+  `fault` is one of `FAULTS`, or '' if the reply is valid. Raises ValueError for another style.
 
     parse('<think>plan</think> <answer>work</answer>', 'think') -> Parsed('plan', 'work', True, '')
     parse('<answer>wor', 'direct') -> Parsed('', 'wor', False, 'unclosed_answer')
@@ -71,7 +71,7 @@ def parse(text: str, style: str) -> Parsed:
 
 
 def format_reward(text: str, style: str) -> float:
-  """0 where the structure is broken, else 1 - redundancy(answer), in [0, 1].
+  """Returns 0 if the structure is broken, else 1 - redundancy(answer), in [0, 1].
 
   format_reward('<answer>It rains.</answer>', 'direct') -> 1.0
   """
@@ -80,21 +80,21 @@ def format_reward(text: str, style: str) -> float:
 
 
 def redundancy(text: str) -> float:
-  """The share of the words of a text, in [0, 1], that repeat or paraphrase earlier ones of its own.
+  """Returns the share of a text's words, in [0, 1], that repeat or paraphrase earlier ones.
 
-  `lwz.reward.redundancy` says by which rules: `redundancy('It rains. ' * 4) -> 0.75`.
+  The rules are in `lwz.reward.redundancy`: `redundancy('It rains. ' * 4) -> 0.75`.
   """
   return redundancy_lib.share(text)
 
 
 def _segment(text: str, opening: str, closing: str) -> str:
-  """What stands between the first opening tag and the next closing one, or any tag, or the end."""
+  """Returns the text from the first opening tag to the next closing one, or any tag, or the end."""
   rest = text.partition(opening)[2]
   return rest.partition(closing)[0] if closing in rest else _TAG.split(rest, maxsplit=1)[0]
 
 
 def _tag_fault(text: str, style: str) -> str:
-  """The first fault in the sequence of tags."""
+  """Returns the first fault in the sequence of tags, or ''."""
   tags = _TAG.findall(text)
   names = ('think', 'answer') if style == 'think' else ('answer',)
   if style == 'direct' and (types.THINK_OPEN in tags or types.THINK_CLOSE in tags):
@@ -121,7 +121,7 @@ def _tag_fault(text: str, style: str) -> str:
 
 
 def _content_fault(text: str, style: str, think: str, answer: str) -> str:
-  """What is wrong with the contents, once the tags are right."""
+  """Returns the first fault of the contents, for text whose tags are right, or ''."""
   if any(part.strip() for part in _TAG.split(text)[::2]):
     return 'text_outside'
   if style == 'think' and _is_blank(think):
@@ -130,5 +130,5 @@ def _content_fault(text: str, style: str, think: str, answer: str) -> str:
 
 
 def _is_blank(text: str) -> bool:
-  """Whether nobody sees anything in it: white space, zero-width and other blank characters."""
+  """Whether a text is invisible: white space, zero-width and other blank characters."""
   return all(c in _FILLERS or unicodedata.category(c)[0] in 'ZC' for c in text)

@@ -1,4 +1,4 @@
-"""The length reward: how well the length of an answer fits the range its request asks for.
+"""The length reward: 1 for an answer within the range of lengths that its request asks for.
 
 Paper: LongWriter-Zero (arXiv 2506.18841), Eq. 3.
 """

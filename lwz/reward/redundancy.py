@@ -1,4 +1,4 @@
-"""How much of a text repeats itself: a measure that is lexical, causal, and linear in its words.
+"""Redundancy of a text: a lexical, causal measure, linear in the number of words.
 
 The paper's Format RM penalises repeated content "based on semantic overlap metrics" (arXiv
 2506.18841) and names none; this is ours.
@@ -55,7 +55,7 @@ _DRONE = re.compile(rf'(?:[^\w\s][^\S\n]*){{{2 * DRONE},}}')
 
 @functools.lru_cache(maxsize=256)  # the reward and the monitor ask for the same texts
 def share(text: str) -> float:
-  """The share of the words of a text, in [0, 1], that repeat or paraphrase earlier ones of its own.
+  """Returns the share of a text's words, in [0, 1], that repeat or paraphrase earlier ones.
 
   Words are those of `lwz.text.words` in lower case, without numbers, so that a counter
   (`Item 1 ... Item 2 ...`) hides no loop. A word is redundant where it stands in
@@ -100,7 +100,7 @@ def share(text: str) -> float:
 
 
 def _tokens(sentence: str) -> list[str]:
-  """The words that count: numbers do not, and a chain (`river-river-river-...`) is its links."""
+  """Returns the words without numbers; a chain (`river-river-river-...`) is its links."""
   found = texts.words(sentence.lower())
   if not _SPECIAL.search(sentence):
     return found
@@ -112,7 +112,7 @@ def _tokens(sentence: str) -> list[str]:
 
 
 def _drones(text: str) -> int:
-  """How many words' worth of symbols in a row there is."""
+  """Returns the number of redundant words that runs of symbols count as."""
   if not _DRONE.search(text):
     return 0
   count, heading = 0, 0
@@ -126,7 +126,7 @@ def _drones(text: str) -> int:
 
 
 def _stood(hashes: np.ndarray, n: int) -> np.ndarray:
-  """Whether the run of n words that begins at each place began earlier too: bool [T - n + 1]."""
+  """Whether the run of n words from each place also begins at an earlier one: bool [T - n + 1]."""
   runs = texts.shingles(hashes, n)
   _, first, which = np.unique(runs, return_index=True, return_inverse=True)
   return first[which] < np.arange(len(runs))

@@ -1,8 +1,8 @@
-"""The writing reward: a reward model's raw score, made into a number in [0, 1].
+"""The writing reward: a reward model's raw score, mapped to [0, 1].
 
 A Bradley-Terry score has neither origin nor unit: only differences were trained. Its mean and
 spread over held-out texts, measured when the reward model was trained, give it both. Several reward
-models may judge together, cautiously, and one may answer from elsewhere.
+models may form an ensemble with a lower confidence bound, and each may be a server.
 """
 
 import dataclasses
@@ -32,16 +32,16 @@ class Scale:
 def squash(score_B: np.ndarray, scale: Scale) -> np.ndarray:
   """sigmoid((score - mean) / std): 0.5 for a typical held-out text, in (0, 1) up to rounding."""
   z_B = (np.asarray(score_B, np.float64) - scale.mean) / scale.std
-  small_B = np.exp(-np.abs(z_B))  # which no score overflows
+  small_B = np.exp(-np.abs(z_B))  # cannot overflow
   return np.where(z_B < 0, small_B, 1.0) / (1.0 + small_B)
 
 
 def lower_bound(rewards_MB: np.ndarray, caution: int | float) -> np.ndarray:
   """mean - caution * spread over M reward models, a lower confidence bound. [B]
 
-  The spread is the sample standard deviation (0 for one model). Where the models disagree, the
-  policy has left what they were trained on, and it is there that a single one is exploited (Coste
-  et al., 2023, "Reward Model Ensembles Help Mitigate Overoptimization"). NaN where one failed.
+  The spread is the sample standard deviation (0 for one model). Models disagree where the policy
+  has left their training distribution, and there a single one is exploited (Coste et al., 2023,
+  "Reward Model Ensembles Help Mitigate Overoptimization"). NaN where one failed.
 
     lower_bound([[0.6, 0.9], [0.6, 0.3]], 1.0) -> [0.6, 0.176]
   """
@@ -51,7 +51,7 @@ def lower_bound(rewards_MB: np.ndarray, caution: int | float) -> np.ndarray:
 
 
 def ensemble(scorers: Sequence[Scorer], caution: int | float) -> Scorer:
-  """One scorer of several: `lower_bound` of their rewards."""
+  """Returns one scorer of several: `lower_bound` of their rewards."""
 
   def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     return lower_bound(np.stack([scorer(pairs) for scorer in scorers]), caution)
@@ -66,17 +66,17 @@ def remote(
   scale: Scale | None = None,
   batch: int = 8,
 ) -> Scorer:
-  """A scorer that asks a server, which takes and gives JSON:
+  """Returns a scorer that asks a server by JSON:
 
     {"pairs": [{"prompt": "...", "answer": "..."}]}  ->  {"scores": [0.7]}
 
-  A score is a number, or null where the server has none.
+  A score is a number, or null if the server has none.
 
   Args:
     post: sends a payload and returns the answer; retries and timeouts are its own.
-    faults: what `post` raises where it got no answer: the pairs of that call are NaN, and a sample
-      without a judgement is masked. Anything else it raises stops the run.
-    scale: of scores that are no rewards in [0, 1] yet.
+    faults: exceptions of `post` that mean no answer: the pairs of that call are NaN, and their
+      samples are masked. Any other exception stops the run.
+    scale: of scores that are not rewards in [0, 1].
     batch: pairs per call.
 
   Raises (when it scores):
@@ -99,7 +99,7 @@ def remote(
 
 
 def _scores(answer: Any, num: int, scale: Scale | None) -> np.ndarray:
-  """The numbers of a server's answer."""
+  """Returns the scores in a server's answer, scaled."""
   given = answer.get('scores') if isinstance(answer, Mapping) else None
   found: list[Any] = given if isinstance(given, list) else []
   plain = all(x is None or type(x) in (int, float) for x in found)  # True is no score

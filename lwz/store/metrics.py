@@ -106,7 +106,7 @@ def read(folder: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def current_name(name: str) -> str:
-  """Returns today's name of a metric: `current_name('no_spread/all') == 'zero_variance/all'`."""
+  """Returns today's name of a metric that may have an old one."""
   for old, new in _RENAMED.items():
     if name == old or (old.endswith('/') and name.startswith(old)):
       return new + name[len(old) :]

@@ -1,4 +1,4 @@
-"""A run's folder: whose config it holds, who writes it, whether it is done."""
+"""The folder of a run: its config, its lock, and whether it is done."""
 
 import dataclasses
 import datetime
@@ -63,7 +63,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers'
 class Run:
   """An open run. Only the process that holds the lock writes; the others have `held=None`.
 
-  The rooms that write into a run (`metrics`, `samples`, `checkpoint`) all take `folder`, the run's.
+  The modules that write into a run (`metrics`, `samples`, `checkpoint`) all take its `folder`.
   """
 
   folder: epath.Path
@@ -91,7 +91,7 @@ class Run:
   def mark_done(self, summary: dict[str, Any]) -> None:
     """Writes DONE: the summary, the time, and the config it was reached with.
 
-    Raises RuntimeError where another process has taken the run over.
+    Raises RuntimeError if another process has taken the run over.
     """
     if self.held:
       self.held.check()
@@ -104,13 +104,13 @@ class Run:
     return _load(self.folder / 'config.json')['config']
 
   def read_done(self) -> dict[str, Any]:
-    """`{'summary', 'time', 'config'}`; FileNotFoundError where the run is not done."""
+    """Returns `{'summary', 'time', 'config'}`; raises FileNotFoundError if the run is not done."""
     if not self.is_done():
       raise FileNotFoundError(f'{self.folder}: no DONE here; the run is not complete')
     return _load(self.folder / 'DONE')
 
   def close(self) -> None:
-    """Gives the lock back. A process that ends does so by itself, a killed one is taken over."""
+    """Releases the lock, as the end of the process does; that of a killed one is taken over."""
     if self.held:
       self.held.release()
 
@@ -200,9 +200,9 @@ def check_identity(folder: epath.PathLike, config: dict[str, Any], identity: Ide
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, str]:
-  """Dotted key to JSON text: `{'a': {'b': (1, 2)}} -> {'a.b': '[1, 2]'}`. An empty dict is a value.
+  """Returns dotted keys with JSON text: `{'a': {'b': (1, 2)}} -> {'a.b': '[1, 2]'}`.
 
-  Raises ValueError, naming the key, for a value that JSON can't hold.
+  An empty dict is a value. Raises ValueError, naming the key, for a value that JSON can't hold.
   """
   flat = {}
   for key, value in config.items():
@@ -217,7 +217,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def versions() -> dict[str, str | None]:
-  """Versions of what computes: lwz's commit (`-dirty` where edited), Python, `PACKAGES`."""
+  """Returns versions: of lwz its commit (`-dirty` if edited), of Python and `PACKAGES`."""
   found: dict[str, str | None] = {'lwz': _commit(), 'python': platform.python_version()}
   for package in PACKAGES:
     try:
@@ -229,7 +229,7 @@ def versions() -> dict[str, str | None]:
 
 def _commit() -> str | None:
   here = pathlib.Path(__file__)
-  # Installed inside somebody's repository, the file is not tracked there: that commit isn't ours.
+  # Installed inside another repository, the file is not tracked: that commit isn't ours.
   for arguments in (
     ['ls-files', '--error-unmatch', here.name],
     ['describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],

@@ -1,4 +1,4 @@
-"""Prose has grammar, and what was shuffled or drawn has none; a subject is no stuffing."""
+"""Prose has grammar, and what was shuffled or sampled has none; a subject is no stuffing."""
 
 import random
 
