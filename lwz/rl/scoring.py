@@ -17,7 +17,7 @@ class Scoring:
   """The scores of one batch of samples.
 
   with scoring.Scoring(c, tok, rewards, chosen) as scorer:
-    rollout = ...                            # scorer.add(reply), as they end
+    rollout = ...                            # scorer.add(trajectory), as they end
     scores = scorer.scores(scorer.samples(rollout))
 
   Rewards that are not `deferred` are computed in the background, the others in `scores`.
@@ -37,14 +37,14 @@ class Scoring:
   def __exit__(self, *error) -> None:
     self._background.stop()
 
-  def add(self, reply: scheduler.Trajectory) -> None:
-    """Begins to judge an answer; raises the errors of rewards.
+  def add(self, trajectory: scheduler.Trajectory) -> None:
+    """Starts to judge a trajectory; raises the errors of rewards.
 
-    Replies may come in any order, and some or all may be missing.
+    Trajectories may come in any order, and some or all may be missing.
     """
-    sample = self._sample(reply.index, reply.ids, reply.finished)
-    self._samples[reply.index] = sample
-    self._background.add(reply.index, sample)
+    sample = self._sample(trajectory.index, trajectory.ids, trajectory.finished)
+    self._samples[trajectory.index] = sample
+    self._background.add(trajectory.index, sample)
 
   def samples(self, rollout: types.Rollout) -> list[components_lib.Sample]:
     """Returns the trajectories as text and its parts, in the order p * G + g."""
