@@ -8,11 +8,15 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(experiment: str, runs: pathlib.Path, *arguments: str) -> subprocess.Popen:
-  """Begins `python -m lwz.launch --config=experiments/EXPERIMENT ...` with its runs in `runs`."""
+def start(experiment: str, runs: pathlib.Path, *arguments: str, record='') -> subprocess.Popen:
+  """Begins `python -m lwz.launch --config=experiments/EXPERIMENT ...` with its runs in `runs`.
+
+  With `record`, a file, the keys that are read are written there, see `tests.recorder`.
+  """
   name, _, size = experiment.partition(':')
   command = [
-    *(sys.executable, '-m', 'lwz.launch'),
+    *(sys.executable, '-m'),
+    *(('tests.recorder', str(record)) if record else ('lwz.launch',)),
     f'--config=experiments/{name}.py:{size}',
     f'--config.runs_dir={runs}',
     *arguments,
@@ -27,9 +31,11 @@ def start(experiment: str, runs: pathlib.Path, *arguments: str) -> subprocess.Po
   )
 
 
-def launch(experiment: str, runs: pathlib.Path, *arguments: str, fails: bool = False) -> str:
+def launch(
+  experiment: str, runs: pathlib.Path, *arguments: str, fails: bool = False, record=''
+) -> str:
   """Runs the command to its end and returns what it printed; its exit status is checked."""
-  process = start(experiment, runs, *arguments)
+  process = start(experiment, runs, *arguments, record=record)
   output, _ = process.communicate(timeout=300)
   assert (process.returncode != 0) == fails, output
   return output

@@ -11,11 +11,13 @@ import pytest
 
 from experiments import base
 from lwz.data import tokenizer
+from lwz.runtime import keys
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 from tests import jobs
 
 FOLDER = pathlib.Path(base.__file__).parent
+STAGES = sorted(p.stem for p in (FOLDER.parent / 'lwz/stages').glob('*.py') if p.stem != '__init__')
 NAMES = sorted(p.stem for p in FOLDER.glob('*.py') if p.stem not in ('__init__', 'base'))
 
 
@@ -67,42 +69,52 @@ def test_the_ablation_differs_in_its_style_alone():
   assert {k for k in think['data'] if think['data'][k] != direct['data'][k]} == {'style'}
 
 
-def read_keys(source):
-  """Dotted keys that a source reads of a config named `c`: `c.train.rows` gives 'train.rows'."""
-  found = set()
-  for node in ast.walk(ast.parse(source)):
-    chain = []
-    while isinstance(node, ast.Attribute):
-      chain.append(node.attr)
-      node = node.value
-    if isinstance(node, ast.Name) and node.id in ('c', 'self') and chain:
-      parts = [part for part in reversed(chain) if part != '_c']
-      found |= {'.'.join(parts[: i + 1]) for i in range(len(parts))}
-  return found
+ALL = set(dotted(base.get_config('tiny')))
+# READS that a run at micro, judged offline, has no occasion to read, and why.
+ONLY_WHEN = {
+  'data.long': 'a valid answer is scored',
+  'data.prompts': 'a file of prompts is named',
+  'debug.heartbeat': 'several processes start, at the door',
+  'eval.key_env': 'a system is an endpoint',
+  'eval.style': 'a system is no run of ours',
+  'judge.': 'the judge is an endpoint or a model',
+  'reward.': 'an ensemble, a server or a foreign model gives rewards',
+  'rl.clip': 'a gradient is computed by a program that was compiled with it',
+  'rl.overlong_margin': 'rl.overlong is penalise',
+  'rollout.': 'our own engine judges, or draws from a part of the tokens',
+}
 
 
-def test_every_key_is_read():
-  rooms = ('runtime', 'judge', 'rl', 'stages')
-  files = [path for room in rooms for path in FOLDER.parent.glob(f'lwz/{room}/*.py')]
-  files.append(FOLDER.parent / 'lwz/launch.py')
-  read = set().union(*(read_keys(path.read_text()) for path in files))
-  assert read_keys('x = c.a.b.get') == {'a', 'a.b', 'a.b.get'}
-  assert set(dotted(base.get_config('tiny'))) - read == set()
+def test_every_key_is_read_by_some_stage():
+  stages = [importlib.import_module(f'lwz.stages.{name}') for name in STAGES]
+  read = {key for key in ALL for stage in stages if keys.is_under(key, stage.READS)}
+  door = {'needs', 'needs_policy'}
+  assert ALL - read == door
 
 
-@pytest.mark.parametrize('stage', base.UNREAD)
-def test_what_is_no_part_of_a_run_is_not_read_by_its_stage(stage):
-  read = read_keys((FOLDER.parent / f'lwz/stages/{stage}.py').read_text())
-  assert read and not read & set(base.UNREAD[stage])
+def test_what_is_declared_is_a_key():
+  for name in STAGES:
+    for key in importlib.import_module(f'lwz.stages.{name}').READS:
+      assert any(keys.is_under(leaf, [key]) for leaf in ALL), f'{name}: {key}'
 
 
 TRAINING = [name for name in NAMES if load(name, 'micro').train.num_steps]
 
 
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+  """A folder of runs at micro that the tests of this file fill, with the keys that they read."""
+  return tmp_path_factory.mktemp('recorded')
+
+
+def launch(experiment, runs, *arguments, **options):
+  return jobs.launch(experiment, runs, *arguments, record=runs / 'reads.jsonl', **options)
+
+
 @pytest.mark.parametrize('name', TRAINING)
-def test_runs_at_micro(name, micro_runs):
-  jobs.launch(f'{name}:micro', micro_runs)
-  folder = micro_runs / f'{name}-micro'
+def test_runs_at_micro(name, recorded):
+  launch(f'{name}:micro', recorded)
+  folder = recorded / f'{name}-micro'
   assert (folder / 'DONE').exists()
   assert {p.name for p in folder.iterdir()} >= {
     'config.json',
@@ -117,10 +129,10 @@ def test_runs_at_micro(name, micro_runs):
   assert steps == list(range(load(name, 'micro').train.num_steps))
 
 
-def test_an_exported_policy_is_the_policy(micro_runs, tmp_path):
-  jobs.launch('grpo_think:micro', micro_runs)
-  source = micro_runs / 'grpo_think-micro'
-  output = jobs.launch(
+def test_an_exported_policy_is_the_policy(recorded, tmp_path):
+  launch('grpo_think:micro', recorded)
+  source = recorded / 'grpo_think-micro'
+  output = launch(
     'export:micro',
     *(tmp_path, f'--config.init={source}'),
     *(f'--config.export.folder={tmp_path / "hf"}', '--config.export.dtype=float32'),
@@ -134,17 +146,17 @@ def test_an_exported_policy_is_the_policy(micro_runs, tmp_path):
   )
 
 
-def test_runs_stand_side_by_side(micro_runs):
+def test_runs_stand_side_by_side(recorded):
   for name in ('grpo_think', 'grpo_nothink'):
-    jobs.launch(f'{name}:micro', micro_runs)
-  jobs.launch('report:micro', micro_runs)
-  folder = micro_runs / 'report-micro'
+    launch(f'{name}:micro', recorded)
+  launch('report:micro', recorded)
+  folder = recorded / 'report-micro'
   table = (folder / 'table.md').read_text().splitlines()
   assert [line.split(' | ')[0] for line in table[2:]] == [
     '| grpo_think-micro',
     '| grpo_nothink-micro',
   ]
-  figures = load('report', 'micro').report.figures
+  figures = load('report', 'micro').report.metrics
   assert table[0].split(' | ')[1:] == [*figures[:-1], f'{figures[-1]} |']
   assert (folder / 'curves.svg').read_text().count('<svg') == 1 + len(figures)
   assert 'grpo_nothink-micro' in (folder / 'report.html').read_text()
@@ -153,18 +165,36 @@ def test_runs_stand_side_by_side(micro_runs):
 @pytest.mark.parametrize(
   'name', ['eval_arena', pytest.param('eval_writingbench', marks=pytest.mark.slow)]
 )
-def test_policies_are_compared_offline(name, micro_runs):
-  jobs.launch(f'{name}:micro', micro_runs)  # runs first what it needs
-  folder = micro_runs / f'{name}-micro'
+def test_policies_are_compared_offline(name, recorded):
+  launch(f'{name}:micro', recorded)  # runs first what it needs
+  folder = recorded / f'{name}-micro'
   results = json.loads((folder / 'results.json').read_text())
   table = (folder / 'table.md').read_text()
   for system in ('base_model', 'pretrain', 'grpo_think', 'grpo_nothink'):
     assert f'| {system}-micro |' in table
   assert results['facts']['judge'] == 'offline-rules' and results['facts']['prompts'] == 4
   assert '<svg' in (folder / 'report.html').read_text()
-  assert 'complete, nothing to do' in jobs.launch(f'{name}:micro', micro_runs)
+  assert 'complete, nothing to do' in launch(f'{name}:micro', recorded)
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-  output = jobs.launch('report:micro', tmp_path, fails=True)
+  output = launch('report:micro', tmp_path, fails=True)
   assert 'grpo_think-micro/metrics.jsonl: no metrics here' in output
+
+
+def test_stages_read_what_they_declare(recorded):
+  for experiment in ('grpo_think', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
+    launch(f'{experiment}:micro', recorded)
+  read = {}
+  for line in (recorded / 'reads.jsonl').read_text().splitlines():
+    stage, key = json.loads(line)
+    read.setdefault(stage, set()).add(key)
+  assert set(read) >= {*keys.RESUMABLE, 'generate', 'report', 'export'}
+  for stage, found in read.items():
+    declared = importlib.import_module(f'lwz.stages.{stage}').READS
+    undeclared = {key for key in found if not keys.is_under(key, declared)}
+    assert not undeclared, f'{stage} reads {sorted(undeclared)}, which is not in its READS'
+    identity = {key for key in ALL if keys.is_identity(key, stage, declared)}
+    unread = {key for key in identity - found if not key.startswith(tuple(ONLY_WHEN))}
+    if stage in keys.RESUMABLE:
+      assert not unread, f'{stage} declares {sorted(unread)}, which it does not read'

@@ -249,7 +249,7 @@ def check(c) -> None:
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
     if low is not None and not isinstance(value, str) and not low <= value <= high:  # NaN: neither
-      raise ValueError(f'{key}={value}: choose a number from {low:,g} to {high:,g}')
+      raise ValueError(f'{key}={value}: choose a number from {low:g} to {high:g}')
 
 
 def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:
