@@ -1,4 +1,4 @@
-"""The scheduler's blocks as a discrete-event simulation without a model: what an order costs."""
+"""Discrete-event simulation of the scheduler without a model, to compare orders of the queue."""
 
 import collections
 from collections.abc import Callable, Sequence

@@ -148,7 +148,7 @@ def forward(
   causally), `positions_BT` restarts in each. By default a row is one document from position 0.
   `remat` names what the backward pass recomputes, see `REMAT`; no result depends on it.
   `attention` names a backend of `packed_attention`, by default the one that suits the machine. On a
-  `mesh`, parameters lie by `sharding.TRAIN` and activations by `activations.LAYOUT`.
+  `mesh`, parameters are sharded by `sharding.TRAIN`, activations by `activations.LAYOUT`.
   """
   if positions_BT is None:
     positions_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)

@@ -90,7 +90,7 @@ def decode(spec: spec_lib.EngineSpec, *, batch_size: int, read_length: int) -> p
 
 
 def engine(spec: spec_lib.EngineSpec) -> scheduler.Engine:
-  """Returns what `scheduler.run` calls; each program is compiled when it is first needed."""
+  """Returns the engine for `scheduler.run`; each program is compiled on first use."""
   placed = _shardings(abstract_slots(spec), spec.mesh)
 
   @functools.cache

@@ -17,7 +17,7 @@ import numpy as np
 
 from lwz.rollout import order, slots
 
-# (index of the request, its ids so far) -> how many of them to keep, if it shall end, or None.
+# (index of the request, its ids so far) -> the number of them to keep, which ends it, or None.
 StopRule = Callable[[int, np.ndarray], int | None]
 
 _FREE = -1  # the owner of a free slot
@@ -157,7 +157,7 @@ def _check(index: int, request: Request, engine: Engine) -> None:
   if not 1 <= request.max_tokens <= engine.max_tokens:
     raise ValueError(
       f'request {index} asks for max_tokens={request.max_tokens}, outside 1 ... '
-      f'{engine.max_tokens}, what a slot has room for'
+      f'{engine.max_tokens}, the room of a slot'
     )
 
 

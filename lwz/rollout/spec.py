@@ -18,7 +18,7 @@ from lwz.rollout import sampler, shapes
 Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh | None
 
 PREFILL_TOKENS = 1_024  # tokens of short prompts in one prefill: products then run at full rate
-TILE = 128  # elements that lie side by side in a vector of a TPU
+TILE = 128  # elements of a vector register of a TPU along one axis
 MAX_SEGMENTS = 8  # of a GPU's cache, which reads as many as are filled
 
 
@@ -38,7 +38,7 @@ class EngineSpec:
     config: of the model.
     num_slots: trajectories that are decoded at a time.
     max_prompt_tokens, max_tokens: limits of one trajectory.
-    sampling: how tokens are sampled, and which tokens end a trajectory.
+    sampling: temperature, truncation, and the tokens that end a trajectory.
     exact: one batch shape regardless of which slots are active, so that no bit of a trajectory
       depends on the others; otherwise the batch shrinks as the tail thins out, and only the filled
       part of the cache is read.

@@ -18,7 +18,7 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 class Matcher:
-  """Finds the token at which each trajectory shall end, for any number of new tokens per call.
+  """Finds the token at which each trajectory ends, for any number of new tokens per call.
 
   `matched` holds the indices of the trajectories with a match.
   """

@@ -1,4 +1,4 @@
-"""The simulation counts the steps that the scheduler runs, and shows what an order is worth."""
+"""The simulation counts the steps that the scheduler runs, and shows the gain of an order."""
 
 import numpy as np
 import pytest

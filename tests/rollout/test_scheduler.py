@@ -1,4 +1,4 @@
-"""Continuous batching: what is written does not depend on slots, order, neighbours or a restart."""
+"""Continuous batching: a trajectory does not depend on slots, order, neighbours or a restart."""
 
 import functools
 
