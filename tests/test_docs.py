@@ -4,7 +4,11 @@ import ast
 import doctest
 import importlib
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tokenize
 
 import pytest
@@ -54,10 +58,10 @@ def missing(text, known):
   return sorted(p for p in cited if not any(k == p or k.endswith(f'/{p}') for k in known))
 
 
-def unknown(text):
+def unknown(prose):
   """Dotted names of lwz in a text that are neither a module nor a name that one defines."""
   wrong = []
-  for dotted in sorted(set(MODULE.findall(text))):
+  for dotted in sorted(set(MODULE.findall(prose))):
     parts = dotted.split('.')
     path = tree.ROOT / parts[0]
     while len(parts) > 1 and path.is_dir():
@@ -67,8 +71,8 @@ def unknown(text):
     rest = parts[1:]
     if not source.is_file() and not source.is_dir():  # a name that a package offers
       source, rest = path.parent / '__init__.py', parts
-    named = re.findall(r'\w+', source.read_text(encoding='utf-8')) if source.is_file() else []
-    if rest and rest[0] not in named:
+    text = source.read_text(encoding='utf-8') if source.is_file() else ''
+    if rest and not re.search(rf'^((def|class) )?{rest[0]}\b|import .*\b{rest[0]}\b', text, re.M):
       wrong.append(dotted)
   return wrong
 
@@ -80,6 +84,19 @@ def renamed():
   return set(rows)
 
 
+def blocks(section):
+  """(language, text) of every fenced block of a section of README.md, in order."""
+  readme = (tree.ROOT / 'README.md').read_text(encoding='utf-8')
+  part = re.search(rf'^## {section}$(.*?)(?=^## |\Z)', readme, re.M | re.S)[1]
+  return re.findall(r'^```(\w*)\n(.*?)^```$', part, re.M | re.S)
+
+
+def recipes():
+  """{path: text} of the files that README.md says how to add."""
+  added = [text for language, text in blocks('Changing one thing') if language == 'python']
+  return {re.match('# (.+)', text)[1]: text for text in added}
+
+
 def readable():
   """The files that speak to readers: documents, Python, the launchers."""
   for name in sorted(files()):
@@ -89,7 +106,7 @@ def readable():
 
 
 def test_every_path_that_is_cited_exists():
-  known, old = files(), renamed()
+  known, old = files() | recipes().keys(), renamed()
   found = {
     name: missing(prose(name, text), known | (old if name in HISTORY else set()))
     for name, text in readable()
@@ -122,7 +139,7 @@ def test_what_is_no_path_of_ours_is_let_through():
   assert missing(text, files()) == []
 
 
-@pytest.mark.parametrize('name', ['lwz.none', 'lwz.learn.none', 'lwz.learn.losses.none'])
+@pytest.mark.parametrize('name', ['lwz.nowhere', 'lwz.learn.nowhere', 'lwz.learn.losses.nowhere'])
 def test_a_missing_name_is_found(name):
   assert unknown(f'see {name}, lwz.launch and lwz.learn.losses.grpo') == [name]
 
@@ -161,3 +178,29 @@ def test_an_example_that_lies_is_found():
     """
 
   assert 'Expected:\n    3\nGot:\n    2' in run(liar)
+
+
+def test_readmes_ten_lines_run(capsys):
+  for language, text in blocks('Ten lines of Python'):
+    assert language == 'python'
+    exec(compile(text, 'README.md', 'exec'), {})
+  assert 'ratio' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_readmes_recipes_work(tmp_path):
+  """In a copy of the repository: save each file, run each command."""
+  root, left_out = tmp_path / 'lwz', shutil.ignore_patterns('.*', 'runs', '__pycache__', 'results')
+  shutil.copytree(tree.ROOT, root, ignore=left_out)
+  path = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
+  for language, text in blocks('Changing one thing'):
+    if language == 'python':
+      new = root / re.match('# (.+)', text)[1]
+      assert not new.exists()
+      new.write_text(text, encoding='utf-8')
+    else:
+      # The copy itself is imported, wherever the package is installed.
+      environment = os.environ | {'PATH': path, 'PYTHONPATH': str(root)}
+      subprocess.run(
+        ['bash', '-euo', 'pipefail', '-c', text], cwd=root, env=environment, check=True
+      )

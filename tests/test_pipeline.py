@@ -21,7 +21,7 @@ def commands(*arguments):
 def test_what_prompts_writes_is_read_from_grpo_on():
   found = commands('32b', '--config.seed=1')
   reads = [name for name, line in found.items() if '--config.data.prompts=prompts:32b' in line]
-  assert list(found)[0] == 'prompts'
+  assert next(iter(found)) == 'prompts'
   assert list(found)[4:] == reads and reads[:2] == ['grpo_think', 'grpo_nothink']
   assert all(':32b ' in line and line.endswith('--config.seed=1') for line in found.values())
 
