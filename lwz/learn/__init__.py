@@ -1,1 +1,1 @@
-"""How judgement becomes change."""
+"""Learning: advantages, losses, log-probabilities, and the optimiser's step."""

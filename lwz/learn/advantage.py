@@ -170,7 +170,7 @@ def measure(
 
 
 def _arrays(reward_PG, valid_PG):
-  """float32 and bool, all valid where nothing else is said."""
+  """Returns float32 rewards and a bool mask, all True by default."""
   reward_PG = jnp.asarray(reward_PG, jnp.float32)
   if valid_PG is None:
     return reward_PG, jnp.ones_like(reward_PG, bool)

@@ -76,7 +76,7 @@ def _token_logprob(hidden_BTD, head_DV, targets_BT, scale, chunk, layout):
 
 @jax.named_scope('head')
 def _save(hidden_BTD, head_DV, targets_BT, scale, chunk, layout):
-  """The results, and what the backward pass needs: two numbers per token beside the arguments."""
+  """Returns results and residuals: two numbers per token beside the arguments."""
   forward = functools.partial(_forward, scale=scale, chunk=chunk, layout=layout)
   states, head, tokens = layout.states, layout.head, layout.tokens
   forward = layout.shard(forward, (states, head, tokens), (tokens, tokens, tokens))
@@ -167,7 +167,7 @@ def _join(x, shape):
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-  """Where tokens and vocabulary lie, and what has to travel; without a mesh, nothing does.
+  """Layout of tokens and vocabulary on a mesh, and its collectives; without a mesh, none.
 
   A dimension that its axes do not divide stays whole, and every device there does the same work.
   Both passes write their collectives out, so that nothing is left to be inferred.
@@ -182,7 +182,7 @@ class _Layout:
 
   @property
   def _cut(self) -> tuple[bool, bool]:
-    """Whether rows, and whether time, are cut."""
+    """Returns whether rows, and whether time, are sharded."""
     return (
       self._divides(self.num_rows, DATA, FSDP),
       self._divides(self.num_tokens, CONTEXT, TENSOR),
@@ -190,13 +190,13 @@ class _Layout:
 
   @property
   def states(self) -> PartitionSpec:
-    """Of hidden states, as they come from between two blocks."""
+    """Spec of hidden states, as they are between two blocks."""
     rows, time = self._cut
     return PartitionSpec((DATA, FSDP) if rows else None, (CONTEXT, TENSOR) if time else None, None)
 
   @property
   def tokens(self) -> PartitionSpec:
-    """Of numbers per token."""
+    """Spec of numbers per token."""
     rows, time = self._cut
     return PartitionSpec((DATA, FSDP) if rows else None, CONTEXT if time else None)
 

@@ -1,4 +1,4 @@
-"""The losses, each a page of a paper. They take log-probabilities, not models or configs."""
+"""Losses, as functions of log-probabilities; none knows a model or a config."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""AdamW and its schedule, from plain numbers, and where what it keeps may lie."""
+"""AdamW, its schedule, and the placement of its state, from plain numbers."""
 
 from typing import Any
 
@@ -66,11 +66,11 @@ def _kept_in(dtype, rule: optax.GradientTransformation) -> optax.GradientTransfo
 
 
 def on_host(opt_state: Any) -> Any:
-  """An optimiser's state as shapes, its arrays now in the memory of the host.
+  """Returns an optimiser's state, in shape, with its arrays in the memory of the host.
 
   Takes and returns `jax.ShapeDtypeStruct`s with shardings. `update.apply` brings to the device what
   lies on the host; results go back where `out_shardings` says. Scalars stay. Raises ValueError
-  where a device has no such memory.
+  if a device has no such memory.
   """
 
   def place(leaf):

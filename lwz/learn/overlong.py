@@ -19,7 +19,7 @@ def keep(
   lengths_PG: Int[AnyArray, 'P G'],
   finished_PG: Bool[AnyArray, 'P G'],
 ) -> Judged:
-  """As they are: without an end they fail the format rule, and that is what they learn from."""
+  """Returns scores and validity unchanged: a text without an end fails the format rule."""
   return scores_PGR, valid_PG
 
 
@@ -29,7 +29,7 @@ def mask(
   lengths_PG: Int[AnyArray, 'P G'],
   finished_PG: Bool[AnyArray, 'P G'],
 ) -> Judged:
-  """Left out of the loss and of the statistics of their group (DAPO's overlong filtering)."""
+  """Masks them in the loss and in the statistics of their group (DAPO's overlong filtering)."""
   return scores_PGR, jnp.asarray(valid_PG, bool) & jnp.asarray(finished_PG, bool)
 
 

@@ -16,7 +16,7 @@ from lwz import types
 
 
 def init(params: Any, optimizer: optax.GradientTransformation) -> types.TrainState:
-  """Step 0: the given parameters and a fresh optimiser state."""
+  """Returns the state of step 0: the given parameters and a fresh optimiser state."""
   return types.TrainState(
     step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
   )
@@ -70,16 +70,14 @@ def accumulate(
 def apply(
   state: types.TrainState, grads: Any, optimizer: optax.GradientTransformation
 ) -> tuple[types.TrainState, dict[str, jax.Array]]:
-  """One step of the optimiser, or none where the gradient is not finite.
+  """Takes one step of the optimiser, or none if the gradient is not finite.
 
-  A step that is skipped returns the state as it was. Metrics: `grad_norm`, before clipping, and
+  A skipped step returns the state as it was. Metrics: `grad_norm`, before clipping, and
   `skipped`, 1 or 0.
   """
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(norm)
-  kept = jax.device_put(
-    state.opt_state, jax.memory.Space.Device
-  )  # from the host, where it is there
+  kept = jax.device_put(state.opt_state, jax.memory.Space.Device)  # it may wait on the host
   # Inside, optax multiplies float32 by an int32 step count.
   with jax.numpy_dtype_promotion('standard'):
     updates, opt_state = optimizer.update(grads, kept, state.params)

@@ -73,7 +73,7 @@ def is_param(x) -> bool:
 
 
 def abstract(config: QwenConfig) -> Params:
-  """The parameters as shapes and dtypes, without memory."""
+  """Returns the parameters as shapes and dtypes, without memory."""
   return jax.tree.map(
     lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), describe(config), is_leaf=is_param
   )
@@ -101,7 +101,7 @@ def _crc(text: str) -> int:
 
 
 def unstack(params: Params) -> Params:
-  """The same parameters with a tuple of layers, for decoding with layers written out."""
+  """Returns the same parameters with `layers` as a tuple of trees, one per layer."""
   num_layers = jax.tree.leaves(params['layers'])[0].shape[0]
   layers = tuple(jax.tree.map(lambda x, i=i: x[i], params['layers']) for i in range(num_layers))
   return {**params, 'layers': layers}

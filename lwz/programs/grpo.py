@@ -180,7 +180,7 @@ def _sequence_logprob(config, params, minibatch, micro, *, temperature, chunk, m
 
 
 def _abstract_minibatch(shape: BatchShape, mesh: placement.AnyMesh) -> dict:
-  """A minibatch as shapes that say where they lie."""
+  """Returns the shapes and shardings of a minibatch."""
   B, T, M = shape.num_sequences, shape.max_tokens, shape.max_micro
   of = functools.partial(placement.array, mesh=mesh)
   cut = (M, shape.micro_rows, shape.row_length)
@@ -206,7 +206,7 @@ def minibatch(
   halvings: int = 0,
   **extras_BT: np.ndarray,
 ) -> tuple[dict, int]:
-  """The arguments of `update_step` for B trajectories, and the number of micro-batches in use.
+  """Returns the arguments of `update_step` for B trajectories: arrays, micro-batches in use.
 
   Args:
     prompts: ids of each trajectory's prompt, at least one token.
@@ -276,7 +276,7 @@ def row_shape(
 def sweeps(
   num_sequences: int, *, num_epochs: int, num_minibatches: int, seed: int, step: int
 ) -> list[np.ndarray]:
-  """Indices of the trajectories of each minibatch, in the order of the updates.
+  """Returns indices of the trajectories of each minibatch, in the order of the updates.
 
   Every epoch goes through the whole rollout once, in an order of its own, before the next begins.
   """

@@ -20,7 +20,7 @@ class RowShape:
 
 
 def abstract_rows(shape: RowShape, mesh: placement.AnyMesh = None) -> dict:
-  """Packed rows as `rows.lay` and the pretraining pipeline make them, in shape."""
+  """Returns the shapes of packed rows, as `rows.lay` and the pretraining pipeline make them."""
   row = placement.array((shape.num_rows, shape.row_length), jnp.int32, mesh, 'rows', 'time')
   return {'ids': row, 'segments': row, 'positions': row}
 

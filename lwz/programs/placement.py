@@ -1,4 +1,4 @@
-"""The arguments of programs as shapes that say where they lie on a mesh."""
+"""Abstract arguments of programs: shapes with their shardings."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ AnyMesh = Mesh | AbstractMesh | None
 
 
 def replicated(mesh: AnyMesh) -> NamedSharding | None:
-  """Whole on every device."""
+  """Returns the sharding of what is whole on every device."""
   return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
 def array(
   shape: tuple[int, ...], dtype: Any, mesh: AnyMesh, *logical: str | None
 ) -> jax.ShapeDtypeStruct:
-  """An array laid out by the names of its dimensions (`activations.LAYOUT`); unnamed, whole."""
+  """Returns an abstract array, sharded by the names of its dimensions (`activations.LAYOUT`)."""
   if mesh is None:
     return jax.ShapeDtypeStruct(shape, dtype)
   spec = activations.spec(mesh, shape, logical or (None,) * len(shape))
@@ -38,7 +38,7 @@ def state(
   *,
   offload: bool = False,
 ) -> types.TrainState:
-  """A training state by TRAIN: what an optimiser keeps for a parameter lies where that lies.
+  """Returns an abstract training state by TRAIN; moments are sharded as their parameters.
 
   With `offload`, and a mesh, it waits in the memory of the host (`optimizer.on_host`).
   """
@@ -66,17 +66,17 @@ def _place(abstract, where):
 
 
 def results(state: types.TrainState, mesh: AnyMesh) -> Any:
-  """Where (state, metrics) of a training step lie: the state as it came, metrics everywhere."""
+  """Returns the shardings of (state, metrics): the state as it came, metrics replicated."""
   return None if mesh is None else (shardings(state), replicated(mesh))
 
 
 def shardings(abstract: Any) -> Any:
-  """Where the leaves of such a tree lie, as `jax.device_put` and `jax.jit` take it."""
+  """Returns the shardings of an abstract tree, as `jax.device_put` and `jax.jit` take them."""
   return jax.tree.map(lambda x: x.sharding, abstract)
 
 
 def put(tree: Any, abstract: Any) -> Any:
-  """Host arrays as global ones, where there are several processes.
+  """Returns host arrays as global ones, for several processes.
 
   Every process has the whole of such an array, and copies the parts of its own devices.
 

@@ -31,7 +31,7 @@ class Program:
   trips: int = 1
 
   def jit(self) -> Any:
-    """The function a stage calls, a `jax.stages.Wrapped`; compiled at its first call.
+    """Returns the function that a stage calls, a `jax.stages.Wrapped`; the first call compiles.
 
     With several processes it is a plain function, and host arrays, which each has whole, are put
     where `abstract_args` say.
@@ -51,5 +51,5 @@ class Program:
     )
 
   def lower(self) -> jax.stages.Lowered:
-    """Traced and lowered for the abstract arguments, without any data."""
+    """Returns it traced and lowered for the abstract arguments, without any data."""
     return self._jitted().lower(*self.abstract_args)

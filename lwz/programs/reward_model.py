@@ -90,7 +90,7 @@ def train_step(
 
 
 def max_micro(num_pairs: int, micro_rows: int) -> int:
-  """Micro-batches that always suffice: each takes a pair for every two of its rows."""
+  """Returns a number of micro-batches that suffices: each takes a pair per two of its rows."""
   if micro_rows < 2:
     raise ValueError(
       f'{micro_rows} row in a pass, train.micro_rows x mesh.data x mesh.fsdp: both sides of a pair '
@@ -190,7 +190,7 @@ def score_all(
 
 
 def windows(ids: Sequence[int], num_head: int, row_length: int) -> list[list[int]]:
-  """A text that a row does not hold, as texts that it does: head and end token with each part.
+  """Returns a text too long for a row as shorter ones: each has its head, a part, its end token.
 
   The parts are of one size, up to one token, and between them have every token of the body once.
 
@@ -225,5 +225,5 @@ def score_windows(
 
 
 def as_dict(rows: rows_lib.Rows) -> dict[str, np.ndarray]:
-  """The arrays of packed rows, as the programs take them."""
+  """Returns the arrays of packed rows, as the programs take them."""
   return {'ids': rows.ids, 'segments': rows.segments, 'positions': rows.positions}

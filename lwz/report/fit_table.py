@@ -1,4 +1,4 @@
-"""Whether a run fits, as a table on the terminal and as Markdown. A record is preflight's JSON."""
+"""Table of a preflight, on the terminal and as Markdown. A record is preflight's JSON."""
 
 import rich.console
 import rich.table
@@ -52,7 +52,7 @@ def _size(size: float | None) -> str:
   return f'{size / unit:.{2 if unit == 2**30 else 1}f}{_UNITS[unit]}'
 
 
-def _verdict(record: dict) -> str:
+def _headline(record: dict) -> str:
   mesh = ' x '.join(f'{axis} {size}' for axis, size in record['mesh'].items()) or '1'
   fits = 'fits' if record['fits'] else 'does NOT fit'
   return (
@@ -62,7 +62,7 @@ def _verdict(record: dict) -> str:
 
 
 def _advice(record: dict) -> list[str]:
-  """A line per change that was computed, and what came of compiling it."""
+  """Returns a line per suggested change, with the result of compiling it."""
   lines = []
   for name, tried in record['remedies'].items():
     for one in tried:
@@ -78,8 +78,8 @@ def _advice(record: dict) -> list[str]:
 
 
 def markdown(record: dict) -> str:
-  """The verdict, the command, a row per program, what to change, the largest collectives."""
-  lines = [f'# {_verdict(record)}', '', f'`{record["command"]}`', '']
+  """Returns the headline, the command, a row per program, suggestions, the largest collectives."""
+  lines = [f'# {_headline(record)}', '', f'`{record["command"]}`', '']
   lines += [', '.join(f'{name} {version}' for name, version in record['versions'].items()), '']
   lines += [', '.join(f'{key} {value}' for key, value in record['shapes'].items()), '']
   lines += [f'| {" | ".join(HEADER)} |', '|' + ' --- |' * len(HEADER)]
@@ -99,11 +99,11 @@ def markdown(record: dict) -> str:
 
 
 def show(record: dict) -> None:
-  """The same on the terminal, without the collectives."""
+  """Prints the same on the terminal, without the collectives."""
   console = rich.console.Console()
   if not console.is_terminal:
     console = rich.console.Console(width=200)
-  table = rich.table.Table(title=_verdict(record), title_justify='left', caption=LEGEND)
+  table = rich.table.Table(title=_headline(record), title_justify='left', caption=LEGEND)
   for name in HEADER:
     table.add_column(name)
   for row in _rows(record):

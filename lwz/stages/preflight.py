@@ -101,7 +101,7 @@ def _suggestions(c, estimate: fit.Estimate, over: topology.Topology, stage) -> l
 
 
 def _again(c, stage, changes: dict, name: str) -> dict:
-  """What comes of a program where some keys are others."""
+  """Returns the outcome for a program after changes of some keys."""
   changed = c.copy_and_resolve_references()
   changed.update_from_flattened_dict(changes)
   try:

@@ -1,4 +1,4 @@
-"""Where parameters begin: the folder of a run, or a Hugging Face model (a folder or a hub id).
+"""Sources of parameters: the folder of a run, or a Hugging Face model (a folder or a hub id).
 
 A run keeps its model's configuration in `model.json`, in the form of Hugging Face's config.json.
 """
@@ -21,7 +21,7 @@ KEPT = 'model.json'
 
 
 def is_run(source: epath.PathLike) -> bool:
-  """Whether `source` is the folder of a run, finished or not, that has a model."""
+  """Returns whether `source` is the folder of a run, finished or not, that has a model."""
   return (epath.Path(source) / KEPT).exists()
 
 
@@ -35,7 +35,7 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
 
   Compute is in the dtype that the file names, bfloat16 where it names none.
 
-  Raises FileNotFoundError where there is no model, ValueError where it is not one of ours.
+  Raises FileNotFoundError if there is no model, ValueError if it is not one of ours.
   """
   path = epath.Path(source) / KEPT if is_run(source) else hf.local(source) / 'config.json'
   found, dtype = hf_config.read(path)
@@ -51,7 +51,7 @@ def params(
   dtype: jax.typing.DTypeLike = jnp.float32,
   progress: Callable[[int, int], None] | None = None,
 ) -> qwen.Params:
-  """Parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
+  """Returns parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
 
   They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
   that the source lacks is sampled with `key`; a language-model head that `wanted` has no use for is

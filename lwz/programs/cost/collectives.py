@@ -46,7 +46,7 @@ class Collective:
 def read(
   module: hlo.Module, axes: Mapping[str, int], *, per_host: int = 0
 ) -> tuple[Collective, ...]:
-  """All collectives, those of one kind, group and shape together, the largest first.
+  """Returns all collectives, one entry per kind, group and shape, the largest first.
 
   Args:
     module: compiled for a mesh with these `axes` (name -> size), devices numbered in its order.
@@ -73,7 +73,7 @@ def read(
 
 
 def _executed(module: hlo.Module) -> list[tuple[int, hlo.Instruction]]:
-  """Collectives, and how often each is begun.
+  """Returns the collectives, and how often each is started.
 
   A TPU may cut an asynchronous one into steps that stand inside other fusions, even in a loop that
   it overlaps with, all under one channel: it counts where it starts.

@@ -1,4 +1,4 @@
-"""Whether a program fits its devices, and what it costs there: compiled, never run.
+"""Fit of a program on its devices, and its cost there: compiled, never run.
 
 On a TPU the compiler itself says whether a program fits: it refuses one that does not. On a GPU or
 CPU it compiles all the same, so its peak is compared with the memory that is there.
@@ -74,7 +74,7 @@ def mesh_of(tree: Any) -> Mesh | None:
 
 
 def bytes_per_device(tree: Any) -> int:
-  """Bytes of a device that abstract arrays take; of the whole arrays where none says how it lies.
+  """Returns bytes of a device that abstract arrays take; the whole of those without a sharding.
 
   Half of an array that is cut in two counts; one that is replicated counts in full; one that waits
   in the memory of the host does not.
@@ -136,7 +136,7 @@ def platform(mesh: Mesh | None) -> str:
 
 
 def _memory(said, platform: str) -> dict[str, Any]:
-  """XLA's own account; its peak leaves out temporaries on a CPU."""
+  """Returns XLA's own numbers; on a CPU, whose peak lacks temporaries, with these added."""
   arguments, outputs = said.argument_size_in_bytes, said.output_size_in_bytes
   aliased, temporaries = said.alias_size_in_bytes, said.temp_size_in_bytes
   peak = said.peak_memory_in_bytes
@@ -159,7 +159,7 @@ def _memory(said, platform: str) -> dict[str, Any]:
 
 
 def refused_bytes(message: str) -> float | None:
-  """Bytes of HBM that a compiler's refusal speaks of; None where it is no question of memory.
+  """Returns the bytes of HBM that a compiler asked for; None if its refusal is not for memory.
 
   >>> refused_bytes('RESOURCE_EXHAUSTED: ... Used 16.00G of 15.75G hbm.') / 2**30
   16.0
@@ -222,7 +222,7 @@ def estimate(entry: Entry, chip: hardware.Chip, *, per_host: int = 0) -> Estimat
 
 
 def seconds(fit: Fit, chip: hardware.Chip) -> dict[str, float]:
-  """Seconds of one call by `chip.MODEL`, by what bounds it; {} where nothing is known of it."""
+  """Returns seconds of one call by `hardware.MODEL`, per bound; {} if they are unknown."""
   if not fit.compiled or not chip.flops:
     return {}
   far = sum(c.bytes for c in fit.collectives if c.crosses)

@@ -1,4 +1,4 @@
-"""Accelerators in numbers, and the least time that a program takes on one: the roofline.
+"""Published numbers of accelerators, and the roofline: the least time of a program on one.
 
 Numbers are those that vendors publish (Google Cloud's TPU pages, NVIDIA's data sheets), per JAX
 device: a v4 chip is one device here (megacore), a tpu7x chip is two. Capacity of a TPU is what its
@@ -59,7 +59,7 @@ MODEL = (
 
 
 def usable(chip: Chip) -> float:
-  """Bytes that a program may fill: on a GPU, what JAX allocates beforehand (75% unless told)."""
+  """Returns usable bytes: on a GPU, what JAX allocates beforehand (75% by default)."""
   if chip.name in GPUS:
     return chip.capacity * float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.75'))
   return chip.capacity

@@ -1,4 +1,4 @@
-"""An optimised program as its HLO text says it: computations, loops, traffic to memory.
+"""HLO text of an optimised program: its computations, loops, and traffic to memory.
 
 XLA's own `cost_analysis` counts the body of a loop once; here every instruction counts as often as
 the loops around it run. The end of a loop is the constant in its condition (a scan's length); where
@@ -198,7 +198,7 @@ def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> fl
 
 
 def _lays_anew(module: Module, one: Instruction) -> bool:
-  """Whether it is a fusion that only changes a layout: within another, of what that one takes."""
+  """Returns whether it is a fusion that only changes the layout of its operand."""
   inside = module.computations[module.called(one)[0]] if one.opcode == 'fusion' else {}
   return bool(inside) and {i.opcode for i in inside.values()} <= {'parameter', 'copy', 'bitcast'}
 

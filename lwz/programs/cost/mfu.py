@@ -1,4 +1,4 @@
-"""How much of the arithmetic that the devices could have done went into the model.
+"""Model FLOPs utilisation: the share of the devices' peak that went into the model.
 
 Counted are the operations that the mathematics of a step needs, and no others: what is computed
 again to save memory, padding, and the upper half of causal attention do not count. What a compiled

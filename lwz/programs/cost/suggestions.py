@@ -67,7 +67,7 @@ def suggest(
 
 
 def _larger(name: str, num_devices: int, least: float) -> str:
-  """The smallest slice of the same chip with so many devices; '' where none is known."""
+  """Returns the smallest slice of the same chip with `least` devices; '' if none is known."""
   kind, _, size = name.partition(':')
   if kind == 'gpu':
     chip, _, shape = size.partition(':')

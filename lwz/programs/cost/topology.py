@@ -57,7 +57,9 @@ class Topology:
 
 
 def load(name: str) -> Topology:
-  """The devices of a name; ValueError with the names that exist, RuntimeError with what to install.
+  """Returns the devices of a name.
+
+  Raises ValueError with the names that exist, RuntimeError with what to install.
 
   >>> load('local').devices == tuple(jax.devices())  # 'v5p:4x4x4' has 64
   True

@@ -1,4 +1,4 @@
-"""Models as Hugging Face keeps them: a folder of config.json and safetensors, read and written."""
+"""Hugging Face model folders, config.json and safetensors: read and written."""
 
 import collections
 import collections.abc
@@ -49,9 +49,9 @@ def load(
       config.json says, and where it is silent that of the embedding.
     progress: called with the number of tensors that were read, and of all.
 
-  Raises FileNotFoundError where there is no model, ValueError where config.json asks for what this
-  model cannot do, where the tensors are not exactly those it promises, naming each, or where the
-  mesh does not divide them.
+  Raises FileNotFoundError if there is no model, ValueError if config.json asks for what this model
+  cannot do, if the tensors are not exactly those it promises, naming each, or if the mesh does not
+  divide them.
   """
   path = local(folder)
   config, named = hf_config.read(path / 'config.json')
@@ -167,7 +167,7 @@ def _checked(
   promised: dict[str, pathlib.Path],
   config: config_lib.QwenConfig,
 ) -> dict[str, tuple[pathlib.Path, str]]:
-  """The file and the dtype ('BF16') of every tensor, after all were seen to be as they must."""
+  """Returns file and dtype ('BF16') of every tensor. Raises ValueError for unexpected ones."""
   shapes = {tensor.name: tensor.shape for tensor in mapping.tensors(config)}
   known = dict(shapes)
   if config.tie_word_embeddings and not config.scalar_head:
@@ -233,7 +233,7 @@ def _shards(
 
 
 def _clear(folder: epath.Path, shards: collections.abc.Collection[str]) -> None:
-  """Takes away what would call the folder a model before it is one; refuses other weights."""
+  """Removes config.json and index, so that a half-written folder is no model; refuses weights."""
   folder.mkdir(parents=True, exist_ok=True)
   weights = {path.name for path in folder.iterdir() if path.suffix == '.safetensors'}
   if stale := sorted(weights - set(shards)):
@@ -246,7 +246,7 @@ def _clear(folder: epath.Path, shards: collections.abc.Collection[str]) -> None:
 
 
 def _finish(folder, config, leaves, shards, tokenizer):
-  """The index where there are several files, the tokenizer, and config.json last of all."""
+  """Writes the index, if there are several files, the tokenizer, and config.json last."""
   if len(shards) > 1:
     weight_map = {tensor.name: file for file, tensors in shards.items() for tensor in tensors}
     total = sum(leaf.nbytes for leaf in leaves.values())

@@ -34,8 +34,8 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
   Both forms are read: `rope_theta` and `rope_scaling` or `rope_parameters`, `torch_dtype` or
   `dtype`.
 
-  Raises FileNotFoundError where there is no such file; ValueError where it is no JSON, where a key
-  is missing, and where it asks for what `lwz.model.qwen` doesn't do, naming every such key.
+  Raises FileNotFoundError if there is no such file; ValueError if it is not JSON, if a key is
+  missing, and if it asks for what `lwz.model.qwen` doesn't do, naming every such key.
   """
   if not path.exists():
     raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Our leaves and Hugging Face's tensors: the one table of their names and of how they are turned.
+"""Table of our leaves and Hugging Face's tensors: names, and the order of dimensions.
 
 Theirs are of torch: a matrix is [out, in], heads lie side by side in one dimension, every layer is
 a tensor of its own. Ours are [in, out], heads are a dimension, layers are stacked.
@@ -39,7 +39,7 @@ TABLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """One tensor of theirs, and the leaf of ours (or the layer of one) that holds its values."""
+  """One Hugging Face tensor, and our leaf (or layer of a leaf) with the same values."""
 
   name: str  # 'model.layers.3.self_attn.q_proj.weight'
   shape: tuple[int, ...]  # [H * C, D]
@@ -78,7 +78,7 @@ def tensors(config: config_lib.QwenConfig) -> list[Tensor]:
 
 
 def flatten(params: Any) -> dict[str, Any]:
-  """A tree of parameters as {'layers.wq': leaf}; what is no dict counts as a leaf."""
+  """A tree of parameters as {'layers.wq': leaf}; anything but a dict is a leaf."""
   return flax.traverse_util.flatten_dict(params, sep='.')
 
 

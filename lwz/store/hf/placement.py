@@ -1,4 +1,4 @@
-"""One of our leaves on its devices, put together from tensors of safetensors files.
+"""Assembly of a leaf on its devices from tensors of safetensors files.
 
 A stacked leaf is filled on the devices, layer by layer; of what is read, only one piece is on the
 host at a time.
@@ -52,7 +52,7 @@ def assemble(
 
 
 def same(one: tuple[str, pathlib.Path], other: tuple[str, pathlib.Path], num_rows: int) -> bool:
-  """Whether two tensors (name, file) of as many rows are equal, a piece of each at a time."""
+  """Returns whether two tensors (name, file) of `num_rows` rows are equal, read in pieces."""
   for start in range(0, num_rows, 4_096):
     rows = slice(start, min(start + 4_096, num_rows))
     first, second = (_read(file, name, (rows, slice(None))) for name, file in (one, other))

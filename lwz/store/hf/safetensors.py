@@ -28,11 +28,11 @@ class Entry(NamedTuple):
 
 
 def header(file: pathlib.Path) -> dict[str, Entry]:
-  """Every tensor of a file, by name; reads no tensor.
+  """Returns every tensor of a file, by name, without reading it.
 
   Of a file that was cut short `safetensors` says only that it is; this says which tensors it lost.
 
-  Raises ValueError where there is no whole header.
+  Raises ValueError if there is no whole header.
   """
   size = file.stat().st_size
   with file.open('rb') as opened:
@@ -73,7 +73,7 @@ def write(
     described: dtype (one of `DTYPES`) and shape of each tensor, in the order of `arrays`.
     arrays: in C order.
 
-  Raises ValueError where an array is not as described.
+  Raises ValueError if an array is not as described.
   """
   codes = {dtype: code for code, dtype in DTYPES.items()}
   entries: dict[str, Any] = {'__metadata__': {'format': 'pt'}}  # transformers wants it
