@@ -1,4 +1,4 @@
-"""Losses, as functions of log-probabilities; none knows a model or a config."""
+"""Losses, as functions of log-probabilities: without models, without configs."""
 
 from collections.abc import Callable
 
@@ -180,7 +180,7 @@ def grpo(
 
 
 def check_grpo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
-  """Returns '', no warning. Raises ValueError unless ratio_cap > 1 + clip_high, or 0 for none."""
+  """Returns '', no warning. Raises ValueError unless ratio_cap is 0 or above 1 + clip_high."""
   if ratio_cap and ratio_cap <= 1 + clip_high:
     raise ValueError(f'ratio_cap={ratio_cap} must be above 1 + clip_high = {1 + clip_high:g}; or 0')
   return ''
