@@ -11,7 +11,7 @@ from lwz.report import terminal
 
 
 def ask(
-  c, system: systems.Writer, prompts: Mapping[int, str], kept: journal.Journal
+  c, system: systems.System, prompts: Mapping[int, str], kept: journal.ReplyJournal
 ) -> tuple[dict[int, str], dict[int, str]]:
   """(index -> answer without thoughts, index -> fault); what is kept is not asked again."""
   limits = {
@@ -30,10 +30,7 @@ def ask(
   todo = [i for i in prompts if keys[i] not in kept]
   faults = {}
   if todo:
-    if systems.is_endpoint(system.source):
-      write = systems.by_endpoint(c, system.source, c.eval.key_env)
-    else:
-      write = systems.by_engine(c, system.source, stops=stops, **limits)
+    write = systems.connect(c, system.source, c.eval.key_env, stops=stops, **limits)
     asked = (system.request(prompts[i], sampling) for i in todo)
     with (
       terminal.progress(len(todo), label=system.name) as bar,
@@ -46,7 +43,7 @@ def ask(
         else:
           kept.add(keys[i], system=system.name, index=i, text=reply.text, finished=reply.finished)
         bar.update(done, failed=len(faults))
-        num_failed = judge_lib.num_failed(faults)
+        num_failed = sum(map(judge_lib.is_failure, faults.values()))
         judge_lib.stop_on_failures(c, num_failed, len(prompts), f'{system.name}: {reply.fault}')
   found = {i: answers.final(kept[keys[i]]['text']) for i in prompts if keys[i] in kept}
   return found, faults

@@ -58,7 +58,7 @@ class Reply:
 
 
 @dataclasses.dataclass
-class Tally:
+class Usage:
   """What was asked so far, and what it cost, in the currency of the prices.
 
   Replies of the cache are counted, but cost nothing.
@@ -93,7 +93,7 @@ def write(
   requests: Iterable[Request],
   *,
   cache: str | os.PathLike | None = None,
-  progress: Callable[[Tally], None] | None = None,
+  progress: Callable[[Usage], None] | None = None,
 ) -> Generator[Reply]:
   """Replies to all requests, as they arrive.
 
@@ -111,7 +111,7 @@ def write(
     ValueError: the key is missing, or the cache is no cache. Never for a reply.
   """
   endpoint.read_key()
-  tally = Tally()
+  usage = Usage()
   with _Desk(endpoint, cache) as desk:
     source = enumerate(requests)
     waiting, more = 0, True
@@ -126,9 +126,9 @@ def write(
       if waiting:
         reply = desk.receive()
         waiting -= 1
-        tally.add(reply, endpoint.price_in, endpoint.price_out)
+        usage.add(reply, endpoint.price_in, endpoint.price_out)
         if progress:
-          progress(tally)
+          progress(usage)
         yield reply
 
 

@@ -16,7 +16,7 @@ def key(*parts: Any) -> str:
   return hashlib.sha256(text.encode('ascii')).hexdigest()[:32]
 
 
-class Journal:
+class ReplyJournal:
   """Records under keys, one JSON line each, appended; `key in journal`, `journal[key]`.
 
   A torn line (its writer was killed) is dropped. In a bucket, where nothing can be appended to, the
@@ -72,7 +72,7 @@ class Journal:
     elif self._unsaved:
       self._save()
 
-  def __enter__(self) -> 'Journal':
+  def __enter__(self) -> 'ReplyJournal':
     return self
 
   def __exit__(self, *error) -> None:

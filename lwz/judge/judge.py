@@ -1,16 +1,20 @@
-"""Putting questions to the judge of `c.judge` until each has a reply that can be read."""
+"""Verdicts of the judge of `c.judge`: each question is asked until a reply can be read.
+
+`ask` answers a list of questions, `stream` any number of them in constant memory, `contest` the
+matches of an arena. The judge is a model behind an endpoint, our own engine, or 'offline-rules'.
+"""
 
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from lwz import text as texts
 from lwz.evals import arena, lengths, offline
 from lwz.judge import client, journal, systems
 from lwz.report import terminal
 from lwz.reward import format as format_lib
-from lwz.reward import length
 from lwz.runtime import setup
 
 READS = (
@@ -18,39 +22,55 @@ READS = (
   *('judge.temperature', 'judge.top_p', *systems.READS),
 )
 
-# What 'offline-rules' measures: how the length fits, and how much of the text is new.
+# What 'offline-rules' measures: how close the length is to the one asked for, and the share of the
+# text that does not repeat.
 RULES: dict[str, offline.Rule] = {
   'length': lambda question, answer, asked: (
-    lengths.score(asked, length.count_words(answer)) / 100 if asked else None
+    lengths.score(asked, texts.count_words(answer)) / 100 if asked else None
   ),
   'novelty': lambda question, answer, asked: 1 - format_lib.redundancy(answer),
 }
+_SHOWN = 120  # characters of a reply that could not be read
+_KEPT = 200  # characters of a reply that is not kept whole
+
+# (messages, the reply that could not be read) -> the messages that ask again
+Again = Callable[[list[dict[str, str]], str], list[dict[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """What the judge is asked, and what the rules would say in its place."""
+  """What the judge is asked, and the reply that 'offline-rules' gives in its place."""
 
   messages: list[dict[str, str]]
   by_rules: Callable[[], str]
+  key: str = ''  # in the journal; `ask` derives it from the messages
+  turn: int = 0  # number of replies that could not be read
+
+
+class Verdict(NamedTuple):
+  """The judge's verdict on the question of a key; without one `value` is None, and `fault` set."""
+
+  key: str
+  value: Any
+  fault: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-  """What was read of each question's reply, None where there is nothing, and the bill."""
+class Verdicts:
+  """The verdict on each question, None if there is none; faults by place; the cost."""
 
   values: list[Any]
   faults: dict[int, str]
-  tally: client.Tally
+  usage: client.Usage
 
 
 def name(c) -> str:
-  """The judge, as every output calls it."""
+  """The judge's name in every output."""
   return c.judge.model
 
 
 def check(c) -> None:
-  """Raises where the judge cannot be asked."""
+  """Raises ValueError or FileNotFoundError if the judge cannot be asked."""
   if systems.is_endpoint(c.judge.model):
     systems.endpoint(c, c.judge.model, c.judge.key_env).read_key()
   elif c.judge.model != offline.NAME and not setup.is_experiment(c.judge.model):
@@ -62,83 +82,197 @@ def stop_on_failures(c, failed: int, total: int, why: str) -> None:
   if failed > c.judge.max_failures * total:
     raise RuntimeError(
       f'{failed} of {total} have failed, more than judge.max_failures={c.judge.max_failures:.0%}; '
-      f'the last: {why}. What was answered is kept: run again to go on'
+      f'the last: {why}. The replies so far are kept: run again to go on'
     )
 
 
-def num_failed(faults: Mapping[Any, str]) -> int:
-  """How many faults another run might not meet.
+def is_failure(fault: str) -> bool:
+  """Whether another run might not meet this fault.
 
   A request that is itself at fault, one too long for the model for instance, is masked and counted
   in the report, and stops nothing.
   """
-  return sum(not fault.startswith('request') for fault in faults.values())
+  return bool(fault) and not fault.startswith('request')
+
+
+def sampling(c) -> dict[str, Any]:
+  """The judge's sampling parameters, in the words of the protocol."""
+  return {
+    'temperature': c.judge.temperature,
+    'top_p': c.judge.top_p,
+    'max_tokens': c.judge.max_tokens,
+  }
 
 
 def ask(
   c,
   questions: Sequence[Question],
   read: Callable[[str], Any],
-  kept: journal.Journal,
+  kept: journal.ReplyJournal,
   *,
   quiet: bool = False,
-) -> Judged:
-  """Replies to all questions, read; one that cannot be read is asked anew, `judge.rounds` times.
+) -> Verdicts:
+  """Verdicts on all questions, in order; equal questions are asked once.
 
-  Questions that are the same are asked once.
-
-  `read` gives None or '' where a reply says nothing. Replies are kept as they come, and what is
-  kept is not asked again. A question that the judge never answered is not asked in later rounds:
-  the client has tried often enough. `quiet` shows no progress.
+  Replies are kept whole, so that a question is never asked again whose replies are in the journal.
+  See `stream` for the arguments and errors.
   """
-  sampling = _sampling(c)
-  values: dict[str, Any] = {}
-  faults: dict[str, str] = {}
-  tally = client.Tally()
-  keys = [journal.key(name(c), sampling, question.messages) for question in questions]
+  keys = [journal.key(name(c), sampling(c), question.messages) for question in questions]
   unique: dict[str, Question] = {}
   for key, question in zip(keys, questions, strict=True):
     unique.setdefault(key, question)
-  write = None
-  for turn in range(c.judge.rounds):
-    unread = [key for key in unique if key not in values and key not in faults]
-    todo = [key for key in unread if f'{key}-{turn}' not in kept]
-    if todo:
-      write = write or _writer(c)
-      asked = (client.Request(unique[key].messages, sampling, sample=turn) for key in todo)
-      replies = write(asked) if write else _by_rules([unique[key] for key in todo])
-      with (
-        contextlib.closing(replies),
-        terminal.progress(len(todo), label=f'judge {name(c)}', quiet=quiet) as bar,
-      ):
-        for done, reply in enumerate(replies, start=1):
-          key = todo[reply.index]
-          tally.add(reply, c.judge.price_in, c.judge.price_out)
-          if reply.fault:
-            faults[key] = reply.fault
-            stop_on_failures(c, num_failed(faults), len(unique), f'judge: {reply.fault}')
-          else:
-            kept.add(f'{key}-{turn}', text=reply.text)
-          bar.update(done, failed=len(faults), cost=tally.cost)
-    for key in unread:
-      if f'{key}-{turn}' in kept and (value := read(kept[f'{key}-{turn}']['text'])):
-        values[key] = value
-  for key in unique.keys() - values.keys() - faults.keys():
-    faults[key] = f'unreadable: {_last(kept, key, c.judge.rounds)}'
-  stop_on_failures(c, num_failed(faults), len(unique), f'judge: {next(iter(faults.values()), "")}')
+  values: dict[str, Any] = {}
+  faults: dict[str, str] = {}
+  todo = []
+  for key, question in unique.items():
+    names = [f'{key}-{turn}' for turn in range(c.judge.rounds)]
+    replies = [kept[name]['text'] for name in names if name in kept]
+    readable = [value for value in map(read, replies) if _is_readable(value)]
+    if readable:
+      values[key] = readable[0]
+    elif len(replies) == c.judge.rounds:
+      faults[key] = _unreadable(replies[-1])
+    else:
+      todo.append(dataclasses.replace(question, key=key, turn=len(replies)))
+  stop_on_failures(c, len(faults), len(unique), f'judge: {next(iter(faults.values()), "")}')
+  usage = client.Usage()
+  if todo:
+    found = stream(
+      *(c, todo, read, kept),
+      total=len(unique),
+      done=len(unique) - len(todo),
+      failed=len(faults),
+      usage=usage,
+      quiet=quiet,
+    )
+    with contextlib.closing(found) as verdicts:
+      for verdict in verdicts:
+        if verdict.fault:
+          faults[verdict.key] = verdict.fault
+        else:
+          values[verdict.key] = verdict.value
   by_place = {i: faults[key] for i, key in enumerate(keys) if key in faults}
-  return Judged([values.get(key) for key in keys], by_place, tally)
+  return Verdicts([values.get(key) for key in keys], by_place, usage)
+
+
+def stream(
+  c,
+  questions: Iterable[Question],
+  read: Callable[[str], Any],
+  kept: journal.ReplyJournal,
+  *,
+  total: int,
+  done: int = 0,
+  failed: int = 0,
+  sure: int | None = None,
+  again: Again | None = None,
+  whole: bool = True,
+  usage: client.Usage | None = None,
+  quiet: bool = False,
+) -> Generator[Verdict]:
+  """Verdicts on questions as they arrive, in memory that does not depend on their number.
+
+  A question whose reply cannot be read is asked again after all others, until `judge.rounds`
+  replies could not be read: then its verdict is a fault. One that got no reply is not asked again
+  (the client has tried often enough): its verdict is that fault.
+
+  Args:
+    c: the config.
+    questions: none whose verdict is in the journal; each with its key.
+    read: the value of a reply; None or '' if it cannot be read.
+    kept: gets every reply as it comes, under `key-turn`; see `whole`.
+    total: number of questions, for the progress bar and the share of failures.
+    done: how many of them have a verdict already.
+    failed: how many of those are failures.
+    sure: number of verdicts from which the share of failures so far counts; None is `total`.
+    again: asks again by showing the unreadable reply; None repeats the question as another sample.
+    whole: False keeps, under `key`, only values and the ends of the replies that they were read of.
+    usage: counts replies, tokens and cost.
+    quiet: shows no progress.
+
+  Raises:
+    RuntimeError: more than `judge.max_failures` have failed.
+  """
+  write = connect(c)
+  usage = usage or client.Usage()
+  label = f'judge {name(c)}'
+  with terminal.progress(total, start=done, label=label, quiet=quiet) as bar:
+    asked: Iterable[tuple[Question, str]] = ((question, '') for question in questions)
+    while asked:
+      unread: list[tuple[Question, str]] = []
+      with contextlib.closing(_replies(c, write, asked, again)) as replies:
+        for question, reply in replies:
+          usage.add(reply, c.judge.price_in, c.judge.price_out)
+          value, fault = None, reply.fault
+          if not fault:
+            value = read(reply.text)
+            if whole:
+              kept.add(f'{question.key}-{question.turn}', text=reply.text)
+            elif _is_readable(value):
+              kept.add(question.key, value=value, answer=reply.text[-_KEPT:])
+            if not _is_readable(value):
+              question = dataclasses.replace(question, turn=question.turn + 1)
+              if question.turn < c.judge.rounds:
+                unread.append((question, reply.text))
+                continue
+              value, fault = None, _unreadable(reply.text)
+          done, failed = done + 1, failed + is_failure(fault)
+          stop_on_failures(c, failed, max(done, min(total, sure or total)), f'judge: {fault}')
+          bar.update(done, failed=failed, cost=usage.cost)
+          yield Verdict(question.key, value, fault)
+      asked = unread
+
+
+def _is_readable(value: Any) -> bool:
+  return value is not None and value != ''
+
+
+def _unreadable(reply: str) -> str:
+  return f'unreadable: {" ".join(reply.split())[-_SHOWN:]}'
+
+
+def _replies(
+  c,
+  write: systems.Write | None,
+  asked: Iterable[tuple[Question, str]],
+  again: Again | None,
+) -> Generator[tuple[Question, client.Reply]]:
+  """Each question with its reply, as they arrive; only questions in flight are held."""
+  if write is None:
+    for question, _ in asked:
+      yield question, client.Reply(0, question.by_rules())
+    return
+  waiting: dict[int, Question] = {}
+
+  def requests() -> Generator[client.Request]:
+    for index, (question, unread) in enumerate(asked):
+      waiting[index] = question
+      if again and question.turn:
+        yield client.Request(again(question.messages, unread), sampling(c))
+      else:
+        yield client.Request(question.messages, sampling(c), sample=question.turn)
+
+  with contextlib.closing(write(requests())) as replies:
+    for reply in replies:
+      yield waiting.pop(reply.index), reply
+
+
+def connect(c) -> systems.Write | None:
+  """The function that puts requests to the judge; None if it is 'offline-rules'."""
+  if c.judge.model == offline.NAME:
+    return None
+  return systems.connect(c, c.judge.model, c.judge.key_env, **sampling(c))
 
 
 def contest(
   c,
   tasks: Sequence[arena.Task],
   answered: Mapping[str, Mapping[int, str]],
-  kept: journal.Journal,
+  kept: journal.ReplyJournal,
   *,
   rivals: bool,
   quiet: bool = False,
-) -> tuple[list[arena.Match], Judged]:
+) -> tuple[list[arena.Match], Verdicts]:
   """The matches of an arena, see `arena.matches`, and the verdict on each: 'A', 'B', 'C' or ''."""
   by_idx = {task.idx: task for task in tasks}
   matches = arena.matches(tasks, answered, rivals=rivals)
@@ -156,30 +290,3 @@ def contest(
 
   judged = ask(c, [question(match) for match in matches], arena.verdict, kept, quiet=quiet)
   return matches, dataclasses.replace(judged, values=[said or '' for said in judged.values])
-
-
-def _sampling(c) -> dict[str, Any]:
-  return {
-    'temperature': c.judge.temperature,
-    'top_p': c.judge.top_p,
-    'max_tokens': c.judge.max_tokens,
-  }
-
-
-def _writer(c) -> systems.Write | None:
-  if c.judge.model == offline.NAME:
-    return None
-  if systems.is_endpoint(c.judge.model):
-    return systems.by_endpoint(c, c.judge.model, c.judge.key_env)
-  return systems.by_engine(c, c.judge.model, **_sampling(c))
-
-
-def _by_rules(questions: Sequence[Question]) -> Generator[client.Reply]:
-  for place, question in enumerate(questions):
-    yield client.Reply(place, question.by_rules())
-
-
-def _last(kept: journal.Journal, key: str, rounds: int) -> str:
-  """The beginning of the last reply that could not be read."""
-  found = [kept[f'{key}-{turn}']['text'] for turn in range(rounds) if f'{key}-{turn}' in kept]
-  return ' '.join(found[-1].split())[:120] if found else 'no reply'

@@ -31,8 +31,8 @@ Write = Callable[[Iterable[client.Request]], Generator[client.Reply]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
-  """One who writes. `identity` tells apart what was written under one name by two versions."""
+class System:
+  """A model under evaluation; `identity` tells apart two versions of the same name."""
 
   name: str
   source: str
@@ -59,7 +59,7 @@ def name(c, source: str) -> str:
   return epath.Path(setup.reference(c, source)).name
 
 
-def describe(c, source: str) -> Writer:
+def describe(c, source: str) -> System:
   """Who stands under a name. No weight is read.
 
   Raises FileNotFoundError or ValueError where there is nobody, or a run is not finished.
@@ -67,15 +67,15 @@ def describe(c, source: str) -> Writer:
   if is_endpoint(source):
     model, _, url = source.partition('@')
     client.Endpoint(url, model)
-    return Writer(name(c, source), source, c.eval.style, c.data.template, source)
+    return System(name(c, source), source, c.eval.style, c.data.template, source)
   folder = setup.reference(c, source)
   model_source.config(folder)
   if not model_source.is_run(folder):
-    return Writer(name(c, source), source, c.eval.style, c.data.template, folder)
+    return System(name(c, source), source, c.eval.style, c.data.template, folder)
   done = run_lib.Run(epath.Path(folder)).read_done()
   data = done['config']['data']
   identity = f'{name(c, source)} {done["time"]}'
-  return Writer(name(c, source), source, data['style'], data['template'], identity)
+  return System(name(c, source), source, data['style'], data['template'], identity)
 
 
 def endpoint(c, source: str, key_env: str) -> client.Endpoint:
@@ -93,6 +93,16 @@ def endpoint(c, source: str, key_env: str) -> client.Endpoint:
     price_in=c.judge.price_in,
     price_out=c.judge.price_out,
   )
+
+
+def connect(c, source: str, key_env: str, **sampling) -> Write:
+  """The function that puts requests to a source; `sampling` is what our own engine needs to know.
+
+  Requests to an endpoint carry their own sampling parameters.
+  """
+  if is_endpoint(source):
+    return by_endpoint(c, source, key_env)
+  return by_engine(c, source, **sampling)
 
 
 def by_endpoint(c, source: str, key_env: str) -> Write:

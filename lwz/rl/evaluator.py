@@ -162,7 +162,7 @@ class Evaluator:
     with contextlib.ExitStack() as stack:
       kept: Any = {}
       if is_first:
-        kept = stack.enter_context(journal.Journal(self._folder / 'answers.jsonl'))
+        kept = stack.enter_context(journal.ReplyJournal(self._folder / 'answers.jsonl'))
       here = hosts.all_gather(np.array([key in kept for key in keys]))[0]
       todo = np.flatnonzero(~here).tolist()
       replies = local.stream(
@@ -197,7 +197,7 @@ class Evaluator:
       _player(mode): {idx: answers.final(reply['text']) for idx, reply in replies.items()}
       for mode, replies in answered.items()
     }
-    with journal.Journal(self._folder / 'verdicts.jsonl') as kept:
+    with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
       fixed = _fixed(c, self._tasks, kept)
       met, judged = judge_lib.contest(c, self._tasks, texts, kept, rivals=False, quiet=True)
     found, _ = standings.pairings(met, judged.values)

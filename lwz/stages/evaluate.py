@@ -71,12 +71,12 @@ def run(c) -> None:
   if c.eval.benchmark == 'arena':
     systems = _apart(systems, {name for task in benchmark for name in task.baselines})
   names = [system.name for system in systems]
-  with journal.Journal(opened.folder / 'answers.jsonl') as kept:
+  with journal.ReplyJournal(opened.folder / 'answers.jsonl') as kept:
     answered, failed = {}, {}
     for system in systems:
       answered[system.name], failed[system.name] = answers.ask(c, system, prompts, kept)
   finish = _arena if c.eval.benchmark == 'arena' else _writingbench
-  with journal.Journal(opened.folder / 'verdicts.jsonl') as kept:
+  with journal.ReplyJournal(opened.folder / 'verdicts.jsonl') as kept:
     results = finish(c, opened.folder, benchmark, names, answered, kept)
   results['left_out'] = left_out
   results['facts'] = {
@@ -89,7 +89,7 @@ def run(c) -> None:
   _write(c, opened, results, rejects, failed)
 
 
-def _apart(systems: Sequence[systems_lib.Writer], baselines: set[str]) -> list[systems_lib.Writer]:
+def _apart(systems: Sequence[systems_lib.System], baselines: set[str]) -> list[systems_lib.System]:
   """The systems, those that are called like a baseline under another name."""
   return [
     dataclasses.replace(system, name=f'{system.name} (here)')
@@ -173,7 +173,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
       '95 % of that': _range(bias['first_wins_low'], bias['first_wins_high']),
       'both orders agree': bias['consistent'],
       'failed verdicts': len(judged.faults),
-      'cost': judged.tally.cost,
+      'cost': judged.usage.cost,
     },
     'bias': bias,
     'standings': rows,
@@ -231,7 +231,7 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
       'version': bench.version,
       'prompt of the critic': bench.prompt_source,
       'failed marks': len(judged.faults),
-      'cost': judged.tally.cost,
+      'cost': judged.usage.cost,
     },
     'scores': figures,
     'faults': sorted(set(judged.faults.values())),

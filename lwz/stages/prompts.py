@@ -2,7 +2,7 @@
 
 1. sift each file: rules, benchmark overlap, signatures      data.funnel.sift
 2. find exact and near-duplicates over all of them           data.funnel.near_duplicates
-3. ask the judge whether a request deserves a long text      data.funnel.assessor, judge.verdicts
+3. ask the judge whether a request deserves a long text      data.funnel.assessor, judge.judge
 4. ask it how long a good answer is                          data.funnel.assessor
 5. write prompts.jsonl, rejects.jsonl and report.html        report
 
@@ -10,6 +10,8 @@ A file that is sifted stays sifted (sift/), and what the judge said stays said (
 run that was killed goes on where it was.
 """
 
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -34,7 +36,7 @@ from lwz.data.funnel import (
   sift,
   sources,
 )
-from lwz.judge import client, journal, systems, verdicts
+from lwz.judge import journal
 from lwz.judge import judge as judge_lib
 from lwz.report import funnel, terminal
 from lwz.runtime import keys, setup
@@ -80,12 +82,12 @@ def check(c) -> None:
 def run(c) -> None:
   opened = setup.open_run(c, READS)
   folder = pathlib.Path(opened.folder)
-  tally = sift.Tally(c.prompts.examples)
+  tally = sift.Counts(c.prompts.examples)
   sifted = _sift(c, folder / 'sift', tally)
   print(f'{tally.rows:,} rows, {tally.kept:,} after the rules')
   repeats, exact = sift.distinct(sifted, c.prompts.similarity)
   print(f'{(repeats < 0).sum():,} after duplicates; judge: {judge_lib.name(c)}')
-  with journal.Journal(folder / 'verdicts.jsonl') as kept:
+  with journal.ReplyJournal(folder / 'verdicts.jsonl') as kept:
     _judge(c, sifted, repeats, kept)
     found = _write(c, folder, sifted, repeats, exact, kept, tally)
   _report(c, opened, tally, found)
@@ -94,7 +96,7 @@ def run(c) -> None:
   print(f'report: {opened.report}')
 
 
-def _sift(c, folder: pathlib.Path, tally: sift.Tally) -> list[pathlib.Path]:
+def _sift(c, folder: pathlib.Path, tally: sift.Counts) -> list[pathlib.Path]:
   """Sifts what is not sifted yet; the folders of all files, in the order of the sources."""
   limits = rules.Limits(
     tuple(c.prompts.languages), c.prompts.min_words, c.prompts.max_chars, c.prompts.shortest
@@ -118,7 +120,7 @@ def _sift(c, folder: pathlib.Path, tally: sift.Tally) -> list[pathlib.Path]:
       if not mark.exists() or mark.read_text() != stamp:
         rows = _embedded(c) if path is None else sources.read(path, paths)
 
-        def show(part: sift.Tally, done: int = index, before: int = tally.rows) -> None:
+        def show(part: sift.Counts, done: int = index, before: int = tally.rows) -> None:
           bar.update(done, rows=before + part.rows, kept=part.kept)
 
         sift.sift(rows, source, folders[-1], settings, progress=show)
@@ -144,67 +146,44 @@ def _embedded(c) -> Iterator[conversations.Row]:
 
 def _key(c, question: str, text: str) -> str:
   """Under which name the journal keeps a verdict: of who is asked, how, what, and about what."""
-  return journal.key(judge_lib.name(c), _sampling(c), question, text)
+  return journal.key(judge_lib.name(c), judge_lib.sampling(c), question, text)
 
 
-def _value(kept: journal.Journal, key: str) -> Any:
+def _value(kept: journal.ReplyJournal, key: str) -> Any:
   return kept[key]['value'] if key in kept else None
 
 
-def _sampling(c) -> dict[str, Any]:
-  return {
-    'temperature': c.judge.temperature,
-    'top_p': c.judge.top_p,
-    'max_tokens': c.judge.max_tokens,
-  }
-
-
-def _asker(c) -> verdicts.Ask:
-  """The judge of `c.judge`: the one place that knows who it is."""
-  if c.judge.model == offline_rules.NAME:
-    return offline_rules.ask
-  if systems.is_endpoint(c.judge.model):
-    write = systems.by_endpoint(c, c.judge.model, c.judge.key_env)
-  else:
-    limits = {'temperature': c.judge.temperature, 'max_tokens': c.judge.max_tokens}
-    write = systems.by_engine(c, c.judge.model, **limits)
-  sampling = _sampling(c)
-  return lambda chats: write(client.Request(chat, sampling) for chat in chats)
-
-
-def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.Journal) -> None:
+def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.ReplyJournal) -> None:
   """Puts both questions about every distinct request; what the journal has is not asked again."""
-  ask = _asker(c)
 
-  def unfiltered() -> Iterator[tuple[str, str]]:
+  def questions(question: str) -> Iterator[judge_lib.Question]:
     for index, record in enumerate(sift.read(sifted)):
-      if repeats[index] < 0:
-        key = _key(c, assessor.FILTER, record['text'])
-        if key not in kept:
-          yield key, record['text']
+      if repeats[index] >= 0:
+        continue
+      text = record['text']
+      wanted = question == assessor.FILTER or (
+        not record['range'][1] and _value(kept, _key(c, assessor.FILTER, text))
+      )
+      if wanted and (key := _key(c, question, text)) not in kept:
+        chat = assessor.messages(question, text)
+        yield judge_lib.Question(chat, functools.partial(offline_rules.reply, chat), key)
 
-  def unmeasured() -> Iterator[tuple[str, str]]:
-    for index, record in enumerate(sift.read(sifted)):
-      if repeats[index] < 0 and not record['range'][1]:
-        wanted = _value(kept, _key(c, assessor.FILTER, record['text']))
-        key = _key(c, assessor.ASSESS, record['text'])
-        if wanted and key not in kept:
-          yield key, record['text']
-
-  for name, queries, question, parse in (
-    ('filter', unfiltered, assessor.FILTER, assessor.parse_keep),
-    ('length', unmeasured, assessor.ASSESS, assessor.parse_range),
+  for question, parse in (
+    (assessor.FILTER, assessor.parse_keep),
+    (assessor.ASSESS, assessor.parse_range),
   ):
-    failed, total = 0, sum(1 for _ in queries())
-    found = verdicts.judge(queries(), question, parse, ask, rounds=c.judge.rounds)
-    with terminal.progress(total, label=f'{name} judge {judge_lib.name(c)}') as bar:
-      for done, verdict in enumerate(found, start=1):
-        if verdict.fault:
-          failed += 1
-          judge_lib.stop_on_failures(c, failed, max(done, min(total, _SURE)), verdict.fault)
-        else:
-          kept.add(verdict.id, value=verdict.value, answer=verdict.answer[-200:])
-        bar.update(done, failed=failed)
+    if not (total := sum(1 for _ in questions(question))):
+      continue
+    verdicts = judge_lib.stream(
+      *(c, questions(question), parse, kept),
+      total=total,
+      sure=_SURE,
+      again=functools.partial(assessor.again, question),
+      whole=False,
+    )
+    with contextlib.closing(verdicts):
+      for _ in verdicts:
+        pass  # each is in the journal
 
 
 def _write(
@@ -213,8 +192,8 @@ def _write(
   sifted: list[pathlib.Path],
   repeats: np.ndarray,
   exact: np.ndarray,
-  kept: journal.Journal,
-  tally: sift.Tally,
+  kept: journal.ReplyJournal,
+  tally: sift.Counts,
 ) -> dict[str, list]:
   """Writes prompts.jsonl and rejects.jsonl, and completes the tally; figures of what is kept."""
   columns = ('lower', 'upper', 'language', 'source', 'words', 'changed')
@@ -253,7 +232,7 @@ def _write(
   return found
 
 
-def _report(c, opened, tally: sift.Tally, found: dict[str, list]) -> None:
+def _report(c, opened, tally: sift.Counts, found: dict[str, list]) -> None:
   table = funnel.steps(tally.rows, tally.rejects, _STEPS)
   funnel.write(
     opened.report,

@@ -7,9 +7,9 @@ from lwz.judge import journal
 
 def test_what_was_added_is_there_again(tmp_path):
   path = tmp_path / 'deep' / 'j.jsonl'
-  with journal.Journal(path) as kept:
+  with journal.ReplyJournal(path) as kept:
     kept.add('a', text='half a \ud83d character\n')
-  with journal.Journal(path) as kept:
+  with journal.ReplyJournal(path) as kept:
     assert 'a' in kept and 'b' not in kept and len(kept) == 1
     assert kept['a']['text'] == 'half a \ud83d character\n'
 
@@ -17,17 +17,17 @@ def test_what_was_added_is_there_again(tmp_path):
 @pytest.mark.parametrize('torn', [b'{"key": "b", "te', b'\xff\xfe\n', b'[1]\n', b'{"text": 1}\n'])
 def test_a_torn_line_is_dropped_and_the_next_is_whole(tmp_path, torn):
   path = tmp_path / 'j.jsonl'
-  with journal.Journal(path) as kept:
+  with journal.ReplyJournal(path) as kept:
     kept.add('a', text='x')
   path.write_bytes(path.read_bytes() + torn)
-  with journal.Journal(path) as kept:
+  with journal.ReplyJournal(path) as kept:
     kept.add('b', text='y')
-  with journal.Journal(path) as kept:
+  with journal.ReplyJournal(path) as kept:
     assert [kept[k]['text'] for k in 'ab'] == ['x', 'y']
 
 
 def test_records_are_on_disk_at_once(tmp_path):
-  kept = journal.Journal(tmp_path / 'j.jsonl')
+  kept = journal.ReplyJournal(tmp_path / 'j.jsonl')
   kept.add('a', text='x')
   assert b'"key": "a"' in (tmp_path / 'j.jsonl').read_bytes()
   kept.close()

@@ -252,7 +252,8 @@ def test_prompts_beyond_the_limit_are_told(server, tmp_path):
 
 
 def test_a_request_that_is_at_fault_stops_nothing():
-  assert judge_lib.num_failed({1: 'request: 900 tokens, and room for 400', 2: 'http 500: x'}) == 1
+  faults = ('', 'request: 900 tokens, and room for 400', 'http 500: x')
+  assert list(map(judge_lib.is_failure, faults)) == [False, False, True]
 
 
 def test_a_system_may_be_one_of_the_baselines(server, tmp_path):

@@ -9,6 +9,8 @@ from experiments import prompts as experiment
 from lwz import types
 from lwz.data import prompts
 from lwz.data.funnel import assessor, embedded_conversations, offline_rules, sift
+from lwz.judge import client
+from lwz.judge import judge as judge_lib
 from lwz.stages import prompts as stage
 from tests import jobs
 from tests.rollout import scripted
@@ -39,6 +41,13 @@ def conversation(text):
 def conversations(num):
   documents = [types.Document(f'title {i}', f'text {i} ' * 40, 's') for i in range(50)]
   return embedded_conversations.records(documents, num)
+
+
+def judged_by(monkeypatch, ask):
+  """Puts `ask`, from chats to client.Replies, in the place of the judge."""
+  monkeypatch.setattr(
+    judge_lib, 'connect', lambda c: lambda requests: ask(r.messages for r in requests)
+  )
 
 
 MIXED = [
@@ -91,11 +100,11 @@ def test_a_named_range_is_kept_and_no_assessor_asked(tmp_path, monkeypatch):
   def ask(chats):
     for index, chat in enumerate(chats):
       asked.append(chat)
-      yield offline_rules.Reply(index, '{"keep": true}')
+      yield client.Reply(index, '{"keep": true}')
 
   record = {'data': {'ask': 'Write down the history of the world'}, 'words': [1234, 2345]}
   paths = {'text_path': 'data.ask', 'lower_path': 'words.0', 'upper_path': 'words.1'}
-  monkeypatch.setattr(stage, '_asker', lambda c: ask)
+  judged_by(monkeypatch, ask)
   stage.run(config(tmp_path, sources=(write(tmp_path / 'in' / 's.jsonl', [record]),), **paths))
   (kept,) = lines(tmp_path / 'prompts-micro' / 'prompts.jsonl')
   assert (kept['lower'], kept['upper'], len(asked)) == (1234, 2345, 1)
@@ -114,18 +123,18 @@ def test_a_killed_run_goes_on_without_asking_twice(tmp_path, monkeypatch):
   left = [0]
 
   def ask(chats):
-    for reply in offline_rules.ask(_counted(chats)):
+    for index, chat in enumerate(_counted(chats)):
       if not left[0]:
         raise Killed
       left[0] -= 1
-      yield reply
+      yield client.Reply(index, offline_rules.reply(chat))
 
   def _counted(chats):
     for chat in chats:
       yield chat
       asked[chat[0]['content']] += 1  # reached when the next one is asked for: it was answered
 
-  monkeypatch.setattr(stage, '_asker', lambda c: ask)
+  judged_by(monkeypatch, ask)
   c, runs = config(tmp_path / 'cut', sources=(source,)), 0
   original = sift.sift
   sifts = []
@@ -154,16 +163,16 @@ def test_a_failed_judge_rejects_nothing(tmp_path, monkeypatch):
   def failing(share):
     def ask(chats):
       for index, chat in enumerate(chats):
-        (good,) = offline_rules.ask([chat])
         bad = index % 20 < 20 * share
-        yield offline_rules.Reply(index, '' if bad else good.text, 'http 500' if bad else '')
+        text = '' if bad else offline_rules.reply(chat)
+        yield client.Reply(index, text, 'http 500' if bad else '')
 
-    return lambda c: ask
+    return ask
 
-  monkeypatch.setattr(stage, '_asker', failing(0.5))
+  judged_by(monkeypatch, failing(0.5))
   with pytest.raises(RuntimeError, match=r'judge\.max_failures.*http 500.*run again'):
     stage.run(c)
-  monkeypatch.setattr(stage, '_asker', failing(0.05))
+  judged_by(monkeypatch, failing(0.05))
   stage.run(c)
   gone = lines(tmp_path / 'prompts-micro' / 'rejects.jsonl')
   assert {r['reason'] for r in gone} <= {'no judgement'} and 0 < len(gone) < 5
@@ -172,8 +181,8 @@ def test_a_failed_judge_rejects_nothing(tmp_path, monkeypatch):
 def test_a_model_behind_an_endpoint_judges(tmp_path):
   def behave(number, payload):
     (message, *_) = payload['messages']
-    (good,) = offline_rules.ask([[message]])
-    return f'<think>Let me see: {{"range": [1, 2]}}</think>\n```json\n{good.text}\n```'
+    good = offline_rules.reply([message])
+    return f'<think>Let me see: {{"range": [1, 2]}}</think>\n```json\n{good}\n```'
 
   source = write(tmp_path / 'in' / 'chats.jsonl', MIXED)
   with scripted.serve(behave) as server:

@@ -73,19 +73,20 @@ class Length(NamedTuple):
   changed: str = ''
 
 
-def messages(question: str, query: str, failed: str | None = None) -> list[dict[str, str]]:
-  """The chat that asks `question` (`FILTER` or `ASSESS`) about a query.
-
-  `failed` is an earlier answer that could not be read: it is shown, and the format asked for again.
-  """
+def messages(question: str, query: str) -> list[dict[str, str]]:
+  """The chat that asks `question` (`FILTER` or `ASSESS`) about a query."""
   # A user's own tag could close the slot early.
   query = query.replace('</query>', '</ query>')
-  asked = question.format(query=f'{_OPEN}{query}{_CLOSE}')
-  chat = [{'role': 'user', 'content': asked}]
-  if failed is not None:
-    chat.append({'role': 'assistant', 'content': without_thoughts(failed)[-500:] or '(empty)'})
-    chat.append({'role': 'user', 'content': _AGAIN.format(example=_EXAMPLES[question])})
-  return chat
+  return [{'role': 'user', 'content': question.format(query=f'{_OPEN}{query}{_CLOSE}')}]
+
+
+def again(question: str, chat: list[dict[str, str]], unread: str) -> list[dict[str, str]]:
+  """The chat of `messages`, the reply that could not be read, and a request for the format."""
+  return [
+    *chat,
+    {'role': 'assistant', 'content': without_thoughts(unread)[-500:] or '(empty)'},
+    {'role': 'user', 'content': _AGAIN.format(example=_EXAMPLES[question])},
+  ]
 
 
 def query_of(chat: list[dict[str, str]]) -> str:

@@ -4,9 +4,7 @@ It reads forms of writing and stated lengths off a request, and nothing else: no
 Everything it decides is signed with `NAME`.
 """
 
-import dataclasses
 import re
-from collections.abc import Iterable, Iterator
 
 from lwz.data.funnel import assessor, rules, stated_length
 
@@ -44,23 +42,12 @@ _MISSING = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Reply:
-  """A reply as `lwz.judge.client` gives them."""
-
-  index: int
-  text: str
-  fault: str = ''
-
-
-def ask(chats: Iterable[list[dict[str, str]]]) -> Iterator[Reply]:
-  """Answers chats of `assessor.messages`, in order."""
-  for index, chat in enumerate(chats):
-    query = assessor.query_of(chat)
-    if chat[0]['content'].startswith(assessor.FILTER[:40]):
-      yield Reply(index, f'{{"keep": {str(keeps(query)).lower()}}}')
-    else:
-      yield Reply(index, '{{"range": [{}, {}]}}'.format(*length(query)))
+def reply(chat: list[dict[str, str]]) -> str:
+  """The reply to a chat of `assessor.messages`."""
+  query = assessor.query_of(chat)
+  if chat[0]['content'].startswith(assessor.FILTER[:40]):
+    return f'{{"keep": {str(keeps(query)).lower()}}}'
+  return '{{"range": [{}, {}]}}'.format(*length(query))
 
 
 def keeps(query: str) -> bool:

@@ -26,7 +26,7 @@ _BATCH = 1_024  # rows
 _SHOWN = 300  # characters of an example
 
 
-class Tally:
+class Counts:
   """Rows by what became of them: counts, and the first few examples of each reason."""
 
   def __init__(self, examples: int = 3):
@@ -75,7 +75,7 @@ def sift(
   folder: pathlib.Path,
   settings: Settings,
   *,
-  progress: Callable[[Tally], None] = lambda tally: None,
+  progress: Callable[[Counts], None] = lambda tally: None,
 ) -> None:
   """Sorts rows into `folder`, in their order, in memory that does not depend on their number.
 
@@ -89,7 +89,7 @@ def sift(
   part = folder.with_name(f'.{folder.name}.part')
   shutil.rmtree(part, ignore_errors=True)
   part.mkdir(parents=True)
-  tally = Tally(settings.examples)
+  tally = Counts(settings.examples)
   with (
     writing(part / 'rows.jsonl') as left,
     writing(part / 'rejects.jsonl') as gone,
@@ -169,7 +169,7 @@ def read(folders: Iterable[pathlib.Path]) -> Iterator[dict[str, Any]]:
 
 
 def tally(folder: pathlib.Path) -> dict[str, Any]:
-  """What became of a file's rows, as of `Tally.plain`."""
+  """What became of a file's rows, as of `Counts.plain`."""
   return json.loads((folder / 'tally.json').read_text(encoding='utf-8'))
 
 

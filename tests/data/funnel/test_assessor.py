@@ -99,6 +99,6 @@ def test_a_query_goes_into_the_question_and_cannot_leave_it():
     (only,) = assessor.messages(question, query)
     assert only['role'] == 'user' and only['content'].count('</query>') == 1
     assert assessor.query_of([only]) == query.replace('</query>', '</ query>')
-  again = assessor.messages(assessor.ASSESS, query, '<think>' + 'x' * 9_000)
+  again = assessor.again(assessor.ASSESS, [only], '<think>' + 'x' * 9_000)
   assert [m['role'] for m in again] == ['user', 'assistant', 'user']
   assert '{"range": [800, 1000]}' in again[2]['content'] and len(again[1]['content']) < 600

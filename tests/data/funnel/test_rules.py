@@ -73,11 +73,12 @@ def test_the_set_has_the_first_word():
   ],
 )
 def test_the_offline_judge_answers_what_it_is_asked(query, keeps, length):
-  chats = [assessor.messages(q, query) for q in (assessor.FILTER, assessor.ASSESS)]
-  first, second = offline_rules.ask(chats)
-  assert (first.index, second.index) == (0, 1)
-  assert assessor.parse_keep(first.text) is keeps
-  assert assessor.parse_range(second.text) == length
+  first, second = (
+    offline_rules.reply(assessor.messages(question, query))
+    for question in (assessor.FILTER, assessor.ASSESS)
+  )
+  assert assessor.parse_keep(first) is keeps
+  assert assessor.parse_range(second) == length
 
 
 def test_made_up_conversations_are_functions_of_their_place():

@@ -1,13 +1,11 @@
 """The first pass, the duplicates of all files, and what verdicts make of the rest."""
 
 import json
-import types as stdlib
 
 import pytest
 
 from lwz.data import prompts
-from lwz.data.funnel import assessor, conversations, decontamination, prompt_set, rules, sift
-from lwz.judge import verdicts
+from lwz.data.funnel import conversations, decontamination, prompt_set, rules, sift
 
 ESSAY = 'Write an essay about rivers, lakes and the cities on their banks, number'
 
@@ -78,38 +76,6 @@ def test_duplicates_are_found_over_files(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['0', '1', '2']
 
 
-def reply(index, text='', fault=''):
-  return stdlib.SimpleNamespace(index=index, text=text, fault=fault)
-
-
-def test_an_unreadable_answer_is_asked_for_again():
-  seen = []
-
-  def ask(chats):
-    chats = list(chats)
-    seen.append([len(chat) for chat in chats])
-    texts = {'a': '{"keep": true}', 'b': 'hm', 'c': 'hm'}
-    for index, chat in reversed(list(enumerate(chats))):
-      query = assessor.query_of(chat)
-      if query == 'd':
-        yield reply(index, fault='http 500')
-      else:
-        yield reply(index, '{"keep": no}' if len(chat) > 1 and query == 'b' else texts[query])
-
-  queries = [(f'id-{text}', text) for text in 'abcd']
-  found = {
-    v.id: v for v in verdicts.judge(queries, assessor.FILTER, assessor.parse_keep, ask, rounds=3)
-  }
-  assert seen == [[1, 1, 1, 1], [3, 3], [3]]
-  assert {k: v.value for k, v in found.items()} == {
-    'id-a': True,
-    'id-b': False,
-    'id-c': None,
-    'id-d': None,
-  }
-  assert (found['id-c'].fault, found['id-d'].fault) == ('unreadable: hm', 'http 500')
-
-
 RECORD = {
   **{'id': 'x', 'text': 'Write an essay.', 'language': 'en', 'source': 's', 'file': 'f', 'row': 3},
   **{'key': 'k', 'range': [0, 0]},
@@ -143,9 +109,9 @@ def test_verdicts_make_a_prompt_or_a_reject(tmp_path, keep, judged, given, reaso
 
 
 def test_tallies_add_up():
-  total = sift.Tally(examples=2)
+  total = sift.Counts(examples=2)
   for part in range(3):
-    one = sift.Tally(examples=2)
+    one = sift.Counts(examples=2)
     one.rows, one.kept = 10, 9
     one.reject('code', {'row': part, 'text': 'x' * 9_999})
     total.add(one.plain())
