@@ -228,7 +228,7 @@ def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, s
   assert measured['eval/win_rate/sampled'] == 1
   np.testing.assert_allclose(measured['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
   c = by_server(tmp_path, server, **{'judge.max_failures': 0.1})
-  with pytest.raises(RuntimeError, match=r'4 of 12 have failed.*max_failures=10%'):
+  with pytest.raises(RuntimeError, match=r'2 of 12 have failed.*max_failures=10%'):
     evaluations(c, tmp_path / 'other').step(Loop(), 0, PARAMS)
 
 
