@@ -1,4 +1,4 @@
-"""JSON lines: one record per line, and errors that name the file and the line."""
+"""JSON lines: one record per line; errors name the file and the line."""
 
 import codecs
 import json
@@ -99,5 +99,5 @@ def field(record: dict[str, Any], name: str, kind: type, default: Any = None) ->
   if not isinstance(value, kind) or isinstance(value, bool):
     raise ValueError(f'{name!r} should be {kind.__name__}, found {type(value).__name__}')
   if isinstance(value, str):
-    value.encode()  # half of a surrogate pair is a ValueError here, not hours later
+    value.encode()  # half of a surrogate pair is a ValueError here, instead of hours later
   return value

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Scripts without spaces, where a character is the unit: kana, Han and its extensions.
+# Scripts without spaces, in which a character counts as a word: kana, Han and its extensions.
 CHARACTERS = '\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
 _WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
 
@@ -24,8 +24,8 @@ _ENGLISH = re.compile(r'\b[a-zA-Z]+\b')
 
 # A sentence ends at a full-width mark, at an ASCII mark that a space, a Han character or the end
 # follows, and at a line break. Closing quotes and brackets belong to it.
-# The pattern begins with one set of characters, which lets the search skip all others fast, and a
-# run of marks is looked at once, from its beginning: no text takes more than linear time.
+# The pattern begins with one character class, so that the search skips all others fast, and a run
+# of marks is matched once, from its beginning: the time is linear in the text.
 _END = re.compile(
   r'[。！？….!?\n](?:'
   r'(?<=\n)'
@@ -36,11 +36,11 @@ _ABBREVIATIONS = """
   mr mrs ms dr prof st sr jr vs etc cf al fig figs eq eqs no nos vol pp ed eds inc ltd co corp dept
   approx e.g i.e jan feb mar apr jun jul aug sept oct nov dec
 """
-_BEFORE = 24  # characters before a full stop that say whether it ends a sentence
+_BEFORE = 24  # characters before a full stop that decide whether it ends a sentence
 _ABBREVIATED = frozenset(_ABBREVIATIONS.split())
 
-# Words that say little by themselves, English and Chinese.
-_LITTLE_ENGLISH = """
+# Stop words, English and Chinese.
+_STOP_WORDS_ENGLISH = """
   a about above after again against all also although am an and any are as at be because been
   before being below between both but by can cannot could did do does doing down during each even
   every few for from further had has have having he her here hers herself him himself his how
@@ -51,15 +51,14 @@ _LITTLE_ENGLISH = """
   whether which while who whom whose why will with within without would yet you your yours
   aren't can't couldn't didn't doesn't don't isn't it's that's wasn't won't wouldn't
 """
-_LITTLE_HAN = (
+_STOP_WORDS_HAN = (
   '的了是在不一有和这那中我们他她它个也就都而及与或之其'
   '等对为以到说要会可能被把从但所于着过还很上下来去'
 )
-LITTLE = frozenset(_LITTLE_ENGLISH.split()) | frozenset(_LITTLE_HAN)
+STOP_WORDS = frozenset(_STOP_WORDS_ENGLISH.split()) | frozenset(_STOP_WORDS_HAN)
 
-# Each word remembers the last 32 sets that held it, a set asks its rarest words until they have
-# named 128, and 6 candidates are compared: this bounds the work per word. A repeated text shares
-# many words with its model, hence has many chances.
+# Limits of the search for candidates, which bound the work per word: the last 32 sets of a word
+# are indexed, the rarest words of a set give up to 128 of them, and 6 candidates are compared.
 _REMEMBERED, _NAMED, _CANDIDATES = 32, 128, 6
 
 # Mersenne prime 2^31 - 1: the products below stay under 2^62, so uint64 never overflows.
@@ -68,10 +67,10 @@ _FACTOR = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: odd, and its powers mod 2^6
 
 
 def words(text: str) -> list[str]:
-  """The words a reader counts: a Han or kana character is one, a run of letters or digits is one.
+  """The words as a reader counts them: a Han or kana character, or a run of letters or digits.
 
-  Unlike `count_words`, which copies LongWriter's counter, this one knows digits,
-  accents, inner apostrophes and hyphens, and English that touches Han.
+  Unlike `count_words`, LongWriter's counter, it handles digits, accents, inner apostrophes and
+  hyphens, and English next to Han.
 
     words("It's 3 well-known cafés在北京") -> ["It's", '3', 'well-known', 'cafés', '在', '北', '京']
   """
@@ -95,9 +94,9 @@ def count_words(text: str) -> int:
 def sentences(text: str) -> list[str]:
   """The sentences of a text in order, stripped, without empty ones.
 
-  They end at `. ! ?` before white space, at the full-width marks, and at every line break (a
-  heading, a list item and a line of verse are sentences). A known abbreviation, an initial
-  (`J. Smith`) and a number that opens the sentence (`1. Introduction`) end none.
+  They end at `. ! ?` before white space, at full-width marks, and at every line break (a heading, a
+  list item and a line of verse are sentences), but not after a known abbreviation, an initial
+  (`J. Smith`) or a number at the beginning (`1. Introduction`).
 
     sentences('Dr. Li left. 他走了。She stayed!') -> ['Dr. Li left.', '他走了。', 'She stayed!']
   """
@@ -125,13 +124,13 @@ def stem(word: str) -> str:
 
 
 def content(tokens: Sequence[str]) -> frozenset[str]:
-  """What lower-case words speak of: the stems of all but the little words, and pairs of Han.
+  """The content of lower-case words: stems of all words but stop words, and pairs of Han.
 
   content(['the', 'river', 'flows', '大', '河']) -> {'river', 'flow', '大', '河', '大河'}
   """
-  found = {stem(word) for word in tokens if word not in LITTLE}
+  found = {stem(word) for word in tokens if word not in STOP_WORDS}
   for left, right in itertools.pairwise(tokens):
-    if left >= CHARACTERS[0] <= right and not (left in LITTLE and right in LITTLE):
+    if left >= CHARACTERS[0] <= right and not (left in STOP_WORDS and right in STOP_WORDS):
       found.add(left + right)
   return frozenset(found)
 
@@ -142,11 +141,11 @@ def match_earlier(
   share: float,
   accept: Callable[[int, int], bool],
 ) -> list[int]:
-  """For each set k the index j < barriers[k] of an earlier one that accept(k, j) takes, or -1.
+  """For each set k, the index j < barriers[k] of an earlier set with accept(k, j), or -1.
 
-  Linear in the words of all sets: an inverted index, which remembers where a word stood last, is
-  asked for the rarest words of set k, and proposes the few that share most of them; nothing where
-  it knows less than half of the wanted `share`. `barriers` never falls and barriers[k] <= k.
+  Linear in the words of all sets: an inverted index of the last sets with a word proposes the few
+  that share most of the rarest words of set k, and none if it holds less than half of `share` of
+  its words. `barriers` never decreases, and barriers[k] <= k.
   """
   index: dict[str, collections.deque[int]] = {}
   found, entered = [], 0
@@ -184,7 +183,7 @@ def hash_words(tokens: Sequence[str]) -> np.ndarray:
 
 
 def shingles(hashes_T: np.ndarray, n: int) -> np.ndarray:
-  """A hash of each run of n words, from the hashes of the words: uint64 [T - n + 1], or [0].
+  """Hashes of the runs of n words, from the hashes of the words: uint64 [T - n + 1], or [0].
 
   shingle_t = sum_i hash_{t+i} * factor^i (mod 2^64), so equal runs have equal shingles and the
   order within a run counts.

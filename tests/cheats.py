@@ -120,7 +120,7 @@ def word_salad(text: str, rng: random.Random) -> str:
 def content_salad(text: str, rng: random.Random) -> str:
   """Content words alone, sampled at random."""
   lang = language(text)
-  found = [w for w in set(texts.words(text.lower())) if w not in texts.LITTLE and w.isalpha()]
+  found = [w for w in set(texts.words(text.lower())) if w not in texts.STOP_WORDS and w.isalpha()]
   sampled = rng.choices(sorted(found), k=len(texts.words(text)))
   return untoken(sampled, lang)
 

@@ -1,1 +1,1 @@
-"""What comes in: text, tokens, prompts, preferences."""
+"""Data: documents, tokens, prompts, preferences, and the funnel that makes a prompt set."""

@@ -16,7 +16,7 @@ _SUFFIXES = ('.txt', '.md', '.jsonl')
 
 
 def documents(folder: epath.PathLike = '') -> list[types.Document]:
-  """Reads a corpus.
+  """Returns the documents of a corpus.
 
   Args:
     folder: '' for the embedded corpus, which every Python installation holds (its language
@@ -31,7 +31,7 @@ def documents(folder: epath.PathLike = '') -> list[types.Document]:
 
   Raises:
     FileNotFoundError: no such folder, or nothing to read in it.
-    ValueError: a file that is no UTF-8, or a broken line, named.
+    ValueError: a file is not UTF-8, or a line is broken; the message names it.
   """
   if not str(folder):
     found = [*embedded.topics(), *embedded.docstrings()]
@@ -56,7 +56,7 @@ def documents(folder: epath.PathLike = '') -> list[types.Document]:
 
 
 def _files(folder: epath.Path) -> collections.abc.Iterator[epath.Path]:
-  """The readable files below a folder; epath has no `**`, a bucket being no tree."""
+  """The readable files below a folder; epath has no recursive glob for buckets."""
   for path in folder.iterdir():
     if path.is_dir():
       yield from _files(path)
@@ -71,7 +71,7 @@ def _from_record(source: str, record: dict) -> types.Document:
 
 
 def _titled(text: str, source: str, fallback: str) -> types.Document:
-  """A text whose title is its first line, where that looks like one, else `fallback`."""
+  """A document titled by its first line if that looks like a title, else by `fallback`."""
   first, _, rest = _plain(text).partition('\n')
   if rest.strip() and len(first) <= 80 and not re.search(r'[.,;:。，；：]$', first):
     return types.Document(first.lstrip('# ').rstrip(), rest.strip(), source)
@@ -83,7 +83,7 @@ def _plain(text: str) -> str:
 
 
 def _distinct(found: list[types.Document]) -> list[types.Document]:
-  """The first document of each text, where case, blanks and punctuation make no difference."""
+  """The documents without repeats; case, blanks and punctuation make no difference."""
   first: dict[str, types.Document] = {}
   for document in found:
     first.setdefault(re.sub(r'\W+', '', document.text.lower()) or document.text, document)
@@ -91,9 +91,9 @@ def _distinct(found: list[types.Document]) -> list[types.Document]:
 
 
 def fraction(text: str, salt: str = '') -> float:
-  """A number in [0, 1) that depends on the text alone: the same on every machine and every run.
+  """A hash of the text as a number in [0, 1): the same on every machine and in every run.
 
-  Decisions that should not depend on each other take different salts.
+  Independent decisions use different salts.
   """
   digest = hashlib.blake2b(text.encode(), digest_size=8, person=salt.encode()).digest()
   return (int.from_bytes(digest, 'big') >> 11) / 2**53
@@ -104,7 +104,7 @@ def split(
 ) -> tuple[list[types.Document], list[types.Document]]:
   """Training and held-out documents, in order: a share `heldout` of the titles, by their hash.
 
-  All documents of one title fall on the same side, and a new document moves no other one.
+  All documents of one title are on the same side, and adding a document moves no other.
   """
   if not 0 <= heldout <= 1:
     raise ValueError(f'heldout is a share of the titles, in [0, 1], not {heldout}')
@@ -116,7 +116,7 @@ def split(
 
 
 def spans(text: str) -> list[tuple[int, int]]:
-  """Where each sentence of the text begins and ends; what lies between is white space."""
+  """(begin, end) of each sentence of the text; between them is white space."""
   found, start = [], 0
   for sentence in words.sentences(text):
     sentence = sentence.strip()
@@ -127,7 +127,7 @@ def spans(text: str) -> list[tuple[int, int]]:
 
 
 def passages(text: str, lower: int, upper: int) -> collections.abc.Iterator[tuple[int, int]]:
-  """Spans of consecutive passages of whole sentences, each as long as `upper` words allow.
+  """(begin, end) of consecutive passages of whole sentences, each as long as `upper` words allow.
 
   A passage of fewer than `lower` words is left out, and so is a sentence longer than `upper`.
   """

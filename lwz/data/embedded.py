@@ -1,4 +1,4 @@
-"""The corpus that every Python installation holds: its language reference and its docstrings."""
+"""The embedded corpus: the language reference and docstrings of the Python installation."""
 
 import ast
 import collections.abc
@@ -19,7 +19,7 @@ _SKIP = {'test', 'tests', 'idlelib', 'lib2to3', 'site-packages', 'dist-packages'
 }
 _Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _SHORT = (
-  80  # characters; what is shorter cannot be twenty words, and cleaning it is most of the time
+  80  # characters; a shorter text cannot have twenty words, and cleaning it takes most of the time
 )
 _UNDERLINE = re.compile(r'^([*=^~#"-])\1{2,}$')
 _SIGNATURE = re.compile(
@@ -79,7 +79,7 @@ def docstrings(root: pathlib.Path | None = None) -> list[types.Document]:
   """
   root = root or pathlib.Path(sysconfig.get_path('stdlib'))
   collects = gc.isenabled()
-  gc.disable()  # syntax trees are a million small objects: looking for circles takes half the time
+  gc.disable()  # syntax trees are a million small objects: garbage collection takes half the time
   try:
     return [document for path in _sources(root) for document in _of_module(path, root)]
   finally:
@@ -95,7 +95,7 @@ def _sources(root: pathlib.Path) -> collections.abc.Iterator[pathlib.Path]:
 
 
 def _of_module(path: pathlib.Path, root: pathlib.Path) -> list[types.Document]:
-  """The docstrings of one file; none where it is a template or a sample and no Python."""
+  """The docstrings of one file; none if it is a template or an example that does not parse."""
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # old escapes in other people's strings

@@ -1,7 +1,7 @@
 """Formatted documents: passages of the corpus in the paper's output format, each with a true plan.
 
-They stand for the 1 % of long chains of thought that the paper mixes into its continual
-pretraining, where no model that thinks is at hand to distil from.
+They replace the 1 % of long chains of thought that the paper mixes into its continual pretraining,
+which are distilled from a reasoning model.
 """
 
 import re
@@ -14,15 +14,15 @@ _HAN = re.compile(r'[\u4e00-\u9fff]')
 
 
 def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
-  """The order of a text: how its sentences begin, at most `max_points` of them, evenly spread.
+  """A plan of a text: the beginnings of at most `max_points` of its sentences, evenly spread.
 
     plan('Rivers carry water. Lakes keep it for a very long time.')
     == 'Plan: 1. Rivers carry water; 2. Lakes keep it for a very.'
 
   Args:
-    text: what the plan is for; its paragraphs' first sentences where there are enough of them.
-    max_points: how many sentences are named.
-    max_words: how much of each; in Chinese, twice as many characters.
+    text: the text; first sentences of paragraphs are used if there are enough paragraphs.
+    max_points: number of sentences.
+    max_words: words of each; in Chinese, twice as many characters.
   """
   heads = [part for part in re.split(r'\n\s*\n', text) if part.strip()]
   heads = heads if len(heads) >= max_points else words.sentences(text)
@@ -44,7 +44,7 @@ def _opening(sentence: str, max_words: int) -> str:
 
 
 def question(title: str, num_words: int | None = None) -> str:
-  """The request for a text about `title`, with its length, rounded to tens, where one is given.
+  """The request for a text about `title`; a length is stated rounded to tens, None states none.
 
   question('Lists', 87) == 'Write about Lists in about 90 words.'
   """
@@ -60,7 +60,7 @@ def rounded(num_words: int) -> int:
 
 
 def states_length(document: types.Document) -> bool:
-  """Whether the request for this document names a length: about half do, by the title's hash."""
+  """Whether the request for this document states a length: about half do, by the title's hash."""
   return corpus.fraction(document.title, 'states_length') < 0.5
 
 
@@ -72,20 +72,19 @@ def example(
   upper: int,
   state_length: bool,
 ) -> tuple[str, str] | None:
-  """A document's opening as the answer to a request for it: the prompt's text, the completion's.
+  """A training example: (prompt, completion), the answer being the document's opening.
 
-  The two are encoded apart, as they are in a rollout, and joined as ids.
+  The two are tokenized separately, as in a rollout, and joined as ids.
 
   Args:
-    document: what is asked for, and where the answer is from.
+    document: its title is the subject of the request, its opening the answer.
     style: 'think' or 'direct'.
-    template: as of `templates.render`.
-    lower: least number of words of the answer.
-    upper: greatest.
-    state_length: whether the request names the length.
+    template: of `templates.render`.
+    lower, upper: range of the answer's length, in words.
+    state_length: whether the request states the length.
 
   Returns:
-    None where the document has no opening of that length.
+    The pair, or None if the document has no opening of that length.
   """
   answer = corpus.passage(document, lower, upper)
   if answer is None:

@@ -1,6 +1,6 @@
 """Small benchmarks of held-out titles, in the schemas of Arena-Write and WritingBench.
 
-They stand in where no benchmark is given: each title asks for its document's opening.
+They are used if no benchmark is given; the reference of a title is its document's opening.
 """
 
 import collections.abc
@@ -20,8 +20,8 @@ def arena(
 ) -> list[dict[str, Any]]:
   """Records with idx, question, type, length and baseline_response, the passage of the corpus.
 
-  `num` of them (0: all), from all over the documents, of those that have an opening of `lower` to
-  `upper` words.
+  Documents with an opening of `lower` to `upper` words count; `num` of them, evenly spaced, or all
+  for 0.
   """
   return [
     {
@@ -42,7 +42,7 @@ def writingbench(
   upper: int,
   num: int,
 ) -> list[dict[str, Any]]:
-  """Records with index, domain1, domain2, query and criteria, those of version 1; see `arena`."""
+  """Records of version 1, with index, domain1, domain2, query and criteria; see `arena`."""
   return [
     {
       'index': index,
@@ -59,7 +59,7 @@ def writingbench(
 
 
 def _openings(found, lower, upper, num):
-  """(document, question, words asked for, opening), the first of each title."""
+  """(document, question, stated words, opening) of the first document of each title."""
   kept = {}
   for document in found:
     text = corpus.passage(document, lower, upper)

@@ -10,7 +10,7 @@ import numpy as np
 TokenLists = collections.abc.Sequence[collections.abc.Sequence[int]]
 Batch = dict[str, np.ndarray]
 
-# Rows packed at a time: more of them leave less padding, and span more of the corpus.
+# Rows packed at a time: more rows leave less padding.
 _NUM_BINS = 32
 
 
@@ -29,17 +29,17 @@ def pretrain(
   Each batch has `ids` (int32 [N, T]), `segments` (int32 [N, T]: 1, 2, ... for the documents of a
   row, 0 for padding) and `positions` (int32 [N, T]: from 0 in each document). Documents come in a
   new order in each epoch; none is split between rows, except one longer than a row, which is cut
-  into pieces of T tokens beforehand. Iterators have `get_state()`, which is JSON, and
-  `set_state()`; an iterator that was set goes on exactly as the one that was asked.
+  into pieces of T tokens beforehand. Iterators have `get_state()`, which returns JSON, and
+  `set_state()`, after which an iterator continues exactly as the original would.
 
   Args:
-    plain: ids of the documents of the corpus, each with its end token.
-    formatted: ids of the formatted documents, likewise.
-    share: tokens of formatted documents over all tokens, in [0, 1]; held in the long run.
+    plain: token ids of the documents of the corpus, each with its end token.
+    formatted: token ids of the formatted documents, each with its end token.
+    share: tokens of formatted documents over all tokens, in [0, 1], on average.
     row_length: T.
     num_rows: N.
     seed: of the order of documents and rows.
-    pad_id: what padding holds.
+    pad_id: token id of padding.
 
   Raises:
     ValueError: a share outside [0, 1], or a part with a positive share and no tokens.
@@ -53,7 +53,7 @@ def pretrain(
       pieces = _pieces(token_lists, row_length)
       if not pieces:
         raise ValueError(f'no tokens in the {name} documents, whose share is {part:g}')
-      # Documents are drawn, tokens are what counts: a document is drawn the less the longer it is.
+      # Grain samples documents, but `share` counts tokens: divide by the mean length.
       weights.append(part / np.mean([len(piece['ids']) for piece in pieces]))
       source = grain.MapDataset.source(pieces).seed(2 * seed + i)
       datasets.append(source.shuffle().repeat(None))
@@ -63,7 +63,7 @@ def pretrain(
 
 
 def heldout(token_lists: TokenLists, *, row_length: int, num_rows: int, pad_id: int) -> list[Batch]:
-  """Every document once, packed in order, as batches of `pretrain`'s kind; the last is filled up.
+  """Every document once, packed in order, as batches like `pretrain`'s; the last is padded.
 
   Raises:
     ValueError: there are no tokens.
@@ -83,7 +83,7 @@ def heldout(token_lists: TokenLists, *, row_length: int, num_rows: int, pad_id: 
 
 
 def _pieces(token_lists: TokenLists, row_length: int) -> list[dict[str, np.ndarray]]:
-  """The documents, those longer than a row cut into rows."""
+  """The documents; those longer than a row are cut into rows."""
   return [
     {'ids': np.asarray(tokens[start : start + row_length], np.int32)}
     for tokens in token_lists
@@ -94,8 +94,8 @@ def _pieces(token_lists: TokenLists, row_length: int) -> list[dict[str, np.ndarr
 def _packed(
   dataset: grain.MapDataset, row_length: int, pad_id: int, *, seed: int, shuffle: bool
 ) -> grain.IterDataset:
-  """Rows of whole documents: an element goes into the first open row that has room for it."""
-  # All is in memory: threads that read ahead would only cost.
+  """Rows of whole documents (first-fit packing)."""
+  # All data is in memory, so prefetching threads would only cost time.
   options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   return grain.experimental.FirstFitPackIterDataset(
     dataset.to_iter_dataset(options),
@@ -108,7 +108,7 @@ def _packed(
 
 
 def _named(element: dict[str, Any]) -> Batch:
-  """Grain's names to ours."""
+  """A batch of grain, with our names for its arrays."""
   return {
     'ids': element['ids'].astype(np.int32),
     'segments': element['ids_segment_ids'].astype(np.int32),

@@ -1,4 +1,4 @@
-"""Preference pairs: read from files, or made from the corpus by damaging its own passages."""
+"""Preference pairs: read from files, or made from the corpus by damaging its passages."""
 
 import collections.abc
 import dataclasses
@@ -21,19 +21,19 @@ _WORD = re.compile(r'[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+')
 def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:
   """Reads pairs, one JSON object per line: prompt, chosen, rejected; source and margin if given.
 
-  A text may also be a chat, a list of {'role': ..., 'content': ...}: then the last content of the
-  assistant counts, and of the user for `prompt`.
+  A text may also be a chat, a list of {'role': ..., 'content': ...}: then the assistant's last turn
+  counts, and for `prompt` the user's last turn.
 
   Args:
     path: the file.
-    skip_broken: count the broken lines instead of stopping at the first.
+    skip_broken: skip broken lines and count them, instead of stopping at the first.
 
   Returns:
-    The pairs, and the number of lines skipped.
+    The pairs, and the number of skipped lines.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: a line is broken (also where chosen and rejected are equal), named as `file:line`.
+    ValueError: a line is broken, or its texts are equal; the message begins with `file:line`.
   """
   return jsonl.read(path, _from_record, skip='all' if skip_broken else 'none')
 
@@ -76,7 +76,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _in_gaps(text: str, sentences: list[str]) -> str:
-  """Sentences in the places of the text's own, whose white space stays where it is."""
+  """The text with its sentences replaced by others; its white space stays."""
   gaps = [part[len(part.rstrip()) :] for part in _parts(text)]
   gaps = (gaps + [gaps[0] or ' '] * len(sentences))[: len(sentences)]
   pairs = zip(sentences, gaps, strict=True)
@@ -84,14 +84,14 @@ def _in_gaps(text: str, sentences: list[str]) -> str:
 
 
 def shuffle(text: str, rng: np.random.Generator, other: str) -> str:
-  """The same sentences in another order."""
+  """The text with its sentences in another order."""
   del other
   parts = _parts(text)
   return _in_gaps(text, [parts[i] for i in rng.permutation(len(parts))])
 
 
 def repeat(text: str, rng: np.random.Generator, other: str) -> str:
-  """The first sentences over and over, until the text is about as long as it was."""
+  """The first sentences repeated to about the length of the text."""
   del other
   parts = _parts(text)
   kept = parts[: int(rng.integers(1, max(2, len(parts) // 2 + 1)))]
@@ -106,7 +106,7 @@ def repeat(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def cut(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text broken off inside a sentence, after four to nine tenths of its words."""
+  """The text truncated inside a sentence, after four to nine tenths of its words."""
   del other
   words = list(_WORD.finditer(text))
   ends = {end for _, end in corpus.spans(text)}
@@ -116,7 +116,7 @@ def cut(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def replace(text: str, rng: np.random.Generator, other: str) -> str:
-  """Three words of ten replaced by words of another text."""
+  """The text with three of ten words replaced by words of another text."""
   foreign = _WORD.findall(other)
   if not foreign:
     return text
@@ -126,7 +126,7 @@ def replace(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def mix(text: str, rng: np.random.Generator, other: str) -> str:
-  """Every second sentence, from a random one on, taken from another text."""
+  """The text with every second sentence, from a random one on, taken from another text."""
   parts, foreign = _parts(text), _parts(other)
   if len(parts) < 2 or not foreign:
     return text
@@ -138,13 +138,13 @@ def mix(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def scramble(text: str, rng: np.random.Generator, other: str) -> str:
-  """The words of each sentence in another order: all that grammar says is lost."""
+  """The text with the words of each sentence in another order."""
   del other
   return _in_gaps(text, [_joined(rng.permutation(_split(part))) for part in _parts(text)])
 
 
 def stutter(text: str, rng: np.random.Generator, other: str) -> str:
-  """From a random word on, one word or mark over and over, as long as the text was."""
+  """The text to a random word, then one word or mark repeated to the same length."""
   del other
   words = _split(text)
   if len(words) < 2:
@@ -159,11 +159,11 @@ def _split(text: str) -> list[str]:
 
 
 def _joined(words: collections.abc.Iterable[str]) -> str:
-  """Words with blanks between them, none beside a Han character."""
+  """Words joined with blanks, without blanks beside Han characters."""
   return re.sub(r'(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])', '', ' '.join(words))
 
 
-# kind -> (text, rng, another text) -> the text, damaged; unchanged where there is nothing to damage
+# kind -> function of (text, rng, another text) that returns the damaged text, or an equal one
 DAMAGES: dict[str, Damage] = {
   'shuffle': shuffle,
   'repeat': repeat,
@@ -182,13 +182,13 @@ def from_documents(
   upper: int,
   seed: int,
 ) -> list[types.Preference]:
-  """A pair for each document with an opening of `lower` to `upper` words: it, and it damaged.
+  """A pair for each document with an opening of `lower` to `upper` words: original and damaged.
 
-  The request is that of `prompts.from_documents`. The kinds of damage take turns from a random one
-  on (a kind that changes nothing leaves its turn to the next) and are the pairs' `source`.
+  The request is that of `prompts.from_documents`. The kind of damage is random (the next kind is
+  used if it changes nothing) and is the pair's `source`.
 
   Raises:
-    ValueError: fewer than two documents have such an opening; there is nothing to mix with.
+    ValueError: fewer than two documents have such an opening, so that nothing can be mixed.
   """
   openings = [(d, corpus.passage(d, lower, upper)) for d in found]
   kept = [(document, text) for document, text in openings if text is not None]

@@ -22,9 +22,9 @@ def from_documents(
 ) -> list[types.Prompt]:
   """A request for each title that has an opening of `lower` to `upper` words.
 
-  With n the words of that opening, the range is [n (1 - slack), n (1 + slack)]. About half of the
-  requests name their n, and there n is rounded to tens in request and range alike; which ones do is
-  a function of the title. Of documents with the same title the first counts.
+  With n the number of words of that opening, the range is [n (1 - slack), n (1 + slack)]. About
+  half of the requests, chosen by a hash of the title, state n: then n is rounded to tens in request
+  and range. Of documents with the same title the first counts.
   """
   if not 0 <= slack < 1:
     raise ValueError(f'slack is a share of the length, in [0, 1), not {slack}')
@@ -49,7 +49,7 @@ def from_documents(
 
 
 def _digest(text: str) -> str:
-  """The id of a request that has none: twelve hexadecimal digits of its text."""
+  """The default id of a request: twelve hexadecimal digits of its text's hash."""
   return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
@@ -58,7 +58,7 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: a line is wrong or its id was there before; the message begins with `file:line`.
+    ValueError: a line is broken or repeats an id; the message begins with `file:line`.
   """
   seen: set[str] = set()
 
@@ -97,10 +97,10 @@ def save(path: epath.PathLike, prompts: collections.abc.Iterable[types.Prompt]) 
 def take(
   prompts: collections.abc.Sequence[types.Prompt], step: int, num: int, seed: int
 ) -> list[types.Prompt]:
-  """The `num` prompts of a step: a function of its arguments, so that resuming needs no state.
+  """The `num` prompts of a step, a function of its arguments, so that resuming needs no state.
 
-  The prompts are gone through without replacement, in a new order in each epoch; a step may reach
-  over the end of an epoch, and over several.
+  Prompts are sampled without replacement, in a new order in each epoch; a step may span several
+  epochs.
 
   Raises:
     ValueError: there are no prompts.

@@ -1,4 +1,4 @@
-"""The prose in a technical text: paragraphs without code, tables and light markup."""
+"""The prose of a technical text: paragraphs without code, tables and markup."""
 
 import itertools
 import re
@@ -6,7 +6,7 @@ import textwrap
 
 from lwz import text as words
 
-GAP = ''  # stands among paragraphs where a block was left out
+GAP = ''  # takes the place of a block that was left out
 
 _FENCE = re.compile(r'^\s*(```|~~~|>>>|\.\.\.( |$)|\.\. |\$ |[-+|=]{3})')
 _ITEM = re.compile(r'^\s*(?:[*+•-]|\(?\d{1,2}[.)])\s+')
@@ -27,7 +27,7 @@ _END = re.compile(r'[.!?:。！？：…]["\'”’)）」』]*$')
 
 
 def blocks(text: str) -> list[tuple[int, list[str]]]:
-  """The runs of lines between blank lines, each with the indent of its first line, in columns."""
+  """The blocks of lines between blank lines, each with the indent of its first line, in columns."""
   found = []
   for block in re.split(r'\n[ \t]*\n', text.expandtabs().replace('\r\n', '\n')):
     lines = [line.rstrip() for line in block.split('\n') if line.strip()]
@@ -44,7 +44,7 @@ def unmark(text: str) -> str:
 
 
 def is_prose(paragraph: str) -> bool:
-  """Whether a one-line paragraph reads as sentences: a few words, few symbols, an end mark."""
+  """Whether a one-line paragraph is prose: a few words, few symbols, an end mark."""
   words = re.findall(r"[^\W\d_]{1,}(?:['’-][^\W\d_]+)*", paragraph)
   symbols = len(_SYMBOLS.findall(paragraph))
   han = len(re.findall(r'[\u4e00-\u9fff]', paragraph))
@@ -57,7 +57,7 @@ def is_prose(paragraph: str) -> bool:
 
 
 def paragraphs(lines: list[str]) -> list[str]:
-  """A block's paragraphs, unwrapped and unmarked; [] where the block is code, a table or a title.
+  """A block's paragraphs, unwrapped and without markup; [] for code, a table or a title.
 
   A list gives one paragraph per item, without its bullet.
   """
@@ -74,13 +74,13 @@ def paragraphs(lines: list[str]) -> list[str]:
 
 
 def _without_colon(sentence: str) -> str:
-  """What a sentence that announces something says without it: itself, or nothing."""
+  """The paragraph without a sentence that only announces a block with a colon."""
   bare = sentence.rstrip(' :：')
   return '' if _ANNOUNCES.search(bare) or len(words.words(bare)) < 8 else bare + '.'
 
 
 def join(found: list[str]) -> str:
-  """Paragraphs with blank lines between; a sentence that only announces a `GAP` goes with it.
+  """The paragraphs as one text; a sentence that only announces a `GAP` is left out too.
 
   join(['Lists grow. For example:', GAP, 'They shrink.']) == 'Lists grow.\\n\\nThey shrink.'
   """

@@ -1,11 +1,11 @@
-"""How a request becomes a prompt: the one renderer of training, rollout, evaluation and serving."""
+"""Prompt templates: the one renderer of training, rollout, evaluation and serving."""
 
 import re
 from typing import Any
 
 from lwz import types
 
-# Where writing stops, as the model card of LongWriter-Zero-32B has it.
+# Stop strings of the model card of LongWriter-Zero-32B.
 STOPS = ('<|user|>', '<|endoftext|>', '</answer>')
 
 # The card's think prompt, exact: the double full stops and the two blanks before <|user|> belong
@@ -94,7 +94,7 @@ def render(question: str, style: str, template: str) -> str:
   Args:
     question: the request, verbatim; braces in it are left alone.
     style: 'think' (plan, then answer) or 'direct' (answer only).
-    template: 'paper' (the one published) or 'pocket' (short, for models of a tiny context).
+    template: 'paper' (as published) or 'pocket' (short, for models with a tiny context).
 
   Raises:
     ValueError: an unknown style or template.
@@ -106,20 +106,20 @@ def render(question: str, style: str, template: str) -> str:
 
 
 def prompt_ids(tokenizer: Any, question: str, style: str, template: str) -> list[int]:
-  """The ids of the rendered prompt: no bos, no eos, and no special id whatever the user typed.
+  """The token ids of the rendered prompt, without bos, eos, or special tokens that a user typed.
 
-  Between prompt and completion there is always a token boundary: they are encoded apart.
+  There is always a token boundary between prompt and completion: they are tokenized separately.
 
   Args:
-    tokenizer: a transformers tokenizer, as of `lwz.data.tokenizer`.
-    question, style, template: as of `render`.
+    tokenizer: a transformers tokenizer, from `lwz.data.tokenizer`.
+    question, style, template: of `render`.
   """
   text = render(question, style, template)
   return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
 
 def completion(think: str, answer: str, style: str) -> str:
-  """The text of a well-formed document after its prompt; `think` is not used in style 'direct'.
+  """The well-formed completion of a prompt; `think` is not used in style 'direct'.
 
   completion('Plan.', 'Text.', 'think')
   == '<think>Plan.</think>\\n<answer>Text.</answer>'
@@ -132,7 +132,7 @@ def completion(think: str, answer: str, style: str) -> str:
 
 
 def judged(question: str, answer: str) -> str:
-  """What a reward model reads: the request and the answer, without template or thoughts."""
+  """The input of a reward model: the request and the answer, without template or thoughts."""
   return f'{question}\n\n{answer}'
 
 

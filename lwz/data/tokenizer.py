@@ -1,10 +1,10 @@
-"""The tokenizer: byte-level BPE as of Qwen2.5, trained on a corpus or loaded."""
+"""The tokenizer: byte-level BPE like Qwen2.5's, trained on a corpus or loaded."""
 
 import collections.abc
 import os
 import tempfile
 
-os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was not found ...'
+os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # suppresses 'PyTorch was not found ...'
 
 import tokenizers
 import transformers
@@ -12,7 +12,7 @@ from etils import epath
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
-# Qwen2.5's own, in the order of their ids, which follow the ordinary ones.
+# Qwen2.5's special tokens, in the order of their ids, which follow the ordinary ids.
 SPECIAL = (
   END,
   '<|im_start|>',
@@ -48,17 +48,17 @@ PATTERN = (
 def train(
   texts: collections.abc.Iterable[str], vocab_size: int
 ) -> transformers.PreTrainedTokenizerFast:
-  """Trains a tokenizer of Qwen2.5's kind: NFC, its pre-tokenisation, byte-level BPE.
+  """Returns a tokenizer trained on texts: NFC, Qwen2.5's pre-tokenisation, byte-level BPE.
 
   The tags (<think>, <answer>, ...) are ordinary strings, as they are for Qwen2.5.
 
   Args:
-    texts: what to learn the merges from.
-    vocab_size: entries in total, the 22 special ones (the last ids) and 256 bytes included. There
-      are fewer only where the texts have no more pairs to merge.
+    texts: the texts to learn the merges from.
+    vocab_size: number of entries, including the 22 special tokens (the last ids) and 256 bytes.
+      There are fewer only if the texts have no more pairs to merge.
 
   Raises:
-    ValueError: a vocabulary too small for the bytes and the special tokens.
+    ValueError: the vocabulary is too small for the bytes and the special tokens.
   """
   alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
   smallest = len(alphabet) + len(SPECIAL)
@@ -93,12 +93,12 @@ def train(
 def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike) -> None:
   """Writes tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them.
 
-  A new folder appears when it is whole, so that one cut short is not taken for a tokenizer.
+  A new folder appears only when it is complete, so that an interrupted one is not loaded.
   """
   folder = epath.Path(folder)
   target = folder if folder.exists() else folder.parent / f'{folder.name}.partial'
   target.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory() as local:  # transformers writes to no bucket
+  with tempfile.TemporaryDirectory() as local:  # transformers cannot write to a bucket
     tokenizer.save_pretrained(local)
     for path in epath.Path(local).iterdir():
       path.copy(target / path.name, overwrite=True)
@@ -107,10 +107,10 @@ def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike
 
 
 def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
-  """Loads a tokenizer from a folder, or by its hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
+  """Returns the tokenizer of a folder or of a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
 
   Raises:
-    FileNotFoundError: no such folder, no tokenizer in it, or none found under the hub id.
+    FileNotFoundError: the folder or hub id does not exist, or has no tokenizer.
   """
   folder = epath.Path(name)
   files = []
@@ -123,7 +123,7 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
   try:
     if not files:
       return transformers.AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
-    with tempfile.TemporaryDirectory() as local:  # transformers reads from no bucket
+    with tempfile.TemporaryDirectory() as local:  # transformers cannot read from a bucket
       for path in files:
         path.copy(epath.Path(local) / path.name)
       return transformers.AutoTokenizer.from_pretrained(local, trust_remote_code=False)
@@ -137,10 +137,10 @@ def encode(
   *,
   end: bool,
 ) -> list[list[int]]:
-  """The ids of plain texts, each closed by the eos id where `end`.
+  """The token ids of plain texts, each with the eos id at its end if `end`.
 
-  A text that spells a special token ('<|endoftext|>') gets the ids of its letters, never that
-  token's: only `end` writes an end.
+  A text that contains a special token ('<|endoftext|>') gets the ids of its characters, never the
+  special id.
   """
   texts = list(texts)
   if not texts:

@@ -1,1 +1,1 @@
-"""How the result is measured."""
+"""Benchmarks: arenas, critics' marks, ratings, length scores, human judgements."""

@@ -1,7 +1,7 @@
-"""The rating of one player who met others whose ratings are known, and stay as they are.
+"""The rating of one player against anchors: players with known, fixed ratings.
 
-Ratings of a policy at different steps of its training compare, since each was measured with the
-same anchors; in an arena of all of them, each new one would move the others.
+Ratings of a policy at different training steps are comparable, since all use the same anchors; in a
+joint arena, each new player would change the ratings of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from lwz.evals import ratings, standings
 def against(
   wins: np.ndarray, games: np.ndarray, anchors: np.ndarray, *, prior: float
 ) -> np.ndarray:
-  """The Bradley-Terry rating R, on the Elo scale, of who beat anchor j `wins[..., j]` times.
+  """The Bradley-Terry rating R (Elo scale) of a player that beat anchor j `wins[..., j]` times.
 
       sum_j wins_j + prior / 2 - (games_j + prior) / (1 + 10^((anchor_j - R) / 400)) = 0
 
-  over the anchors that were met. `prior` ties with each keep R finite. Leading dimensions are
-  problems of their own, and a player of one problem has met whom it met in any. NaN where that is
-  nobody; an anchor that has no rating itself, NaN, counts for nothing.
+  over the anchors with games in any problem. `prior` ties with each keep R finite. Leading
+  dimensions are independent problems. R is NaN without games; anchors whose rating is NaN are
+  ignored.
 
   Raises ValueError unless prior > 0.
   """
@@ -32,7 +32,7 @@ def against(
     return np.full(games.shape[:-1], np.nan)
   wins = wins[..., met].sum(-1) + prior / 2 * met.sum()
   games, anchors = games[..., met] + prior, np.asarray(anchors, float)[met]
-  # Beyond these, the chance of a win against the last anchor is below or above that of the prior.
+  # Outside these bounds, the win rate against the last anchor is beyond that of the prior alone.
   span = 400 * np.log10(2 * games.sum(-1) / prior)
   low, high = anchors.min() - span, anchors.max() + span
   for _ in range(60):
@@ -48,7 +48,7 @@ def rate(
 ) -> dict[str, float]:
   """A player's `rating` against the anchors, its 95 % interval `low` to `high`, and `win_rate`.
 
-  The interval is of a bootstrap over prompts; ties are half a win. All are NaN without a game.
+  The interval comes from a bootstrap over prompts; a tie is half a win. All are NaN without games.
   """
   own = [(p.idx, p.other, p.score) for p in found if p.one == player]
   own += [(p.idx, p.one, 1 - p.score) for p in found if p.other == player]
@@ -62,8 +62,8 @@ def rate(
     wins[place[idx], column[other]] += score
     games[place[idx], column[other]] += 1
   known = np.array(list(anchors.values()), float)
-  drawn = ratings.resample(len(place), standings.NUM_RESAMPLES, seed)
-  weights = ratings.counts(drawn, len(place))
+  samples = ratings.resample(len(place), standings.NUM_RESAMPLES, seed)
+  weights = ratings.counts(samples, len(place))
   prior = standings.PRIOR
   low, high = ratings.interval(against(weights @ wins, weights @ games, known, prior=prior))
   return {

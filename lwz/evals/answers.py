@@ -1,4 +1,4 @@
-"""What a reader gets of what a model wrote."""
+"""The answer in a model's output, without thoughts and tags."""
 
 from lwz import types
 
@@ -6,8 +6,8 @@ from lwz import types
 def final(text: str) -> str:
   """The answer without thoughts and tags.
 
-  The last answer segment, closed or not (servers strip the stop string); without one, what follows
-  the thoughts; nothing, where the thoughts never end.
+  It is the last answer segment, closed or not (servers strip the stop string); without one, the
+  text after the thoughts; '' if the thoughts never end.
 
     final('<think>plan</think> <answer>work') -> 'work'
     final('plain text') -> 'plain text'

@@ -2,8 +2,8 @@
 
 Records have `idx`, `question`, `type`, `length` and `baseline_response`; those of
 LongBench-Write, with `prompt` for `question` and no baselines, are read too. The benchmark's judge
-prompt and its rule for two verdicts that differ are not published: the prompt here is our own, in
-the form of MT-Bench, and a side wins where both orders say so; everything else is a tie.
+prompt and its rule for contradictory verdicts are not published: the prompt here is ours, in the
+form of MT-Bench, and a side wins if both orders say so; everything else is a tie.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ _NAMES = ('model', 'model_name', 'name', 'source', 'system', 'id')
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A request of the benchmark. `length` is in words, 0 where none is given."""
+  """A request of the benchmark. `length` is in words, 0 if none is given."""
 
   idx: int
   question: str
@@ -58,7 +58,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """Two answers to a task, as a judge gets them: `first` is answer A."""
+  """Two answers to a task in the order of the judge's prompt: `first` is answer A."""
 
   idx: int
   first: str
@@ -66,11 +66,11 @@ class Match:
 
 
 def load(path: epath.PathLike) -> tuple[list[Task], list[records.Reject]]:
-  """The tasks of a file in the schema of Arena-Write, and the records that could not be used.
+  """The tasks of a file in the schema of Arena-Write, and the rejected records.
 
-  A record without `idx` gets the least that no record has; without `type` its type is 'unknown'; a
-  `baseline_response` that is missing or empty leaves it without baselines. Only a record without a
-  question, or with the `idx` of an earlier one, is left out.
+  A record without `idx` gets the smallest unused one; without `type` its type is 'unknown'; without
+  `baseline_response` it has no baselines. Only a record without a question, or with the `idx` of an
+  earlier one, is rejected.
   """
   found, rejects = records.read(path)
   tasks: dict[int, Task] = {}
@@ -95,7 +95,7 @@ def load(path: epath.PathLike) -> tuple[list[Task], list[records.Reject]]:
 
 
 def _baselines(value: Any) -> dict[str, str]:
-  """Name to answer, of whatever holds them: a text, a mapping, (nested) lists of either."""
+  """Answers by name, from a text, a mapping, or (nested) lists of either."""
   if isinstance(value, str):
     try:
       inner = json.loads(value)
@@ -114,7 +114,7 @@ def _baselines(value: Any) -> dict[str, str]:
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
-  """(name or '', text) pairs; what is neither text nor holds one is passed over."""
+  """(name or '', text) pairs; values without a text are skipped."""
   if isinstance(value, str):
     yield '', value
   elif isinstance(value, dict):
@@ -140,7 +140,7 @@ def _has_pairs(value: list) -> bool:
 
 
 def _is_name(name: Any, text: Any) -> bool:
-  """Whether the first of two texts is what the second is called."""
+  """Whether the first of two texts is the name of the second."""
   return (
     isinstance(name, str)
     and isinstance(text, str)
@@ -152,11 +152,12 @@ def _is_name(name: Any, text: Any) -> bool:
 def matches(
   tasks: Sequence[Task], answers: Mapping[str, Mapping[int, str]], *, rivals: bool
 ) -> list[Match]:
-  """Every answer against every baseline of its task, both orders; `rivals` meet each other too.
+  """Every answer against every baseline of its task, in both orders.
 
-  `answers[system][idx]` is what a system wrote; a task that it has no answer to is not judged.
+  `answers[system][idx]` is a system's answer; a task without one is not judged. With `rivals`,
+  systems are compared with each other too.
 
-  Raises ValueError where a system is called like a baseline.
+  Raises ValueError if a system has the name of a baseline.
   """
   found = []
   for task in tasks:
@@ -172,8 +173,8 @@ def matches(
 
 
 def messages(question: str, first: str, second: str) -> list[dict[str, str]]:
-  """What a judge is asked."""
-  # One pass: braces and slot names inside the texts stay as they are.
+  """The chat that asks a judge to compare two answers."""
+  # One pass: braces and field names inside the texts stay as they are.
   slots = {'{question}': question, '{first}': first, '{second}': second}
   content = re.sub(r'\{(question|first|second)\}', lambda m: slots[m[0]], JUDGE)
   return [{'role': 'user', 'content': content}]
@@ -195,13 +196,13 @@ _ALONE = re.compile(
 
 
 def verdict(text: str) -> str:
-  """'A', 'B' or 'C' (a tie) of what a judge wrote; '' where it says none of them.
+  """The verdict in a judge's reply: 'A', 'B' or 'C' (a tie); '' if it has none.
 
   The last mark counts: [[A]], also in full-width or half-closed brackets; else the last phrase
   such as "verdict: B" or "更好的是 A"; else a text that is the letter alone. Thoughts are not read.
   """
   lines = spoken(text).splitlines()
-  # A line with all three marks is the question's own, said again by a judge or its server.
+  # A line with all three marks is the prompt's, repeated by a judge or its server.
   text = '\n'.join(line for line in lines if len(set(map(_letter, _MARK.findall(line)))) < 3)
   for pattern in (_MARK, _SAID):
     if found := pattern.findall(text):
@@ -211,7 +212,7 @@ def verdict(text: str) -> str:
 
 
 def spoken(text: str) -> str:
-  """What a judge said after its thoughts; nothing where the thoughts never end."""
+  """A judge's reply without its thoughts; '' if the thoughts never end."""
   _, closed, rest = text.rpartition('</think>')
   text = rest if closed else text
   return '' if text.lstrip().startswith('<think>') else text.strip()
@@ -222,9 +223,9 @@ def _letter(said: str) -> str:
 
 
 def outcome(forward: str, backward: str) -> float:
-  """1, 0.5 or 0 for the answer that was A in `forward` and B in `backward`.
+  """The score, 1, 0.5 or 0, of the answer that was A in `forward` and B in `backward`.
 
-  A win or a loss needs both orders to agree; all else is a tie.
+  A win or a loss needs both orders to agree; everything else is a tie.
   """
   if (forward, backward) == ('A', 'B'):
     return 1.0

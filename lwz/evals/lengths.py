@@ -6,13 +6,13 @@ from lwz import text as words_lib
 
 
 def score(required: float, produced: float) -> float:
-  """S_l in [0, 100], of the words required, x, and those produced, y.
+  """The length score S_l in [0, 100], of x words required and y words produced.
 
       S_l = 100 max(0, 1 - (y / x - 1) / 3)    where y > x
             100 max(0, 1 - (x / y - 1) / 2)    where y <= x
 
-  0 where nothing was produced. Too short weighs more than too long: it is 0 from x / 3 down, and
-  from 4 x up.
+  It is 0 if nothing was produced, from x / 3 down, and from 4 x up: too short costs more than too
+  long.
 
     score(1000, 1000) -> 100; score(1000, 2500) -> 50; score(1000, 500) -> 50
 
@@ -27,10 +27,10 @@ def score(required: float, produced: float) -> float:
   return 100 * max(0.0, 1 - (required / produced - 1) / 2)
 
 
-def figures(asked: Mapping[int, int], answers: Mapping[int, str]) -> dict[str, float]:
-  """Of answers by index, those asked for `asked[index]` words (0: for none): mean S_l, mean words.
+def metrics(asked: Mapping[int, int], answers: Mapping[int, str]) -> dict[str, float]:
+  """The mean length score and mean words of answers, and the number of empty ones.
 
-  NaN where there is nothing to average. `empty` counts answers without a text.
+  `asked[index]` is the required number of words, 0 for none. Means without values are NaN.
   """
   words = {idx: words_lib.count_words(text) for idx, text in answers.items()}
   scores = [score(asked[idx], num) for idx, num in words.items() if asked[idx]]

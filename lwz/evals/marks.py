@@ -1,4 +1,4 @@
-"""Marks from 1 to 10: read from what a critic says, and aggregated as WritingBench does."""
+"""Marks from 1 to 10: read from a critic's reply, and aggregated as in WritingBench."""
 
 import ast
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 from lwz.evals import arena, writingbench
 
-# A critic that answers in the text's language may translate the names.
+# A critic that replies in the text's language may translate the names.
 _SCORES = (
   'score',
   '评分',
@@ -33,18 +33,18 @@ _REASON = re.compile(rf'(?:{"|".join(_REASONS)})["”’\'*_\s]*[:：=]\s*["“�
 
 
 class Mark(NamedTuple):
-  """An integer from 1 to 10, and why."""
+  """An integer from 1 to 10, and the critic's reason."""
 
   score: int
   reason: str
 
 
 def read(text: str) -> Mark | None:
-  """The mark in a critic's reply, None where there is none.
+  """The mark in a critic's reply, None if there is none.
 
-  First the JSON object, or Python dict, with a score and a reason, wherever it stands (in a fence,
-  after a preface, after thoughts); then, for what was cut or badly quoted, "score": 8 by its name,
-  in English or Chinese. A score that is no integer from 1 to 10 is none.
+  It is read from the JSON object, or Python dict, with a score and a reason, anywhere in the reply
+  (in a code fence, after a preface, after thoughts); else, for truncated or badly quoted replies,
+  from "score": 8, in English or Chinese. A score that is not an integer from 1 to 10 is no mark.
   """
   text = arena.spoken(text)
   for start in (m.start() for m in re.finditer('{', text)):
@@ -93,11 +93,11 @@ def _integer(value: Any) -> int | None:
 def aggregate(
   benchmark: writingbench.Benchmark, scores: Mapping[int, Mapping[str, int]]
 ) -> dict[str, float]:
-  """The figures of a system, as the benchmark's calculate_scores.py computes them.
+  """The scores of a system, computed as by the benchmark's calculate_scores.py.
 
   Args:
     benchmark: the queries.
-    scores: index -> criterion's name -> score, of what could be scored.
+    scores: index -> criterion's name -> score, without failed ones.
 
   Returns:
     'overall', the mean over all criterion scores; 'D/...' and 'domain2/...', means of the queries'

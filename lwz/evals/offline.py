@@ -1,17 +1,16 @@
-"""A judge of rules, for where no model that judges is at hand: it is called 'offline-rules'.
+"""A rule-based judge, 'offline-rules', that needs no model.
 
-It measures a text by rules that are given to it (how its length fits, how much of it is new) and
-reads no meaning whatever. Its verdicts test the pipeline, and show what rules can show: quality is
-not among it. So every output names it.
+It scores a text by given rules, such as length and repetition, and reads no meaning. Its verdicts
+test the pipeline and say nothing about quality, so every output names it.
 """
 
 import json
 from collections.abc import Callable, Mapping
 
 NAME = 'offline-rules'
-MARGIN = 0.02  # of quality, below which two texts are equal
+MARGIN = 0.02  # difference of quality below which two texts tie
 
-# (question, answer, words wanted or 0) -> [0, 1], or None where the rule does not apply
+# (question, answer, required words or 0) -> [0, 1], or None if the rule does not apply
 Rule = Callable[[str, str, int], float | None]
 
 
@@ -25,14 +24,14 @@ def quality(question: str, answer: str, length: int, rules: Mapping[str, Rule]) 
 
 
 def compare(question: str, first: str, second: str, length: int, rules: Mapping[str, Rule]) -> str:
-  """The reply of a judge of two answers, in the words of `arena.verdict`."""
+  """The reply of a judge of two answers, in the format of `arena.verdict`."""
   a, b = (quality(question, text, length, rules) for text in (first, second))
   letter = 'C' if abs(a - b) < MARGIN else 'A' if a > b else 'B'
   return f'{NAME}: {a:.3f} against {b:.3f}. [[{letter}]]'
 
 
 def mark(question: str, answer: str, length: int, rules: Mapping[str, Rule]) -> str:
-  """The reply of a judge of one answer, in the words of `writingbench.mark`: 1 to 10."""
+  """The reply of a judge of one answer, in the format of `marks.read`: 1 to 10."""
   value = quality(question, answer, length, rules)
   reason = f'{NAME}: {value:.3f}, the same for every criterion'
   return json.dumps({'score': 1 + round(9 * value), 'reason': reason})

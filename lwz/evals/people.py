@@ -1,7 +1,7 @@
-"""What people said on the page for blind judging: win rates, agreement, and the bias of sides.
+"""Human judgements from the page for blind judging: win rates, agreement, and side bias.
 
 An export is JSON with `page`, `annotator` and `judgements`, each with `id`, `choice` ('first',
-'second' or 'tie') and `left`, the side that stood at the left.
+'second' or 'tie') and `left`, the answer that was shown on the left.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ class Judgement(NamedTuple):
   annotator: str
   item: str
   score: float
-  left: str  # 'first' or 'second', whichever stood at the left; '' where it is not said
+  left: str  # 'first' or 'second', the answer shown on the left; '' if unknown
 
 
 def read(
   exports: Sequence[tuple[str, Any]], key: Mapping[str, Any]
 ) -> tuple[list[Judgement], list[records.Reject]]:
-  """The judgements of (where, export) pairs, and what could not be used.
+  """The judgements in (path, export) pairs, and the rejected ones.
 
   Of two judgements by one annotator on one item the later counts. An export of another page, or
-  without an annotator, is left out whole.
+  without an annotator, is rejected whole.
 
   Args:
-    exports: as read from the files.
-    key: of the page: `page`, and `items`, {id: {'idx', 'first', 'second'}}.
+    exports: the contents of the files.
+    key: the page's key: `page`, and `items`, {id: {'idx', 'first', 'second'}}.
   """
   found: dict[tuple[str, str], Judgement] = {}
   rejects = []
@@ -61,9 +61,9 @@ def read(
 def win_rates(
   judgements: Sequence[Judgement], key: Mapping[str, Any], seed: int
 ) -> list[dict[str, Any]]:
-  """A row per pair of systems: wins, ties, losses of `system`, its win rate with ties as half.
+  """A row per pair of systems: wins, ties, losses and win rate of `system`; a tie is half a win.
 
-  The 95 % interval is a bootstrap over prompts: several people on one prompt are not independent.
+  The 95 % interval comes from a bootstrap over prompts: judgements on one prompt are dependent.
   """
   groups: dict[tuple[str, str], list[tuple[Any, float]]] = {}
   for judgement in judgements:
@@ -87,17 +87,17 @@ def win_rates(
 
 
 def left_wins(judgements: Sequence[Judgement]) -> tuple[float, float, float]:
-  """The share of decisive choices that went to the left side, and its 95 % Wilson interval."""
+  """The share of decisive choices for the left side, and its 95 % Wilson interval."""
   decisive = [j for j in judgements if j.score != 0.5 and j.left]
   left = sum((j.score == 1.0) == (j.left == 'first') for j in decisive)
   return standings.wilson(left, len(decisive))
 
 
 def agreement(judgements: Sequence[Judgement]) -> float:
-  """Krippendorff's alpha, ordinal (loss < tie < win), of items that two or more people judged.
+  """Krippendorff's ordinal alpha (loss < tie < win) of items judged by two or more people.
 
-  1 is full agreement, 0 what chance gives; NaN where no item has two judgements, or all choices are
-  the same. Needs the package krippendorff: `pip install 'lwz[eval]'`.
+  1 is full agreement, 0 is chance; NaN if no item has two judgements, or all choices are equal.
+  Needs the package krippendorff: `pip install 'lwz[eval]'`.
   """
   people = sorted({j.annotator for j in judgements})
   items = sorted({j.item for j in judgements})

@@ -1,4 +1,4 @@
-"""Benchmark files as their authors left them: what can be read is read, the rest is explained."""
+"""Benchmark files in the formats in which they are published; broken records are reported."""
 
 import json
 import re
@@ -9,24 +9,25 @@ from etils import epath
 
 from lwz import jsonl
 
-_HALVES = re.compile('[\ud800-\udfff]')  # of a character: no UTF-8, and no server takes them
+# Halves of surrogate pairs: invalid in UTF-8, and refused by servers.
+_HALVES = re.compile('[\ud800-\udfff]')
 _NUMBER = re.compile(r'\d[\d,，_ ]*')
 
 
 class Reject(NamedTuple):
-  """A record that was left out: `file:line` or `file[position]`, and why."""
+  """A rejected record: `file:line` or `file[position]`, and the reason."""
 
   where: str
   reason: str
 
 
 def read(path: epath.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], list[Reject]]:
-  """The records of a JSON or JSON-lines file, each with where it stands, and what was left out.
+  """The (place, record) pairs of a JSON or JSON-lines file, and the rejected records.
 
   The file is an array of objects, one object, an object that holds such an array, or lines of
-  objects; an array that is broken somewhere is read line by line.
+  objects; a broken array is read line by line.
 
-  Raises FileNotFoundError where there is no file.
+  Raises FileNotFoundError if there is no file.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -53,7 +54,7 @@ def read(path: epath.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], list[R
 
 
 def _whole(data: bytes) -> list[Any] | None:
-  """The array that a file is or holds; None where it is to be read by lines."""
+  """The array in a file; None if the file has to be read by lines."""
   first = data.lstrip(b'\xef\xbb\xbf \t\r\n')
   if first[:1] not in (b'[', b'{'):
     return None
@@ -79,7 +80,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def text(record: Mapping[str, Any], *names: str) -> str:
-  """The first of the named fields that is a text, cleaned; or ''."""
+  """The first of the named fields that is a text, cleaned; '' if there is none."""
   for name in names:
     value = record.get(name)
     if isinstance(value, str) and value.strip():
@@ -88,7 +89,7 @@ def text(record: Mapping[str, Any], *names: str) -> str:
 
 
 def clean(value: str) -> str:
-  """The text without blanks around it; half of a character becomes U+FFFD."""
+  """The text without outer blanks; half of a surrogate pair becomes U+FFFD."""
   return _HALVES.sub('\N{REPLACEMENT CHARACTER}', value).strip()
 
 

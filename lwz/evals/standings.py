@@ -1,4 +1,4 @@
-"""Who stands where after an arena: ratings, win rates by opponent, type and length, bias."""
+"""Standings of an arena: ratings; win rates by opponent, type and length; position bias."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from scipy import stats
 
 from lwz.evals import arena, ratings
 
-PRIOR = 1.0  # ties added between each pair that met, so that who never lost has a finite rating
+PRIOR = 1.0  # ties added to each pair with games, so that all ratings are finite
 NUM_RESAMPLES = 1000
 ELO_K = 4.0
-# The upper ends, in words, of LongBench-Write's groups of tasks.
+# Upper bounds, in words, of LongBench-Write's groups of tasks.
 LENGTHS = (500, 2000, 4000)
 
 
@@ -29,19 +29,19 @@ class Pairing:
 def pairings(
   matches: Sequence[arena.Match], verdicts: Sequence[str]
 ) -> tuple[list[Pairing], dict[str, float]]:
-  """Outcomes of the pairs that were judged in both orders, and how the orders compare.
+  """Outcomes of the pairs that were judged in both orders, and measures of position bias.
 
-  `verdicts[i]` is 'A', 'B', 'C', or '' where the judge failed on match i; then the pair is left
-  out. The figures: `pairs` judged, `missing` ones, `first_wins` (share of the decisive verdicts
-  that went to answer A, 0.5 without a bias) with its 95 % Wilson interval, and `consistent` (share
-  of pairs in which both orders say the same).
+  `verdicts[i]` is 'A', 'B', 'C', or '' if the judge failed on match i: then the pair is left out.
+  The measures: `pairs` judged, `missing` ones, `first_wins` (share of decisive verdicts for answer
+  A, 0.5 without bias) with its 95 % Wilson interval, and `consistent` (share of pairs in which both
+  orders agree).
   """
   said = {(m.idx, m.first, m.second): v for m, v in zip(matches, verdicts, strict=True)}
   found, first, decisive, consistent, missing = [], 0, 0, 0, 0
   for (idx, one, other), forward in said.items():
     backward = said.get((idx, other, one), '')
     if (idx, one, other) > (idx, other, one) and (idx, other, one) in said:
-      continue  # the pair is met in its other order
+      continue  # the same pair in its other order
     if not forward or not backward:
       missing += 1
       continue
@@ -71,8 +71,8 @@ def wilson(successes: float, trials: int) -> tuple[float, float, float]:
 def rate(found: Sequence[Pairing], players: Sequence[str], seed: int) -> list[dict[str, Any]]:
   """A row per player: Bradley-Terry and sequential Elo ratings with 95 % intervals, best first.
 
-  Intervals come from NUM_RESAMPLES draws of prompts. Ratings are centred on 1000; those of two
-  arenas compare only where the players are the same.
+  Intervals come from NUM_RESAMPLES bootstrap samples of prompts. Ratings are centred on 1000, and
+  comparable between arenas only if the players are the same.
   """
   order = {name: i for i, name in enumerate(players)}
   tasks = {idx: t for t, idx in enumerate(sorted({p.idx for p in found}))}
@@ -86,11 +86,11 @@ def rate(found: Sequence[Pairing], players: Sequence[str], seed: int) -> list[di
   )
   if not found:
     return [{'player': name, 'games': 0} | _nothing() for name in players]
-  drawn = ratings.resample(games.num_prompts, NUM_RESAMPLES, seed)
+  samples = ratings.resample(games.num_prompts, NUM_RESAMPLES, seed)
   strength = ratings.bradley_terry(games.wins().sum(0), prior=PRIOR)
-  low, high = ratings.interval(ratings.bootstrap_bradley_terry(games, drawn, prior=PRIOR))
+  low, high = ratings.interval(ratings.bootstrap_bradley_terry(games, samples, prior=PRIOR))
   elo = ratings.elo(games.left, games.right, games.score, len(players), k=ELO_K)
-  elo_low, elo_high = ratings.interval(ratings.bootstrap_elo(games, drawn, k=ELO_K))
+  elo_low, elo_high = ratings.interval(ratings.bootstrap_elo(games, samples, k=ELO_K))
   played = np.bincount(games.left, minlength=len(players)) + np.bincount(
     games.right, minlength=len(players)
   )
@@ -118,10 +118,10 @@ def _nothing() -> dict[str, float]:
 def win_rates(
   found: Sequence[Pairing], systems: Sequence[str], tasks: Mapping[int, arena.Task], seed: int
 ) -> list[dict[str, Any]]:
-  """Rows of (system, by, group): wins, ties, losses, and the win rate, ties as half, with interval.
+  """Rows by (system, by, group): wins, ties, losses, and the win rate, ties as half, with interval.
 
-  `by` is 'all', 'opponent', 'type' or 'length'; the interval is a bootstrap over prompts. Games
-  among systems count for both sides, and only under 'opponent' and 'all'.
+  `by` is 'all', 'opponent', 'type' or 'length'; the interval comes from a bootstrap over prompts.
+  Games between systems count for both sides, and only under 'opponent' and 'all'.
   """
   rows = []
   for system in systems:
@@ -176,6 +176,6 @@ def clustered_mean(
   names, place = np.unique(np.asarray(clusters), return_inverse=True)
   sums = np.bincount(place, weights=values, minlength=len(names))
   sizes = np.bincount(place, minlength=len(names)).astype(float)
-  drawn = ratings.resample(len(names), NUM_RESAMPLES, seed)
-  low, high = ratings.interval(sums[drawn].sum(1) / sizes[drawn].sum(1))
+  samples = ratings.resample(len(names), NUM_RESAMPLES, seed)
+  low, high = ratings.interval(sums[samples].sum(1) / sizes[samples].sum(1))
   return float(np.mean(values)), float(low), float(high)

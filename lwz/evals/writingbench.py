@@ -1,11 +1,11 @@
-"""WritingBench: its queries, what its critic is asked, and what the critic says.
+"""WritingBench: its queries, and the prompts for its critic.
 
 Records have `index`, `domain1`, `domain2`, `query`, `lang` and, in the first version (March 2025),
-five `criteria`, in the later ones a `checklist`. Scores of the two versions are not
-comparable, so the version goes with every table.
+five `criteria`, in later ones a `checklist`. Scores of the two versions are not comparable, so
+every table names the version.
 
-The critic was tuned on the prompt of the benchmark's own prompt.py. Where that file lies with the
-benchmark it is used, word for word; else a prompt of our own that asks for the same.
+The critic was fine-tuned on the prompt in the benchmark's prompt.py. If that file is in the folder
+of the benchmark it is used, word for word; else a prompt of our own with the same task.
 """
 
 import ast
@@ -22,7 +22,7 @@ from lwz.evals import records
 
 FIELDS = {'v1': 'criteria', 'later': 'checklist'}
 BANDS = ('1-2', '3-4', '5-6', '7-8', '9-10')
-DOMAINS = (  # D1 to D6 of the papers' tables
+DOMAINS = (  # D1 to D6 in the paper's tables
   'Academic & Engineering',
   'Finance & Business',
   'Politics & Law',
@@ -70,7 +70,7 @@ OWN = {'v1': _ASK + _REASONS + _FORMAT, 'later': _STRICT + _REASONS + _ASK + _FO
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-  """A query of the benchmark. Each criterion has `name`, `criteria_description` and the bands."""
+  """A query of the benchmark. A criterion has `name`, `criteria_description` and score bands."""
 
   index: int
   domain1: str
@@ -82,10 +82,10 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """What a file, or a folder of the benchmark's repository, holds.
+  """The contents of a file, or of a folder, of the benchmark's repository.
 
-  `subsets[requirement]` maps the index of each query with that requirement to the names of the
-  criteria that concern it: the R column takes the queries, the C column the names.
+  `subsets[requirement]` maps the index of each query with that requirement to the names of its
+  criteria about it: the R column averages over the queries, the C column over the criteria.
   """
 
   version: str
@@ -98,12 +98,12 @@ class Benchmark:
 
 
 def load(path: epath.PathLike) -> Benchmark:
-  """A file of queries, or a folder with benchmark_all.jsonl, *_subset(_C).jsonl and prompt.py.
+  """The benchmark in a file or a folder (benchmark_all.jsonl, *_subset(_C).jsonl, prompt.py).
 
-  A record is left out, and explained, where it has no query, no criterion, no index, the index of
-  an earlier one, or the criteria of another version than most.
+  A record is rejected if it has no query, no criterion, no index, the index of an earlier one, or
+  the criteria of another version than most.
 
-  Raises FileNotFoundError where there is no such file, ValueError where no record can be used.
+  Raises FileNotFoundError if there is no such file, ValueError if no record can be used.
   """
   path = epath.Path(path)
   folder = path if path.is_dir() else None
@@ -140,7 +140,7 @@ def load(path: epath.PathLike) -> Benchmark:
 
 
 def _query(record: Mapping[str, Any], version: str) -> Query | str:
-  """A query, or why there is none."""
+  """The query of a record, or the reason for its rejection."""
   index = records.number(record.get('index'))
   text = records.text(record, 'query')
   criteria = _criteria(record.get(FIELDS[version]))
@@ -165,9 +165,9 @@ def _query(record: Mapping[str, Any], version: str) -> Query | str:
 
 
 def _criteria(value: Any) -> list[dict[str, str]]:
-  """All criteria of a (nested) list, of JSON text, or of a mapping from names."""
+  """The criteria in a (nested) list, a JSON text, or a mapping from names."""
   if isinstance(value, str):
-    with contextlib.suppress(ValueError, RecursionError):  # else it is the name of one
+    with contextlib.suppress(ValueError, RecursionError):  # otherwise it is a name
       value = json.loads(value)
   if isinstance(value, dict) and 'name' not in value:
     value = [{'name': n, **(v if isinstance(v, dict) else {})} for n, v in value.items()]
@@ -175,7 +175,7 @@ def _criteria(value: Any) -> list[dict[str, str]]:
 
 
 def _criterion(value: Any) -> dict[str, str] | None:
-  """The fields of a criterion in the benchmark's order; a bare text is a name."""
+  """A criterion with its fields in the benchmark's order; a plain text is a name."""
   if isinstance(value, str) and value.strip():
     return {'name': records.clean(value)}
   if not isinstance(value, dict) or not records.text(value, 'name'):
@@ -201,7 +201,7 @@ def _find(folder: epath.Path, names: Sequence[str]) -> epath.Path | None:
 
 
 def _subsets(folder, version: str):
-  """Requirement -> index -> names; a requirement without its file is absent."""
+  """Criteria names by requirement and index; a requirement without its file is absent."""
   subsets, rejects = {}, []
   for requirement in REQUIREMENTS:
     whole = _find(folder, (f'{requirement}_subset.jsonl',))
@@ -223,7 +223,7 @@ def _subsets(folder, version: str):
 
 
 def _exact_prompt(path: epath.Path) -> tuple[str, str] | None:
-  """The texts `evaluate_system` and `evaluate_prompt` of a prompt.py, read, never run."""
+  """`evaluate_system` and `evaluate_prompt` of a prompt.py, which is parsed and never run."""
   texts = {}
   try:
     tree = ast.parse(path.read_text())
@@ -245,9 +245,9 @@ def _exact_prompt(path: epath.Path) -> tuple[str, str] | None:
 def messages(
   benchmark: Benchmark, query: Query, criterion: Mapping[str, str], response: str
 ) -> list[dict[str, str]]:
-  """What the critic is asked about one criterion of one response.
+  """The chat that asks the critic about one criterion of one response.
 
-  The criterion stands in it as Python prints the record: so it stood when the critic was tuned.
+  The criterion is in Python's notation, as in the data on which the critic was fine-tuned.
   """
   slots = {'criteria': str(dict(criterion)), 'query': query.text, 'response': response}
   text = re.sub(

@@ -1,1 +1,1 @@
-"""Judges and systems as objects: endpoints and our own engine in one form, and their replies."""
+"""Judges and systems under evaluation: HTTP endpoints and our own engine behind one interface."""

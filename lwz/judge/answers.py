@@ -1,4 +1,4 @@
-"""Putting prompts to a system, and keeping what it answers as it comes."""
+"""Answers of a system to prompts, kept in a journal as they arrive."""
 
 import contextlib
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from lwz.report import terminal
 def ask(
   c, system: systems.System, prompts: Mapping[int, str], kept: journal.ReplyJournal
 ) -> tuple[dict[int, str], dict[int, str]]:
-  """(index -> answer without thoughts, index -> fault); what is kept is not asked again."""
+  """Answers without thoughts, and faults, by index; answers in the journal are not requested."""
   limits = {
     'temperature': c.rollout.temperature,
     'top_p': c.rollout.top_p,
     'max_tokens': c.rollout.max_tokens,
   }
-  if c.rollout.top_k:  # no key of the protocol, though most servers know it
+  if c.rollout.top_k:  # not in the protocol, but supported by most servers
     limits['top_k'] = c.rollout.top_k
   stops = [] if system.style == 'chat' else [types.ANSWER_CLOSE]
   sampling = limits | ({'stop': stops} if stops else {})

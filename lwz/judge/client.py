@@ -1,11 +1,12 @@
-"""Writing with another model, behind any OpenAI-compatible endpoint.
+"""A client of OpenAI-compatible endpoints.
 
-    judge = endpoint.Endpoint('http://localhost:8000/v1', 'Qwen/QwQ-32B')
-    asked = (Request([{'role': 'user', 'content': text}], {'temperature': 0.0}) for text in texts)
-    for reply in write(judge, asked, cache='judge.sqlite'):
-      ...  # in the order of arrival; reply.index says whose it is
+    judge = client.Endpoint('http://localhost:8000/v1', 'Qwen/QwQ-32B')
+    chats = ([{'role': 'user', 'content': text}] for text in texts)
+    asked = (client.Request(chat, {'temperature': 0.0}) for chat in chats)
+    for reply in client.write(judge, asked, cache='judge.sqlite'):
+      ...  # in the order of arrival; reply.index is the request's
 
-A request that fails is a reply with a `fault`, to be masked and counted; the others go on.
+A failed request becomes a reply with a `fault`, to be masked and counted.
 """
 
 import asyncio
@@ -26,15 +27,15 @@ from lwz.judge import reply_cache
 Endpoint = http_lib.Endpoint
 post = http_lib.post
 
-_CHARACTERS = 3  # per token, for the budget before the server has counted; on the safe side
+_CHARACTERS = 3  # per token, a low estimate for the budget before the server has counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is asked: chat messages, or (a text) a prompt for a server's /completions.
+  """A request: chat messages for /chat/completions, or a text for /completions.
 
-  `sampling` goes into the payload as it is: temperature, top_p, max_tokens, stop, seed ... `sample`
-  tells apart several answers to one question; it reaches the cache's key, not the server.
+  `sampling` is part of the payload: temperature, top_p, max_tokens, stop, seed ... `sample`
+  distinguishes several replies to one request; it is part of the cache's key, not sent.
   """
 
   messages: Sequence[Mapping[str, Any]] | str
@@ -44,14 +45,14 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """An answer, or why there is none: then `fault` is not '' and `text` is."""
+  """A reply: `text`, or '' and the reason in `fault`."""
 
   index: int  # of the request
   text: str
   fault: str = ''
   tokens_in: int = 0
   tokens_out: int = 0
-  finished: bool = True  # False where the server cut the text at its limit
+  finished: bool = True  # False if the text was truncated at max_tokens
   cached: bool = False
   tries: int = 0
   seconds: float = 0.0
@@ -59,9 +60,9 @@ class Reply:
 
 @dataclasses.dataclass
 class Usage:
-  """What was asked so far, and what it cost, in the currency of the prices.
+  """Counts of replies and tokens, and the cost, in the currency of the prices.
 
-  Replies of the cache are counted, but cost nothing.
+  Cached replies are counted, but cost nothing.
   """
 
   replies: int = 0
@@ -97,22 +98,22 @@ def write(
 ) -> Generator[Reply]:
   """Replies to all requests, as they arrive.
 
-  `requests` may be endless: at most twice `endpoint.concurrency` are taken ahead of the replies.
-  Whoever stops reading and closes the iterator (`contextlib.closing`) cancels what is in flight.
+  `requests` may be infinite: at most twice `endpoint.concurrency` are taken ahead of the replies.
+  Closing the iterator (`contextlib.closing`) cancels the requests in flight.
 
   Args:
-    endpoint: whom to ask.
-    requests: what.
-    cache: a SQLite file of earlier replies, keyed by url, model, messages, sampling and sample: a
-      question in it is not asked again. Failures are not kept.
+    endpoint: the endpoint.
+    requests: the requests.
+    cache: a SQLite file of earlier replies, keyed by url, model, messages, sampling and sample; a
+      request in it is not sent again. Failures are not kept.
     progress: called after each reply.
 
   Raises:
-    ValueError: the key is missing, or the cache is no cache. Never for a reply.
+    ValueError: the API key is missing, or the file is not a cache. Never for a reply.
   """
   endpoint.read_key()
   usage = Usage()
-  with _Desk(endpoint, cache) as desk:
+  with _Session(endpoint, cache) as session:
     source = enumerate(requests)
     waiting, more = 0, True
     while more or waiting:
@@ -121,10 +122,10 @@ def write(
         if item is None:
           more = False
         else:
-          desk.send(*item)
+          session.send(*item)
           waiting += 1
       if waiting:
-        reply = desk.receive()
+        reply = session.receive()
         waiting -= 1
         usage.add(reply, endpoint.price_in, endpoint.price_out)
         if progress:
@@ -132,18 +133,18 @@ def write(
         yield reply
 
 
-class _Desk:
-  """A thread with an event loop, which asks while the caller does something else."""
+class _Session:
+  """A thread with an event loop, which sends requests while the caller does other work."""
 
   def __init__(self, endpoint: Endpoint, cache: str | os.PathLike | None):
     self._endpoint, self._path = endpoint, cache
     self._replies: queue.SimpleQueue = queue.SimpleQueue()
     self._loop = asyncio.new_event_loop()
     self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-    # One lock per question: its second asker waits for the first, and finds the reply cached.
+    # One lock per request: an equal one waits for the first, and finds its reply in the cache.
     self._locks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
-  def __enter__(self) -> '_Desk':
+  def __enter__(self) -> '_Session':
     self._thread.start()
     try:
       self._run(self._open()).result()
@@ -165,17 +166,17 @@ class _Desk:
     self._loop.close()
 
   async def _open(self) -> None:
-    self._slots = asyncio.Semaphore(self._endpoint.concurrency)
+    self._in_flight = asyncio.Semaphore(self._endpoint.concurrency)
     self._cache = reply_cache.ReplyCache(self._path) if self._path is not None else None
-    self._line = http_lib.Line(self._endpoint)
+    self._connection = http_lib.Connection(self._endpoint)
 
   async def _close(self) -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
       task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await self._line.__aexit__()
-    await asyncio.sleep(0)  # a closed transport goes with the next turn of the loop
+    await self._connection.__aexit__()
+    await asyncio.sleep(0)  # a closed transport is released in the next turn of the loop
     if self._cache:
       self._cache.close()
 
@@ -197,7 +198,7 @@ class _Desk:
     async with lock:
       if self._cache and (found := self._cache.get(name)):
         return Reply(index, **found, cached=True)
-      async with self._slots:
+      async with self._in_flight:
         reply = await self._ask(index, path, payload)
       if self._cache and not reply.fault:
         kept = ('text', 'tokens_in', 'tokens_out', 'finished')
@@ -207,16 +208,16 @@ class _Desk:
   async def _ask(self, index: int, path: str, payload: dict[str, Any]) -> Reply:
     booked = _num_tokens(payload)
     try:
-      found, tries = await self._line.ask(path, payload, _read, num_tokens=booked)
+      found, tries = await self._connection.ask(path, payload, _read, num_tokens=booked)
     except http_lib.Failed as failed:
       return Reply(index, '', failed.fault, tries=failed.tries)
     used = found['tokens_in'] + found['tokens_out']
-    self._line.tokens.correct(used - booked if used else 0.0)
+    self._connection.tokens.correct(used - booked if used else 0.0)
     return Reply(index, **found, tries=tries)
 
 
 def _payload(model: str, request: Request) -> tuple[str, dict[str, Any]]:
-  """Path and body of a request."""
+  """The path and body of a request."""
   if isinstance(request.messages, str):
     return '/completions', {'model': model, 'prompt': request.messages, **request.sampling}
   messages = [dict(message) for message in request.messages]
@@ -224,7 +225,7 @@ def _payload(model: str, request: Request) -> tuple[str, dict[str, Any]]:
 
 
 def _num_tokens(payload: dict[str, Any]) -> float:
-  """About how many tokens a payload will be read and answered with."""
+  """An estimate of the tokens of a request and its reply."""
   contents = [m.get('content') for m in payload.get('messages', [])] + [payload.get('prompt')]
   size = sum(len(text) for text in contents if isinstance(text, str))
   cap = payload.get('max_tokens', payload.get('max_completion_tokens', 0))
@@ -232,7 +233,7 @@ def _num_tokens(payload: dict[str, Any]) -> float:
 
 
 def _read(answer: Any) -> dict[str, Any]:
-  """Text, tokens and end of an OpenAI-shaped answer; ValueError where it is none, or is empty."""
+  """The fields of a `Reply` in a server's answer; ValueError if it is malformed or empty."""
   try:
     choice = answer['choices'][0]
     text = choice['message']['content'] if 'message' in choice else choice['text']

@@ -1,8 +1,8 @@
-"""A server that takes JSON and gives JSON, and how much patience it is met with.
+"""JSON over HTTP with retries and budgets.
 
-A request is tried again where another try may help: no connection, a timeout, a broken or half
-answer, 408, 409, 425, 429 and 5xx. Waits double, with jitter, and Retry-After is honoured. Keys are
-read from the environment when a request leaves, and stand in no file, log or message.
+A request is retried after a connection error, a timeout, a malformed or truncated answer, and the
+status 408, 409, 425, 429 or 5xx. Waits double, with jitter, and Retry-After is honoured. API keys
+are read from the environment, and never written to a file, log or message.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ import httpx2
 from lwz.judge import rate_limit
 
 _AGAIN = frozenset({408, 409, 425, 429})  # and 5xx
-_LONGEST_WAIT = 120.0  # seconds between two tries, whatever the server asks for
-_MAX_BYTES = 64 << 20  # of one answer; more is no answer
-_SHOWN = 200  # characters of a server's complaint
+_LONGEST_WAIT = 120.0  # seconds between two tries, even if the server asks for more
+_MAX_BYTES = 64 << 20  # of one answer; a larger one is a fault
+_SHOWN = 200  # characters of a server's error message
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-  """Where a model answers, and within which budgets.
+  """The address of a model's server, and the budgets for its requests.
 
   `Endpoint('http://localhost:8000/v1', 'Qwen/QwQ-32B', key_env='JUDGE_KEY', concurrency=64)`
   """
@@ -38,12 +38,12 @@ class Endpoint:
   key_env: str = ''  # the environment variable that holds the API key; '' sends none
   concurrency: int = 16  # requests in flight
   requests_per_minute: int | float = math.inf
-  tokens_per_minute: int | float = math.inf  # read and written together
-  timeout: int | float = 600.0  # seconds without a byte, after which a try has failed
+  tokens_per_minute: int | float = math.inf  # of requests and replies together
+  timeout: int | float = 600.0  # seconds without data, after which a try has failed
   tries: int = 6  # per request, the first included
   backoff: int | float = 1.0  # seconds before the second try; then twice as long each time
-  price_in: int | float = 0.0  # per million tokens read
-  price_out: int | float = 0.0  # per million tokens written
+  price_in: int | float = 0.0  # per million tokens of requests
+  price_out: int | float = 0.0  # per million tokens of replies
 
   def __post_init__(self):
     try:
@@ -62,7 +62,7 @@ class Endpoint:
         raise ValueError(f'{name}={getattr(self, name)} must be above 0')
 
   def read_key(self) -> str:
-    """The API key, '' where none is named. Raises ValueError where the variable has none."""
+    """The API key, '' if no variable is named. Raises ValueError if the variable has no key."""
     if not self.key_env:
       return ''
     key = os.environ.get(self.key_env, '').strip()
@@ -72,7 +72,7 @@ class Endpoint:
 
 
 class Failed(Exception):
-  """A request that got no answer within its tries; the message says why, in a line."""
+  """A request without an answer after all its tries; the message is one line."""
 
   def __init__(self, fault: str, tries: int):
     super().__init__(fault)
@@ -80,15 +80,15 @@ class Failed(Exception):
 
 
 class _Fault(Exception):
-  """What was wrong with one try, whether another may help, and the seconds asked for."""
+  """The fault of one try, whether to retry, and the wait that the server asks for, in seconds."""
 
   def __init__(self, text: str, *, again: bool = True, wait: int | float = 0.0):
     super().__init__(text)
     self.again, self.wait = again, wait
 
 
-class Line:
-  """An open line to an endpoint, used from one event loop: `async with Line(endpoint) as line`."""
+class Connection:
+  """A connection to an endpoint for one event loop: `async with Connection(endpoint) as it`."""
 
   def __init__(self, endpoint: Endpoint):
     self.endpoint = endpoint
@@ -103,7 +103,7 @@ class Line:
       | ({'Authorization': f'Bearer {self._key}'} if self._key else {}),
     )
 
-  async def __aenter__(self) -> 'Line':
+  async def __aenter__(self) -> 'Connection':
     return self
 
   async def __aexit__(self, *error) -> None:
@@ -112,16 +112,16 @@ class Line:
   async def ask(
     self, path: str, payload: Any, read: Callable[[Any], Any], *, num_tokens: int | float = 0.0
   ) -> tuple[Any, int]:
-    """`read` of the JSON answer to a POST, and how many tries it took.
+    """`read` of the JSON answer to a POST, and the number of tries.
 
     Args:
-      path: added to the endpoint's url.
-      payload: what JSON can hold. It travels as ASCII, so that half a character is no obstacle.
-      read: raises ValueError where the answer is not what was asked for; that is tried again.
-      num_tokens: booked in the budget for every try.
+      path: appended to the endpoint's url.
+      payload: a JSON value. It is sent as ASCII, so that half of a surrogate pair is allowed.
+      read: raises ValueError if the answer is malformed; then the request is retried.
+      num_tokens: taken from the budget for every try.
 
     Raises:
-      Failed: no answer.
+      Failed: no answer after all tries.
     """
     body = json.dumps(payload, allow_nan=False).encode('ascii')
     for attempt in range(1, self.endpoint.tries + 1):
@@ -135,7 +135,7 @@ class Line:
           raise Failed(self._clean(text), attempt) from None
         wait = self.endpoint.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
         if fault.wait:
-          self._requests.hold(fault.wait)  # it is the server that is busy, not this request
+          self._requests.hold(fault.wait)  # the server is busy, so other requests wait too
         await asyncio.sleep(min(_LONGEST_WAIT, max(wait, fault.wait)))
     raise AssertionError('unreachable')
 
@@ -164,14 +164,14 @@ class Line:
       raise _Fault(f'garbage: {error}') from None
 
   def _clean(self, text: str) -> str:
-    """One short line without the key, should the server have repeated it."""
+    """The text as one short line, without the API key if the server has repeated it."""
     if self._key:
       text = text.replace(self._key, '***')
     return ' '.join(text.split())[:_SHOWN]
 
 
 def _retry_after(value: str) -> float:
-  """Seconds, of a number or a date; 0 where there is neither."""
+  """The seconds in a Retry-After header, a number or a date; 0 if it is neither."""
   try:
     seconds = float(value)
   except ValueError:
@@ -183,17 +183,17 @@ def _retry_after(value: str) -> float:
 
 
 def post(endpoint: Endpoint, payload: Any, path: str = '') -> Any:
-  """The JSON answer of any endpoint to one JSON payload, with the same patience.
+  """The JSON answer of any endpoint to one JSON payload, with the same retries.
 
   A reward server: `post(Endpoint('http://host:9000/score'), {'pairs': [...]})['scores']`.
 
   Raises:
-    Failed: no answer within the tries. Let the caller mask its samples.
-    ValueError: the key is missing, or the payload is no JSON.
+    Failed: no answer after all tries; the caller masks its samples.
+    ValueError: the API key is missing, or the payload is not JSON.
   """
 
   async def ask():
-    async with Line(endpoint) as line:
-      return (await line.ask(path, payload, lambda answer: answer))[0]
+    async with Connection(endpoint) as connection:
+      return (await connection.ask(path, payload, lambda answer: answer))[0]
 
   return asyncio.run(ask())

@@ -1,4 +1,4 @@
-"""What was answered and judged so far, on disk as it comes: a killed run asks nothing twice."""
+"""The journal of replies: an interrupted run sends no request twice."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ from lwz import jsonl
 
 
 def key(*parts: Any) -> str:
-  """A name for a question: 128 bits of the SHA-256 of its parts as canonical JSON."""
+  """The key of a question: 128 bits of the SHA-256 of its parts as canonical JSON."""
   text = json.dumps(parts, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode('ascii')).hexdigest()[:32]
 
 
 class ReplyJournal:
-  """Records under keys, one JSON line each, appended; `key in journal`, `journal[key]`.
+  """Records by key, appended to a file of JSON lines; `key in journal`, `journal[key]`.
 
-  A torn line (its writer was killed) is dropped. In a bucket, where nothing can be appended to, the
-  object is put anew every `every` records and on `close`.
+  A broken line (its writer was killed) is dropped. In a bucket, which has no append, the object is
+  rewritten every `every` records and on `close`.
   """
 
   def __init__(self, path: epath.PathLike, *, every: int = 100):
@@ -49,10 +49,10 @@ class ReplyJournal:
     return len(self._records)
 
   def add(self, key: str, **record: Any) -> None:
-    """Keeps a record; on disk when it returns, where the journal is a local file."""
+    """Adds a record; on disk when it returns, if the journal is a local file."""
     record = {'key': key, **record}
     self._records[key] = record
-    line = json.dumps(record).encode() + b'\n'  # ASCII: half a character is no obstacle
+    line = json.dumps(record).encode() + b'\n'  # ASCII: half of a surrogate pair is allowed
     if self._file is not None:
       self._file.write(line)
       self._file.flush()

@@ -22,8 +22,7 @@ READS = (
   *('judge.temperature', 'judge.top_p', *systems.READS),
 )
 
-# What 'offline-rules' measures: how close the length is to the one asked for, and the share of the
-# text that does not repeat.
+# The rules of 'offline-rules': the length score, and the share of the text that does not repeat.
 RULES: dict[str, offline.Rule] = {
   'length': lambda question, answer, asked: (
     lengths.score(asked, texts.count_words(answer)) / 100 if asked else None
@@ -39,7 +38,7 @@ Again = Callable[[list[dict[str, str]], str], list[dict[str, str]]]
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """What the judge is asked, and the reply that 'offline-rules' gives in its place."""
+  """A question to the judge, and the reply of 'offline-rules' to it."""
 
   messages: list[dict[str, str]]
   by_rules: Callable[[], str]
@@ -48,7 +47,7 @@ class Question:
 
 
 class Verdict(NamedTuple):
-  """The judge's verdict on the question of a key; without one `value` is None, and `fault` set."""
+  """The verdict on the question with `key`: a value, or None and the reason in `fault`."""
 
   key: str
   value: Any
@@ -57,7 +56,7 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-  """The verdict on each question, None if there is none; faults by place; the cost."""
+  """The value of each question's verdict, or None; faults by index; usage and cost."""
 
   values: list[Any]
   faults: dict[int, str]
@@ -96,7 +95,7 @@ def is_failure(fault: str) -> bool:
 
 
 def sampling(c) -> dict[str, Any]:
-  """The judge's sampling parameters, in the words of the protocol."""
+  """The judge's sampling parameters, with the names of the protocol."""
   return {
     'temperature': c.judge.temperature,
     'top_p': c.judge.top_p,
@@ -258,7 +257,7 @@ def _replies(
 
 
 def connect(c) -> systems.Write | None:
-  """The function that puts requests to the judge; None if it is 'offline-rules'."""
+  """The function that sends requests to the judge; None if it is 'offline-rules'."""
   if c.judge.model == offline.NAME:
     return None
   return systems.connect(c, c.judge.model, c.judge.key_env, **sampling(c))

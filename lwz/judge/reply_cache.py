@@ -1,4 +1,4 @@
-"""What an endpoint has answered already, on local disk."""
+"""The cache of replies, on local disk."""
 
 import contextlib
 import hashlib
@@ -10,18 +10,18 @@ from typing import Any
 
 
 def key(question: Any) -> str:
-  """SHA-256 of the question as canonical JSON: whatever matters for the answer belongs in it."""
+  """The SHA-256 of a question as canonical JSON; it must hold all that determines the answer."""
   text = json.dumps(question, sort_keys=True, separators=(',', ':'), allow_nan=False)
   return hashlib.sha256(text.encode('ascii')).hexdigest()
 
 
 class ReplyCache:
-  """Key to JSON record, in a SQLite file that several processes may share; used from one thread.
+  """A map from keys to JSON records, in a SQLite file shared by processes; used from one thread.
 
-  SQLite locks need a local disk: keep the file off network folders and buckets. A full or locked
-  one costs the memory of a reply, never the reply: `get` finds nothing then, `put` keeps nothing.
+  SQLite locks need a local disk, not a network folder or bucket. If the disk is full or the file
+  locked, `get` finds nothing and `put` keeps nothing; no reply is lost.
 
-  Raises ValueError where the file is no such cache.
+  Raises ValueError if the file is not such a cache.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -49,7 +49,7 @@ class ReplyCache:
     return None
 
   def put(self, key: str, record: dict[str, Any]) -> None:
-    text = json.dumps(record, allow_nan=False)  # ASCII: half a character is no UTF-8
+    text = json.dumps(record, allow_nan=False)  # ASCII: half of a surrogate pair is not valid UTF-8
     with contextlib.suppress(sqlite3.OperationalError):
       self._file.execute('INSERT OR REPLACE INTO replies VALUES (?, ?)', (key, text))
 

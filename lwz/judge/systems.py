@@ -1,7 +1,7 @@
-"""Who writes, by name: a run, a Hugging Face model, or a model behind an endpoint.
+"""Systems: a run, a Hugging Face model, or a model behind an endpoint, with one interface.
 
-All have one interface, `write(requests) -> replies as they come`, in the nouns of `judge.client`:
-a request is chat messages, or a text that is a prompt already.
+The interface is `Write`: a function from requests to replies, in order of arrival, see
+`judge.client`.
 """
 
 import dataclasses
@@ -41,28 +41,28 @@ class System:
   identity: str
 
   def request(self, question: str, sampling: Mapping, sample: int = 0) -> client.Request:
-    """The question as this writer is asked it."""
+    """The request that asks this system a question."""
     if self.style == 'chat':
       return client.Request([{'role': 'user', 'content': question}], sampling, sample)
     return client.Request(templates.render(question, self.style, self.template), sampling, sample)
 
 
 def is_endpoint(source: str) -> bool:
-  """Whether a source reads MODEL@http://host/v1."""
+  """Whether a source has the form MODEL@http://host/v1."""
   return '@http://' in source or '@https://' in source
 
 
 def name(c, source: str) -> str:
-  """What a system is called: its run's or its model's last name."""
+  """The name of a system: the last part of its run's or model's name."""
   if is_endpoint(source):
     return source.partition('@')[0].rpartition('/')[2]
   return epath.Path(setup.reference(c, source)).name
 
 
 def describe(c, source: str) -> System:
-  """Who stands under a name. No weight is read.
+  """The system of a source; reads no weights.
 
-  Raises FileNotFoundError or ValueError where there is nobody, or a run is not finished.
+  Raises FileNotFoundError or ValueError if there is none, or the run is not finished.
   """
   if is_endpoint(source):
     model, _, url = source.partition('@')
@@ -79,7 +79,7 @@ def describe(c, source: str) -> System:
 
 
 def endpoint(c, source: str, key_env: str) -> client.Endpoint:
-  """The endpoint of MODEL@URL, met as `c.judge` says; a limit of 0 is none."""
+  """The endpoint of MODEL@URL with the limits of `c.judge`; 0 is no limit."""
   model, _, url = source.partition('@')
   return client.Endpoint(
     url,
@@ -96,9 +96,9 @@ def endpoint(c, source: str, key_env: str) -> client.Endpoint:
 
 
 def connect(c, source: str, key_env: str, **sampling) -> Write:
-  """The function that puts requests to a source; `sampling` is what our own engine needs to know.
+  """The function that sends requests to a source.
 
-  Requests to an endpoint carry their own sampling parameters.
+  `sampling` is for our own engine; requests to an endpoint carry their own.
   """
   if is_endpoint(source):
     return by_endpoint(c, source, key_env)
@@ -106,10 +106,10 @@ def connect(c, source: str, key_env: str, **sampling) -> Write:
 
 
 def by_endpoint(c, source: str, key_env: str) -> Write:
-  """Writes with another model, remembering its replies in `judge.cache`."""
+  """`connect` for an endpoint; replies are cached in `judge.cache`."""
   cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
   if '://' in cache:
-    cache = None  # a bucket: the journal of the run has to do
+    cache = None  # SQLite needs a local disk
   asked = endpoint(c, source, key_env)
   return lambda requests: client.write(asked, requests, cache=cache)
 
@@ -124,7 +124,7 @@ def by_engine(
   top_k: int = 0,
   stops: Sequence[str] = (),
 ) -> Write:
-  """Writes with our own engine: the only place of this file that knows it."""
+  """`connect` for our own engine."""
   folder = setup.reference(c, source)
   config = setup.computed(c, model_source.config(folder))
   mesh = setup.mesh(c)
@@ -154,7 +154,7 @@ def by_engine(
       max_tokens=max_tokens,
     )
     engine = rollout_program.engine(spec)
-    # A draw belongs to its prompt and sample, not to the place among those that are left to write.
+    # Keys depend on prompt and sample, not on the index among the requests, for resumed runs.
     keys_B2 = sampler.trajectory_keys(
       c.seed,
       0,
@@ -179,7 +179,7 @@ def by_engine(
 
 
 def _ids(tok, request: client.Request) -> np.ndarray:
-  """The prompt's ids; messages go through the model's chat template where it has one."""
+  """The token ids of a request; messages go through the model's chat template, if it has one."""
   if isinstance(request.messages, str):
     text = request.messages
   elif tok.chat_template:

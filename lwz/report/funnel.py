@@ -1,4 +1,4 @@
-"""The page of a funnel: how many rows each step let through, why others went, and what is left."""
+"""The page of a funnel: rows left after each step, reasons for rejection, and the prompts kept."""
 
 import collections
 import os
@@ -15,9 +15,9 @@ Step = tuple[str, int, int, float]
 def steps(
   rows: int, rejects: Mapping[str, int], names: Sequence[tuple[str, Sequence[str]]]
 ) -> list[Step]:
-  """(step, rejected, left, share of all), a row per step.
+  """Table rows (step, rejected, left, share of all), one per step.
 
-  `names` are pairs of a step and the reasons that belong to it, in order.
+  `names` are pairs of a step and its reasons, in order.
   """
   found, left = [('rows', 0, rows, 1.0)], rows
   for name, reasons in names:
@@ -44,12 +44,13 @@ def write(
 
   Args:
     path, title, notes: of `page.write`.
-    judge: who judged.
-    table: of `steps`.
-    rejects: rows by reason; `reasons` has what each means, in the order to show.
+    judge: the judge's name.
+    table: from `steps`.
+    rejects: number of rows by reason.
+    reasons: the meaning of each reason, in the order of the tables.
     examples: by reason, with source, file, row, detail and text.
-    kept: columns of what is left: lower and upper (words of a good answer), words (of the request),
-      language, source, changed (what rules did to a judged range).
+    kept: columns of the prompts: lower and upper (words of a good answer), words (of the request),
+      language, source, changed (rules applied to a judged range).
     longest: words; the last edge of the picture of lengths.
   """
   rows, left = table[0][2], table[-1][2]
@@ -66,17 +67,17 @@ def write(
   tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = [
     ('The funnel', ('step', 'rejected', 'left', 'share of all'), table),
     (
-      'Why rows were rejected',
+      'Reasons for rejection',
       ('reason', 'rows', 'meaning'),
-      [(reason, rejects[reason], what) for reason, what in reasons.items() if reason in rejects],
+      [(reason, rejects[reason], text) for reason, text in reasons.items() if reason in rejects],
     ),
     (
-      'What is kept',
+      'Prompts',
       ('source', 'language', 'prompts'),
       [(*k, n) for k, n in sorted(pairs.items())],
     ),
-    ('What rules made of ranges', ('change', 'prompts'), sorted(changed.items())),
-    ('Examples of what was rejected', ('reason', 'where', 'detail', 'request'), shown),
+    ('Rules applied to ranges', ('change', 'prompts'), sorted(changed.items())),
+    ('Examples of rejected rows', ('reason', 'where', 'detail', 'request'), shown),
   ]
   page.write(
     path,
@@ -86,7 +87,7 @@ def write(
     notes=notes,
     plots=[
       (
-        'What a good answer has: the middle of each range.',
+        'Length of a good answer: the middle of each range.',
         histogram.draw(
           {name: middle[spoken == name] for name in languages},
           edges=np.linspace(0, longest, 25),

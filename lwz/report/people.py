@@ -1,7 +1,7 @@
-"""A page on which people compare two answers, blind: one HTML file that asks for nothing outside.
+"""A page for blind human comparison of two answers: one self-contained HTML file.
 
-What the page shows and exports are numbers of items; who wrote what is in a file of its own, the
-key, which stays with whoever runs the study.
+The page shows and exports only item numbers; the systems' names are in a separate file, the key,
+which stays with the organizers of the study.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ def write(
 ) -> None:
   """Writes the page and its key, for `num` of the pairs (0: all of them).
 
-  A pair is (index of the prompt, request, {name of a system: its answer}), with two systems. Which
-  are taken is spread evenly over the pairs of names; each pair of names stands in both orders
-  equally often, give or take one, and another annotator sees every item in the other order where
-  the names of the two differ in parity (`people.html.jinja`).
+  A pair is (index of the prompt, request, {name of a system: its answer}), with two systems. The
+  selection is spread evenly over pairs of systems, each shown in both orders equally often, give or
+  take one. Annotators whose name has an odd checksum see the sides of every item swapped
+  (`people.html.jinja`).
   """
   rng = np.random.default_rng(seed)
   chosen = _spread(pairs, num or len(pairs), rng)
@@ -54,7 +54,7 @@ def write(
     key[place] = {'idx': idx, 'first': order[0], 'second': order[1]}
   text = _HALVES.sub('\N{REPLACEMENT CHARACTER}', json.dumps(items, ensure_ascii=False))
   mark = hashlib.sha256(text.encode()).hexdigest()[:12]
-  # Inside a script element only '<' could end it; in JSON it has another spelling.
+  # Only '<' could end a script element; JSON can escape it.
   data = markupsafe.Markup(text.replace('<', '\\u003c'))
   html = _TEMPLATES.get_template('people.html.jinja').render(title=title, mark=mark, items=data)
   epath.Path(path).write_bytes(html.encode())
@@ -63,7 +63,7 @@ def write(
 
 
 def _spread(pairs, num: int, rng: np.random.Generator) -> list[int]:
-  """Indices of `num` pairs: the pairs of names take turns, each in a random order of prompts."""
+  """Indices of `num` pairs: round-robin over pairs of systems, prompts in random order."""
   groups: dict[tuple[str, ...], list[int]] = {}
   for i in rng.permutation(len(pairs)):
     groups.setdefault(tuple(pairs[i][2]), []).append(int(i))

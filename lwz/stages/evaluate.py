@@ -1,13 +1,13 @@
-"""Evaluation: systems answer the prompts of a benchmark, a judge compares or marks the answers.
+"""Evaluation: systems answer the prompts of a benchmark, and a judge compares or marks the answers.
 
-1. read the benchmark, or make a small one of held-out titles     evals.arena, evals.writingbench
-2. let each system answer each prompt                             judge.answers
-3. put the answers to the judge, both orders or each criterion    judge.judge
+1. read the benchmark, or make a small one from held-out titles   evals.arena, evals.writingbench
+2. get each system's answer to each prompt                        judge.answers
+3. ask the judge about the answers, both orders or each criterion judge.judge
 4. rate, or aggregate                                             evals.standings, evals.marks
 5. write results.json, table.md, report.html, people.html         report
 
-Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they come, so that a run that
-was killed asks nothing twice.
+Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they arrive, so that an
+interrupted run sends no request twice.
 """
 
 import dataclasses
@@ -65,11 +65,11 @@ def check(c) -> None:
 
 def run(c) -> None:
   opened = setup.open_run(c, READS)
-  path = epath.Path(c.eval.file) if c.eval.file else _made(c, opened.folder)
+  path = epath.Path(c.eval.file) if c.eval.file else _make_benchmark(c, opened.folder)
   benchmark, prompts, rejects, left_out = _load(c, path)
   systems = [systems_lib.describe(c, source) for source in c.eval.systems]
   if c.eval.benchmark == 'arena':
-    systems = _apart(systems, {name for task in benchmark for name in task.baselines})
+    systems = _distinct(systems, {name for task in benchmark for name in task.baselines})
   names = [system.name for system in systems]
   with journal.ReplyJournal(opened.folder / 'answers.jsonl') as kept:
     answered, failed = {}, {}
@@ -89,8 +89,10 @@ def run(c) -> None:
   _write(c, opened, results, rejects, failed)
 
 
-def _apart(systems: Sequence[systems_lib.System], baselines: set[str]) -> list[systems_lib.System]:
-  """The systems, those that are called like a baseline under another name."""
+def _distinct(
+  systems: Sequence[systems_lib.System], baselines: set[str]
+) -> list[systems_lib.System]:
+  """The systems; those with the name of a baseline are renamed."""
   return [
     dataclasses.replace(system, name=f'{system.name} (here)')
     if system.name in baselines
@@ -100,7 +102,7 @@ def _apart(systems: Sequence[systems_lib.System], baselines: set[str]) -> list[s
 
 
 def _load(c, path: epath.Path) -> tuple[Any, dict[int, str], list, int]:
-  """The benchmark, its prompts by index, records that are no use, and how many are not asked."""
+  """The benchmark, its prompts by index, rejected records, and the number of unused prompts."""
   if c.eval.benchmark == 'arena':
     every, rejects = arena.load(path)
     if not every:
@@ -114,8 +116,8 @@ def _load(c, path: epath.Path) -> tuple[Any, dict[int, str], list, int]:
   return bench, asked, list(bench.rejects), len(bench.queries) - len(queries)
 
 
-def _made(c, folder: epath.Path) -> epath.Path:
-  """A small benchmark of held-out titles, in the schema of the published one."""
+def _make_benchmark(c, folder: epath.Path) -> epath.Path:
+  """Writes a small benchmark of held-out titles, in the schema of the published one."""
   make = heldout_tasks.arena if c.eval.benchmark == 'arena' else heldout_tasks.writingbench
   records = make(
     setup.heldout(c)[1],
@@ -141,7 +143,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   rows = standings.rate(found, [*names, *opponents], c.seed)
   rates = standings.win_rates(found, names, by_idx, c.seed)
   asked = {task.idx: task.length for task in tasks}
-  fits = {n: lengths.figures(asked, answered[n]) for n in names}
+  by_length = {n: lengths.metrics(asked, answered[n]) for n in names}
   people.write(
     folder / 'people.html',
     folder / 'people-key.json',
@@ -158,7 +160,7 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     (
       *(row['player'], row['rating'], _range(row['low'], row['high']), row['elo']),
       rate.get(row['player']),
-      *(fits.get(row['player'], {}).get(key) for key in ('S_l', 'words')),
+      *(by_length.get(row['player'], {}).get(key) for key in ('S_l', 'words')),
       row['games'],
     )
     for row in rows
@@ -178,13 +180,13 @@ def _arena(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     'bias': bias,
     'standings': rows,
     'win_rates': rates,
-    'lengths': fits,
+    'lengths': by_length,
     'faults': sorted(set(judged.faults.values())),
     'tables': [
       ('Arena-Write', header, table),
       ('win rates', ('system', 'by', 'group', 'wins', 'ties', 'losses', 'win %'), shown),
     ],
-    'picture': [(r['player'], r['rating'], r['low'], r['high']) for r in rows],
+    'plot': [(r['player'], r['rating'], r['low'], r['high']) for r in rows],
     'unit': 'Bradley-Terry rating on the Elo scale, 95 % interval over prompts',
   }
 
@@ -215,7 +217,7 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
   for (name, query, criterion), mark in zip(asked, judged.values, strict=True):
     if mark:
       scores[name].setdefault(query.index, {})[criterion['name']] = mark
-  figures = {}
+  scores_of = {}
   for name in names:
     lines = [
       {'index': i, 'scores': {n: [mark._asdict()] for n, mark in named.items()}}
@@ -223,9 +225,9 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
     ]
     atomic.write_text(folder / f'scores-{name}.jsonl', ''.join(map(record.encode, lines)))
     plain = {i: {n: m.score for n, m in named.items()} for i, named in scores[name].items()}
-    figures[name] = marks.aggregate(bench, plain)
-  columns = [key for key in figures[names[0]] if not key.startswith('domain2/')]
-  table = [(name, *(figures[name][key] for key in columns)) for name in names]
+    scores_of[name] = marks.aggregate(bench, plain)
+  columns = [key for key in scores_of[names[0]] if not key.startswith('domain2/')]
+  table = [(name, *(scores_of[name][key] for key in columns)) for name in names]
   return {
     'facts': {
       'version': bench.version,
@@ -233,17 +235,17 @@ def _writingbench(c, folder, bench, names, answered, kept) -> dict[str, Any]:
       'failed marks': len(judged.faults),
       'cost': judged.usage.cost,
     },
-    'scores': figures,
+    'scores': scores_of,
     'faults': sorted(set(judged.faults.values())),
     'tables': [(f'WritingBench, {bench.version}', ('system', *columns), table)],
-    'picture': [(name, figures[name]['overall'], *[float('nan')] * 2) for name in names],
+    'plot': [(name, scores_of[name]['overall'], *[float('nan')] * 2) for name in names],
     'unit': 'mean over criterion scores, 1 to 10',
   }
 
 
 def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
   """results.json, table.md, report.html, DONE."""
-  tables, picture, unit = (results.pop(key) for key in ('tables', 'picture', 'unit'))
+  tables, plot, unit = (results.pop(key) for key in ('tables', 'plot', 'unit'))
   results['rejects'] = [reject._asdict() for reject in rejects]
   results['failed_answers'] = failed
   text = json.dumps(record.plain(results), indent=2)
@@ -256,7 +258,7 @@ def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
     title=setup.run_name(c),
     subtitle=f'{c.experiment}, judged by {judge_lib.name(c)}',
     facts=results['facts'],
-    plots=[('', intervals.draw(picture, title=tables[0][0], unit=unit))],
+    plots=[('', intervals.draw(plot, title=tables[0][0], unit=unit))],
     tables=[*tables, ('left out', ('where', 'why'), rejects[:100])] if rejects else tables,
     notes=notes,
   )
@@ -266,7 +268,7 @@ def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
 
 
 def _notes(c, results: dict[str, Any]) -> list[str]:
-  """What a reader of the tables has to know."""
+  """Notes for readers of the tables."""
   notes = []
   if c.judge.model == offline.NAME:
     notes.append(

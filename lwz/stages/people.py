@@ -1,7 +1,7 @@
-"""People's judgements of a run's people.html: win rates, agreement, one page.
+"""Human judgements on a run's people.html: win rates, agreement, one page.
 
-1. read the key of the page, and what people exported     evals.people
-2. count, compare, bound                                  evals.people
+1. read the key of the page, and the exported judgements  evals.people
+2. compute win rates, agreement and intervals             evals.people
 3. write results.json, table.md, report.html              report
 """
 
@@ -23,7 +23,7 @@ def check(c) -> None:
 
 
 def _inputs(c):
-  """The key, and (where, export) of every .json file among the annotations."""
+  """The key, (path, export) of every .json file of annotations, and rejected files."""
   path = epath.Path(c.runs_dir) / c.eval.arena / 'people-key.json'
   if not c.eval.arena or not path.exists():
     raise FileNotFoundError(
@@ -32,13 +32,13 @@ def _inputs(c):
   folder = epath.Path(c.eval.annotations) if c.eval.annotations else path.parent / 'annotations'
   files = sorted(folder.glob('*.json')) if folder.is_dir() else []
   if not files:
-    raise FileNotFoundError(f'{folder}: no .json files; put there what people exported')
+    raise FileNotFoundError(f'{folder}: no .json files; put the exported judgements there')
   exports, rejects = [], []
   for file in files:
     try:
       exports.append((str(file), json.loads(file.read_bytes())))
     except (ValueError, RecursionError) as error:
-      rejects.append(records.Reject(str(file), f'no JSON: {error}'[:200]))
+      rejects.append(records.Reject(str(file), f'not JSON: {error}'[:200]))
   return json.loads(path.read_text()), exports, rejects
 
 
@@ -77,13 +77,13 @@ def run(c) -> None:
   atomic.write_text(folder / 'results.json', json.dumps(record.plain(results), indent=2) + '\n')
   text = table_lib.markdown('people, ties as half', header, table)
   atomic.write_text(folder / 'table.md', text)
-  drawn = [(f'{r["system"]} v. {r["opponent"]}', r['rate'], r['low'], r['high']) for r in rows]
+  rates = [(f'{r["system"]} v. {r["opponent"]}', r['rate'], r['low'], r['high']) for r in rows]
   page.write(
     folder / 'report.html',
     title=setup.run_name(c),
     subtitle=f'blind judgements of {c.eval.arena}',
     facts=facts,
-    plots=[('', intervals.draw(drawn, title='win rate, ties as half', unit='95 %'))],
+    plots=[('', intervals.draw(rates, title='win rate, ties as half', unit='95 %'))],
     tables=[('win rates', header, table), ('left out', ('where', 'why'), rejects[:100])],
   )
   print(text + f'\nagreement (Krippendorff’s alpha): {number.show(facts["agreement (alpha)"])}')

@@ -1,13 +1,12 @@
-"""Prompts: from conversations of users to requests for long texts, each with its range of words.
+"""The prompt set: requests for long texts, with a range of words each, from users' conversations.
 
 1. sift each file: rules, benchmark overlap, signatures      data.funnel.sift
-2. find exact and near-duplicates over all of them           data.funnel.near_duplicates
-3. ask the judge whether a request deserves a long text      data.funnel.assessor, judge.judge
-4. ask it how long a good answer is                          data.funnel.assessor
+2. find exact and near-duplicates over all files             data.funnel.near_duplicates
+3. ask the judge whether a request needs a long text         data.funnel.assessor, judge.judge
+4. ask it for the length of a good answer                    data.funnel.assessor
 5. write prompts.jsonl, rejects.jsonl and report.html        report
 
-A file that is sifted stays sifted (sift/), and what the judge said stays said (verdicts.jsonl): a
-run that was killed goes on where it was.
+Sifted files (sift/) and verdicts (verdicts.jsonl) are kept, so that an interrupted run resumes.
 """
 
 import contextlib
@@ -41,18 +40,18 @@ from lwz.judge import judge as judge_lib
 from lwz.report import funnel, terminal
 from lwz.runtime import keys, setup
 
-_SURE = 20  # replies, from which a share of failures says something
-EMBEDDED = 'embedded corpus'  # the source that is there where none is named
+_SURE = 20  # verdicts, from which the share of failures may stop the run
+EMBEDDED = 'embedded corpus'  # the source if none is named
 
-# Reasons of the later steps; those of the first are `rules.REASONS`.
+# Reasons for rejection in later steps; those of the first are `rules.REASONS`.
 _LATER = {
-  'benchmark': 'holds most of a prompt of prompts.benchmarks',
-  'exact duplicate': 'the words of an earlier request',
-  'near duplicate': 'as like to an earlier request as prompts.similarity, or more',
-  'filter judge': 'the judge: no long text of high quality is asked for',
-  'length judge': 'the judge: no length fits, or more than 12,000 words',
+  'benchmark': 'contains most of a prompt of prompts.benchmarks',
+  'exact duplicate': 'equal to an earlier request, apart from punctuation',
+  'near duplicate': 'similar to an earlier request, by prompts.similarity or more',
+  'filter judge': 'the judge: does not need a long text of high quality',
+  'length judge': 'the judge: no sensible length, or more than 12,000 words',
   'short range': 'the judge: fewer words than prompts.shortest',
-  'no judgement': 'the judge failed, or its answers could not be read: run again to ask again',
+  'no judgement': 'the judge failed, or its replies could not be read: run again to retry',
 }
 _STEPS = (
   ('cheap rules', tuple(rules.REASONS)),
@@ -82,22 +81,24 @@ def check(c) -> None:
 def run(c) -> None:
   opened = setup.open_run(c, READS)
   folder = pathlib.Path(opened.folder)
-  tally = sift.Counts(c.prompts.examples)
-  sifted = _sift(c, folder / 'sift', tally)
-  print(f'{tally.rows:,} rows, {tally.kept:,} after the rules')
+  counts = sift.Counts(c.prompts.examples)
+  sifted = _sift(c, folder / 'sift', counts)
+  print(f'{counts.rows:,} rows, {counts.kept:,} after the rules')
   repeats, exact = sift.distinct(sifted, c.prompts.similarity)
   print(f'{(repeats < 0).sum():,} after duplicates; judge: {judge_lib.name(c)}')
   with journal.ReplyJournal(folder / 'verdicts.jsonl') as kept:
     _judge(c, sifted, repeats, kept)
-    found = _write(c, folder, sifted, repeats, exact, kept, tally)
-  _report(c, opened, tally, found)
-  opened.mark_done({'prompts': len(found['upper']), 'rows': tally.rows, 'judge': judge_lib.name(c)})
+    found = _write(c, folder, sifted, repeats, exact, kept, counts)
+  _report(c, opened, counts, found)
+  opened.mark_done(
+    {'prompts': len(found['upper']), 'rows': counts.rows, 'judge': judge_lib.name(c)}
+  )
   print(f'{len(found["upper"]):,} prompts: {folder / "prompts.jsonl"}')
   print(f'report: {opened.report}')
 
 
-def _sift(c, folder: pathlib.Path, tally: sift.Counts) -> list[pathlib.Path]:
-  """Sifts what is not sifted yet; the folders of all files, in the order of the sources."""
+def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
+  """Sifts the files that are not sifted yet; returns the folders of all, in order."""
   limits = rules.Limits(
     tuple(c.prompts.languages), c.prompts.min_words, c.prompts.max_chars, c.prompts.shortest
   )
@@ -114,24 +115,24 @@ def _sift(c, folder: pathlib.Path, tally: sift.Counts) -> list[pathlib.Path]:
   with terminal.progress(len(todo), label='sift') as bar:
     for index, (source, path) in enumerate(todo):
       folders.append(folder / f'{index:05d}')
-      # A file that was changed since is sifted again, and so are all where a benchmark was.
+      # A changed file is sifted again; a changed benchmark file has all files sifted again.
       stamp = '\n'.join([_stamp(path) if path else 'embedded', *tested])
       mark = folders[-1] / 'file.txt'
       if not mark.exists() or mark.read_text() != stamp:
         rows = _embedded(c) if path is None else sources.read(path, paths)
 
-        def show(part: sift.Counts, done: int = index, before: int = tally.rows) -> None:
+        def show(part: sift.Counts, done: int = index, before: int = counts.rows) -> None:
           bar.update(done, rows=before + part.rows, kept=part.kept)
 
         sift.sift(rows, source, folders[-1], settings, progress=show)
         mark.write_text(stamp)
-      tally.add(sift.tally(folders[-1]))
-      bar.update(index + 1, rows=tally.rows, kept=tally.kept)
+      counts.add(sift.read_counts(folders[-1]))
+      bar.update(index + 1, rows=counts.rows, kept=counts.kept)
   return folders
 
 
 def _stamp(path: epath.Path) -> str:
-  """Which file, and which state of it."""
+  """The path, size and modification time of a file."""
   found = path.stat()
   is_local = '://' not in os.fspath(path)
   return f'{path} {found.length} {os.stat(path).st_mtime_ns if is_local else found.mtime}'
@@ -145,7 +146,7 @@ def _embedded(c) -> Iterator[conversations.Row]:
 
 
 def _key(c, question: str, text: str) -> str:
-  """Under which name the journal keeps a verdict: of who is asked, how, what, and about what."""
+  """The journal's key of a verdict: of judge, sampling parameters, question and request."""
   return journal.key(judge_lib.name(c), judge_lib.sampling(c), question, text)
 
 
@@ -154,7 +155,7 @@ def _value(kept: journal.ReplyJournal, key: str) -> Any:
 
 
 def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.ReplyJournal) -> None:
-  """Puts both questions about every distinct request; what the journal has is not asked again."""
+  """Asks both questions about every distinct request, except for verdicts in the journal."""
 
   def questions(question: str) -> Iterator[judge_lib.Question]:
     for index, record in enumerate(sift.read(sifted)):
@@ -183,7 +184,7 @@ def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.Rep
     )
     with contextlib.closing(verdicts):
       for _ in verdicts:
-        pass  # each is in the journal
+        pass  # kept in the journal
 
 
 def _write(
@@ -193,9 +194,9 @@ def _write(
   repeats: np.ndarray,
   exact: np.ndarray,
   kept: journal.ReplyJournal,
-  tally: sift.Counts,
+  counts: sift.Counts,
 ) -> dict[str, list]:
-  """Writes prompts.jsonl and rejects.jsonl, and completes the tally; figures of what is kept."""
+  """Writes prompts.jsonl and rejects.jsonl, updates counts; returns columns of the prompts."""
   columns = ('lower', 'upper', 'language', 'source', 'words', 'changed')
   found: dict[str, list] = {name: [] for name in columns}
   parts = [folder / f'.{name}.part' for name in ('prompts', 'rejects')]
@@ -226,21 +227,21 @@ def _write(
         place = {name: record[name] for name in ('source', 'file', 'row')}
         where = {**place, 'reason': why[0], 'detail': why[1]}
         gone.write(json.dumps(where, ensure_ascii=False) + '\n')
-        tally.reject(why[0], {**place, 'detail': why[1], 'text': record['text']})
+        counts.reject(why[0], {**place, 'detail': why[1], 'text': record['text']})
   for part, name in zip(parts, ('prompts.jsonl', 'rejects.jsonl'), strict=True):
     os.replace(part, folder / name)
   return found
 
 
-def _report(c, opened, tally: sift.Counts, found: dict[str, list]) -> None:
-  table = funnel.steps(tally.rows, tally.rejects, _STEPS)
+def _report(c, opened, counts: sift.Counts, found: dict[str, list]) -> None:
+  table = funnel.steps(counts.rows, counts.rejects, _STEPS)
   funnel.write(
     opened.report,
     title=setup.run_name(c),
     judge=judge_lib.name(c),
     table=table,
-    rejects=tally.rejects,
-    examples=tally.examples,
+    rejects=counts.rejects,
+    examples=counts.examples,
     reasons=rules.REASONS | _LATER,
     kept=found,
     longest=assessor.CAP,
@@ -254,12 +255,12 @@ def _notes(c) -> list[str]:
   notes = []
   if judge_lib.name(c) == offline_rules.NAME:
     notes.append(
-      'Judged by offline-rules: forms of writing and stated lengths, found by patterns. They know '
-      'nothing of quality or sense. Name a model under judge.model for a set to train on.'
+      'Judged by offline-rules, which find forms of writing and stated lengths by patterns and '
+      'know nothing of quality or meaning. Set judge.model to a model for a set to train on.'
     )
   if not c.prompts.sources:
     notes.append(
-      'No prompts.sources were named: the requests are made up, from the text that comes with '
-      'every Python, to show how the funnel works.'
+      'prompts.sources is empty: the requests are made from the text that comes with Python, to '
+      'show how the funnel works.'
     )
   return notes

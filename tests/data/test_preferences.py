@@ -29,7 +29,7 @@ def sentences(text):
 
 @pytest.mark.parametrize('kind', preferences.DAMAGES)
 @pytest.mark.parametrize('text, other', [(TEXT, OTHER), (ZH, OTHER_ZH)], ids=['en', 'zh'])
-def test_damage_changes_a_text_the_same_way_for_the_same_draw(kind, text, other):
+def test_damage_changes_a_text_the_same_way_for_the_same_seed(kind, text, other):
   damage = preferences.DAMAGES[kind]
   damaged = [damage(text, rng(seed), other) for seed in range(20)]
   assert damaged == [damage(text, rng(seed), other) for seed in range(20)]

@@ -29,7 +29,7 @@ def test_nothing_can_be_required_of_no_one():
     lengths.score(0, 10)
 
 
-def test_figures_average_over_what_asks_for_a_length():
-  found = lengths.figures({1: 2, 2: 0, 3: 2}, {1: 'a b', 2: 'a b c', 3: ' '})
+def test_metrics_average_over_what_asks_for_a_length():
+  found = lengths.metrics({1: 2, 2: 0, 3: 2}, {1: 'a b', 2: 'a b c', 3: ' '})
   assert found == {'S_l': 50.0, 'words': 5 / 3, 'empty': 1}
-  assert math.isnan(lengths.figures({1: 0}, {1: 'a'})['S_l'])
+  assert math.isnan(lengths.metrics({1: 0}, {1: 'a'})['S_l'])

@@ -69,29 +69,29 @@ def test_elo_is_its_recurrence():
 
 def test_a_resample_of_everything_is_the_fit_itself():
   games = tournament(396)  # the last prompt has fewer games
-  drawn = np.arange(games.num_prompts)[None]
+  samples = np.arange(games.num_prompts)[None]
   np.testing.assert_allclose(
-    ratings.bootstrap_bradley_terry(games, drawn, prior=1.0)[0],
+    ratings.bootstrap_bradley_terry(games, samples, prior=1.0)[0],
     ratings.bradley_terry(games.wins().sum(0), prior=1.0),
     atol=1e-8,
   )
   np.testing.assert_allclose(
-    ratings.bootstrap_elo(games, drawn)[0],
+    ratings.bootstrap_elo(games, samples)[0],
     ratings.elo(games.left, games.right, games.score, 5),
     atol=1e-9,
   )
 
 
-def test_prompts_are_drawn_not_games():
+def test_prompts_are_resampled_not_games():
   """Copying each prompt's games ten times adds no information: intervals keep their width."""
   games = tournament(160)
   copied = ratings.Games(
     *(np.repeat(x, 10) for x in (games.left, games.right, games.score, games.prompt)), 5, 20
   )
-  drawn = ratings.resample(20, 300, seed=1)
+  samples = ratings.resample(20, 300, seed=1)
   widths = []
   for played, prior in ((games, 1.0), (copied, 10.0)):
-    low, high = ratings.interval(ratings.bootstrap_bradley_terry(played, drawn, prior=prior))
+    low, high = ratings.interval(ratings.bootstrap_bradley_terry(played, samples, prior=prior))
     widths.append(high - low)
   np.testing.assert_allclose(*widths, rtol=1e-6)
 
@@ -104,8 +104,8 @@ def test_intervals_cover():
     score = (rng.random(60) < 0.5).astype(float)
     pair = np.zeros(60, int), np.ones(60, int)
     games = ratings.Games(*pair, score, np.arange(60), 2, 60)
-    drawn = ratings.resample(60, 200, seed)
-    low, high = ratings.interval(ratings.bootstrap_bradley_terry(games, drawn, prior=1.0))
+    samples = ratings.resample(60, 200, seed)
+    low, high = ratings.interval(ratings.bootstrap_bradley_terry(games, samples, prior=1.0))
     covered += low[0] <= 1000 <= high[0]
   assert 88 <= covered <= 100
 

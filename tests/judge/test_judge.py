@@ -149,7 +149,7 @@ def test_an_unreadable_reply_is_shown_and_asked_for_again(monkeypatch, tmp_path)
   ]
 
 
-def test_a_stream_is_not_read_ahead_of_the_judge(monkeypatch, tmp_path):
+def test_a_stream_waits_for_the_judge(monkeypatch, tmp_path):
   taken = []
 
   def questions():

@@ -26,7 +26,7 @@ def test_values_fall_into_their_bins():
   assert 'en  6' in svg and 'aria-label="t"' in svg
 
 
-def test_groups_are_stacked_and_empty_ones_drawn():
+def test_groups_are_stacked_and_empty_ones_plotted():
   groups = {'a': [1], 'b': [1, 1], 'c': [], 'd': [0]}
   svg = histogram.draw(groups, edges=[0, 2, 4], title='t', unit='words')
   assert heights(svg) == [1, 2, 1]

@@ -1,1 +1,1 @@
-"""From conversations of users to a set of writing prompts, each with its range of words."""
+"""The prompt funnel: from conversations of users to writing prompts, each with a range of words."""

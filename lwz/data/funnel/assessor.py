@@ -1,8 +1,8 @@
-"""What a judge is asked about a request, and how its answers are read.
+"""The two questions to the judge about a request, and the parsers of its replies.
 
-Two questions: does the request deserve a long text (the paper's filter, whose prompt is not known:
-this one is ours), and how many words does a good answer have (the paper's length assessor, whose
-rules are put in our words)?
+FILTER: does the request need a long text? The paper's filter prompt is not published; this one is
+ours. ASSESS: how many words does a good answer have? The paper's length assessor, with its rules in
+our words.
 """
 
 import json
@@ -15,7 +15,7 @@ STEP, CAP, WIDTH = (
   100,
   12_000,
   3_000,
-)  # words: ends are multiples, no answer is longer, no range wider
+)  # words: bounds are multiples of STEP, at most CAP, at most WIDTH apart
 
 _OPEN, _CLOSE = '<query>\n', '\n</query>'
 
@@ -66,7 +66,7 @@ _EXAMPLES = {FILTER: '{"keep": true}', ASSESS: '{"range": [800, 1000]}'}
 
 
 class Length(NamedTuple):
-  """A range in words, or (0, 0) to discard the request; `changed` says what rules did to it."""
+  """A range in words, or (0, 0) to discard the request; `changed` names the rules applied."""
 
   lower: int
   upper: int
@@ -75,7 +75,7 @@ class Length(NamedTuple):
 
 def messages(question: str, query: str) -> list[dict[str, str]]:
   """The chat that asks `question` (`FILTER` or `ASSESS`) about a query."""
-  # A user's own tag could close the slot early.
+  # A closing tag in the query itself would end it early.
   query = query.replace('</query>', '</ query>')
   return [{'role': 'user', 'content': question.format(query=f'{_OPEN}{query}{_CLOSE}')}]
 
@@ -96,17 +96,17 @@ def query_of(chat: list[dict[str, str]]) -> str:
 
 
 def without_thoughts(answer: str) -> str:
-  """What follows the last `</think>`; nothing where a thought was never ended."""
+  """The reply after the last `</think>`; '' if a thought was never closed."""
   if '</think>' in answer:
     return answer.rpartition('</think>')[2].strip()
   return '' if '<think>' in answer else answer.strip()
 
 
 def parse_keep(answer: str) -> bool | None:
-  """The filter's verdict; None where the answer has none.
+  """The filter's verdict; None if the reply has none.
 
-  Reads the last `"keep": ...` of the answer, fenced, prefixed, in single quotes or full-width
-  marks; or an answer that is one word, yes or no.
+  Reads the last `"keep": ...` of the reply, in a code fence, after a prefix, in single quotes or
+  full-width punctuation; or a reply that is one word, yes or no.
   """
   answer = _plain(without_thoughts(answer))
   found = re.findall(r'["\']?\bkeep\b["\']?\s*[:=]\s*["\']?\s*(\w+)', answer, re.IGNORECASE)
@@ -118,13 +118,13 @@ def parse_keep(answer: str) -> bool | None:
 
 
 def parse_range(answer: str) -> tuple[int, int] | None:
-  """The two ends that an assessor's answer gives; None where it gives none.
+  """The two bounds in an assessor's reply; None if it has none.
 
   parse_range('```json\\n{"range": [800, 1,000]}\\n```') == (800, 1000)
 
-  Reads the last list of two numbers after "range", or an answer that is one list; fences, thoughts,
-  full-width marks, thousands separators, single quotes and a lost closing brace do no harm, while
-  a list that breaks off, a third number, and ends in the wrong order are no answer.
+  Reads the last list of two numbers after "range", or a reply that is one list. Code fences,
+  thoughts, full-width punctuation, thousands separators, single quotes and a missing closing brace
+  are accepted; a truncated list, a third number, and bounds in the wrong order are not.
   """
   answer = _plain(without_thoughts(answer))
   lists = list(re.finditer(r'range[^\d\[(]{0,20}[\[(]([^\[\]()]*)[\])]', answer, re.IGNORECASE))
@@ -132,12 +132,12 @@ def parse_range(answer: str) -> tuple[int, int] | None:
     alone = re.fullmatch(r'[\s`*]*(?:json)?\s*\[([^\[\]]*)\][\s`*.]*', answer)
     return _two(alone[1]) if alone else None
   if re.search(r'range\W{0,6}\[', answer[lists[-1].end() :], re.IGNORECASE):
-    return None  # the last one breaks off
+    return None  # the last one is truncated
   return _two(lists[-1][1])
 
 
 def _plain(answer: str) -> str:
-  """Full-width marks as the ASCII ones that JSON has."""
+  """The reply with full-width punctuation and digits as ASCII."""
   return answer.translate(
     str.maketrans('［］【】｛｝（），：“”‘’＂０１２３４５６７８９', '[][]{}(),:""\'\'"0123456789')
   )
@@ -149,7 +149,7 @@ def _two(inner: str) -> tuple[int, int] | None:
   except ValueError:
     ends = []
   if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
-    # 1,000 and "800" are no JSON numbers, yet judges write them.
+    # Judges also write 1,000 and "800", which are not JSON numbers.
     rest = re.sub(r'\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.0*)?|[\s,"\']|words?|字', '', inner)
     numbers = re.findall(r'\d{1,3}(?:,\d{3})+(?!\d)|\d+', re.sub(r'\.0*(?!\d)', '', inner))
     ends = [int(number.replace(',', '')) for number in numbers]
@@ -162,11 +162,11 @@ def _two(inner: str) -> tuple[int, int] | None:
 
 
 def settle(lower: int, upper: int, query: str) -> Length:
-  """A judge's range, held to the rules of the paper's length assessor.
+  """A judge's range, corrected by the rules of the paper's length assessor.
 
-  Ends become multiples of 100, the range outward; its width at most 3,000, about its middle; a
-  length that the query states is kept within 10 %, whatever the judge says; an upper end beyond
-  12,000 becomes 12,000. (0, 0) is left; so is a range that begins beyond 12,000.
+  Bounds are rounded outward to multiples of 100; a range wider than 3,000 shrinks to that width
+  about its middle; a length stated in the query is kept within 10 %, whatever the judge says; an
+  upper bound above 12,000 becomes 12,000. A range that begins above 12,000 becomes (0, 0).
 
   settle(1500, 2500, 'write a 2,000-word essay') == Length(1800, 2200, 'stated length')
   """
@@ -192,7 +192,7 @@ def settle(lower: int, upper: int, query: str) -> Length:
 
 
 def _of_stated(stated: stated_length.Stated) -> tuple[int, int]:
-  """The range of rule 5, in hundreds where hundreds lie within it."""
+  """The range of rule 5, with multiples of 100 as bounds if the range holds any."""
   low = stated.low * (10 if stated.kind in ('at least', 'range') else 9) / 10
   high = stated.high * (10 if stated.kind in ('at most', 'range') else 11) / 10
   inside = int(-(-low // STEP) * STEP), int(high // STEP * STEP)

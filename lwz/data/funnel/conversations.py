@@ -1,4 +1,4 @@
-"""Conversations as users have them: of each, the first request, and what its row says about it."""
+"""Rows of conversation data sets: the first request of each, its language and its flags."""
 
 import gzip
 import json
@@ -10,17 +10,17 @@ from etils import epath
 
 from lwz import jsonl
 
-# Where a request stands, in the sets that are about: a list of turns, or a text.
+# Fields of a request in known data sets: a list of turns, or a text.
 TURNS = ('conversation', 'messages', 'conversations', 'prompt')
 TEXTS = ('prompt', 'query', 'question', 'instruction', 'text')
-USERS = ('user', 'human', 'prompter')  # roles of who asks
+USERS = ('user', 'human', 'prompter')  # roles of the user
 IDS = ('conversation_hash', 'conversation_id', 'id', 'idx', 'index')
-NOTHING = 'no turn of a user, and no text'  # the commonest fault
-_SHOWN = 160  # characters of a broken line's complaint
+NOTHING = 'no turn of a user, and no text'  # the most common fault
+_SHOWN = 160  # characters of the fault of a broken line
 
 
 class Paths(NamedTuple):
-  """Where a record holds what, in dotted names ('prompt.0.content', 'range.1'); '' is guessed."""
+  """Dotted paths of a record's fields ('prompt.0.content', 'range.1'); '' is guessed."""
 
   text: str = ''
   language: str = ''
@@ -32,15 +32,15 @@ GUESSED = Paths()
 
 
 class Row(NamedTuple):
-  """A row of a source: a request, or `fault`, which says why there is none to be read."""
+  """A row of a source: a request, or `fault`, the reason why it cannot be read."""
 
   file: str
   number: int  # of the row, from 0; of the line, from 1, in a file of lines
   text: str = ''
-  key: str = ''  # the set's own id
-  language: str = ''  # as the set has it
-  held: str = ''  # 'flagged' or 'redacted': the set's own warning
-  lower: int = 0  # words, where the set names a range; 0 and 0 where it doesn't
+  key: str = ''  # id in the data set
+  language: str = ''  # tag of the data set
+  held: str = ''  # 'flagged' or 'redacted' in the data set, else ''
+  lower: int = 0  # words, if the data set has a range; else 0 and 0
   upper: int = 0
   fault: str = ''
 
@@ -51,7 +51,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   A conversation is a list of turns (`role` and `content`, or `from` and `value`), itself perhaps as
   JSON text; the first turn of a user counts. A row is 'flagged' where it, or any of its turns, is
   `toxic` or has a moderation record with `flagged`; it is 'redacted' where that turn or the row
-  says so. No record raises: what is wrong becomes `fault`.
+  says so. Never raises: an error becomes `fault`.
   """
   if not isinstance(record, dict):
     return Row(file, number, fault=f'no object but {type(record).__name__}')
@@ -83,7 +83,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
 
 
 def dig(record: Any, path: str) -> Any:
-  """`dig({'range': [1, 2]}, 'range.1') == 2`; None where there is nothing."""
+  """The value at a dotted path, or None: `dig({'range': [1, 2]}, 'range.1') == 2`."""
   for part in path.split('.'):
     if isinstance(record, dict):
       record = record.get(part)
@@ -95,7 +95,7 @@ def dig(record: Any, path: str) -> Any:
 
 
 def half_character(text: str) -> str:
-  """What is wrong with a text that holds half of a surrogate pair, else ''."""
+  """The fault of a text that holds half of a surrogate pair, else ''."""
   try:
     text.encode()
   except UnicodeEncodeError as error:
@@ -139,7 +139,7 @@ def _held(record: dict[str, Any], turns: list[dict[str, Any]], turn: dict[str, A
 
 
 def _range(record: dict[str, Any], paths: Paths) -> tuple[int, int]:
-  """The range that a record names, (0, 0) where it names none that can be one."""
+  """The range of words in a record; (0, 0) if it has none, or an invalid one."""
   if paths.lower or paths.upper:
     ends = [dig(record, paths.lower), dig(record, paths.upper)]
   elif isinstance(record.get('range'), list):
@@ -155,8 +155,8 @@ def _range(record: dict[str, Any], paths: Paths) -> tuple[int, int]:
 def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
   """The rows of a file of JSON lines, or gzip of one; blank lines are passed over.
 
-  A line that is no JSON, or no UTF-8, is a row with a `fault`; so is what follows the place where a
-  compressed file breaks off.
+  A line that is not JSON or not UTF-8 is a row with a `fault`; so is the rest of a truncated
+  compressed file.
   """
   path = epath.Path(path)
   number = 0
@@ -191,7 +191,7 @@ def read_array(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
 
 
 def _lines_after_all(path: epath.Path, paths: Paths, error: Exception) -> Iterator[Row]:
-  """Some files of lines are called .json."""
+  """The rows of a .json file that turns out to hold JSON lines."""
   rows = list(read_lines(path, paths))
   if any(not row.fault for row in rows):
     yield from rows

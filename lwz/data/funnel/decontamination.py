@@ -1,4 +1,4 @@
-"""Benchmark prompts within requests: what tests a model should not train it."""
+"""Decontamination: benchmark prompts that requests contain, which must not be trained on."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from lwz.data.funnel import near_duplicates
 
 
 class Benchmarks:
-  """Benchmark prompts, to be looked for in many requests.
+  """An index of benchmark prompts, to find them in many requests.
 
-  A request overlaps a benchmark prompt by the share of the prompt's runs of words (those of
-  `near_duplicates.shingles`) that it holds. That is 1 where the request is the prompt, or quotes it
-  whole, and small where a long prompt merely holds the words of a short request.
+  The overlap of a request with a benchmark prompt is the share of the prompt's shingles (see
+  `near_duplicates.shingles`) that the request contains. It is 1 if the request is the prompt or
+  quotes it whole, and small if a long prompt merely contains a short request.
   """
 
   def __init__(self, prompts: Sequence[str]):
@@ -24,10 +24,10 @@ class Benchmarks:
     self.prompts = list(prompts)
 
   def overlap(self, shingles_S: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest overlap of each request, float64 [N] in [0, 1], and whose it is, int64 [N].
+    """The largest overlap of each request, float64 [N] in [0, 1], and the prompt's index, int64.
 
     Args:
-      shingles_S, offsets: the requests, as of `near_duplicates.shingles`.
+      shingles_S, offsets: the requests, from `near_duplicates.shingles`.
     """
     num = len(offsets) - 1
     best, whose = np.zeros(num), np.zeros(num, np.int64)
@@ -37,7 +37,7 @@ class Benchmarks:
     hit = np.flatnonzero(self._runs[np.minimum(low, len(self._runs) - 1)] == shingles_S)
     high = np.searchsorted(self._runs, shingles_S[hit], side='right')
     counts = high - low[hit]
-    # One line per (run of a request, prompt that has it); a run that a request repeats counts once.
+    # One row per (shingle of a request, prompt with it); a shingle counts once per request.
     place = np.repeat(low[hit] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
     request = np.searchsorted(offsets, np.repeat(hit, counts), side='right') - 1
     met = np.unique(np.stack([request, place], axis=1), axis=0)

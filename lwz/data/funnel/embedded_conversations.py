@@ -1,8 +1,8 @@
 """Conversations made from the embedded corpus, in the schema of WildChat-1M.
 
-They are no sample of what people ask: requests of every kind that the funnel tells apart, about
-what Python's documentation is about, so that all of it runs where nothing can be downloaded, and at
-any size.
+They do not represent what people ask: they are requests of every kind that the funnel
+distinguishes, about the topics of Python's documentation, so that the whole funnel runs offline and
+at any size.
 """
 
 import datetime
@@ -75,10 +75,10 @@ _BEGAN = datetime.datetime(2023, 4, 9, tzinfo=datetime.UTC)
 def records(
   documents: Sequence[types.Document], num: int, *, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-  """`num` conversations about documents, as WildChat-1M has them: record i is a function of i.
+  """`num` conversations about documents, in the schema of WildChat-1M: record i depends on i alone.
 
-  Some repeat an earlier one word by word, some with a few words changed; some are flagged, some
-  redacted, as their columns say.
+  Some repeat an earlier one word for word, some with a few words changed; some are flagged or
+  redacted in their columns.
   """
   for i in range(num):
     kind, text = _request(documents, i, seed)
@@ -107,10 +107,10 @@ def records(
 
 def _request(documents: Sequence[types.Document], i: int, seed: int) -> tuple[str, str]:
   rng = random.Random(f'{seed}:{i}')
-  draw = rng.random()
-  if i and draw < _REPEATS + _NEAR:
+  chance = rng.random()
+  if i and chance < _REPEATS + _NEAR:
     kind, text = _request(documents, rng.randrange(i), seed)
-    return kind, text if draw < _REPEATS else f'{text} Thanks {rng.randrange(10)}!'
+    return kind, text if chance < _REPEATS else f'{text} Thanks {rng.randrange(10)}!'
   kind = rng.choices(list(_KINDS), [weight for weight, _ in _KINDS.values()])[0]
   document = documents[rng.randrange(len(documents))]
   text = rng.choice(_KINDS[kind][1])

@@ -1,8 +1,8 @@
-"""Which language a request is in: the set's own tag where there is one, else script and words."""
+"""The language of a request: the data set's tag if there is one, else a guess from its words."""
 
 import re
 
-# What data sets call English and Chinese, in lower case.
+# Names of English and Chinese in data sets, in lower case.
 _CODES = {
   **dict.fromkeys(('english', 'en', 'eng', 'en-us', 'en-gb', 'en_us', 'en_gb'), 'en'),
   **dict.fromkeys(('chinese', 'mandarin', 'zh', 'zho', 'cn', 'zh-cn', 'zh-tw', 'zh_cn'), 'zh'),
@@ -17,7 +17,7 @@ _LATIN = re.compile('[A-Za-zÀ-ɏ]')
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _LOOKED_AT = 2_000  # characters
 
-# The commonest words of Latin-script languages; those that two of them share are left out.
+# The most common words of Latin-script languages, without those that two languages share.
 _COMMON = {
   'en': 'the of and to is that it for with you this are be from have my about write how what an',
   'es': 'el los las una por con para como más pero sobre cómo qué escribe y es del está este',
@@ -30,7 +30,7 @@ _SPEAKS = {code: frozenset(words.split()) for code, words in _COMMON.items()}
 
 
 def code(tag: str) -> str:
-  """'en' or 'zh' for a data set's name of it, '' for none; any other tag in lower case.
+  """The code of a data set's tag: 'en', 'zh', '' for none; any other tag in lower case.
 
   code('English') == 'en'; code('Spanish') == 'spanish'; code('unknown') == ''
   """
@@ -39,11 +39,11 @@ def code(tag: str) -> str:
 
 
 def detect(text: str) -> str:
-  """'en', 'zh', another code, or 'other': a guess from scripts and the commonest words.
+  """The language, guessed from scripts and common words: 'en', 'zh', another code, or 'other'.
 
-  Kana makes a text Japanese. Otherwise a text is Chinese where a third of its letters are Han (a
-  Chinese request may hold English names). A Latin one is the language most of whose common words
-  it has; one without any is English.
+  A text with kana is Japanese. Otherwise, a text with a third of its letters in Han is Chinese (a
+  Chinese request may contain English names). A Latin-script text is of the language with the most
+  common words in it; of English if there are none.
   """
   text = text[:_LOOKED_AT]
   letters = len(_LETTER.findall(text))

@@ -1,12 +1,12 @@
-"""Near-duplicates of a whole set: MinHash signatures, banded (locality-sensitive hashing).
+"""Near-duplicates in a large set of texts: MinHash signatures with LSH banding.
 
-A text is the set of its runs of 3 words, case, width and punctuation aside. Two texts are
-near-duplicates where the share of agreeing components of their signatures, an estimate of the
-Jaccard similarity of the two sets, reaches a threshold (Broder, 1997; Leskovec, Rajaraman and
-Ullman, Mining of Massive Datasets, ch. 3).
+A text is the set of its shingles of 3 words, without case, width and punctuation. Two texts are
+near-duplicates if the share of equal components of their signatures, an estimate of the Jaccard
+similarity of the two sets, reaches a threshold (Broder, 1997; Leskovec, Rajaraman and Ullman,
+Mining of Massive Datasets, ch. 3).
 
-A million texts cost 400 MB of signatures, which may lie in a file that is mapped (`drop` reads it
-band by band, and for pairs), and arrays of eight bytes per text and per pair.
+Memory for a million texts: 400 MB of signatures, which may be a memory map (`drop` reads it band by
+band, and for pairs), and arrays of eight bytes per text and per candidate pair.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ import numpy as np
 
 from lwz import text as texts
 
-WORDS = 3  # of a run
+WORDS = 3  # of a shingle
 # 20 bands of 5 components: two texts of similarity s meet in one with probability
 # 1 - (1 - s^5)^20, which is 0.975 at 0.7, 0.9996 at 0.8 and 0.05 at 0.3.
 BANDS, DEPTH = 20, 5
 COMPONENTS = BANDS * DEPTH
 
 _PRIME = np.uint64(2**31 - 1)
-_BLOCK = 1 << 15  # shingles hashed, and pairs compared, at a time: they stay in the cache
+_BLOCK = 1 << 15  # shingles hashed, and pairs compared, at a time: they fit the CPU cache
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def words(text: str) -> list[str]:
-  """What is compared: the words of a text (`lwz.text.words`) in lower case and plain width.
+  """The words of a text (`lwz.text.words`) in lower case and normal width.
 
   words('Ｗrite a POEM!') -> ['write', 'a', 'poem']
   """
@@ -37,22 +37,22 @@ def words(text: str) -> list[str]:
 
 
 def digest(tokens: Sequence[str]) -> int:
-  """64 bits that equal words have in common: exact duplicates, punctuation aside."""
+  """A 64-bit hash of words: equal for texts that differ in case and punctuation only."""
   joined = ' '.join(tokens).encode(errors='replace')
   return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), 'little')
 
 
 def shingles(token_lists: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-  """The runs of `WORDS` words of each text: uint64 [S] for all of them, and offsets int64 [N + 1].
+  """Shingles of `WORDS` words: uint64 [S] of all texts, and their offsets, int64 [N + 1].
 
-  The last runs of a text are shorter, so that there are as many runs as words: text n has those of
-  `shingles[offsets[n] : offsets[n + 1]]`.
+  Text n has `shingles[offsets[n] : offsets[n + 1]]`, as many as it has words: the last ones are
+  shorter.
   """
   gap = WORDS - 1
   lengths = np.array([len(tokens) for tokens in token_lists], np.int64)
   offsets = np.concatenate([[0], np.cumsum(lengths)])
   hashes = texts.hash_words([token for tokens in token_lists for token in tokens])
-  # Each text is followed by a gap of zeros, which no run of it reaches across.
+  # Each text is followed by a gap of zeros, so that no shingle spans two texts.
   padded = np.zeros(len(hashes) + gap * len(lengths), np.uint64)
   place = np.arange(len(hashes)) + gap * np.repeat(np.arange(len(lengths)), lengths)
   padded[place] = hashes
@@ -66,8 +66,8 @@ def signatures(shingles_S: np.ndarray, offsets: np.ndarray, num: int = COMPONENT
   """The MinHash signature of each text: uint32 [N, num], row n equal to `lwz.text.minhash`.
 
   Args:
-    shingles_S, offsets: of `shingles`. An empty text agrees with empty ones only.
-    num: components.
+    shingles_S, offsets: from `shingles`. An empty text equals only empty ones.
+    num: number of components.
   """
   a_K, b_K = np.random.default_rng(0).integers(1, int(_PRIME), (2, num)).astype(np.uint64)
   out = np.full((len(offsets) - 1, num), _PRIME, np.uint32)
@@ -102,15 +102,15 @@ def estimate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def drop(signatures_NK: np.ndarray, threshold: float) -> np.ndarray:
-  """For each text the earlier one that it repeats, or -1 where it is kept: int64 [N].
+  """The earlier text that each text repeats, or -1 if it is kept: int64 [N].
 
-  The one it repeats is itself kept, and similar to it by `threshold` or more: nothing is dropped
-  for being like something that is like something else. Pairs are looked for within bands, each
-  text against the first of its bucket and the one before it, until nothing more is found.
+  The repeated text is itself kept, and their similarity is at least `threshold`: similarity is not
+  transitive, so no text is dropped through a chain. Candidate pairs come from bands, each text with
+  the first of its bucket and with the one before it, until no more are found.
 
   Args:
-    signatures_NK: [N, COMPONENTS], perhaps a memory map.
-    threshold: least similarity of a near-duplicate, in (0, 1].
+    signatures_NK: [N, COMPONENTS]; may be a memory map.
+    threshold: the lowest similarity of a near-duplicate, in (0, 1].
   """
   if not 0 < threshold <= 1:
     raise ValueError(f'a similarity lies in (0, 1], not {threshold}')
@@ -118,7 +118,7 @@ def drop(signatures_NK: np.ndarray, threshold: float) -> np.ndarray:
   alive = np.arange(len(signatures_NK))
   while len(alive) > 1:
     pairs = _pairs(signatures_NK, alive)
-    crowd = np.unique(pairs)  # a text that is alone in all its buckets stays alone
+    crowd = np.unique(pairs)  # a text alone in all its buckets has no pairs
     dropped = False
     for i, j in _similar(signatures_NK, pairs, threshold).tolist():
       if repeats[i] < 0 and repeats[j] < 0:
@@ -151,7 +151,7 @@ def _pairs(signatures_NK: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def _similar(signatures_NK: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:
-  """Those of the pairs that are similar enough, in the same order."""
+  """The pairs whose similarity is at least the threshold, in the same order."""
   blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
   return np.concatenate(
     [pairs[:0]]

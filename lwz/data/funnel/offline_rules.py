@@ -1,7 +1,7 @@
-"""A judge made of rules: what answers the two questions of `assessor` where there is no model.
+"""A rule-based judge that answers the two questions of `assessor` without a model.
 
-It reads forms of writing and stated lengths off a request, and nothing else: no quality, no sense.
-Everything it decides is signed with `NAME`.
+It recognizes forms of writing and stated lengths, and nothing of quality or meaning. All of its
+verdicts carry `NAME`.
 """
 
 import re
@@ -10,7 +10,7 @@ from lwz.data.funnel import assessor, rules, stated_length
 
 NAME = 'offline-rules'
 
-# What a form usually takes, in words: the first that the request names counts.
+# The usual length of a form, in words; the first form that the request names counts.
 _FORMS = (
   (r'dissertation|thesis|毕业论文|学位论文', (7_000, 10_000)),
   (r'research paper|academic paper|literature review|white ?paper|论文|综述', (5_000, 8_000)),
@@ -28,7 +28,7 @@ _FORMS = (
   (r'scene|monologue|play|press release|新闻稿|文案|心得|随笔|总结报告|述职|申请书', (500, 1_000)),
 )
 _COMPILED = [
-  # \b would find no English word that touches a Han character.
+  # \b does not match between an English word and a Han character.
   (re.compile(rf'(?<![a-z])(?:{form})(?![a-z])'), size)
   for form, size in _FORMS
 ]
@@ -51,12 +51,12 @@ def reply(chat: list[dict[str, str]]) -> str:
 
 
 def keeps(query: str) -> bool:
-  """Whether a request asks for writing, in a long form or of a stated length, and lacks nothing."""
+  """Whether a request asks for a long form or a stated length, and refers to no missing text."""
   return bool(_ASKS.search(query.lower())) and length(query) != (0, 0)
 
 
 def length(query: str) -> tuple[int, int]:
-  """The stated length within 10 %, else the usual one of the form; (0, 0) without either."""
+  """The stated length within 10 %, else the usual length of the form, else (0, 0)."""
   if _MISSING.search(query.lower()) and len(query) < 400:
     return 0, 0
   if stated := stated_length.find(query):

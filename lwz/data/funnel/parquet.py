@@ -1,6 +1,6 @@
-"""Conversations in Parquet (WildChat-1M, LMSYS-Chat-1M), columns at a time.
+"""Conversations in Parquet files (WildChat-1M, LMSYS-Chat-1M), read by column.
 
-Of a conversation only the first request is made into Python; the rest stays in Arrow's arrays.
+Only the first request of a conversation becomes a Python object; the rest stays in Arrow arrays.
 Needs `pip install lwz[data]`.
 """
 
@@ -18,20 +18,20 @@ _COLUMNS = (
   *('language', 'lang', 'toxic', 'redacted', 'openai_moderation', 'lower', 'upper', 'range'),
 )
 _INNER = ('content', 'role', 'value', 'from', 'language', 'toxic', 'redacted', 'flagged')
-_BYTES = 32 << 20  # of a batch, as far as the file's own figures tell
+_BYTES = 32 << 20  # of a batch, by the sizes in the file's metadata
 _ROWS = 2_048  # of a batch, at most
 
 
 def read(
   path: epath.PathLike, paths: conversations.Paths = conversations.GUESSED
 ) -> Iterator[conversations.Row]:
-  """The rows of a Parquet file, the same as `conversations.from_record` would find.
+  """The rows of a Parquet file, equal to those of `conversations.from_record`.
 
-  A file that cannot be opened (it breaks off, it is something else) is one row with a `fault`; a
-  row group that cannot be read is one such row for each of its rows.
+  A file that cannot be opened (truncated, another format) is one row with a `fault`; an unreadable
+  row group is one such row for each of its rows.
 
   Raises:
-    ModuleNotFoundError: there is no pyarrow.
+    ModuleNotFoundError: pyarrow is not installed.
   """
   try:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def read(
           number += batch.num_rows
       except broken as error:
         fault = _say('unreadable row group', error)
-        # A spoilt file may claim any number of rows: no more than it has bytes.
+        # A damaged file may claim any number of rows; it cannot have more rows than bytes.
         for left in range(number, min(start, number + path.stat().length)):
           yield conversations.Row(path.name, left, fault=fault)
 
@@ -79,12 +79,12 @@ def _say(what: str, error: BaseException) -> str:
 
 
 def _wanted(file: Any) -> list[str] | None:
-  """Dotted paths of the columns to decode: of the nested ones only what is looked at."""
+  """Dotted paths of the columns to decode; of nested columns, only the fields that are read."""
   names = [file.schema.column(i).path for i in range(len(file.schema))]
   tops = {name.split('.')[0] for name in names}
   turns = [key for key in conversations.TURNS[:3] if key in tops]
   if not turns:
-    return None  # some other schema: all of it
+    return None  # another schema: all columns
   wanted = []
   for name in names:
     top, _, inner = name.partition('.')
@@ -94,7 +94,7 @@ def _wanted(file: Any) -> list[str] | None:
 
 
 def _is_plain(schema: Any) -> bool:
-  """Whether the columns are those of the two sets, as far as they are there."""
+  """Whether the columns that exist have the types of the two known data sets."""
   import pyarrow as pa
 
   def is_text(kind) -> bool:
@@ -124,7 +124,7 @@ def _is_plain(schema: Any) -> bool:
 
 
 def _slow(batch, file: str, number: int, paths) -> Iterator[conversations.Row]:
-  """Any schema: each row as a Python record."""
+  """The rows of a batch of any schema, through Python records."""
   for i in range(batch.num_rows):
     try:
       (record,) = batch.slice(i, 1).to_pylist()
@@ -135,7 +135,7 @@ def _slow(batch, file: str, number: int, paths) -> Iterator[conversations.Row]:
 
 
 def _fast(batch, file: str, number: int) -> Iterator[conversations.Row]:
-  """The schema of `_is_plain`: first users are found by arithmetic on offsets."""
+  """The rows of a batch of the schema of `_is_plain`; first user turns come from list offsets."""
   import pyarrow as pa
   import pyarrow.compute as pc
 
@@ -184,14 +184,14 @@ def _fast(batch, file: str, number: int) -> Iterator[conversations.Row]:
 
 
 def _spans(lists) -> tuple[np.ndarray, np.ndarray]:
-  """Where each list begins and ends among `lists.values`; a null one is empty."""
+  """Begin and end of each list in `lists.values`; a null list is empty."""
   offsets = np.asarray(lists.offsets)
   first, last = offsets[:-1], offsets[1:]
   return first, np.where(_truth(lists.is_valid()), last, first)
 
 
 def _truth(column, num: int = 0) -> np.ndarray:
-  """A column of booleans, null and a missing column being False."""
+  """A column of booleans; null and a missing column are False."""
   if column is None:
     return np.zeros(num, bool)
   return column.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
@@ -204,7 +204,7 @@ def _any(flags, first: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _decoded(column, num: int) -> list[str | None]:
-  """Python texts; None for null and for what is no UTF-8."""
+  """The texts of an array; None for null and for invalid UTF-8."""
   import pyarrow as pa
 
   if column is None:

@@ -1,4 +1,4 @@
-"""The end of the funnel: what a request and the judge's verdicts make, a prompt or a reject."""
+"""The last step of the funnel: a request and the judge's verdicts become a prompt or a reject."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ def settle(
   judge: str,
   shortest: int,
 ) -> tuple[dict[str, Any] | None, tuple[str, str]]:
-  """A line of the prompt set, as `lwz.data.prompts.load` reads it, or why there is none.
+  """A line of the prompt set, as `lwz.data.prompts.load` reads it, or the reason for rejection.
 
   Args:
-    record: of `sift.read`. A range that the data set itself names is kept as it is.
-    keep: the filter's verdict; None where there is none.
-    judged: the assessor's range, likewise.
-    judge: who said so.
-    shortest: words; a range that ends below is too short.
+    record: from `sift.read`. A range given by the data set is kept as it is.
+    keep: the filter's verdict; None if there is none.
+    judged: the assessor's range; None if there is none.
+    judge: the judge's name.
+    shortest: words; a range with an upper bound below is rejected.
 
   Returns:
     (line, ('', '')), or (None, (reason, detail)). The line has id, text, language, source, lower,
-    upper, and `provenance`: file, row and key of the request, who filtered it, and where its range
-    is from, with what the judge said and what the rules of `assessor.settle` made of it.
+    upper, and `provenance`: file, row and key of the request, the judge of the filter, and the
+    source of the range, with the judge's range and the changes by `assessor.settle`.
   """
   if keep is None:
     return None, ('no judgement', 'filter')

@@ -1,8 +1,7 @@
-"""Cheap rules: requests that no long text answers, found without a model. Each has a name.
+"""Cheap rules that reject requests which do not need a long text. Each has a name.
 
-They are meant to miss rather than to err: what they let through, a judge still sees. A request that
-names a long form (an essay, a report, a story) is let through by all rules about its kind but
-those that say so.
+They prefer precision to recall, since a judge sees whatever they let through. A request that names
+a long form (an essay, a report, a story) passes the rules about its kind, except where noted.
 """
 
 import re
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from lwz import text as texts
 from lwz.data.funnel import conversations, language, stated_length
 
-# What is rejected, in the order in which it is looked for.
+# Reasons for rejection, in the order of the tests.
 REASONS = {
   'unreadable': 'a broken line, row, row group or file; or no turn of a user in it',
   'flagged': 'the set calls the conversation toxic, or its moderation flagged a turn',
@@ -20,7 +19,7 @@ REASONS = {
   'too short': 'fewer words than prompts.min_words',
   'too long': 'more characters than prompts.max_chars',
   'language': 'none of prompts.languages',
-  'image prompt': 'asks for prompts for a picture generator',
+  'image prompt': 'asks for prompts for an image generator',
   'code': 'asks for a program, or holds one',
   'maths': 'asks for the result of a calculation, or for a proof',
   'role play': 'sets up a persona, a game or a chat, and names no long form',
@@ -30,7 +29,7 @@ REASONS = {
   'asks for little': 'states a length below prompts.shortest',
 }
 
-_HEAD, _TAIL = 400, 160  # characters looked at: what is wanted stands at the ends of a request
+_HEAD, _TAIL = 400, 160  # characters examined: instructions are at either end of a request
 
 _PLACEHOLDER = re.compile(r'\bNAME_\d|<PRESIDIO_|\[REDACTED\]')
 _LONG = re.compile(
@@ -112,7 +111,7 @@ _SHORT_FORM_ZH = re.compile('一句话|两句话|一个词|标语|口号|简短(
 
 
 class Limits(NamedTuple):
-  """What the rules leave open."""
+  """The parameters of the rules."""
 
   languages: Collection[str] = ('en', 'zh')
   min_words: int = 4
@@ -121,7 +120,7 @@ class Limits(NamedTuple):
 
 
 def reject(row: conversations.Row, limits: Limits) -> tuple[str, str] | None:
-  """Why a row is no request for a long text, as (a key of `REASONS`, detail); None where it may be.
+  """The reason to reject a row, (a key of `REASONS`, detail); None if it passes.
 
   reject(Row('f', 0, 'Translate this into French: ...'), Limits()) == ('edits a text', '')
   """
@@ -143,12 +142,12 @@ def reject(row: conversations.Row, limits: Limits) -> tuple[str, str] | None:
 
 
 def of(row: conversations.Row) -> str:
-  """The language of a row: the set's tag, else a guess."""
+  """The language of a row: the data set's tag, else a guess."""
   return language.code(row.language) or language.detect(row.text)
 
 
 def kind(text: str, spoken: str, shortest: int) -> tuple[str, str] | None:
-  """The rules about what is asked for, on a text in 'en' or 'zh' (others: the English ones)."""
+  """The rules about the kind of request, for 'en' or 'zh' (other languages: the English rules)."""
   head = text[:_HEAD].lower()
   ends = head + (
     '\n' + text[-_TAIL:].lower() if len(text) > _HEAD + _TAIL else text[_HEAD:].lower()

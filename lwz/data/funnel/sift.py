@@ -1,12 +1,12 @@
-"""The first pass over a file of conversations: rules, benchmark overlap, signatures. No judge yet.
+"""The first pass over a file of conversations: rules, benchmark overlap, signatures; no judge.
 
-What comes of a file is a folder, there whole or not at all:
+The output for a file is a folder, which appears only when it is complete:
 
-    rows.jsonl      the requests that are left: id, text, language, source, file, row, key, range
+    rows.jsonl      the requests that pass: id, text, language, source, file, row, key, range
     rejects.jsonl   a line for every other row: source, file, row, reason, detail
-    digests.u64     of each request that is left, what exact duplicates have in common
-    signatures.u32  of each, `near_duplicates.COMPONENTS` of them
-    tally.json      how many rows there were, and how many went for which reason, with examples
+    digests.u64     `near_duplicates.digest` of each request that passes
+    signatures.u32  its signature, `near_duplicates.COMPONENTS` numbers
+    tally.json      counts of rows and of rejects by reason, with examples
 """
 
 import itertools
@@ -27,7 +27,7 @@ _SHOWN = 300  # characters of an example
 
 
 class Counts:
-  """Rows by what became of them: counts, and the first few examples of each reason."""
+  """Counts of rows and of rejects by reason, with the first few examples of each reason."""
 
   def __init__(self, examples: int = 3):
     self.rows, self.kept = 0, 0
@@ -42,7 +42,7 @@ class Counts:
       shown.append({**example, 'text': _short(example.get('text', ''))})
 
   def add(self, other: dict[str, Any]) -> None:
-    """Adds what `plain` gave."""
+    """Adds the `plain` counts of another file."""
     self.rows += other['rows']
     self.kept += other['kept']
     for reason, count in other['rejects'].items():
@@ -60,12 +60,12 @@ def _short(text: str) -> str:
 
 
 class Settings(NamedTuple):
-  """What a file is sifted with."""
+  """The parameters of `sift`."""
 
   limits: rules.Limits
   paths: conversations.Paths = conversations.GUESSED
   benchmarks: decontamination.Benchmarks | None = None
-  overlap: float = 0.7  # share of a benchmark prompt that a request may not hold
+  overlap: float = 0.7  # share of a benchmark prompt from which a request is rejected
   examples: int = 3
 
 
@@ -75,21 +75,21 @@ def sift(
   folder: pathlib.Path,
   settings: Settings,
   *,
-  progress: Callable[[Counts], None] = lambda tally: None,
+  progress: Callable[[Counts], None] = lambda counts: None,
 ) -> None:
-  """Sorts rows into `folder`, in their order, in memory that does not depend on their number.
+  """Writes accepted and rejected rows to `folder`, in order and in constant memory.
 
   Args:
-    rows: of one file, or of anything.
-    source: what the set is called.
-    folder: made by this; over an earlier one.
+    rows: the rows of one file.
+    source: the name of the data set.
+    folder: the output; an earlier one is replaced.
     settings: limits, paths and benchmarks.
     progress: called after every batch.
   """
   part = folder.with_name(f'.{folder.name}.part')
   shutil.rmtree(part, ignore_errors=True)
   part.mkdir(parents=True)
-  tally = Counts(settings.examples)
+  counts = Counts(settings.examples)
   with (
     writing(part / 'rows.jsonl') as left,
     writing(part / 'rejects.jsonl') as gone,
@@ -97,7 +97,7 @@ def sift(
     (part / 'signatures.u32').open('wb') as signatures,
   ):
     for batch in _batches(rows):
-      tally.rows += len(batch)
+      counts.rows += len(batch)
       records, signed, rejects = _batch(batch, source, settings)
       for record in records:
         left.write(json.dumps(record, ensure_ascii=False) + '\n')
@@ -105,18 +105,18 @@ def sift(
         place = {'source': source, 'file': row.file, 'row': row.number}
         record = {**place, 'reason': reason, 'detail': detail}
         gone.write(json.dumps(record, ensure_ascii=False) + '\n')
-        tally.reject(reason, {**place, 'detail': detail, 'text': row.text})
+        counts.reject(reason, {**place, 'detail': detail, 'text': row.text})
       np.array([int(r['id'], 16) for r in records], np.uint64).tofile(digests)
       signed.tofile(signatures)
-      tally.kept += len(records)
-      progress(tally)
-  (part / 'tally.json').write_text(json.dumps(tally.plain()))
+      counts.kept += len(records)
+      progress(counts)
+  (part / 'tally.json').write_text(json.dumps(counts.plain()))
   shutil.rmtree(folder, ignore_errors=True)
   os.replace(part, folder)
 
 
 def writing(path: pathlib.Path) -> TextIO:
-  """A new file of lines; half a character (the name of a file may hold one) becomes its escape."""
+  """A new text file; half of a surrogate pair (a file name may hold one) becomes its escape."""
   return path.open('w', encoding='utf-8', errors='backslashreplace')
 
 
@@ -129,7 +129,7 @@ def _batches(rows: Iterable[conversations.Row]) -> Iterator[list[conversations.R
 def _batch(
   batch: list[conversations.Row], source: str, settings: Settings
 ) -> tuple[list[dict[str, Any]], np.ndarray, list[tuple[str, str, conversations.Row]]]:
-  """Records and signatures of what is left, and (reason, detail, row) of what is not."""
+  """Records and signatures of the rows that pass, and (reason, detail, row) of the others."""
   rejects, passed = [], []
   for row in batch:
     found = rules.reject(row, settings.limits)
@@ -163,26 +163,26 @@ def _batch(
 
 
 def read(folders: Iterable[pathlib.Path]) -> Iterator[dict[str, Any]]:
-  """The requests that sifted files have left, in order: `distinct` counts them so."""
+  """The requests that passed, of all folders in order; `distinct` uses the same order."""
   for folder in folders:
     yield from jsonl.stream(folder / 'rows.jsonl')
 
 
-def tally(folder: pathlib.Path) -> dict[str, Any]:
-  """What became of a file's rows, as of `Counts.plain`."""
+def read_counts(folder: pathlib.Path) -> dict[str, Any]:
+  """The counts of a sifted file, as `Counts.plain` returns them."""
   return json.loads((folder / 'tally.json').read_text(encoding='utf-8'))
 
 
 def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.ndarray, np.ndarray]:
-  """Which requests of all sifted files repeat an earlier one.
+  """The requests of all sifted files that repeat an earlier one.
 
   Args:
-    folders: of `sift`, in order: what comes first is kept.
-    similarity: of `near_duplicates.drop`.
+    folders: from `sift`, in order; the first of several duplicates is kept.
+    similarity: the threshold of `near_duplicates.drop`.
 
   Returns:
-    repeats, int64 [N]: for each request, counted over all files, the earlier one that it repeats,
-    or -1; and exact, bool [N]: where it repeats it word by word.
+    repeats, int64 [N]: for each request of all files, the index of the earlier one that it repeats,
+    or -1; and exact, bool [N]: whether it repeats it word for word.
   """
   folders = list(folders)
   digests = _digests(folders)
@@ -193,7 +193,7 @@ def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.nda
   if not len(digests):
     return repeats, exact
 
-  # The signatures of what is left, in a file: they are most of what a large set costs.
+  # Signatures are most of the memory of a large set, so they are a memory-mapped file.
   single = np.flatnonzero(~exact)
   file = folders[0].parent / '.signatures.u32'
   shape = (len(single), near_duplicates.COMPONENTS)
@@ -201,7 +201,7 @@ def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.nda
   start = done = 0
   for folder in folders:
     if not (folder / 'signatures.u32').stat().st_size:
-      continue  # nothing to map
+      continue  # an empty file cannot be mapped
     signed = np.memmap(folder / 'signatures.u32', np.uint32, 'r').reshape(-1, shape[1])
     own = ~exact[start : start + len(signed)]
     merged[done : done + own.sum()] = signed[own]
@@ -215,7 +215,7 @@ def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.nda
 
 
 def ids(folders: Iterable[pathlib.Path]) -> list[str]:
-  """The ids of `read`'s requests."""
+  """The ids of the requests of `read`."""
   return [f'{digest:016x}' for digest in _digests(folders)]
 
 
@@ -225,7 +225,7 @@ def _digests(folders: Iterable[pathlib.Path]) -> np.ndarray:
 
 
 def read_texts(path: str | os.PathLike) -> list[str]:
-  """The prompts of a benchmark's file or folder, in any schema of `conversations.from_record`.
+  """The prompts in a benchmark's file or folder, in any schema of `conversations.from_record`.
 
   Raises:
     FileNotFoundError: there is no such file.

@@ -1,4 +1,4 @@
-"""Where rows come from: the files of a folder, each read by its kind."""
+"""Sources of rows: a file or the files of a folder, each read by its format."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ KINDS = ('.parquet', '.jsonl', '.ndjson', '.jsonl.gz', '.json')
 
 
 def files(source: epath.PathLike) -> list[epath.Path]:
-  """A file itself, or the files of a folder that can be read, with those below it, sorted.
+  """The file itself, or the readable files of a folder and its subfolders, sorted.
 
   Raises:
     FileNotFoundError: no such file or folder, or nothing to read in it.
@@ -39,7 +39,7 @@ def _below(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def name(source: epath.PathLike) -> str:
-  """What a source is called in every output: the name of its folder, or its file's without kind."""
+  """The name of a source in every output: its folder's, or its file's without the suffix."""
   root = epath.Path(source).expanduser()
   kind = next((kind for kind in sorted(KINDS, key=len) if root.name.endswith(kind)), '')
   return root.name.removesuffix(kind) if kind else root.resolve().name
@@ -48,7 +48,7 @@ def name(source: epath.PathLike) -> str:
 def read(
   path: epath.PathLike, paths: conversations.Paths = conversations.GUESSED
 ) -> Iterator[conversations.Row]:
-  """The rows of one file. Nothing in it raises: what cannot be read is a row with a `fault`."""
+  """The rows of one file. Never raises for its content: an unreadable row has a `fault`."""
   name = epath.Path(path).name
   if name.endswith('.parquet'):
     return parquet.read(path, paths)

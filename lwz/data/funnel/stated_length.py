@@ -1,4 +1,4 @@
-"""The length that a request itself names: '2,000-word', 'at least 1,500 words', '不少于三千字'."""
+"""The length that a request states: '2,000-word', 'at least 1,500 words', '不少于三千字'."""
 
 import re
 from typing import NamedTuple
@@ -35,17 +35,17 @@ _AFTER_LEAST = re.compile(r'^\s*(?:\+|or more|minimum|at least|以上|起)', re.
 _AFTER_MOST = re.compile(
   r'^\s*(?:or less|or fewer|max(?:imum)?\b|以内|以下|之内|内)', re.IGNORECASE
 )
-# A length of a part of the text, and one of a text that is given.
+# The length of a part of the text, and the length of a given text.
 _PART = re.compile(r'\b(?:each|every|per)\b|[每各]', re.IGNORECASE)
 _GIVEN = re.compile(
   r'\b(?:following|attached|given|original|above|this|these|my)\W*$|(?:以下|上面|这篇|原文)\W*$',
   re.IGNORECASE,
 )
-_AROUND = 60  # characters looked at on either side
+_AROUND = 60  # characters examined on either side
 
 
 class Stated(NamedTuple):
-  """A stated length: `kind` is 'about', 'at least', 'at most' or 'range'; ends in words."""
+  """A stated length: `kind` is 'about', 'at least', 'at most' or 'range'; bounds in words."""
 
   kind: str
   low: int
@@ -53,13 +53,13 @@ class Stated(NamedTuple):
 
 
 def find(text: str) -> Stated | None:
-  """The one length that a request states for its answer; None where there is none, or several.
+  """The length that a request states for its answer; None if there is none, or several.
 
   find('Write a 2,000-word essay.') == Stated('about', 2000, 2000)
   find('写一篇不少于3000字的小说') == Stated('at least', 3000, 3000)
 
-  Words of English, characters of Chinese. A length that is said of a part ('each chapter 500
-  words') or of a text that is given ('this 800-word article') is none of the answer.
+  Words of English, characters of Chinese. The length of a part ('each chapter 500 words') or of a
+  given text ('this 800-word article') does not count.
   """
   found = set()
   for pattern, number, unit in ((_EN, _english, 'word'), (_ZH, _chinese, '字')):
@@ -102,7 +102,7 @@ def _plain(number: str) -> float:
 def _chinese(match: re.Match) -> tuple[int, int]:
   first, second = match['low'].replace(' ', ''), (match['high'] or '').replace(' ', '')
   if not second:
-    # A single numeral belongs to a word, as in 十字路口 and 千字文.
+    # A single numeral is part of a word, as in 十字路口 and 千字文.
     return (int(_han(first)),) * 2 if len(first) > 1 or first.isdigit() else (0, 0)
   if second[-1] in _HAN_UNITS and first[-1] not in _HAN_UNITS and _han(first) < 100:
     first += second[-1]  # 2-3千字
@@ -110,7 +110,7 @@ def _chinese(match: re.Match) -> tuple[int, int]:
 
 
 def _han(number: str) -> float:
-  """'1.5万' -> 15000, '三千五百' -> 3500, '二〇〇〇' -> 2000."""
+  """The value of a Chinese number: '1.5万' -> 15000, '三千五百' -> 3500, '二〇〇〇' -> 2000."""
   if digits := re.fullmatch(r'([\d.,]+)([万千百]?)', number):
     return _plain(digits[1]) * _HAN_UNITS.get(digits[2], 1)
   if not any(unit in number for unit in _HAN_UNITS):

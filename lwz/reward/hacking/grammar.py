@@ -79,7 +79,7 @@ def function_words(words: Sequence[str]) -> float:
       han += count
     elif word[0].isalpha():
       latin += count
-    little += count * (word in texts.LITTLE)
+    little += count * (word in texts.STOP_WORDS)
   usual = USUAL_LATIN * latin + USUAL_HAN * han
   return little / usual if han + latin >= FEW else np.nan
 
@@ -134,10 +134,10 @@ def density(words: Sequence[str]) -> float:
 
 
 def _is_content(word: str) -> bool:
-  return word[0].isalpha() and word[0] < texts.CHARACTERS[0] and word not in texts.LITTLE
+  return word[0].isalpha() and word[0] < texts.CHARACTERS[0] and word not in texts.STOP_WORDS
 
 
 def _are_content(run: tuple[str, ...]) -> bool:
   if all(word[0] >= texts.CHARACTERS[0] for word in run):
-    return texts.LITTLE.isdisjoint(run)
+    return texts.STOP_WORDS.isdisjoint(run)
   return len(run) == 2 and all(map(_is_content, run))

@@ -31,9 +31,9 @@ def favourites(request: str, answers: Sequence[str]) -> set[str]:
 
 def _terms(word: str, following: str) -> list[str]:
   if word[0] < texts.CHARACTERS[0]:
-    return [texts.stem(word)] if word[0].isalpha() and word not in texts.LITTLE else []
+    return [texts.stem(word)] if word[0].isalpha() and word not in texts.STOP_WORDS else []
   han = following[0] >= texts.CHARACTERS[0]
-  return [word + following] if han and not {word, following} & texts.LITTLE else []
+  return [word + following] if han and not {word, following} & texts.STOP_WORDS else []
 
 
 def update(state: Mapping[str, Any], found: Sequence[set[str]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_every_row_is_kept_or_rejected_once(tmp_path):
   gone = [json.loads(line) for line in (folder / 'rejects.jsonl').read_text().splitlines()]
   assert sorted([r['row'] for r in kept] + [r['row'] for r in gone]) == list(range(2_531))
   assert [r['text'] for r in kept] == texts[:2_500]
-  tally = sift.tally(folder)
+  tally = sift.read_counts(folder)
   assert (tally['rows'], tally['kept']) == (2_531, 2_500)
   assert tally['rejects'] == {'too short': 30, 'edits a text': 1}
   assert [e['row'] for e in tally['examples']['too short']] == [2_500, 2_501, 2_502]
@@ -50,7 +50,7 @@ def test_benchmarks_are_kept_out(tmp_path):
   texts = [f'{ESSAY} five', f'Please: {ESSAY.lower()} six!', 'Write an essay about mountains.']
   folder = sifted(tmp_path / 'a', texts, benchmarks=benchmarks)
   assert [r['row'] for r in sift.read([folder])] == [2]
-  assert sift.tally(folder)['rejects'] == {'benchmark': 2}
+  assert sift.read_counts(folder)['rejects'] == {'benchmark': 2}
   (tmp_path / 'empty.jsonl').write_text('{}')
   with pytest.raises(ValueError, match=r'empty\.jsonl: no prompts'):
     sift.read_texts(tmp_path / 'empty.jsonl')
@@ -108,7 +108,7 @@ def test_verdicts_make_a_prompt_or_a_reject(tmp_path, keep, judged, given, reaso
     assert line['provenance']['length'] == ('somebody' if judged else 'the data set')
 
 
-def test_tallies_add_up():
+def test_counts_add_up():
   total = sift.Counts(examples=2)
   for part in range(3):
     one = sift.Counts(examples=2)
