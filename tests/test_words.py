@@ -78,7 +78,9 @@ WORDS = {
       May('lwz/report/*.jinja', r'</?figure|(^|\W)figure( \{|,)', "HTML's element"),
     ),
   ),
-  'picture': Word('pictures?', 'plot'),
+  'picture': Word(
+    'pictures?', 'plot', (May('lwz/data/funnel/rules.py', r'image\|picture', 'words of requests'),)
+  ),
   'tally': Word(
     'tally|tallies',
     'stats, usage, counts',

@@ -51,7 +51,7 @@ def write(
     examples: by reason, with source, file, row, detail and text.
     kept: columns of the prompts: lower and upper (words of a good answer), words (of the request),
       language, source, changed (rules applied to a judged range).
-    longest: words; the last edge of the picture of lengths.
+    longest: words; the last edge of the plot of lengths.
   """
   rows, left = table[0][2], table[-1][2]
   middle = (np.array(kept['lower'], float) + np.array(kept['upper'], float)) / 2
