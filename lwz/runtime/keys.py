@@ -6,6 +6,7 @@ is READS without the keys that may change when it is resumed.
 """
 
 import os
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -249,7 +250,8 @@ def check(c) -> None:
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
     if low is not None and not isinstance(value, str) and not low <= value <= high:  # NaN: neither
-      raise ValueError(f'{key}={value}: choose a number from {low:g} to {high:g}')
+      shown = reprlib.repr(value)  # it may have hundreds of digits
+      raise ValueError(f'{key}={shown}: choose a number from {low:g} to {high:g}')
 
 
 def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,120 @@
+"""The one table about config keys: bounds, names of before, identity."""
+
+import importlib
+import math
+
+import pytest
+
+from experiments import base, grpo_think
+from lwz.runtime import keys
+from lwz.store import run
+
+LEAVES = dict(keys._leaves(base.get_config('tiny')))
+
+
+def is_number(value):
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize('size', base.SIZES)
+def test_every_number_has_finite_bounds_and_its_default_lies_within(size):
+  c = base.get_config(size)
+  for key, value in keys._leaves(c):
+    if is_number(value):
+      low, high = keys.of(key)[:2]
+      assert low is not None and math.isfinite(low) and math.isfinite(high), key
+      assert low <= value <= high, key
+  keys.check(c)
+
+
+def test_the_table_knows_no_key_that_base_does_not_have():
+  unknown = [name for name in keys.KEYS if not any(keys.is_under(key, [name]) for key in LEAVES)]
+  assert not unknown
+  assert set(keys.RENAMED.values()) <= set(LEAVES) and not set(keys.RENAMED) & set(LEAVES)
+
+
+@pytest.mark.parametrize('key', [key for key, value in LEAVES.items() if is_number(value)])
+@pytest.mark.parametrize(
+  'value', [math.inf, -math.inf, math.nan, 10**400], ids=('inf', '-inf', 'nan', 'huge')
+)
+def test_no_number_is_unbounded(key, value):
+  if isinstance(LEAVES[key], float) and not isinstance(value, float):
+    value = 1e300
+  c = base.get_config('tiny')
+  with c.ignore_type():
+    keys.set_value(c, key, value)
+  with pytest.raises(ValueError, match=f'^{key}=.{{1,60}}: choose a number from'):
+    keys.check(c)
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    ('train.max_norm', -1.0),
+    ('train.final_share', -10.0),
+    ('train.b1', 1.0),
+    ('train.halvings', 10**13),
+    ('reward.weights.length', -0.5),
+    ('judge.timeout', -1),
+  ],
+)
+def test_numbers_outside_their_bounds_are_named(key, value):
+  c = base.get_config('tiny')
+  with c.ignore_type():
+    keys.set_value(c, key, value)
+  with pytest.raises(ValueError, match=f'^{key}='):
+    keys.check(c)
+
+
+def test_a_name_is_one_of_its_choices():
+  c = base.get_config('tiny')
+  c.train.remat = 'some'
+  with pytest.raises(ValueError, match=r"train\.remat: there is no 'some'; choose from none, dots"):
+    keys.check(c)
+
+
+def test_paths_and_references_are_expanded_alone_or_several(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  c = base.get_config('tiny')
+  c.init, c.name, c.prompts.sources = '~/model', '~/name', ('~/a', 'b')
+  keys.expand_paths(c)
+  assert (c.init, c.name) == ('/home/me/model', '~/name')
+  assert c.prompts.sources == ('/home/me/a', 'b')
+
+
+def test_a_needed_run_takes_what_is_inherited_and_nothing_else():
+  c, need = base.get_config('tiny'), base.get_config('tiny')
+  c.data.heldout, c.mesh.fsdp, c.train.rows = 0.2, 4, 99
+  keys.inherit(need, c)
+  assert (need.data.heldout, need.mesh.fsdp) == (0.2, 4)
+  assert need.train.rows == base.get_config('tiny').train.rows
+
+
+def reads(stage):
+  return importlib.import_module(f'lwz.stages.{stage}').READS
+
+
+@pytest.mark.parametrize(
+  'stage, key, is_identity',
+  [
+    ('grpo', 'rl.clip_low', True),
+    ('grpo', 'reward.weights.novelty', True),
+    ('grpo', 'train.num_steps', False),  # a run goes further
+    ('grpo', 'eval.file', False),  # it watches a training
+    ('evaluate', 'eval.file', True),  # it is what an evaluation is of
+    ('evaluate', 'judge.timeout', False),
+    ('prompts', 'rollout.int8', True),  # the judge may be our own engine
+    ('prompts', 'train.rows', False),  # it reads none of train
+    ('pretrain', 'rl.clip_low', False),
+  ],
+)
+def test_identity_is_what_a_stage_reads_without_what_may_change(stage, key, is_identity):
+  assert keys.is_identity(key, stage, reads(stage)) == is_identity
+
+
+def test_a_run_of_before_the_renames_is_the_same_run():
+  now = run.flatten(grpo_think.get_config('micro').to_dict())
+  back = {new: old for old, new in keys.RENAMED.items()}
+  before = {back.get(key, key): text for key, text in now.items()} | {'outside_identity': '[]'}
+  assert before.keys() != now.keys()
+  assert {**keys.upgrade(before)}.items() >= now.items()
