@@ -120,7 +120,7 @@ def _train(c) -> None:
   c.train.moments = 'float32'  # Adam's, between steps; 'bfloat16' is 4 bytes a parameter less
   c.train.offload = False  # Adam's moments wait in the memory of the host between steps
   c.train.halvings = 0  # of the row length, at most, where all trajectories of a step are short
-  c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which draws scores to mean 0
+  c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which pulls scores to mean 0
   c.train.chunk = 2_048  # tokens per block of the log-probabilities: chunk x vocabulary in memory
   # What is computed again in the backward pass: 'none', 'dots' (attention), 'full'; with 'offload',
   # what 'full' keeps waits in the memory of the host.
@@ -160,7 +160,7 @@ def _rollout(c) -> None:
   c.rollout.max_prompt_tokens = 2_048
   c.rollout.max_tokens = 14_000  # think and answer together
   c.rollout.min_tokens = 0  # no end before these; 0 in training, whose scorer knows no minimum
-  c.rollout.top_p = 1.0  # share of the most likely tokens to draw from; 1 in training, as in the
+  c.rollout.top_p = 1.0  # share of the most likely tokens to sample; 1 in training, as in the
   c.rollout.top_k = 0  # paper, and their number, where 0 is all
   # One batch shape whoever is still writing, so that a resumed run is the same bit for bit; else
   # the batch shrinks as the tail thins out, and the cache is read as far as it is filled. On a GPU
@@ -244,7 +244,7 @@ def _operation(c) -> None:
   c.checkpoint.every = 20  # steps
   c.checkpoint.minutes = 30  # or as soon as so many have passed; 0: by steps alone
   c.checkpoint.keep = 2  # the newest
-  c.checkpoint.best = ''  # a figure of metrics.jsonl, by which the best ones stay besides
+  c.checkpoint.best = ''  # a metric of metrics.jsonl, by which the best ones stay besides
   c.checkpoint.keep_best = 1  # how many of these
 
   # Bad days.

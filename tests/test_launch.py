@@ -45,7 +45,7 @@ def test_what_the_main_job_leaves_behind(micro_runs):
 
 
 @pytest.mark.slow
-def test_a_mesh_draws_the_same_curves(micro_runs, tmp_path, monkeypatch):
+def test_a_mesh_gives_the_same_curves(micro_runs, tmp_path, monkeypatch):
   """Stopped on two devices, gone on with on four; so is every run it needs."""
   jobs.launch(MAIN, micro_runs)
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')

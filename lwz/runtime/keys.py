@@ -22,7 +22,7 @@ ALWAYS = RESUMABLE
 
 
 class Key(NamedTuple):
-  """What is known of one key, or of every key of a group.
+  """Facts about one key, or of every key of a group.
 
   Attributes:
     low, high: bounds of a number, both included and finite.

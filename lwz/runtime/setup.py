@@ -54,7 +54,7 @@ def load_params(
 
   Args:
     source: as `reference` returns it.
-    config: the model that is wanted; a scalar head that the source lacks is drawn from `seed`.
+    config: the model that is wanted; a scalar head that the source lacks is sampled from `seed`.
     over: the mesh, on which every device reads the part that it holds.
     dtype: of the parameters, by default the compute dtype.
   """

@@ -22,7 +22,7 @@ from lwz.runtime import engine_spec, setup, validation
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
-# What a terminal would obey, as the pictures of it that Unicode has.
+# What a terminal would obey, as Unicode's symbols for it.
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
 _CODES |= dict.fromkeys(range(0x7F, 0xA0), '\N{SYMBOL FOR DELETE}')
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
@@ -77,7 +77,7 @@ def run(c) -> None:
     step=0,
   )
   stats = scheduler.Stats()
-  pen = Pen(rich.console.Console(file=sys.stdout, highlight=False))
+  printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
   (completion,) = local.stream(
     engine,
     engine.reshard(params),
@@ -85,10 +85,10 @@ def run(c) -> None:
     # The token that ends a text is no part of it, though one may read as a stop string does.
     decode=lambda ids: str(tok.decode([i for i in ids if i != tok.eos_token_id])),
     stops=templates.STOPS,
-    on_text=lambda index, text: pen.show(text),
+    on_text=lambda index, text: printer.show(text),
     stats=stats,
   )
-  pen.show(completion.text, last=True)
+  printer.show(completion.text, last=True)
   cut = f'cut at rollout.max_tokens={c.rollout.max_tokens}'
   ended = 'to its end' if completion.finished else cut
   print(f'{stats.tokens:,} tokens, {stats.tokens / stats.seconds:.3g} per second, {ended}')
@@ -103,11 +103,11 @@ def _style(c, source: str) -> tuple[str, str]:
   return data['style'], data['template']
 
 
-class Pen:
+class Printer:
   """Writes a growing text to a console, each part once; what is thought before the answer, dimmed.
 
-  >>> pen = Pen(rich.console.Console())
-  >>> pen.show('<think>A plan'); pen.show('<think>A plan.</think> A text.', last=True)
+  >>> printer = Printer(rich.console.Console())
+  >>> printer.show('<think>A plan'); printer.show('<think>A plan.</think> A text.', last=True)
   <think>A plan.</think> A text.
   """
 

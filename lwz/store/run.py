@@ -23,7 +23,7 @@ def _unchanged(flat: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-  """What makes two configs those of one run.
+  """The keys that decide whether two configs are of one run.
 
   Attributes:
     includes: (dotted key) -> whether another value makes another run. All other keys may change

@@ -1,4 +1,4 @@
-"""The tally of faults: with RELIABILITY=FILE a table of what was tried and survived is written."""
+"""The count of faults: with RELIABILITY=FILE a table of what was tried and survived is written."""
 
 import os
 import pathlib
@@ -20,8 +20,8 @@ all left, and the restart finished.
 
 
 @pytest.fixture(scope='session')
-def tally():
-  """`tally(fault, tried, survived)` adds a line."""
+def count():
+  """`count(fault, tried, survived)` adds a line."""
   found: dict[str, tuple[int, int]] = {}
   yield lambda fault, tried, survived: found.update({fault: (tried, survived)})
   if not (found and os.environ.get('RELIABILITY')):

@@ -16,7 +16,7 @@ STAGES = ('base_model', 'pretrain', 'reward_model', 'grpo_think')
 FIGURES = {'loss', 'grad_norm', 'learn/entropy', 'learn/grad_norm', 'tokens/trajectory'}
 
 
-def test_two_processes_draw_the_curves_of_one(micro_runs, tmp_path, tally):
+def test_two_processes_give_the_curves_of_one(micro_runs, tmp_path, count):
   """Through every stage, within what another order of sums makes."""
   jobs.launch(MAIN, micro_runs)
   together = bad_days.start_together(MAIN, tmp_path)
@@ -31,10 +31,10 @@ def test_two_processes_draw_the_curves_of_one(micro_runs, tmp_path, tally):
       assert max(there) > 0, (name, figure)
     assert (tmp_path / f'{name}-micro' / 'report.html').exists()
   assert 'grpo_think-micro: complete' in jobs.launch(MAIN, tmp_path, '--config.mesh.fsdp=-1')
-  tally('two processes through every stage, against one', len(STAGES), len(STAGES))
+  count('two processes through every stage, against one', len(STAGES), len(STAGES))
 
 
-def test_a_signal_to_one_of_two_stops_both_at_one_step(tmp_path, tally):
+def test_a_signal_to_one_of_two_stops_both_at_one_step(tmp_path, count):
   long = '--config.train.num_steps=400'
   together = bad_days.start_together('base_model:micro', tmp_path, long)
   folder = tmp_path / 'base_model-micro'
@@ -47,11 +47,11 @@ def test_a_signal_to_one_of_two_stops_both_at_one_step(tmp_path, tally):
   assert (folder / 'checkpoints' / str(step)).exists()
   jobs.launch('base_model:micro', tmp_path, f'--config.train.num_steps={step + 1}')
   assert [r['step'] for r in metrics.read(folder)] == list(range(step + 1))
-  tally('SIGTERM to one of two processes', 1, 1)
+  count('SIGTERM to one of two processes', 1, 1)
 
 
 @pytest.mark.parametrize('victim', [0, 1])
-def test_when_one_of_two_is_killed_the_other_leaves_and_all_start_again(victim, tmp_path, tally):
+def test_when_one_of_two_is_killed_the_other_leaves_and_all_start_again(victim, tmp_path, count):
   arguments = ('--config.train.num_steps=12', '--config.checkpoint.every=1')
   together = bad_days.start_together('base_model:micro', tmp_path, *arguments, attempts=2)
   folder = tmp_path / 'base_model-micro'
@@ -62,11 +62,11 @@ def test_when_one_of_two_is_killed_the_other_leaves_and_all_start_again(victim, 
   assert f'process {victim} of 2 ended with status 137' in output
   assert 'attempt 1 of 2' in output
   assert [r['step'] for r in metrics.read(folder)] == list(range(12))
-  tally(f'SIGKILL to process {victim} of two', 1, 1)
+  count(f'SIGKILL to process {victim} of two', 1, 1)
 
 
 def test_a_checkpoint_that_breaks_is_refused_by_both_and_both_go_on_from_the_one_before(
-  tmp_path, tally
+  tmp_path, count
 ):
   arguments = ('--config.train.num_steps=400', '--config.checkpoint.every=1')
   together = bad_days.start_together('base_model:micro', tmp_path, *arguments)
@@ -83,4 +83,4 @@ def test_a_checkpoint_that_breaks_is_refused_by_both_and_both_go_on_from_the_one
   assert again.returncode == 0, output
   assert f'{newest}: cannot be read' in output and (folder / 'refused' / str(step)).exists()
   assert [r['step'] for r in metrics.read(folder)] == list(range(step + 2))
-  tally('two processes: newest checkpoint cut short', 1, 1)
+  count('two processes: newest checkpoint cut short', 1, 1)

@@ -50,7 +50,7 @@ def test_asked_to_stop_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(micro
     ('grpo_think', 50, 8),
   ],
 )
-def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_path, tally):
+def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_path, count):
   name, size = f'{experiment}-micro', f'{experiment}:micro'
   jobs.launch(size, micro_runs)
   arguments = [EVERY_STEP, f'--config.train.num_steps={steps}']
@@ -64,14 +64,14 @@ def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_pat
   killed = sum(bad_days.kill_somewhere(size, runs, draw, *arguments) for _ in range(times))
   jobs.launch(size, runs, *arguments)
   same = bad_days.remains(runs / name) == wanted
-  tally(f'{experiment}: SIGKILL or SIGTERM at a random instant', killed, killed if same else 0)
+  count(f'{experiment}: SIGKILL or SIGTERM at a random instant', killed, killed if same else 0)
   assert killed > times // 2
   assert bad_days.remains(runs / name) == wanted
 
 
 @pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_breaks_goes_on_from_the_one_before(
-  micro_runs, tmp_path, tally
+  micro_runs, tmp_path, count
 ):
   jobs.launch('base_model:micro', micro_runs)
   wanted = bad_days.remains(micro_runs / 'base_model-micro')
@@ -85,12 +85,12 @@ def test_a_run_whose_newest_checkpoint_breaks_goes_on_from_the_one_before(
   output = jobs.launch('base_model:micro', tmp_path / 'broken', EVERY_STEP)
   assert f'{newest}: cannot be read' in output
   same = bad_days.remains(folder) == wanted
-  tally('base_model: newest checkpoint cut short', 1, int(same))
+  count('base_model: newest checkpoint cut short', 1, int(same))
   assert same
 
 
 @pytest.mark.slow
-def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, tally):
+def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, count):
   arguments = (
     *('--config.train.learning_rate=1e30', '--config.train.warmup_steps=0'),
     '--config.train.num_steps=20',
@@ -106,4 +106,4 @@ def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, tally):
   again = jobs.launch('base_model:micro', tmp_path, *arguments, replay)
   assert 'skipped: 1.0 then, 1.0 now' in again
   assert before == {p: p.stat().st_mtime_ns for p in before}
-  tally('base_model: loss and gradient not finite', 1, 1)
+  count('base_model: loss and gradient not finite', 1, 1)

@@ -126,7 +126,7 @@ def test_at_the_first_step_at_every_so_many_and_at_the_last(writes, tmp_path):
   assert evaluator.plots(config(tmp_path, **{'eval.every': 0})) == []
 
 
-def test_draws_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_path):
+def test_samples_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_path):
   write_arena(tmp_path)
   due = evaluations(config(tmp_path), tmp_path)
   due.step(Loop(), 0, PARAMS)

@@ -44,7 +44,7 @@ def scores():
   return types.Scores(values, np.ones((P, G), bool))
 
 
-def drawn(values=None):
+def sampled(values=None):
   values = scores().values if values is None else values
   return sampling.Batch(PROMPTS, [], rollout(), types.Scores(values, np.ones((P, G), bool)))
 
@@ -72,7 +72,7 @@ def step(c, *names, reference=None):
   compiled = dict.fromkeys(('grpo', *names), stand_in)
   learner = learner_lib.Learner(c, config_lib.preset('micro'), setup.mesh(c), compiled)
   loop, state = Loop(), types.TrainState(jnp.int32(0), jnp.float32(0.5), None)
-  state, figures = learner.step(loop, state, 3, drawn())
+  state, figures = learner.step(loop, state, 3, sampled())
   return loop.seen, figures, learner
 
 
@@ -109,7 +109,7 @@ def test_a_group_is_informative_if_its_own_advantages_say_so():
   values[1, 1] = [0.75, 0.375, 0.375]
   for name, wanted in (('balanced', [True, True]), ('mean_reward', [True, False])):
     _, _, learner = step(config(**{'rl.advantage': name}))
-    assert learner.informative(drawn(values)).tolist() == wanted
+    assert learner.informative(sampled(values)).tolist() == wanted
 
 
 def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
@@ -167,7 +167,7 @@ def test_speed_counts_prompts_and_answers_in_every_sweep(monkeypatch):
   c = config(**{'rl.num_epochs': 2})
   monkeypatch.setattr(mfu.hardware, 'local', lambda _: python_types.SimpleNamespace(flops=1e12))
   _, _, learner = step(c)
-  told = learner.speed(drawn(), seconds=2.0)
+  told = learner.speed(sampled(), seconds=2.0)
   lengths = rollout().lengths + np.repeat([3, 2], G)
   assert told['learn/tokens_per_second'] == lengths.sum()
   flops = 2 * mfu.train_flops(config_lib.preset('micro'), lengths)

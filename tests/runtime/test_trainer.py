@@ -58,12 +58,12 @@ def loop(monkeypatch, tmp_path):
   return make
 
 
-def go(loop, figures=lambda step: FINE, at=lambda step: None):
-  """Runs a loop to its end with these figures for each step; returns the steps it went through."""
+def go(loop, metrics=lambda step: FINE, at=lambda step: None):
+  """Runs a loop to its end with these metrics for each step; returns the steps it went through."""
   seen = []
   for step in loop:
     at(step)
-    state, found = loop.update(lambda state, step=step: (state, figures(step)), loop.state)
+    state, found = loop.update(lambda state, step=step: (state, metrics(step)), loop.state)
     seen.append(step)
     loop.record(step, state, found, show=('loss',))
   return seen
@@ -75,7 +75,7 @@ def test_it_saves_by_steps_and_at_the_end(loop):
   assert opened._checkpoints.saved == [3, 6, 7]
 
 
-def test_phases_of_one_name_add_up(loop, tmp_path, monkeypatch):
+def test_laps_of_one_name_add_up(loop, tmp_path, monkeypatch):
   clock = itertools.count(step=2)
   monkeypatch.setattr(trainer, 'time', std_types.SimpleNamespace(monotonic=clock.__next__))
   opened = loop(1)
@@ -125,7 +125,7 @@ def test_at_a_resting_place_it_saves_before_the_step(loop, tmp_path):
 def test_past_the_limit_it_stops_and_says_where_it_began(loop, tmp_path):
   opened = loop(99, checkpoint__every=1, debug__max_skipped=2)
   with pytest.raises(RuntimeError, match='It began at step 5: loss; to run it again') as error:
-    go(opened, figures=lambda step: NOT_FINITE if step >= 5 else FINE)
+    go(opened, metrics=lambda step: NOT_FINITE if step >= 5 else FINE)
   assert 'the last good checkpoint is of step 5' in str(error.value)
   assert opened._checkpoints.saved == [1, 2, 3, 4, 5]  # none of the bad ones pushed a good one out
   assert f'--config.debug.replay={tmp_path}/faults/step-000005-0' in str(error.value)
@@ -134,6 +134,6 @@ def test_past_the_limit_it_stops_and_says_where_it_began(loop, tmp_path):
 
 def test_a_fault_now_and_then_is_counted_and_survived(loop, tmp_path):
   opened = loop(12, debug__max_skipped=1)
-  go(opened, figures=lambda step: NOT_FINITE if step % 3 == 0 else FINE)
+  go(opened, metrics=lambda step: NOT_FINITE if step % 3 == 0 else FINE)
   assert sum(r['skipped'] for r in metrics.read(tmp_path)) == 4
   assert len(list((tmp_path / 'faults').iterdir())) == 4

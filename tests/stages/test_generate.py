@@ -23,10 +23,10 @@ TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
 def shown(*texts):
   """What a terminal gets: bytes with the codes of its colours."""
   file = io.StringIO()
-  pen = generate.Pen(rich.console.Console(file=file, force_terminal=True, width=200))
+  printer = generate.Printer(rich.console.Console(file=file, force_terminal=True, width=200))
   for text in texts[:-1]:
-    pen.show(text)
-  pen.show(texts[-1], last=True)
+    printer.show(text)
+  printer.show(texts[-1], last=True)
   return file.getvalue()
 
 
@@ -51,7 +51,7 @@ def test_a_terminal_obeys_no_code_of_a_text_and_a_file_gets_the_text():
   text = 'a\x1b[31mred\x07\x00b\x9b1m\x7f\nc'
   assert shown(text) == 'a\u241b[31mred\u2407\u2400b\u24211m\u2421\nc\n'
   file = io.StringIO()
-  generate.Pen(rich.console.Console(file=file)).show(text, last=True)
+  generate.Printer(rich.console.Console(file=file)).show(text, last=True)
   assert file.getvalue() == f'{text}\n'
 
 
