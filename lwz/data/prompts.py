@@ -10,7 +10,7 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import corpus, formatted, templates
+from lwz.data import corpus, epochs, formatted, templates
 
 
 def from_documents(
@@ -99,20 +99,15 @@ def take(
 ) -> list[types.Prompt]:
   """The `num` prompts of a step, a function of its arguments, so that resuming needs no state.
 
-  Prompts are sampled without replacement, in a new order in each epoch; a step may span several
-  epochs.
+  Their order over epochs is that of `epochs.take`.
 
   Raises:
     ValueError: there are no prompts.
   """
   if not prompts:
     raise ValueError('no prompts to take from')
-  orders: dict[int, np.ndarray] = {}
-  chosen = []
-  for i in range(step * num, (step + 1) * num):
-    epoch, place = divmod(i, len(prompts))
-    if epoch not in orders:
-      key = np.array([seed, epoch], np.uint64)
-      orders[epoch] = np.random.Generator(np.random.Philox(key=key)).permutation(len(prompts))
-    chosen.append(prompts[orders[epoch][place]])
-  return chosen
+
+  def rng(epoch: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
+
+  return [prompts[i] for i in epochs.take(len(prompts), step, num, rng)]

@@ -22,7 +22,7 @@ import numpy as np
 
 from lwz import hosts, types
 from lwz import text as texts_lib
-from lwz.data import corpus, preferences, templates, tokenizer
+from lwz.data import corpus, epochs, preferences, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
@@ -84,13 +84,16 @@ def run(c) -> None:
     scores = reward_model.score_windows(score_fn, params, ids, heads, _shape(c, mesh))
     return scores.reshape(-1, 2)
 
+  def rng(epoch: int) -> np.random.Generator:
+    return np.random.default_rng((c.seed, epoch))
+
   state = loop.state
   for step in loop:
     measured = {}
     if step + 1 == c.train.num_steps or (c.eval.every and step % c.eval.every == 0):
       scores_B2 = evaluate(state.params, tests)
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
-    batch = _take(len(texts), step, c.train.rows, c.seed)
+    batch = epochs.take(len(texts), step, c.train.rows, rng)
     pairs, margins = zip(*[texts[i] for i in batch], strict=True)
     minibatch, num_micro = reward_model.minibatch(pairs, margins, _shape(c, mesh))
     state, values = loop.update(step_fn, state, minibatch, num_micro)
@@ -262,12 +265,3 @@ def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]
   num = max(map(len, parts))
   better, worse = ([side[i * len(side) // num] for i in range(num)] for side in parts)
   return list(zip(better, worse, strict=True))
-
-
-def _take(num_pairs: int, step: int, num: int, seed: int) -> list[int]:
-  """The pairs of a step: a new permutation in each epoch, a pure function of its arguments."""
-  chosen = []
-  for i in range(step * num, (step + 1) * num):
-    epoch, place = divmod(i, num_pairs)
-    chosen.append(int(np.random.default_rng((seed, epoch)).permutation(num_pairs)[place]))
-  return chosen
