@@ -19,7 +19,7 @@ def take(
     num: items of each step.
     rng: epoch -> the generator of its permutation.
 
-  >>> take(3, 1, 2, np.random.default_rng)[0] == np.random.default_rng(0).permutation(3)[2]
+  >>> take(3, 1, 2, np.random.default_rng)[0] == int(np.random.default_rng(0).permutation(3)[2])
   True
   """
   orders: dict[int, np.ndarray] = {}
