@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import pathlib
+import re
 import runpy
 import select
 import shlex
@@ -23,7 +24,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lwz.runtime import distributed, interrupts, keys, setup
+from lwz.runtime import distributed, interrupts, keys, refusal, setup
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 flags.mark_flag_as_required('config')
@@ -89,8 +90,10 @@ class Door:
       return self._execute(c)
     missing = [need for need in needs(c, self._experiments) if not self._is_complete(need)]
     if missing and c.needs_policy == 'stop':
+      kept = [a for key, a in overrides(sys.argv).items() if keys.of(key).inherited]
       commands = [
-        f'  python -m lwz.launch --config={self._experiments}/{need.experiment}.py:{need.size}'
+        f'  python -m lwz.launch --config={self._experiments}/{need.experiment}.py:{need.size} '
+        + shlex.join(kept)
         for need in missing
       ]
       raise ValueError(
@@ -134,7 +137,6 @@ def main(argv) -> None:
     raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
   c = _CONFIG.value
   keys.expand_paths(c)
-  path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
   cache = os.path.join(c.runs_dir, '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -144,7 +146,7 @@ def main(argv) -> None:
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):
     try:
-      Door(path.parent).launch(c)
+      Door(config_file().parent).launch(c)
     except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise
@@ -153,6 +155,16 @@ def main(argv) -> None:
         raise
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit('lwz: nobody reads what is printed any more')
+    except Exception as error:
+      if jax.process_count() > 1 or not refusal.is_refusal(error):
+        raise  # several processes leave together, by `guarded`
+      refusal.tell(error)
+      sys.exit(refusal.STATUS)
+
+
+def config_file() -> pathlib.Path:
+  """Returns the file that --config names."""
+  return pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0])
 
 
 def _is_closed(pipe) -> bool:
@@ -180,15 +192,31 @@ def command() -> str:
 
 def parse(argv):
   """Parses flags; a key or value that does not fit ends the process with a sentence."""
-  for argument in argv[1:]:
-    old = argument.lstrip('-').removeprefix('config.').partition('=')[0]
-    if old in keys.RENAMED and argument.lstrip('-').startswith('config.'):
-      sys.exit(f'lwz: --config.{old} is called --config.{keys.RENAMED[old]} now')
   try:
-    return app.parse_flags_with_usage(argv)
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    message = str(error).strip('"').replace('\\n', '\n')
-    sys.exit(f'lwz: {message}')
+    for key in overrides(argv):
+      if key in keys.RENAMED:
+        raise ValueError(f'--config.{key} is called --config.{keys.RENAMED[key]} now')
+    for argument in argv[1:]:
+      name, _, value = argument.lstrip('-').partition('=')
+      if name == 'config' and not os.path.exists(value.split(':')[0]):
+        raise ValueError(f'{value}: no such config file; experiments/ has one per experiment')
+    return flags.FLAGS(argv)
+  except (AttributeError, KeyError) as error:
+    quoted = re.findall(r"""['"](\w+)['"]""", str(error).replace("\\'", "'"))
+    name, *near = quoted or [str(error)]
+    hint = f'Did you mean "{near[0]}"?' if near else 'experiments/base.py has every key.'
+    said = f'there is no key {name!r}. {hint}'
+  except (OSError, TypeError, ValueError, flags.Error) as error:
+    # A refusal of the config file itself comes with its stack, as text.
+    said = re.split(r'\nValueError: ', str(error))[-1].strip()
+  refusal.tell(ValueError(said))
+  sys.exit(refusal.STATUS)
+
+
+def overrides(argv) -> dict[str, str]:
+  """Returns {dotted key: argument} of the `--config.key=value` of a command line."""
+  given = [argument for argument in argv[1:] if argument.lstrip('-').startswith('config.')]
+  return {a.lstrip('-').removeprefix('config.').partition('=')[0]: a for a in given}
 
 
 if __name__ == '__main__':

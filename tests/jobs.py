@@ -34,8 +34,12 @@ def start(experiment: str, runs: pathlib.Path, *arguments: str, record='') -> su
 def launch(
   experiment: str, runs: pathlib.Path, *arguments: str, fails: bool = False, record=''
 ) -> str:
-  """Runs the command to its end and returns what it printed; its exit status is checked."""
+  """Runs the command to its end and returns what it printed; its exit status is checked.
+
+  What `fails` is refused: status 2, and no stack.
+  """
   process = start(experiment, runs, *arguments, record=record)
   output, _ = process.communicate(timeout=300)
-  assert (process.returncode != 0) == fails, output
+  assert process.returncode == (2 if fails else 0), output
+  assert not fails or 'Traceback' not in output, output
   return output

@@ -73,6 +73,7 @@ ALL = set(dotted(base.get_config('tiny')))
 # READS that a run at micro, judged offline, has no occasion to read, and why.
 ONLY_WHEN = {
   'data.long': 'a valid answer is scored',
+  'data.skip_broken': 'a file of pairs is named',
   'data.prompts': 'a file of prompts is named',
   'debug.heartbeat': 'several processes start, at the door',
   'eval.key_env': 'a system is an endpoint',

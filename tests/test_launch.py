@@ -9,7 +9,10 @@ import time
 
 import pytest
 
+from experiments import grpo_think
 from lwz import launch
+from lwz.data import corpus, preferences
+from lwz.runtime import refusal, setup
 from lwz.store import metrics, samples
 from tests import jobs
 from tests.faults import bad_days
@@ -124,11 +127,18 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rl.group_size=four'], 'config.rl.group_size'),
     (['--config.data.folder=/no/such/folder'], '/no/such/folder: no such folder'),
     (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
+    (['--config.lora=8'], "there is no key 'lora'. experiments/base.py has every key"),
+    (['--config.rl.weight_cap=2.0'], '--config.rl.weight_cap is called --config.rl.tis_cap now'),
+    (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
+    (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),
     (['--config.rl.group_size=1'], 'rl.group_size must be at least 2'),
     (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
     (['--config.rollout.block=0'], 'rollout.block=0: choose a number from 1'),
-    (['--config.rollout.temperature=nan'], 'rollout.temperature must be above 0'),
-    (['--config.rollout.temperature=inf'], 'rollout.temperature=inf: choose 0'),
+    (
+      ['--config.rollout.temperature=nan'],
+      'rollout.temperature=nan: choose a number from 0 to 100',
+    ),
+    (['--config.rollout.temperature=inf'], 'rollout.temperature=inf: choose a number from 0'),
     (['--config.rollout.attention=flash'], "attention 'flash' cannot decode here"),
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
     (['--config.init=nowhere/run'], 'nowhere/run'),
@@ -142,6 +152,41 @@ def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):
   output = jobs.launch(MAIN, tmp_path, *arguments, fails=True)
   assert message in output
   assert not list(tmp_path.glob('*/metrics.jsonl'))
+
+
+def test_a_missing_config_file_is_a_sentence(tmp_path):
+  output = jobs.launch('grpo_thin:micro', tmp_path, fails=True)
+  assert output.count('\n') <= 2 and 'experiments/grpo_thin.py' in output
+
+
+def test_the_commands_of_what_is_needed_keep_what_they_inherit(tmp_path):
+  arguments = (
+    '--config.needs_policy=stop',
+    '--config.data.heldout=0.2',
+    '--config.rl.clip_low=0.1',
+  )
+  output = jobs.launch(MAIN, tmp_path, *arguments, fails=True)
+  (line,) = [line for line in output.splitlines() if '/pretrain.py:micro' in line]
+  assert '--config.data.heldout=0.2' in line and f'--config.runs_dir={tmp_path}' in line
+  assert 'rl.clip_low' not in line
+
+
+def test_a_fault_of_ours_keeps_its_stack_and_a_refusal_does_not():
+  def refused():
+    setup.expected(grpo_think.get_config('micro'), '/no/such/model')
+
+  def fault():
+    preferences.load(3)
+
+  def raised(work):
+    try:
+      work()
+    except Exception as error:
+      return error
+
+  assert refusal.is_refusal(raised(refused))
+  assert not refusal.is_refusal(raised(fault))
+  assert not refusal.is_refusal(raised(lambda: corpus.split([], 'x')))
 
 
 def test_another_config_is_refused_before_what_it_needs_is_run(micro_runs, tmp_path):

@@ -2,7 +2,8 @@
 
 Statuses, which `launch/` and job managers go by:
   0    done
-  1    an error that a restart would not mend: a bad config, numbers gone wrong
+  1    a fault of lwz, with its stack
+  2    refused in a sentence: a value, a file, a model, another run; a restart would not mend it
   75   stopped by SIGTERM or SIGINT, everything saved: the same command goes on
   76   another process was lost: restart all of them
   128+ killed
@@ -17,6 +18,8 @@ import traceback
 from collections.abc import Iterator
 
 import jax
+
+from lwz.runtime import refusal
 
 LOST = 76
 TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several processes share
@@ -82,8 +85,11 @@ def guarded(heartbeat: int) -> Iterator[None]:
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    traceback.print_exc()
     who = f'process {jax.process_index()} of {jax.process_count()}'
+    if refusal.is_refusal(error) and not lost(error):
+      refusal.tell(error)
+      _leave(refusal.STATUS)
+    traceback.print_exc()
     if lost(error):
       print(f'lwz: {who}: lost another one; waiting for its name', file=sys.stderr, flush=True)
       time.sleep(1.5 * heartbeat)

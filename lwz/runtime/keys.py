@@ -6,6 +6,7 @@ is READS without the keys that may change when it is resumed.
 """
 
 import os
+import re
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -188,6 +189,10 @@ RENAMED = {
 }
 
 
+_SECRET = re.compile(r'://[^/?#\s]*@')
+_KEY_ENV = 'name the environment variable that has it under judge., eval. or reward.key_env'
+
+
 def get(c, key: str) -> Any:
   """Returns the value under a dotted key."""
   for part in key.split('.'):
@@ -247,6 +252,8 @@ def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
   for key, value in _leaves(c):
     low, high, choices, *_ = of(key)
+    if _SECRET.search(str(value)):
+      raise ValueError(f'{key}: an address must not hold a password; {_KEY_ENV}')
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
     if low is not None and not isinstance(value, str) and not low <= value <= high:  # NaN: neither
