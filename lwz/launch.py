@@ -158,7 +158,7 @@ def main(argv) -> None:
     except Exception as error:
       if jax.process_count() > 1 or not refusal.is_refusal(error):
         raise  # several processes leave together, by `guarded`
-      refusal.tell(error)
+      refusal.show(error)
       sys.exit(refusal.STATUS)
 
 
@@ -209,7 +209,7 @@ def parse(argv):
   except (OSError, TypeError, ValueError, flags.Error) as error:
     # A refusal of the config file itself comes with its stack, as text.
     said = re.split(r'\nValueError: ', str(error))[-1].strip()
-  refusal.tell(ValueError(said))
+  refusal.show(ValueError(said))
   sys.exit(refusal.STATUS)
 
 

@@ -87,7 +87,7 @@ def guarded(heartbeat: int) -> Iterator[None]:
       raise
     who = f'process {jax.process_index()} of {jax.process_count()}'
     if refusal.is_refusal(error) and not lost(error):
-      refusal.tell(error)
+      refusal.show(error)
       _leave(refusal.STATUS)
     traceback.print_exc()
     if lost(error):

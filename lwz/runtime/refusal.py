@@ -24,6 +24,6 @@ def is_refusal(error: BaseException) -> bool:
   return is_ours and dis.opname[frame.f_code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
 
 
-def tell(error: BaseException) -> None:
+def show(error: BaseException) -> None:
   """Prints the sentence of a refusal."""
   print(f'lwz: {str(error) or type(error).__name__}', file=sys.stderr, flush=True)
