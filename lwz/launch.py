@@ -14,11 +14,15 @@ import re
 import runpy
 import select
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+if __name__ == '__main__':  # nothing is to be saved before `interrupts` listens
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: os._exit(75))
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was not found ...'
 import jax
 from absl import app, flags, logging

@@ -235,3 +235,12 @@ def test_the_same_bits_are_asked_of_xla_unless_the_user_has_decided(given, wante
   monkeypatch.setenv('XLA_FLAGS', given)
   launch.same_bits()
   assert os.environ['XLA_FLAGS'] == wanted
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_a_signal_during_imports_leaves_with_the_status_of_a_stop(number, tmp_path):
+  process = jobs.start('base_model:micro', tmp_path)
+  time.sleep(2.0)  # imports take longer; what comes after them leaves in the same way
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 75 and 'Traceback' not in output

@@ -224,14 +224,21 @@ def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def _fit(canvas: figure.Figure, axes: Axes) -> None:
-  """Leaves room for the labels of the ticks at the left, and for the legend at the top."""
+  """Leaves room for the labels of the ticks at the left; the plot grows by the legend's height.
+
+  The axes keep their height, however many curves there are.
+  """
   canvas.draw_without_rendering()
   width, height = canvas.bbox.size
   labels = [text.get_window_extent().width for text in axes.get_yticklabels()]
   left = (max(labels, default=0) + 9) / width
-  legend = axes.get_legend()
-  extra = max(0, legend.get_window_extent().height - 12) / height if legend else 0
-  axes.set_position((left, 0.11, 0.98 - left, 0.7 - extra))
+  legend, title = axes.get_legend(), canvas.texts
+  extra = max(0, legend.get_window_extent().height - 12) if legend else 0
+  canvas.set_size_inches(_SIZE[0], _SIZE[1] * (1 + extra / height))
+  share = height / (height + extra)
+  axes.set_position((left, 0.11 * share, 0.98 - left, 0.7 * share))
+  for text in title:
+    text.set_y(1 - (1 - text.get_position()[1]) * share)
 
 
 def _dress(canvas: figure.Figure, axes: Axes, title: str, unit: str) -> None:

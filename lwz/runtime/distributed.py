@@ -28,6 +28,7 @@ _STATUS = re.compile(r'(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE
 # How those begin that no other process can be the cause of: a shape, a lack of memory.
 _OWN = re.compile(r'(INVALID_ARGUMENT|OUT_OF_RANGE|RESOURCE_EXHAUSTED|UNIMPLEMENTED): ')
 _EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+_LOOPBACK = re.compile(r'(127\.|localhost:|\[::1\])')
 AUTO = 'LWZ_PROCESSES'  # =auto asks JAX to find the others: TPU pods, Kubernetes
 
 
@@ -59,6 +60,8 @@ def start(heartbeat: int) -> None:
       int(index),
       cluster_detection_method='deactivate',
       heartbeat_timeout_seconds=heartbeat,
+      # JAX would listen on all addresses, though processes of one machine need none of them.
+      coordinator_bind_address=address if _LOOPBACK.match(address) else None,
     )
   if jax.process_index():  # process 0 speaks for all; errors go to stderr
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (for as long as the process lives)

@@ -5,13 +5,15 @@
 3. write report.html, curves.svg and table.md   report.page
 """
 
+import re
+
 from etils import epath
 
 from lwz.report import curves, page, summary
 from lwz.runtime import setup
 from lwz.store import metrics
 
-_WIDTH, _HEIGHT, _ACROSS = 324, 198, 3  # of a curve, and how many beside each other
+_WIDTH, _ACROSS = 324, 3  # of a curve, and how many beside each other
 
 
 READS = (*setup.READS, 'report')
@@ -55,16 +57,19 @@ def _row(records: list[dict], keys) -> list[str]:
 
 
 def _grid(drawn: list[str]) -> str:
-  """One SVG file of several curves."""
-  height = _HEIGHT * -(-len(drawn) // _ACROSS)
+  """Returns one SVG file of several curves, each row as high as its highest plot."""
+  boxes = [re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg) for svg in drawn]
+  heights = [_WIDTH * float(box[2]) / float(box[1]) for box in boxes if box]
+  row = max(heights)
+  height = row * -(-len(drawn) // _ACROSS)
   cells = [
     svg.replace(
       '<svg ',
-      f'<svg x="{i % _ACROSS * _WIDTH}" y="{i // _ACROSS * _HEIGHT}" '
-      + f'width="{_WIDTH}" height="{_HEIGHT}" ',
+      f'<svg x="{i % _ACROSS * _WIDTH}" y="{i // _ACROSS * row:g}" '
+      + f'width="{_WIDTH}" height="{heights[i]:g}" ',
       1,
     )
     for i, svg in enumerate(drawn)
   ]
-  size = f'{_WIDTH * _ACROSS} {height}'
+  size = f'{_WIDTH * _ACROSS} {height:g}'
   return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">{"".join(cells)}</svg>\n'

@@ -124,3 +124,24 @@ def test_what_cannot_be_drawn_is_named():
 
 def test_glyphs_beyond_the_plotting_font_are_left_to_the_browser():
   assert '>长度<' in curves.draw(RECORDS, ['loss'], title='长度')
+
+
+def heights_of_ticks(svg):
+  """(value, y) of the labels at the left of the axes, by rising value."""
+  found = re.findall(r'text-anchor: end[^>]*x="[^"]*" y="([^"]*)"[^>]*>([^<]*)<', svg)
+  return sorted((float(text.replace('−', '-')), float(y)) for y, text in found)
+
+
+@pytest.mark.parametrize('num', [1, 6, 12, 24, 50])
+def test_the_axes_keep_their_height_and_their_direction_however_many_curves_there_are(num):
+  names = [f'grpo_think-tiny-s{i}' for i in range(num)]
+  records = [{'step': t} | {n: t * (i + 1) / num for i, n in enumerate(names)} for t in range(9)]
+  svg = curves.draw(records, names, title='reward')
+  ticks = heights_of_ticks(svg)
+  assert len(ticks) >= 4
+  ys = [y for _, y in ticks]
+  assert ys == sorted(ys, reverse=True), 'larger values stand higher'
+  assert ys[0] - ys[-1] > 90
+  *_, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+  assert min(ys) >= 0 and max(ys) < height
+  assert all(f'>{name}  ' in svg for name in names)
