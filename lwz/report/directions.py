@@ -27,6 +27,17 @@ def of(name: str) -> int:
   return _is_in(name, HIGHER_IS_BETTER) - _is_in(name, LOWER_IS_BETTER)
 
 
+def verdict(name: str, first: float, last: float) -> int:
+  """Returns +1 if a metric got better, -1 if worse, 0 if it hardly moved or has no direction.
+
+  A change below 1e-6, or a thousandth of the larger value, is noise.
+  """
+  change = last - first
+  if not abs(change) > max(1e-6, 1e-3 * max(abs(first), abs(last))):
+    return 0
+  return of(name) * (1 if change > 0 else -1)
+
+
 def check(key: str, name: str) -> None:
   """Raises ValueError, listing the choices, if the metric that a key names has no direction."""
   if not of(name):

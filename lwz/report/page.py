@@ -34,6 +34,7 @@ def write(
   plots: Iterable[tuple[str, str]] = (),
   samples: Iterable[Mapping[str, Any]] = (),
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
+  alarms: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
   window: int = 10,
 ) -> None:
@@ -46,7 +47,7 @@ def write(
   * `table`: rows of `summary.first_last`, made with `window`; `directions.of` says what is better
   * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
   * `plots`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
-  * `tables`: any other, as (caption, header, rows)
+  * `tables`: any other, as (caption, header, rows); `alarms` are such tables above the curves
   * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
     'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
     of the last step stand side by side, answers to one prompt facing each other; what lies between
@@ -64,7 +65,8 @@ def write(
     window=window,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
     plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
-    tables=[(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables],
+    tables=_lists(tables),
+    alarms=_lists(alarms),
     steps=steps,
     pairs=pairs,
     notes=list(notes),
@@ -76,11 +78,14 @@ def write(
   file.write_bytes(text.encode('utf-8', 'backslashreplace'))
 
 
+def _lists(tables) -> list[tuple[str, list, list[list]]]:
+  return [(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables]
+
+
 def _row(row: tuple[str, float, float, float]) -> dict[str, Any]:
   name, first, last, change = row
-  sign = directions.of(name)
   moved = not math.isnan(change) and change != 0
-  verdict = ('worse', '', 'better')[1 + sign * (1 if change > 0 else -1)] if moved else ''
+  verdict = ('worse', '', 'better')[1 + directions.verdict(name, first, last)]
   arrow = ('▲' if change > 0 else '▼') if moved else ''
   size = number.show(abs(change)) if moved else number.show(change)
   signed = f'{"+" if change > 0 else "−"}{size}' if moved else size

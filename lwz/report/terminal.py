@@ -155,7 +155,7 @@ def closing_table(
   for name in ('first', 'last', 'change'):
     table.add_column(name, justify='right', no_wrap=True)
   for name, first, last, change in rows:
-    verdict = directions.of(name) * change
+    verdict = directions.verdict(name, first, last)
     style = 'green' if verdict > 0 else 'red' if verdict < 0 else ''
     signed = f'+{number.show(change)}' if change > 0 else number.show(change)
     cells = (name, number.show(first), number.show(last))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import sys
 from collections.abc import Sequence
@@ -207,6 +208,18 @@ def model_config(
   return computed(c, config)
 
 
+def _circumstances(c) -> dict[str, str]:
+  """Returns what a reader needs to compare a run with another: seed, changes, machine, code."""
+  changed = [a.partition('.')[2] for a in sys.argv if a.lstrip('-').startswith('config.')]
+  devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
+  found = {'seed': str(c.seed), 'device': devices, 'date': f'{datetime.date.today()}'}
+  if commit := run.versions()['lwz']:
+    found['commit'] = commit[:10]
+  if changed:
+    found['changed'] = ', '.join(changed)
+  return found
+
+
 def finish(
   c,
   opened: run.Run,
@@ -215,6 +228,7 @@ def finish(
   plots: Sequence[dict[str, Any]],
   facts: dict[str, Any],
   tables=(),
+  alarms=(),
   result: dict[str, Any] | None = None,
 ) -> None:
   """Writes the report and DONE, and prints the closing table.
@@ -222,7 +236,7 @@ def finish(
   Args:
     shown: metrics of the closing table.
     plots: arguments of `curves.draw`, one dict per plot.
-    facts, tables: see `page.write`.
+    facts, tables, alarms: see `page.write`.
     result: further entries of the summary in DONE.
   """
 
@@ -234,11 +248,12 @@ def finish(
       opened.report,
       title=run_name(c),
       subtitle=f'{c.experiment}, size {c.size}',
-      facts={'steps': c.train.num_steps, 'time': took} | facts,
+      facts={'steps': c.train.num_steps, 'time': took} | facts | _circumstances(c),
       table=rows,
       curves=[('', curves.draw(records, **arguments)) for arguments in plots],
       samples=[s for step in samples.read(opened.folder).values() for s in step],
       tables=tables,
+      alarms=alarms,
     )
     terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
     opened.mark_done({row.name: row.last for row in rows} | (result or {}))

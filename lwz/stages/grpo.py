@@ -183,5 +183,5 @@ def _finish(c, opened, config, num_prompts: int) -> None:
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | evaluator.facts(c),
-    tables=observer.tables(opened.folder),
+    alarms=observer.tables(opened.folder),
   )

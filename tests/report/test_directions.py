@@ -28,3 +28,18 @@ def test_a_metric_without_direction_is_refused_with_those_that_have_one():
   directions.check('checkpoint.best', 'reward/writing')
   with pytest.raises(ValueError, match=r'checkpoint\.best=entropy: .* choose from .*reward/NAME, '):
     directions.check('checkpoint.best', 'entropy')
+
+
+@pytest.mark.parametrize(
+  'name, first, last, verdict',
+  [
+    ('reward/length', 0.2, 0.8, 1),
+    ('loss', 0.2, 0.8, -1),
+    ('redundancy', 3e-9, 1e-10, 0),  # noise is no improvement
+    ('loss', 5.0, 4.999, 0),
+    ('learn/entropy', 1.0, 2.0, 0),
+    ('loss', 1.0, float('nan'), 0),
+  ],
+)
+def test_a_verdict_needs_a_direction_and_a_change(name, first, last, verdict):
+  assert directions.verdict(name, first, last) == verdict
