@@ -74,6 +74,7 @@ ALL = set(dotted(base.get_config('tiny')))
 ONLY_WHEN = {
   'data.long': 'a valid answer is scored',
   'data.skip_broken': 'a file of pairs is named',
+  'data.template': 'a system of an evaluation is no run of ours',
   'data.prompts': 'a file of prompts is named',
   'debug.heartbeat': 'several processes start, at the door',
   'eval.key_env': 'a system is an endpoint',
