@@ -1,7 +1,7 @@
-"""Every key of every experiment, grouped by the room that it concerns.
+"""Every config key with its default, its meaning and its unit; one function per group of keys.
 
-An experiment is this plus what differs. Three kinds of size: `micro` (seconds, for tests), `tiny`
-(minutes on any CPU, the default), and the real ones, `0.5b` to `72b`.
+An experiment takes this config and changes some values. Sizes are `micro` (seconds, for tests),
+`tiny` (minutes on any CPU; the default), and those of Qwen2.5, `0.5b` to `72b`.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 POCKET = ('micro', 'tiny')
 SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b')
 
-# What the small sizes have instead of the values below, which are the paper's where it has one.
+# Overrides at the two small sizes. The values further down are the paper's wherever it states one.
 TINY = {
   'needs_policy': 'run',
   **{'data.lower': 25, 'data.upper': 80, 'data.template': 'pocket', 'data.row_length': 256},
@@ -31,22 +31,20 @@ def get_config(size: str) -> ConfigDict:
     raise ValueError(f'no size {size!r}: choose one of {", ".join(SIZES)}')
   c = ConfigDict()
 
-  c.experiment = ''  # set by the experiment: the name of its file
+  c.experiment = ''  # name of the experiment's file, without .py; each experiment sets it
   c.size = size
-  c.stage = ''  # the verb: lwz/stages/<stage>.py
-  c.name = ''  # of the run folder; '' is experiment-size, plus -s<seed> where the seed is not 0
-  c.seed = 0
-  c.runs_dir = 'runs'  # where run folders live; may be gs://...
-  c.needs = ()  # dotted keys whose values, where they read experiment:size, must be run before
-  c.needs_policy = 'stop'  # 'run' what is missing, or 'stop' with the commands
-  # Where parameters begin: 'random', experiment:size, a run's folder, a Hugging Face model.
+  c.stage = ''  # what to run: the module lwz/stages/<stage>.py
+  c.name = ''  # of the run's folder; '': <experiment>-<size>, with -s<seed> if the seed is not 0
+  c.seed = 0  # determines all randomness: parameters, order of the data, sampling
+  c.runs_dir = 'runs'  # parent of all run folders; a gs://... bucket works too
+  c.needs = ()  # keys whose values name other runs (experiment:size), which must be complete first
+  c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
+  # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id.
   c.init = 'random'
+  c.prompt = ''  # the request that experiments/generate.py answers
 
-  c.prompt = ''  # what experiments/generate.py asks for
-
-  for add in (_data, _mesh, _prompts, _train, _rl, _rollout, _reward, _evaluation, _operation):
+  for add in (_data, _mesh, _prompts, _train, _rl, _rollout, _reward, _eval, _judge, _run, _tools):
     add(c)
-  _tools(c)
   c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY}.get(size, {}))
   return c
 
@@ -54,26 +52,28 @@ def get_config(size: str) -> ConfigDict:
 def _data(c) -> None:
   """Texts, prompts and preference pairs."""
   c.data = ConfigDict()
-  c.data.folder = ''  # .txt, .md and .jsonl files; '' is the text that comes with every Python
-  c.data.tokenizer = ''  # a folder or hub id; '' is that of `init`, or trained where that is random
-  c.data.heldout = 0.1  # share of documents that no training sees; GRPO's titles come from them
-  c.data.tested = 0.15  # share of these that GRPO does not ask for: evaluations do
-  c.data.lower, c.data.upper = 500, 9_000  # words
-  c.data.template = 'paper'  # or 'pocket': the paper's prompt has 250 tokens
-  c.data.style = 'think'  # 'think' or 'direct': what prompts ask for
-  c.data.row_length = 32_768  # tokens of a packed row
-  c.data.formatted_share = 0.0  # of the tokens: documents in the asked format
-  c.data.slack = 0.25  # a prompt's range is its document's own length, this much less or more
-  c.data.prompts = ''  # JSONL of prompts; '' makes them from held-out titles
-  c.data.preferences = ''  # JSONL of pairs; '' makes them by damaging passages
-  c.data.long = 'refuse'  # texts longer than a row, by reward models; 'window' reads them in parts
-  c.data.skip_broken = False  # count and skip unreadable lines of `preferences`, don't stop
+  c.data.folder = ''  # folder of .txt, .md and .jsonl files; '': Python's own documentation
+  c.data.tokenizer = ''  # folder or hub id; '': that of `init`, or a new one if `init` is 'random'
+  c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts
+  c.data.tested = 0.15  # share of the held-out documents that is kept for evaluations
+  c.data.lower, c.data.upper = 500, 9_000  # words of a passage of the corpus, and of an answer
+  c.data.template = 'paper'  # prompt template; 'pocket' is short, the paper's takes 250 tokens
+  c.data.style = 'think'  # prompts ask for thoughts, then an answer; 'direct': for an answer alone
+  c.data.row_length = 32_768  # tokens per packed row
+  c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
+  c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
+  c.data.prompts = ''  # JSONL file, or a run of `prompts`; '': made from held-out titles
+  c.data.preferences = ''  # JSONL file of preference pairs; '': made by damaging passages
+  c.data.long = 'refuse'  # reward models refuse a text longer than a row; 'window': read in parts
+  c.data.skip_broken = False  # skip and count unreadable lines of `preferences`; False: stop
 
 
 def _mesh(c) -> None:
-  """Devices."""
-  # How the devices are laid out: rows are cut over data and fsdp, parameters over fsdp and tensor,
-  # tokens of a row over context; -1 is what remains. With fewer than there are, the first are used.
+  """The device mesh: devices per axis, where -1 takes all that remain.
+
+  Rows are sharded over data and fsdp, parameters over fsdp and tensor, the tokens of a row over
+  context. If the product is smaller than the number of devices, the first ones are used.
+  """
   c.mesh = ConfigDict()
   c.mesh.data = 1
   c.mesh.fsdp = -1
@@ -82,48 +82,47 @@ def _mesh(c) -> None:
 
 
 def _prompts(c) -> None:
-  """The funnel from conversations to a prompt set."""
+  """The stage `prompts`: filters conversations down to a set of writing prompts."""
   c.prompts = ConfigDict()
-  # Folders and files of conversations, WildChat-1M and LMSYS-Chat-1M as they are published, or JSON
-  # lines; () makes a few up from the text that comes with every Python.
-  c.prompts.sources = ()
-  c.prompts.embedded = 4_000  # how many are made up
-  c.prompts.benchmarks = ()  # files of prompts that are tested on, to be kept out
-  # Where a record holds what, as in 'prompt.0.content'; '' knows the schemas that are about.
+  # Files and folders of conversations: WildChat-1M or LMSYS-Chat-1M as published, or JSON lines.
+  c.prompts.sources = ()  # (): conversations made up from Python's own documentation
+  c.prompts.embedded = 4_000  # number of conversations to make up
+  c.prompts.benchmarks = ()  # files of test prompts; requests that overlap with them are rejected
+  # Paths to the fields of a record, as in 'prompt.0.content'; '': found by the known schemas.
   c.prompts.text_path = ''
   c.prompts.language_path = ''
-  c.prompts.lower_path = ''  # of a range in words that the set itself names: no assessor is asked
-  c.prompts.upper_path = ''
-  c.prompts.languages = ('en', 'zh')
-  c.prompts.min_words = 4  # of a request
-  c.prompts.max_chars = 8_000  # of a request: 2,048 tokens, or 8,000 characters of Chinese
-  c.prompts.shortest = 300  # words of an answer that counts as long
-  c.prompts.similarity = 0.7  # estimated Jaccard, from which an earlier request is repeated
-  c.prompts.overlap = 0.7  # share of a benchmark prompt's runs of words that a request may not hold
-  c.prompts.examples = 3  # per reason, in the report
+  c.prompts.lower_path = ''  # lower and upper number of words, for a set that states them: the
+  c.prompts.upper_path = ''  # judge is then not asked for a length
+  c.prompts.languages = ('en', 'zh')  # all other requests are rejected
+  c.prompts.min_words = 4  # per request
+  c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese
+  c.prompts.shortest = 300  # words; requests for shorter answers are rejected
+  c.prompts.similarity = 0.7  # estimated Jaccard similarity from which two requests are duplicates
+  c.prompts.overlap = 0.7  # share of a test prompt's word n-grams from which a request is rejected
+  c.prompts.examples = 3  # rejected requests that the report shows for each reason
 
 
 def _train(c) -> None:
-  """Optimisation."""
+  """Optimisation, in every training stage."""
   c.train = ConfigDict()
-  c.train.num_steps = 0
-  c.train.rows = 512  # packed rows per step (pairs per step, for reward models)
-  c.train.micro_rows = 64  # rows of a micro-batch, for each of mesh.data x mesh.fsdp
-  c.train.learning_rate = 1e-5
-  c.train.warmup_steps = 10
-  c.train.decay_steps = 0  # of the optimiser, until its cosine ends; 0 keeps the rate constant
-  c.train.final_share = 0.1  # of the learning rate, where the cosine ends
+  c.train.num_steps = 0  # every experiment that trains sets it
+  c.train.rows = 512  # batch size in packed rows; in pairs, for reward models
+  c.train.micro_rows = 64  # rows of a micro-batch on each of the mesh.data x mesh.fsdp shards
+  c.train.learning_rate = 1e-5  # peak, after the warm-up
+  c.train.warmup_steps = 10  # updates of linear warm-up from 0
+  c.train.decay_steps = 0  # updates until the cosine decay ends; 0: a constant rate
+  c.train.final_share = 0.1  # share of the learning rate that is left when the decay ends
   c.train.b1 = 0.9
   c.train.b2 = 0.95
   c.train.weight_decay = 0.1
-  c.train.max_norm = 1.0  # of the gradient, clipped above
-  c.train.moments = 'float32'  # Adam's, between steps; 'bfloat16' is 4 bytes a parameter less
-  c.train.offload = False  # Adam's moments wait in the memory of the host between steps
-  c.train.halvings = 0  # of the row length, at most, where all trajectories of a step are short
-  c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which pulls scores to mean 0
-  c.train.chunk = 2_048  # tokens per block of the log-probabilities: chunk x vocabulary in memory
-  # What is computed again in the backward pass: 'none', 'dots' (attention), 'full'; with 'offload',
-  # what 'full' keeps waits in the memory of the host.
+  c.train.max_norm = 1.0  # the gradient is scaled down to this global norm if it exceeds it
+  c.train.moments = 'float32'  # dtype of Adam's moments; 'bfloat16' saves 4 bytes per parameter
+  c.train.offload = False  # keep Adam's moments in host memory between updates
+  c.train.halvings = 0  # GRPO may halve its rows this often when all trajectories are short
+  c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which keeps mean scores near 0
+  c.train.chunk = 2_048  # tokens whose logits are in memory at once: chunk x vocabulary floats
+  # What the backward pass recomputes: 'none'; 'dots', attention and elementwise operations; 'full',
+  # all of a layer; 'offload', like 'full' with each layer's input in host memory meanwhile.
   c.train.remat = 'full'
   c.train.attention = 'auto'  # or 'xla', 'chunked', 'splash' (TPU), 'triton', 'cudnn' (GPU)
 
@@ -133,24 +132,27 @@ def _rl(c) -> None:
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1
   c.rl.group_size = 32  # samples per prompt
-  # Dynamic sampling (DAPO): further batches of a step, at most, until prompts_per_step groups have
-  # spread. Metrics of rewards are those of the first batch, which is not selected by them.
+  # Dynamic sampling (DAPO): a step samples up to this many further batches, until prompts_per_step
+  # groups have unequal rewards. Reward metrics describe the first batch: the others are selected.
   c.rl.max_resamples = 0
-  # 'balanced' is Eq. 5, 'batch_balanced' has a second normalisation (GDPO); the others compare the
-  # mean reward: 'mean_reward' is the paper's ablation, 'centred' Dr. GRPO, 'leave_one_out' RLOO.
+  # 'balanced' normalises each reward in its group, then averages (Eq. 5); 'batch_balanced'
+  # normalises once more over the batch (GDPO). The others compare the mean reward: 'mean_reward'
+  # is the paper's ablation, 'centred' is Dr. GRPO's, 'leave_one_out' RLOO's.
   c.rl.advantage = 'balanced'
-  c.rl.num_epochs = 1  # sweeps over a rollout
-  c.rl.num_minibatches = 1  # optimiser steps per sweep
-  c.rl.loss = 'grpo'  # or 'gspo' (clips of 3e-4 and 4e-4), 'cispo' (clip_low of 1)
-  c.rl.clip_low = 0.2  # epsilon
+  c.rl.num_epochs = 1  # passes over the samples of a step
+  c.rl.num_minibatches = 1  # updates per epoch
+  c.rl.loss = 'grpo'  # or 'gspo' (set the clips to 3e-4 and 4e-4), 'cispo' (set clip_low to 1)
+  c.rl.clip_low = 0.2  # the probability ratio is clipped to [1 - clip_low, 1 + clip_high]
   c.rl.clip_high = 0.2
-  c.rl.ratio_cap = 0.0  # of dual clip, which bounds the punishment of a token, often 3; 0 is none
-  c.rl.aggregate = 'token'  # 'token', 'sequence' or 'budget': what weighs the same in the loss
-  c.rl.kl_weight = 0.0  # beta, towards the parameters of `init`; 0, the paper's, loads no reference
-  c.rl.entropy_weight = 0.0  # of a bonus for entropy
-  c.rl.tis_cap = 0.0  # truncated importance weight pi / pi_sampler of each token; 0 is none
-  c.rl.overlong = 'keep'  # texts cut at max_tokens; 'mask' leaves them out, 'penalise' comes before
-  c.rl.overlong_margin = 2_800  # tokens before max_tokens where that begins
+  c.rl.ratio_cap = 0.0  # dual clip: the largest ratio where the advantage is negative; 0: no cap
+  c.rl.aggregate = 'token'  # mean over tokens, per 'sequence' first, or by a fixed 'budget'
+  c.rl.kl_weight = 0.0  # beta of the KL to `init`; with 0, as in the paper, no reference is loaded
+  c.rl.entropy_weight = 0.0  # weight of an entropy bonus
+  c.rl.tis_cap = 0.0  # cap of the importance weight pi / pi_sampler of each token; 0: no weights
+  # Samples cut off at max_tokens: 'keep' their rewards, 'mask' them from the loss, or 'penalise'
+  # length, from 0 at max_tokens - overlong_margin down to -1 at max_tokens.
+  c.rl.overlong = 'keep'
+  c.rl.overlong_margin = 2_800  # tokens
 
 
 def _rollout(c) -> None:
@@ -158,19 +160,19 @@ def _rollout(c) -> None:
   c.rollout = ConfigDict()
   c.rollout.temperature = 0.8
   c.rollout.max_prompt_tokens = 2_048
-  c.rollout.max_tokens = 14_000  # think and answer together
-  c.rollout.min_tokens = 0  # no end before these; 0 in training, whose scorer knows no minimum
-  c.rollout.top_p = 1.0  # share of the most likely tokens to sample; 1 in training, as in the
-  c.rollout.top_k = 0  # paper, and their number, where 0 is all
-  # One batch shape whoever is still writing, so that a resumed run is the same bit for bit; else
-  # the batch shrinks as the tail thins out, and the cache is read as far as it is filled. On a GPU
-  # all that such a command runs is deterministic, and slower.
+  c.rollout.max_tokens = 14_000  # thoughts and answer together
+  # GRPO needs the defaults of the next three: its loss assumes that any token could be sampled.
+  c.rollout.min_tokens = 0  # the stop token is not sampled before this many tokens
+  c.rollout.top_p = 1.0  # sample from the most likely tokens with this total probability
+  c.rollout.top_k = 0  # sample from this many most likely tokens; 0: from all
+  # True: a resumed run is bit for bit the same. The decode batch then keeps one shape, and GPU
+  # kernels are deterministic. False is faster: the batch and what is read of the cache shrink.
   c.rollout.exact = False
-  c.rollout.slots = 0  # trajectories at a time; 0 is all of a step
-  c.rollout.block = 32  # steps between two looks at what has ended
-  c.rollout.int8 = False  # keys and values in int8, which makes log-probabilities inexact
-  # Who reads the cache: 'auto', 'xla', or a kernel that stops where a row does, 'mosaic' (TPU) or
-  # 'triton' (GPU). 'auto' is XLA: the kernels have not been timed on the machines they are for.
+  c.rollout.slots = 0  # sequences decoded at a time; 0: all samples of a step
+  c.rollout.block = 32  # decoding steps between two checks for sequences that have ended
+  c.rollout.int8 = False  # store keys and values as int8: half the cache, inexact log-probabilities
+  # Decode attention: 'xla', or 'mosaic' (TPU) or 'triton' (GPU), kernels that read a sequence's
+  # cache only as far as it is filled. 'auto' is 'xla', since the kernels have not been timed yet.
   c.rollout.attention = 'auto'
 
 
@@ -179,100 +181,99 @@ def _reward(c) -> None:
   c.reward = ConfigDict()
   # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...
   c.reward.model = ''
-  c.reward.ensemble = ()  # further ones, whose rewards count as mean - caution x spread over all
+  c.reward.ensemble = ()  # further models; the reward is the mean - caution x standard deviation
   c.reward.caution = 1.0
-  c.reward.heldout = ''  # another, that trains nothing: the monitor watches how the two part
-  c.reward.mean = 0.0  # of the scores of a model that is no run of ours, whose rewards are
-  c.reward.std = 0.0  # sigmoid((score - mean) / std); 0: a server gives rewards in [0, 1]
-  c.reward.key_env = ''  # the environment variable with the API key of a server; '' sends none
+  c.reward.heldout = ''  # a model that is not trained on; the monitor compares it with the reward
+  # The reward is sigmoid((score - mean) / std). A model that we trained knows both; give them for
+  # any other. With std = 0, the scores of a server are rewards in [0, 1] already.
+  c.reward.mean = 0.0
+  c.reward.std = 0.0
+  c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
-  c.reward.max_words = 14_000  # L_max of Eq. 3, where the length reward is 0
-  c.reward.writing_floor = 0.0  # writing reward of an answer that cannot be parsed
-  c.reward.max_failures = 0.1  # share of samples without a judgement, above which the run stops
+  c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
+  c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
+  c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 
 
-def _evaluation(c) -> None:
-  """Evaluation, and the judge."""
-  # What `evaluate` measures, and GRPO on its way (there `file` is an Arena-Write). A system is
-  # experiment:size, a run's folder, a Hugging Face model, or MODEL@http://host/v1 for an
-  # OpenAI-compatible endpoint.
+def _eval(c) -> None:
+  """The stage `evaluate`, and evaluations during a training.
+
+  A system is experiment:size, a run's folder, a Hugging Face model, or MODEL@http://host/v1, an
+  OpenAI-compatible endpoint.
+  """
   c.eval = ConfigDict()
-  c.eval.benchmark = 'arena'  # or 'writingbench'
-  c.eval.file = ''  # the benchmark, as published; '' makes a small one of held-out titles
-  c.eval.systems = ()
-  c.eval.prompts = 32  # how many of the benchmark's; 0 is all
-  c.eval.style = 'chat'  # how systems that are no runs of ours are asked; or 'think', 'direct'
+  c.eval.benchmark = 'arena'  # or 'writingbench'; evaluations in GRPO are always of Arena-Write
+  c.eval.file = ''  # the benchmark as published; '': a small one made from held-out titles
+  c.eval.systems = ()  # systems to compare
+  c.eval.prompts = 32  # number of the benchmark's prompts to use; 0: all
+  c.eval.style = 'chat'  # prompt style for models that we did not train; or 'think', 'direct'
   c.eval.slots = 32  # answers that our own engine generates at a time
-  c.eval.rivals = False  # systems are compared with each other, and not with baselines alone
-  c.eval.key_env = ''  # the environment variable that holds the API key of systems
-  c.eval.people = 60  # comparisons on the page for blind judging by people; 0 is all
-  c.eval.arena = ''  # the run whose people.html was judged, for experiments/people.py
-  c.eval.annotations = ''  # folder of what people exported from that page
-  c.eval.every = 50  # steps of a training between two evaluations; 0 in GRPO: none
-  c.eval.batches = 8  # held-out batches of train.rows rows
+  c.eval.rivals = False  # compare the systems with each other, too; False: with baselines only
+  c.eval.key_env = ''  # environment variable with the API key of the systems' endpoints
+  c.eval.people = 60  # comparisons on people.html, the page for blind human judges; 0: all
+  c.eval.arena = ''  # name of the run whose people.html was judged, for experiments/people.py
+  c.eval.annotations = ''  # folder of exported human judgements; '': annotations/ of that run
+  c.eval.every = 50  # steps between two evaluations in a training; 0: none
+  c.eval.batches = 8  # held-out batches per evaluation in pretraining
 
-  # Who judges: a system as above, or 'offline-rules', which measures length and repetition alone.
+
+def _judge(c) -> None:
+  """The judge, and the limits of every endpoint: the judge's and the systems'."""
   c.judge = ConfigDict()
-  c.judge.model = 'offline-rules'
-  c.judge.key_env = ''  # the environment variable that holds the API key
+  c.judge.model = 'offline-rules'  # length and repetition only, no meaning; or a system, see _eval
+  c.judge.key_env = ''  # environment variable with the judge's API key
   c.judge.temperature = 0.0
   c.judge.top_p = 1.0
-  c.judge.max_tokens = 2_048  # of a judgement
-  c.judge.rounds = 3  # how often a question is asked whose reply cannot be read
-  c.judge.max_failures = 0.1  # share of failed replies, above which the run stops
-  c.judge.cache = ''  # SQLite file on a local disk; '' is .replies.sqlite in runs_dir
-  # How endpoints are met, the judge's and those of systems.
-  c.judge.concurrency = 16  # requests in flight
-  c.judge.requests_per_minute = 0  # 0 is no limit
-  c.judge.tokens_per_minute = 0
-  c.judge.timeout = 600  # seconds without a byte
-  c.judge.tries = 6  # of a request, with growing waits
-  c.judge.price_in = 0.0  # per million tokens read, in any currency
-  c.judge.price_out = 0.0
+  c.judge.max_tokens = 2_048  # per reply
+  c.judge.rounds = 3  # how often a question is asked until its reply can be parsed
+  c.judge.max_failures = 0.1  # stop if a larger share of questions has no verdict
+  c.judge.cache = ''  # SQLite file for replies, on a local disk; '': .replies.sqlite in runs_dir
+  c.judge.concurrency = 16  # simultaneous requests to an endpoint
+  c.judge.requests_per_minute = 0  # 0: no limit
+  c.judge.tokens_per_minute = 0  # 0: no limit
+  c.judge.timeout = 600  # seconds without a byte from the server
+  c.judge.tries = 6  # attempts per request, with growing pauses
+  c.judge.price_in = 0.0  # price of a million input tokens, in any currency
+  c.judge.price_out = 0.0  # price of a million output tokens
 
 
-def _operation(c) -> None:
-  """Logs, checkpoints, and what may go wrong."""
+def _run(c) -> None:
+  """Logs, checkpoints and faults of a run."""
   c.log = ConfigDict()
-  c.log.samples_every = 10  # steps between written-out samples
+  c.log.samples_every = 10  # steps between two sets of samples on disk
   c.log.tensorboard = True
 
   c.profile = ConfigDict()
-  c.profile.steps = ()  # write a jax.profiler trace and a memory profile of these
+  c.profile.steps = ()  # steps of which a jax.profiler trace and a memory profile are written
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 20  # steps
-  c.checkpoint.minutes = 30  # or as soon as so many have passed; 0: by steps alone
-  c.checkpoint.keep = 2  # the newest
-  c.checkpoint.best = ''  # a metric of metrics.jsonl, by which the best ones stay besides
+  c.checkpoint.minutes = 30  # save once this many have passed, too; 0: by steps only
+  c.checkpoint.keep = 2  # the latest checkpoints to keep
+  c.checkpoint.best = ''  # a metric of metrics.jsonl: its best checkpoints are kept as well
   c.checkpoint.keep_best = 1  # how many of these
 
-  # Bad days.
   c.debug = ConfigDict()
-  c.debug.max_skipped = 5  # steps in a row that are not finite, above which the run stops
-  c.debug.replay = ''  # a folder faults/step-... of the run: run that step again, and nothing else
-  c.debug.watchdog = 3_600  # seconds without a move before stacks are shown
-  c.debug.heartbeat = 100  # seconds of silence after which a process is taken for dead
-
-  return c
+  c.debug.max_skipped = 5  # stop after more steps in a row whose gradient is not finite
+  c.debug.replay = ''  # a folder faults/step-... of this run: only repeat that step, and print it
+  c.debug.watchdog = 3_600  # seconds without progress until all stacks are printed; 0: never
+  c.debug.heartbeat = 100  # seconds of silence after which another process counts as lost
 
 
 def _tools(c) -> None:
-  """Stages beside training."""
+  """The stages preflight, export and report."""
   c.preflight = ConfigDict()
-  c.preflight.at_start = True  # compile what a run will run, and stop where it does not fit
-  c.preflight.topology = 'local'  # 'v5p:4x4x4', 'gpu:h100:8x8', or 'local': the attached devices
-  c.preflight.experiment = (
-    ''  # whose programs are compiled, and its stage: experiments/preflight.py
-  )
-  c.preflight.stage = ''
+  c.preflight.at_start = True  # before a training: compile its programs, stop if they do not fit
+  c.preflight.topology = 'local'  # the attached devices, or as 'v5p:4x4x4', 'gpu:h100:8x8'
+  c.preflight.experiment = ''  # set by experiments/preflight.py: whose programs are compiled,
+  c.preflight.stage = ''  # and the stage of that experiment
 
   c.export = ConfigDict()
-  c.export.folder = ''  # where to; '' is the folder of the export itself
+  c.export.folder = ''  # where the model is written; '': the run folder of the export
   c.export.dtype = 'bfloat16'  # or 'float32', 'float16'
 
   c.report = ConfigDict()
-  c.report.runs = ()  # names of runs to put side by side
+  c.report.runs = ()  # names of the runs to compare
   c.report.metrics = (
     'valid_format',
     'reward/length',
