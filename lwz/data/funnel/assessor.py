@@ -11,11 +11,8 @@ from typing import NamedTuple
 
 from lwz.data.funnel import stated_length
 
-STEP, CAP, WIDTH = (
-  100,
-  12_000,
-  3_000,
-)  # words: bounds are multiples of STEP, at most CAP, at most WIDTH apart
+# Words: bounds are multiples of STEP, at most CAP, at most WIDTH apart.
+STEP, CAP, WIDTH = 100, 12_000, 3_000
 
 _OPEN, _CLOSE = '<query>\n', '\n</query>'
 

@@ -13,60 +13,43 @@ from typing import Any
 
 from lwz import types
 
-# kind -> (weight, templates). {t}: a title; {x}: a text; {n}: a number of words.
-_KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
+# {t}: a title; {x}: a text; {n}: a number of words.
+_TEMPLATES = {
   'writing': (
-    22,
-    (
-      'Write a {n}-word essay on {t} for people who have never heard of it.',
-      'I need an in-depth report about {t}, at least {n} words, with sections and a summary.',
-      'Please write a blog post that explains {t} to beginners. Some background: {x}',
-      'Write a short story in which {t} saves a small company. Make it funny, and not boring.',
-      'Draft a proposal to use {t} in our school; no more than {n} words. Notes: {x}',
-      'Create a comprehensive guide to {t}, with an introduction, examples and frequent mistakes.',
-      '写一篇关于{t}的科普文章，面向初学者，{n}字左右。',
-      '请写一份关于{t}的调研报告，不少于{n}字，要有目录和结论。',
-      '以“{t}”为题写一个短篇小说，情节要有转折。',
-    ),
+    'Write a {n}-word essay on {t} for people who have never heard of it.',
+    'I need an in-depth report about {t}, at least {n} words, with sections and a summary.',
+    'Please write a blog post that explains {t} to beginners. Some background: {x}',
+    'Write a short story in which {t} saves a small company. Make it funny, and not boring.',
+    'Draft a proposal to use {t} in our school; no more than {n} words. Notes: {x}',
+    'Create a comprehensive guide to {t}, with an introduction, examples and frequent mistakes.',
+    '写一篇关于{t}的科普文章，面向初学者，{n}字左右。',
+    '请写一份关于{t}的调研报告，不少于{n}字，要有目录和结论。',
+    '以“{t}”为题写一个短篇小说，情节要有转折。',
   ),
   'question': (
-    22,
-    (
-      'What is {t}?',
-      'Who invented {t} and when?',
-      'How many kinds of {t} are there?',
-      '什么是{t}？',
-    ),
+    'What is {t}?',
+    'Who invented {t} and when?',
+    'How many kinds of {t} are there?',
+    '什么是{t}？',
   ),
   'code': (
-    16,
-    (
-      'Write a python function that uses {t} on a list of numbers.',
-      'Fix this code:\n```python\nimport os\nprint({t})\n```\n{x}',
-      '用代码实现{t}，并加上注释。',
-    ),
+    'Write a python function that uses {t} on a list of numbers.',
+    'Fix this code:\n```python\nimport os\nprint({t})\n```\n{x}',
+    '用代码实现{t}，并加上注释。',
   ),
   'edit': (
-    10,
-    (
-      'Translate into German: {x}',
-      'Summarize the following text: {x}',
-      '请把下面这段话润色一下：{x}',
-    ),
+    'Translate into German: {x}',
+    'Summarize the following text: {x}',
+    '请把下面这段话润色一下：{x}',
   ),
-  'image': (8, ('As a prompt generator for a generative AI called "Midjourney", show {t}. {x}',)),
-  'role': (
-    5,
-    ('Act as {t}. I will talk to you, and you answer as it would. My first word is hi.',),
-  ),
-  'talk': (
-    4,
-    ('hi there, how are you today?', 'hello, what can you do for me?', '你好，你是谁呀？'),
-  ),
-  'maths': (3, ('Solve 3x + {n} = 20 and say what it has to do with {t}.',)),
-  'other': (6, ('Escribe una historia sobre {t} para los niños de una escuela del pueblo.',)),
-  'little': (4, ('Write a tagline about {t}.', 'Describe {t} in 50 words.', 'ok {t}')),
+  'image': ('As a prompt generator for a generative AI called "Midjourney", show {t}. {x}',),
+  'role': ('Act as {t}. I will talk to you, and you answer as it would. My first word is hi.',),
+  'talk': ('hi there, how are you today?', 'hello, what can you do for me?', '你好，你是谁呀？'),
+  'maths': ('Solve 3x + {n} = 20 and say what it has to do with {t}.',),
+  'other': ('Escribe una historia sobre {t} para los niños de una escuela del pueblo.',),
+  'little': ('Write a tagline about {t}.', 'Describe {t} in 50 words.', 'ok {t}'),
 }
+_WEIGHTS = (22, 22, 16, 10, 8, 5, 4, 3, 6, 4)  # of the kinds in _TEMPLATES
 _TAGS = {'other': 'Spanish'}
 _REPEATS, _NEAR, _FLAGGED, _REDACTED = 0.08, 0.06, 0.05, 0.02  # shares
 _BEGAN = datetime.datetime(2023, 4, 9, tzinfo=datetime.UTC)
@@ -88,15 +71,14 @@ def records(
     flagged, redacted = rng.random() < _FLAGGED, rng.random() < _REDACTED
     when = _BEGAN + datetime.timedelta(seconds=37 * i)
     answer = documents[rng.randrange(len(documents))].text[:1_500]
-    turns = [
-      _turn('user', text, language, flagged, redacted, i),
-      _turn('assistant', answer, language, False, False, i),
-    ]
     yield {
       'conversation_hash': hashlib.md5(f'{seed}:{i}'.encode(), usedforsecurity=False).hexdigest(),
       'model': 'none',
       'timestamp': when,
-      'conversation': turns,
+      'conversation': [
+        _turn('user', text, language, flagged, redacted, i),
+        _turn('assistant', answer, language, False, False, i),
+      ],
       'turn': 1,
       'language': language,
       'openai_moderation': [_moderation(flagged), _moderation(False)],
@@ -111,9 +93,9 @@ def _request(documents: Sequence[types.Document], i: int, seed: int) -> tuple[st
   if i and chance < _REPEATS + _NEAR:
     kind, text = _request(documents, rng.randrange(i), seed)
     return kind, text if chance < _REPEATS else f'{text} Thanks {rng.randrange(10)}!'
-  kind = rng.choices(list(_KINDS), [weight for weight, _ in _KINDS.values()])[0]
+  kind = rng.choices(list(_TEMPLATES), _WEIGHTS)[0]
   document = documents[rng.randrange(len(documents))]
-  text = rng.choice(_KINDS[kind][1])
+  text = rng.choice(_TEMPLATES[kind])
   values = {
     't': document.title,
     'x': document.text[: rng.choice((200, 600, 1_500))],
