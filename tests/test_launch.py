@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,23 @@ def test_a_prompt_that_asks_for_too_much_is_named_at_the_start(tmp_path):
   path.write_text('{"text": "Write about rivers.", "lower": 10, "upper": 400}')
   output = jobs.launch(MAIN, tmp_path, f'--config.data.prompts={path}', fails=True)
   assert f'{path} asks for up to 400 words, above reward.max_words=160' in output
+
+
+@pytest.mark.parametrize(
+  ('num', 'words', 'message'),
+  [
+    (13, 9, r'of its 13 documents leaves 13 to train on and 0 held out: add documents'),
+    (60, 2, r'0 documents with an opening of 10 to 24 words; need two'),
+  ],
+)
+def test_a_corpus_that_is_too_small_is_named_before_the_first_run(num, words, message, tmp_path):
+  (tmp_path / 'texts').mkdir()
+  for i in range(num):
+    text = ' '.join([f'River number {i} runs past the mill.'] * words)[: 8 * words]
+    (tmp_path / 'texts' / f'{i}.txt').write_text(text)
+  output = jobs.launch(MAIN, tmp_path, f'--config.data.folder={tmp_path / "texts"}', fails=True)
+  assert re.search(message, output), output
+  assert not (tmp_path / 'base_model-micro').exists()
 
 
 def test_an_unknown_size_names_the_sizes(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lwz.data import corpus, tokenizer
+from lwz.data import tokenizer
 from lwz.model import sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
@@ -24,7 +24,13 @@ def config(c, references: Sequence[str]) -> None:
   if c.checkpoint.best:
     directions.check('checkpoint.best', c.checkpoint.best)
   if c.data.folder:
-    corpus.documents(c.data.folder)
+    train, heldout = setup.documents(c)
+    if not train or not heldout:
+      raise ValueError(
+        f'data.folder={c.data.folder}: data.heldout={c.data.heldout} of its '
+        f'{len(train) + len(heldout)} documents leaves {len(train)} to train on and '
+        f'{len(heldout)} held out: add documents, or change the share'
+      )
   if c.data.tokenizer:
     tokenizer.load(c.data.tokenizer)
   elif c.init == 'random' and c.stage != 'pretrain':

@@ -58,6 +58,11 @@ def check(c) -> None:
     if not prompts:
       raise ValueError(f'{c.data.prompts}: no prompts in it')
     longest_asked = max(prompt.upper for prompt in prompts)
+  elif c.data.folder and not setup.writing_prompts(c):
+    raise ValueError(
+      f'data.folder={c.data.folder}: no held-out document makes a prompt, since none opens with '
+      f'{c.data.lower} to {c.data.upper} words: add documents, or change data.lower and data.upper'
+    )
   if longest_asked > c.reward.max_words:
     raise ValueError(
       f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '

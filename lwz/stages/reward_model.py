@@ -51,6 +51,8 @@ def check(c) -> None:
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
   reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
+  if c.data.folder and not c.data.preferences:
+    _from_corpus(c)  # raises ValueError if no pair can be made
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
       f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
@@ -206,17 +208,19 @@ def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
       print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
     return train, heldout
   parts = []
-  for name, documents in zip(('train', 'heldout'), setup.documents(c), strict=True):
+  for name, made in zip(('train', 'heldout'), _from_corpus(c), strict=True):
     path = folder / f'preferences-{name}.jsonl'
-    made = preferences.from_documents(
-      documents,
-      lower=c.data.lower,
-      upper=c.data.upper,
-      seed=c.seed,
-    )
     hosts.first(functools.partial(preferences.save, path, made))
     parts.append(preferences.load(path)[0])
   return parts[0], parts[1]
+
+
+def _from_corpus(c) -> list[list[types.Preference]]:
+  """Returns training and held-out pairs made by damaging passages of the corpus."""
+  return [
+    preferences.from_documents(found, lower=c.data.lower, upper=c.data.upper, seed=c.seed)
+    for found in setup.documents(c)
+  ]
 
 
 def _from_file(c) -> tuple[list[types.Preference], list[types.Preference], int]:
