@@ -1,29 +1,18 @@
 """Plots of metrics over steps as inline SVG for a page."""
 
-import io
 import itertools
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.style
 import numpy as np
-from matplotlib import figure, patches, ticker
+from matplotlib import patches, ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends import backend_svg
 
+from lwz.report import canvas as canvas_lib
 from lwz.report import number, svg
 
-_STYLE = {
-  'svg.fonttype': 'none',  # text stays text: crisp, selectable, in the page's own font
-  'svg.hashsalt': 'lwz',
-  'font.size': 10,
-  'path.simplify': True,
-  'axes.unicode_minus': True,
-}
-_SIZE = (4.5, 2.75)  # inches, of 72 units each
 _POINTS = 400  # buckets a long curve is thinned to; each keeps its lowest and its highest value
 
 
@@ -79,24 +68,24 @@ def draw(
   table = _by_step(records)
   curves = [(key, *_series(table, key)) for key in keys]
   curves = [(key, x, y) for key, x, y in curves if np.isfinite(y).any()]
-  # Glyphs that matplotlib's own font lacks are drawn by the browser's.
-  with matplotlib.style.context(['default', _STYLE]), warnings.catch_warnings():
-    warnings.filterwarnings('ignore', message='Glyph .* missing from')
-    canvas = figure.Figure(figsize=_SIZE)
-    backend_svg.FigureCanvasSVG(canvas)
-    axes = canvas.add_axes((0.1, 0.11, 0.88, 0.7))
-    _dress(canvas, axes, title, unit)
+  with canvas_lib.blank(title, unit) as (canvas, axes):
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(_tick))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(_tick))
+    axes.margins(x=0.012, y=0.08)
     entries = [
       _curve(axes, i, name, x, y, smooth)
       for i, (name, (_, x, y)) in enumerate(zip(_short(curves), curves, strict=True))
     ]
     if band and curves:
       entries += _shade(axes, table, band, smooth)
-    _legend(axes, entries)
-    _fit(canvas, axes)
-    file = io.StringIO()
-    canvas.savefig(file, format='svg', transparent=True, metadata={'Date': None})
-  return svg.inline(file.getvalue(), title)
+    if not entries:
+      axes.set(xticks=[], yticks=[])
+      axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=svg.TEXT[0])
+    canvas_lib.legend(axes, entries)
+    canvas_lib.fit(canvas, axes)
+    return canvas_lib.inline(canvas, title)
 
 
 def _by_step(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -195,74 +184,6 @@ def _short(curves: Sequence[tuple]) -> list[str]:
   prefixes = {name.rpartition('/')[0] for name in names}
   shared = len(names) > 1 and len(prefixes) == 1
   return [name.rpartition('/')[2] for name in names] if shared else names
-
-
-def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
-  """Rows above the axes, at the right, as few as the width allows."""
-  if not entries:
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=svg.TEXT[0])
-    return
-  for columns in range(len(entries), 0, -1):
-    legend = axes.legend(
-      *zip(*entries, strict=True),
-      ncols=columns,
-      loc='lower right',
-      bbox_to_anchor=(1.015, 0.985),
-      frameon=False,
-      handlelength=1.1,
-      handletextpad=0.5,
-      columnspacing=1.3,
-      borderpad=0.1,
-      fontsize=9.5,
-      labelcolor=svg.TEXT[0],
-    )
-    for text in legend.get_texts():
-      text.set_parse_math(False)
-    if legend.get_window_extent().width <= axes.bbox.width:
-      break
-
-
-def _fit(canvas: figure.Figure, axes: Axes) -> None:
-  """Leaves room for the labels of the ticks at the left; the plot grows by the legend's height.
-
-  The axes keep their height, however many curves there are.
-  """
-  canvas.draw_without_rendering()
-  width, height = canvas.bbox.size
-  labels = [text.get_window_extent().width for text in axes.get_yticklabels()]
-  left = (max(labels, default=0) + 9) / width
-  legend, title = axes.get_legend(), canvas.texts
-  extra = max(0, legend.get_window_extent().height - 12) if legend else 0
-  canvas.set_size_inches(_SIZE[0], _SIZE[1] * (1 + extra / height))
-  share = height / (height + extra)
-  axes.set_position((left, 0.11 * share, 0.98 - left, 0.7 * share))
-  for text in title:
-    text.set_y(1 - (1 - text.get_position()[1]) * share)
-
-
-def _dress(canvas: figure.Figure, axes: Axes, title: str, unit: str) -> None:
-  """Title, unit, a grid of horizontal lines, and no box."""
-  canvas.text(
-    0.004, 0.985, title, va='top', weight='bold', color=svg.INK[0], size=11.5, parse_math=False
-  )
-  if unit:
-    canvas.text(
-      0.985, 0.975, unit, va='top', ha='right', color=svg.TEXT[0], size=9.5, parse_math=False
-    )
-  canvas.patch.set_visible(False)
-  axes.patch.set_visible(False)
-  for side in ('top', 'left', 'right'):
-    axes.spines[side].set_visible(False)
-  axes.spines['bottom'].set(color=svg.AXIS[0], linewidth=0.8)
-  axes.grid(axis='y', color=svg.GRID[0], alpha=0.25, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(colors=svg.TEXT[0], length=0, pad=5)
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-  axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
-  axes.yaxis.set_major_formatter(ticker.FuncFormatter(_tick))
-  axes.xaxis.set_major_formatter(ticker.FuncFormatter(_tick))
-  axes.margins(x=0.012, y=0.08)
 
 
 def _tick(value: float, _: int | None = None) -> str:

@@ -13,14 +13,14 @@ from etils import epath
 from lwz.report import directions, number
 
 _CONTROL = re.compile(r'[\x00-\x08\x0b\x0c\x0e-\x1f]')  # no part of HTML, yet a sample may hold it
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
   loader=jinja2.PackageLoader('lwz.report', '.'),
   autoescape=True,
   undefined=jinja2.StrictUndefined,
   trim_blocks=True,
   lstrip_blocks=True,
 )
-_TEMPLATES.filters['show'] = number.show
+TEMPLATES.filters['show'] = number.show
 
 
 def write(
@@ -57,7 +57,7 @@ def write(
   Raises ValueError for a sample without 'step'.
   """
   steps, pairs = _pairs(list(samples))
-  text = _TEMPLATES.get_template('page.html.jinja').render(
+  text = TEMPLATES.get_template('page.html.jinja').render(
     title=title,
     subtitle=subtitle,
     facts=dict(facts or {}),

@@ -9,18 +9,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-import jinja2
 import markupsafe
 import numpy as np
 from etils import epath
 
-_TEMPLATES = jinja2.Environment(
-  loader=jinja2.PackageLoader('lwz.report', '.'),
-  autoescape=True,
-  undefined=jinja2.StrictUndefined,
-  trim_blocks=True,
-  lstrip_blocks=True,
-)
+from lwz.report import page
+
 _HALVES = re.compile('[\ud800-\udfff]')
 
 
@@ -56,7 +50,7 @@ def write(
   mark = hashlib.sha256(text.encode()).hexdigest()[:12]
   # Only '<' could end a script element; JSON can escape it.
   data = markupsafe.Markup(text.replace('<', '\\u003c'))
-  html = _TEMPLATES.get_template('people.html.jinja').render(title=title, mark=mark, items=data)
+  html = page.TEMPLATES.get_template('people.html.jinja').render(title=title, mark=mark, items=data)
   epath.Path(path).write_bytes(html.encode())
   record = {'page': mark, 'items': key}
   epath.Path(key_path).write_bytes(json.dumps(record, indent=2).encode() + b'\n')
