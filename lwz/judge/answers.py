@@ -33,7 +33,7 @@ def ask(
     write = systems.connect(c, system.source, c.eval.key_env, stops=stops, **limits)
     asked = (system.request(prompts[i], sampling) for i in todo)
     with (
-      terminal.progress(len(todo), label=system.name) as bar,
+      terminal.Progress(len(todo), label=system.name) as bar,
       contextlib.closing(write(asked)) as replies,
     ):
       for done, reply in enumerate(replies, start=1):

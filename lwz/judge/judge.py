@@ -195,7 +195,7 @@ def stream(
   write = connect(c)
   usage = usage or client.Usage()
   label = f'judge {name(c)}'
-  with terminal.progress(total, start=done, label=label, quiet=quiet) as bar:
+  with terminal.Progress(total, start=done, label=label, quiet=quiet) as bar:
     asked: Iterable[tuple[Question, str]] = ((question, '') for question in questions)
     while asked:
       unread: list[tuple[Question, str]] = []

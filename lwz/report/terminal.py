@@ -17,29 +17,6 @@ from lwz.report import directions, number
 _EVERY = 10.0  # seconds between two lines of a log
 
 
-def progress(
-  total: int,
-  start: int = 0,
-  label: str = '',
-  *,
-  quiet: bool = False,
-  file: IO[str] | None = None,
-  clock: Callable[[], float] = time.monotonic,
-) -> 'Progress':
-  """Steps start..total on the terminal: step, rate, time left, and a few metrics.
-
-      with terminal.progress(c.num_steps, start=state.step, label='grpo') as bar:
-        for step in bar:
-          ...
-          bar.update(step + 1, loss=loss, reward=reward)
-
-  Where `file` (standard error, unless given) is no terminal, plain lines are written instead: the
-  first update, then at most one in ten seconds, then the last. `quiet` writes nothing: hosts other
-  than the first pass `jax.process_index() != 0`. `clock` gives seconds.
-  """
-  return Progress(total, start, label, quiet=quiet, file=file, clock=clock)
-
-
 class _Metrics(rich.progress.ProgressColumn):
   """The metrics on one line; on a narrow terminal they are cut first."""
 
@@ -51,16 +28,36 @@ class _Metrics(rich.progress.ProgressColumn):
 
 
 class Progress:
-  """See `progress`."""
+  """Steps start..total on the terminal: step, rate, time left, and a few metrics.
 
-  def __init__(self, total, start, label, *, quiet, file, clock):
+      with terminal.Progress(c.num_steps, start=state.step, label='grpo') as bar:
+        for step in bar:
+          ...
+          bar.update(step + 1, loss=loss, reward=reward)
+
+  Where `file` (standard error, unless given) is no terminal, plain lines are written instead: the
+  first update, then at most one in ten seconds, then the last. `quiet` writes nothing: hosts other
+  than the first pass `jax.process_index() != 0`. `clock` gives seconds.
+  """
+
+  def __init__(
+    self,
+    total: int,
+    start: int = 0,
+    label: str = '',
+    *,
+    quiet: bool = False,
+    file: IO[str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+  ):
     self.total, self.start, self.label = int(total), int(start), label
     self.rate = math.nan  # steps per second, NaN until a second update
     self._done, self._metrics, self._clock = self.start, {}, clock
-    self._began = self._first = self._printed = None
-    self._pending = False
+    self._began, self._pending = 0.0, False
+    self._first: tuple[int, float] | None = None
+    self._printed: float | None = None
     self._console = None if quiet else rich.console.Console(file=file, stderr=file is None)
-    self._bar = None
+    self._bar: rich.progress.Progress | None = None
 
   def __enter__(self) -> 'Progress':
     self._began = self._clock()

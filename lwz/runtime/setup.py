@@ -64,7 +64,7 @@ def load_params(
 
     def progress(done: int, total: int) -> None:  # a run's own checkpoint reports nothing
       if not bars:
-        bar = terminal.progress(total, label=f'load {source}', quiet=jax.process_index() != 0)
+        bar = terminal.Progress(total, label=f'load {source}', quiet=jax.process_index() != 0)
         bars.append(stack.enter_context(bar))
       bars[0].update(done)
 

@@ -111,7 +111,7 @@ class Trainer:
       if self._speaks
       else None
     )
-    self._bar = terminal.progress(
+    self._bar = terminal.Progress(
       c.train.num_steps, start=self.start, label=setup.run_name(c), quiet=not self._speaks
     )
     self._watchdog = watchdog.Watchdog(c.debug.watchdog)

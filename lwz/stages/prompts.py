@@ -112,7 +112,7 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
   files = [(sources.name(s), path) for s in c.prompts.sources for path in sources.files(s)]
   todo: list[tuple[str, epath.Path | None]] = [*files] or [(EMBEDDED, None)]
   folders = []
-  with terminal.progress(len(todo), label='sift') as bar:
+  with terminal.Progress(len(todo), label='sift') as bar:
     for index, (source, path) in enumerate(todo):
       folders.append(folder / f'{index:05d}')
       # A changed file is sifted again; a changed benchmark file has all files sifted again.

@@ -34,7 +34,7 @@ def plain_environment(monkeypatch):
 
 def test_a_log_gets_a_line_at_first_then_every_ten_seconds_then_at_the_end():
   log, clock = io.StringIO(), Clock()
-  with terminal.progress(100, label='grpo', file=log, clock=clock) as bar:
+  with terminal.Progress(100, label='grpo', file=log, clock=clock) as bar:
     for step in bar:
       clock.now += 1
       bar.update(step + 1, loss=0.5)
@@ -51,7 +51,7 @@ def test_a_log_gets_a_line_at_first_then_every_ten_seconds_then_at_the_end():
 
 def test_the_rate_leaves_the_first_step_out():
   clock = Clock()
-  with terminal.progress(10, file=io.StringIO(), clock=clock) as bar:
+  with terminal.Progress(10, file=io.StringIO(), clock=clock) as bar:
     clock.now = 300.0  # compiles
     bar.update(1)
     assert math.isnan(bar.rate)
@@ -62,7 +62,7 @@ def test_the_rate_leaves_the_first_step_out():
 
 def test_a_resumed_run_begins_where_it_stopped():
   log, clock = io.StringIO(), Clock()
-  with terminal.progress(8, start=5, file=log, clock=clock) as bar:
+  with terminal.Progress(8, start=5, file=log, clock=clock) as bar:
     assert list(bar) == [5, 6, 7]
     bar.update(6, **{'reward/length': 0.25})
   first, last = log.getvalue().splitlines()
@@ -74,7 +74,7 @@ def test_an_interruption_is_told_with_the_last_metrics_and_goes_on():
   log, clock = io.StringIO(), Clock()
   with (
     pytest.raises(KeyboardInterrupt),
-    terminal.progress(9, file=log, clock=clock) as bar,
+    terminal.Progress(9, file=log, clock=clock) as bar,
   ):
     bar.update(1, loss=2.0)
     clock.now = 2.0
@@ -89,7 +89,7 @@ def test_an_interruption_is_told_with_the_last_metrics_and_goes_on():
 @pytest.mark.parametrize('file', [io.StringIO, Screen])
 def test_quiet_prints_nothing(file, capsys):
   log = file()
-  with terminal.progress(3, quiet=True, file=log) as bar:
+  with terminal.Progress(3, quiet=True, file=log) as bar:
     for step in bar:
       bar.update(step + 1, loss=1.0)
   assert log.getvalue() == ''
@@ -98,7 +98,7 @@ def test_quiet_prints_nothing(file, capsys):
 
 def test_a_terminal_gets_a_bar_with_step_rate_time_left_and_metrics():
   screen, clock = Screen(), Clock()
-  with terminal.progress(4, label='[red]', file=screen, clock=clock) as bar:
+  with terminal.Progress(4, label='[red]', file=screen, clock=clock) as bar:
     bar.update(1)
     clock.now = 60.0
     bar.update(2, loss=0.125)
@@ -110,7 +110,7 @@ def test_a_terminal_gets_a_bar_with_step_rate_time_left_and_metrics():
 
 def test_a_log_line_is_never_wrapped_and_its_brackets_are_text():
   log = io.StringIO()
-  with terminal.progress(3, label='[red]' + 'x' * 200, file=log, clock=Clock()) as bar:
+  with terminal.Progress(3, label='[red]' + 'x' * 200, file=log, clock=Clock()) as bar:
     bar.update(1)
   assert log.getvalue().splitlines()[0] == '[red]' + 'x' * 200 + ': step 1/3'
 

@@ -41,11 +41,6 @@ class Answer:
     self.hashes = texts.hash_words(self.words)
 
 
-def redundant(answer: Answer) -> float:
-  """The share of the answer that repeats or paraphrases itself: `redundancy.share`."""
-  return redundancy.share(answer.text)
-
-
 def repeated_sentences(answer: Answer) -> float:
   """The share of sentences that stood before, word for word."""
   found = [' '.join(s.lower().split()) for s in texts.sentences(answer.text)]
@@ -95,17 +90,8 @@ def compression(answer: Answer) -> float:
   return min((len(zlib.compress(w)) / BYTES for w in windows), default=np.nan)
 
 
-def copied_prompt(answer: Answer) -> float:
-  """The share of the answer's words in runs of COPY_PROMPT words of the request."""
-  return _copied(answer, answer.sample.prompt.text, COPY_PROMPT)
-
-
-def copied_think(answer: Answer) -> float:
-  """The share of the answer's words in runs of COPY_THINK words of the thoughts."""
-  return _copied(answer, answer.sample.parsed.think, COPY_THINK)
-
-
 def _copied(answer: Answer, source: str, n: int) -> float:
+  """The share of the answer's words in runs of n words of a source."""
   given = texts.hash_words(texts.words(source.lower()))
   if len(given) < n or len(answer.hashes) < n:
     return 0.0
@@ -155,21 +141,6 @@ def overcounted(answer: Answer) -> float:
   return length.count_words(answer.text) / max(len(answer.words), FEW)
 
 
-def density(answer: Answer) -> float:
-  """How much of the answer is its most frequent content word, or pair of neighbouring ones."""
-  return grammar.density(answer.words)
-
-
-def disorder(answer: Answer) -> float:
-  """0 where words stand as grammar has them, about 1 where they were shuffled."""
-  return grammar.disorder(answer.text)
-
-
-def function_words(answer: Answer) -> float:
-  """Words such as `the` and 的, as a share of how many prose has: about 1, near 0 in a list."""
-  return grammar.function_words(answer.words)
-
-
 def empty_think(answer: Answer) -> float:
   """1 where the thoughts hold no word, 0 where they do, NaN where none were asked for."""
   parsed = answer.sample.parsed
@@ -178,30 +149,25 @@ def empty_think(answer: Answer) -> float:
   return float(not texts.words(parsed.think)) if parsed.think else np.nan
 
 
-def broken(answer: Answer) -> float:
-  """1 where the structure is broken."""
-  return float(not answer.sample.parsed.valid)
-
-
 SIGNALS: dict[str, Callable[[Answer], float]] = {
-  'repeat/all': redundant,
+  'repeat/all': lambda answer: redundancy.share(answer.text),
   'repeat/sentences': repeated_sentences,
   'repeat/paragraphs': repeated_paragraphs,
   'distinct/1': distinct(1),
   'distinct/2': distinct(2),
   'distinct/3': distinct(3),
   'compression': compression,
-  'copy/prompt': copied_prompt,
-  'copy/think': copied_think,
+  'copy/prompt': lambda answer: _copied(answer, answer.sample.prompt.text, COPY_PROMPT),
+  'copy/think': lambda answer: _copied(answer, answer.sample.parsed.think, COPY_THINK),
   'language/other': other_language,
   'tags': tags,
   'unseen': unseen,
   'overcounted': overcounted,
-  'density': density,
-  'disorder': disorder,
-  'function_words': function_words,
+  'density': lambda answer: grammar.density(answer.words),
+  'disorder': lambda answer: grammar.disorder(answer.text),
+  'function_words': lambda answer: grammar.function_words(answer.words),
   'empty_think': empty_think,
-  'broken': broken,
+  'broken': lambda answer: float(not answer.sample.parsed.valid),
 }
 
 
