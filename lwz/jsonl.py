@@ -1,11 +1,94 @@
-"""JSON lines: one record per line; errors name the file and the line."""
+"""JSON and JSON lines of unknown origin: errors name the file, and the line or the field."""
 
 import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from etils import epath
+
+LARGEST = 1 << 26  # bytes of a JSON document, which takes ten times as much memory
+
+
+class Span(NamedTuple):
+  """A number of this kind, `int` or `float`, from `low` to `high`, both included."""
+
+  kind: type
+  low: float
+  high: float
+
+
+Fields = Mapping[str, type | Span]
+_KINDS: dict[type, str] = {
+  **{int: 'whole number', float: 'number', bool: 'true or false', str: 'text'},
+  **{list: 'list', dict: 'object'},
+}
+
+
+def check_regular(path: epath.PathLike) -> None:
+  """Raises ValueError for a FIFO, a device or a socket: to read it may never end."""
+  path = os.fspath(path)
+  if '://' in path:  # a bucket holds nothing else
+    return
+  mode = os.stat(path).st_mode
+  if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    raise ValueError(f'{path}: a FIFO, device or socket, not a file; remove it')
+
+
+def contents(path: epath.PathLike, largest: int = LARGEST) -> bytes:
+  """Returns the bytes of a file; raises ValueError if it is none, or has more than `largest`."""
+  check_regular(path)
+  path = epath.Path(path)
+  if (size := path.stat().length) > largest:
+    raise ValueError(f'{path}: {size:,} bytes, more than the {largest:,} that are read')
+  return path.read_bytes()
+
+
+def document(
+  path: epath.PathLike,
+  fields: Mapping[str, type | Span] = {},
+  *,
+  remedy: str,
+) -> dict[str, Any]:
+  """Returns the JSON object of a file.
+
+  Raises OSError if there is no file, and ValueError if it is not JSON, no object, or lacks one of
+  `fields` in its kind; the message ends with the remedy.
+  """
+  data = contents(path)
+  try:
+    found = json.loads(data.decode('utf-8-sig'))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path}: not JSON: {error}; {remedy}') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{path}: expected a JSON object, found {type(found).__name__}; {remedy}')
+  wrong = [f'{name} is missing' for name in fields if name not in found]
+  if wrong := wrong + faults(found, fields):
+    raise ValueError(f'{path}: {"; ".join(wrong)}; {remedy}')
+  return found
+
+
+def faults(record: Mapping[str, Any], fields: Fields) -> list[str]:
+  """Returns a sentence about each field of a record that is there and not of its kind.
+
+  >>> faults({'layers': '2', 'theta': 0.5}, {'layers': Span(int, 1, 9), 'theta': float})
+  ["layers = '2' is no whole number"]
+  """
+  found = []
+  for name, wanted in fields.items():
+    if name not in record:
+      continue
+    value = record[name]
+    kind, low, high = wanted if isinstance(wanted, Span) else (wanted, 0, 0)
+    shown = repr(value) if len(repr(value)) <= 60 else f'{repr(value)[:60]}...'
+    kinds = (int, float) if kind is float else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+      found.append(f'{name} = {shown} is no {_KINDS[kind]}')
+    elif isinstance(wanted, Span) and not float(low) <= record[name] <= high:
+      found.append(f'{name} = {shown} is outside of {low:,} to {high:,}')
+  return found
 
 
 class Line(NamedTuple):
@@ -35,6 +118,7 @@ def scan(lines: Iterable[bytes]) -> Iterator[Line]:
 
 def stream(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """The records of a file, one at a time; see `read` for what it raises."""
+  check_regular(path)
   with epath.Path(path).open('rb') as lines:
     for line in scan(lines):
       if line.fault:
@@ -66,6 +150,7 @@ def read(
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file; expected one JSON object per line')
+  check_regular(path)
   lines = list(scan(path.read_bytes().split(b'\n')))
   values, num_skipped = [], 0
   for line in lines:

@@ -1,14 +1,20 @@
 """The tokenizer: byte-level BPE like Qwen2.5's, trained on a corpus or loaded."""
 
 import collections.abc
+import json
 import os
+import subprocess
+import sys
 import tempfile
+from typing import Any
 
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # suppresses 'PyTorch was not found ...'
 
 import tokenizers
 import transformers
 from etils import epath
+
+from lwz import jsonl
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
@@ -111,6 +117,7 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
 
   Raises:
     FileNotFoundError: the folder or hub id does not exist, or has no tokenizer.
+    ValueError: its files are damaged; the message names the folder.
   """
   folder = epath.Path(name)
   files = []
@@ -120,15 +127,28 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
       raise FileNotFoundError(f'{folder}: no tokenizer.json in it; `save` a tokenizer there first')
   elif str(name).count('/') != 1 or str(name)[0] in './~' or folder.parent.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
+  for path in files:
+    jsonl.check_regular(path)
+    if path.suffix == '.json':
+      jsonl.document(path, remedy='save or download the tokenizer again')
   try:
-    if not files:
-      return transformers.AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     with tempfile.TemporaryDirectory() as local:  # transformers cannot read from a bucket
       for path in files:
         path.copy(epath.Path(local) / path.name)
-      return transformers.AutoTokenizer.from_pretrained(local, trust_remote_code=False)
+      name_or_copy = local if files else str(name)
+      found = transformers.AutoTokenizer.from_pretrained(name_or_copy, trust_remote_code=False)
+    found.decode(found.encode('a'))
+    found.name_or_path = str(name)
+    return found
   except OSError as error:
     raise FileNotFoundError(f'{name}: no tokenizer could be loaded: {error}') from error
+  except (KeyboardInterrupt, SystemExit):
+    raise
+  except BaseException as error:  # JSON of another shape raises anything, a panic of Rust too
+    reason = ' '.join(f'{type(error).__name__} {error}'.split())[:200]
+    raise ValueError(
+      f'{name}: its files are no tokenizer ({reason}); save or download it again'
+    ) from error
 
 
 def encode(
@@ -152,3 +172,55 @@ def encode(
     return_attention_mask=False,
   )['input_ids']
   return [[*ids, tokenizer.eos_token_id] for ids in found] if end else found
+
+
+# A process of its own, since a template is a program: it may never end, or take all memory.
+_RENDER = """
+import json, resource, sys
+asked = json.load(sys.stdin)
+from transformers.utils import chat_template_utils
+seconds, size = asked.pop('limits')
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+  texts, _ = chat_template_utils.render_jinja_template(**asked)
+  json.dump(texts, sys.stdout)
+except BaseException as error:
+  sys.exit(f'{type(error).__name__}: {error}'[:200])
+"""
+
+
+def chat(
+  tokenizer: transformers.PreTrainedTokenizerBase,
+  conversations: collections.abc.Sequence[
+    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
+  ],
+  *,
+  seconds: int = 60,
+  memory: int = 4 << 30,
+) -> list[str]:
+  """The texts of conversations, by the tokenizer's chat template, up to the assistant's turn.
+
+  Raises ValueError if the template fails, or takes more time or memory than this.
+  """
+  asked = {
+    'conversations': [[dict(message) for message in messages] for messages in conversations],
+    'chat_template': tokenizer.get_chat_template(),
+    'add_generation_prompt': True,
+    'limits': (seconds, memory),
+    **{k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)},
+  }
+  command = [sys.executable, '-c', _RENDER]
+  try:
+    done = subprocess.run(
+      command, input=json.dumps(asked), capture_output=True, text=True, timeout=seconds + 30
+    )
+    reason = done.stderr.strip().split('\n')[-1] or f'no end within {seconds} s'
+  except subprocess.TimeoutExpired:
+    done, reason = None, f'no end within {seconds + 30} s'
+  if done is None or done.returncode:
+    raise ValueError(
+      f'the chat template of {tokenizer.name_or_path} cannot be rendered: {reason}; mend '
+      'chat_template.jinja or tokenizer_config.json'
+    )
+  return json.loads(done.stdout)

@@ -72,10 +72,10 @@ def describe(c, source: str) -> System:
   model_source.config(folder)
   if not model_source.is_run(folder):
     return System(name(c, source), source, c.eval.style, c.data.template, folder)
-  done = run_lib.Run(epath.Path(folder)).read_done()
-  data = done['config']['data']
-  identity = f'{name(c, source)} {done["time"]}'
-  return System(name(c, source), source, data['style'], data['template'], identity)
+  opened = run_lib.Run(epath.Path(folder))
+  identity = f'{name(c, source)} {opened.read_done()["time"]}'
+  style, template = opened.settings('data', 'style', 'template')
+  return System(name(c, source), source, style, template, identity)
 
 
 def endpoint(c, source: str, key_env: str) -> client.Endpoint:
@@ -137,7 +137,7 @@ def by_engine(
 
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
-    prompts = [_ids(tok, request) for request in requests]
+    prompts = _prompt_ids(tok, requests)
     fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
     for i, ids in enumerate(prompts):
       if not 1 <= len(ids) <= room:
@@ -178,15 +178,17 @@ def by_engine(
   return write
 
 
-def _ids(tok, request: client.Request) -> np.ndarray:
-  """The token ids of a request; messages go through the model's chat template, if it has one."""
-  if isinstance(request.messages, str):
-    text = request.messages
-  elif tok.chat_template:
-    messages = [dict(message) for message in request.messages]
-    text = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return np.array(tok.encode(text, add_special_tokens=False), np.int32)
-  else:
-    text = '\n\n'.join(message['content'] for message in request.messages) + '\n\n'
-  ids = tok.encode(text, add_special_tokens=False, split_special_tokens=True)
-  return np.array(ids, np.int32)
+def _prompt_ids(tok, requests: Sequence[client.Request]) -> list[np.ndarray]:
+  """The ids of requests; messages go through the model's chat template, if it has one."""
+  chats = [r.messages for r in requests if not isinstance(r.messages, str)]
+  rendered = iter(tokenizer.chat(tok, chats) if chats and tok.chat_template else ())
+  found = []
+  for request in requests:
+    if not isinstance(text := request.messages, str):
+      if tok.chat_template:
+        found.append(np.array(tok.encode(next(rendered), add_special_tokens=False), np.int32))
+        continue
+      text = '\n\n'.join(message['content'] for message in text) + '\n\n'
+    ids = tok.encode(text, add_special_tokens=False, split_special_tokens=True)
+    found.append(np.array(ids, np.int32))
+  return found

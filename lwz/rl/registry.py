@@ -4,13 +4,13 @@ Every entry is `(c, mesh) -> function`. A new one is a function in its room and 
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable, Sequence
 
 import jax
 from etils import epath
 
+from lwz import jsonl
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
 from lwz.learn import advantage, losses, overlong
@@ -145,13 +145,16 @@ def _scale(c, value: str) -> writing.Scale:
   source = epath.Path(setup.reference(c, value))
   if not model_source.config(source).scalar_head:
     raise ValueError(f'reward: {value} has no scalar head, so it is no reward model')
+  fields = {'mean': jsonl.Span(float, -1e30, 1e30), 'std': jsonl.Span(float, 1e-30, 1e30)}
   if model_source.is_run(source):
     measured = run.Run(source).read_done()['summary']
-    if {'mean', 'std'} <= measured.keys():
+    if fault := jsonl.faults(measured, fields):
+      raise ValueError(f'{source / "DONE"}: {"; ".join(fault)}; train the reward model again')
+    if fields.keys() <= measured.keys():
       return writing.Scale(measured['mean'], measured['std'])
-  kept = source / SCALE
-  if kept.exists():
-    return writing.Scale(**json.loads(kept.read_text()))
+  if (kept := source / SCALE).exists():
+    found = jsonl.document(kept, fields, remedy='mend it, or delete it')
+    return writing.Scale(found['mean'], found['std'])
   if c.reward.std:
     return writing.Scale(c.reward.mean, c.reward.std)
   raise ValueError(

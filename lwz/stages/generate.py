@@ -99,8 +99,8 @@ def _style(c, source: str) -> tuple[str, str]:
   opened = run_lib.Run(epath.Path(source))
   if not model_source.is_run(source):
     return c.data.style, c.data.template
-  data = opened.config['data']
-  return data['style'], data['template']
+  style, template = opened.settings('data', 'style', 'template')
+  return style, template
 
 
 class Printer:

@@ -9,6 +9,7 @@ import json
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.evals import people, records
 from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
@@ -36,10 +37,10 @@ def _inputs(c):
   exports, rejects = [], []
   for file in files:
     try:
-      exports.append((str(file), json.loads(file.read_bytes())))
+      exports.append((str(file), json.loads(jsonl.contents(file))))
     except (ValueError, RecursionError) as error:
       rejects.append(records.Reject(str(file), f'not JSON: {error}'[:200]))
-  return json.loads(path.read_text()), exports, rejects
+  return jsonl.document(path, {'page': str, 'items': dict}, remedy='judge again'), exports, rejects
 
 
 def _agreement(judgements) -> float | str:

@@ -8,6 +8,7 @@ faults/step-000012-0/
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from lwz import hosts
+from lwz import hosts, jsonl
 from lwz.store import atomic, record
 
 
@@ -52,17 +53,24 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
   Args:
     abstract_args: of the program that ran it, with the target shardings of the state.
 
-  Raises FileNotFoundError if `target` is no such folder.
+  Raises FileNotFoundError if `target` is no such folder, ValueError if its files are damaged.
   """
   target = epath.Path(target).expanduser().resolve()
   if not (target / 'fault.json').exists():
     raise FileNotFoundError(
       f'debug.replay={target}: no fault.json here; name a folder faults/step-... of a run'
     )
+  remedy = 'it is damaged; replay another step'
+  fault = jsonl.document(
+    target / 'fault.json', {'metrics': dict, 'not_finite': list}, remedy=remedy
+  )
   with ocp.StandardCheckpointer() as checkpointer:
     state = checkpointer.restore(target / 'state', abstract_args[0])
-  with np.load(io.BytesIO((target / 'batch.npz').read_bytes())) as found:
-    arrays = dict(found)
+  try:
+    with np.load(io.BytesIO((target / 'batch.npz').read_bytes())) as found:
+      arrays = dict(found)
+  except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{target}/batch.npz: {error}; {remedy}') from error
   names = list(_named(abstract_args[1:]))
   if set(names) != set(arrays):
     raise ValueError(
@@ -71,7 +79,7 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
     )
   structure = jax.tree.structure(abstract_args[1:])
   batch = jax.tree.unflatten(structure, [arrays[name] for name in names])
-  return (state, *batch), json.loads((target / 'fault.json').read_text())
+  return (state, *batch), fault
 
 
 def not_finite(batch: Any, metrics: Mapping[str, float]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.store import atomic
 
 
@@ -110,9 +111,16 @@ def _is_alive(pid: int) -> bool:
 
 
 def _read(path: epath.Path) -> dict[str, Any]:
+  """The owner that the file names; {} without a file, or for one that no lock of ours wrote."""
+  fields: jsonl.Fields = {
+    'host': str,
+    'pid': jsonl.Span(int, 1, 2**31 - 1),
+    'token': str,
+    'beat': int,
+  }
   try:
-    return json.loads(path.read_text())
-  except (FileNotFoundError, json.JSONDecodeError):
+    return jsonl.document(path, fields, remedy='delete it')
+  except (FileNotFoundError, ValueError):
     return {}
 
 

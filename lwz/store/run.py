@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.store import atomic, lock
 
 
@@ -56,6 +57,11 @@ class Identity:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+CONFIG_FIELDS = {
+  **{'config': dict, 'hash': str, 'versions': dict, 'command': list, 'created': str},
+  'history': list,
+}
+DONE_FIELDS = {'summary': dict, 'time': str, 'config': dict}
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 
 
@@ -102,6 +108,14 @@ class Run:
   def config(self) -> dict[str, Any]:
     """The config of the run, finished or not."""
     return _load(self.folder / 'config.json')['config']
+
+  def settings(self, group: str, *names: str) -> tuple[str, ...]:
+    """Texts of the run's config: `settings('data', 'style')`. Raises ValueError if one is none."""
+    found = self.config.get(group)
+    if not isinstance(found, dict) or any(not isinstance(found.get(name), str) for name in names):
+      wanted = ', '.join(f'{group}.{name}' for name in names)
+      raise ValueError(f'{self.folder / "config.json"}: no {wanted}; is this a run of lwz?')
+    return tuple(found[name] for name in names)
 
   def read_done(self) -> dict[str, Any]:
     """Returns `{'summary', 'time', 'config'}`; raises FileNotFoundError if the run is not done."""
@@ -266,12 +280,8 @@ def _differences(
 
 
 def _load(path: epath.Path) -> dict[str, Any]:
-  try:
-    return json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(
-      f'{path}: not JSON ({error}); delete it, or the folder, to start anew'
-    ) from error
+  fields = DONE_FIELDS if path.name == 'DONE' else CONFIG_FIELDS
+  return jsonl.document(path, fields, remedy='delete it, or the folder, to start anew')
 
 
 def _now() -> str:

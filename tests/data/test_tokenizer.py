@@ -104,3 +104,88 @@ def test_what_cannot_be_loaded_is_named(tmp_path):
     tokenizer.load(tmp_path)
   with pytest.raises(FileNotFoundError, match='nobody/nothing: no tokenizer could be loaded'):
     tokenizer.load('nobody/nothing')
+
+
+NO_TOKENIZER = {
+  'empty': '',
+  'list': '[]',
+  'null': 'null',
+  'nothing': '{}',
+  'half': '{"model": ',
+  'deep': '[' * 100_000,
+  'no model': '{"version": "1.0"}',
+  'model of another type': '{"version": "1.0", "model": {"type": "X"}}',
+  'model is text': '{"version": "1.0", "model": "BPE"}',
+  'vocabulary is a list': '{"model": {"type": "BPE", "vocab": [], "merges": []}}',
+  'ids are text': '{"model": {"type": "BPE", "vocab": {"a": "0"}, "merges": []}}',
+  'an id is negative': '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
+  'an id has 400 digits': '{"model": {"type": "BPE", "vocab": {"a": %s}, "merges": []}}'
+  % ('9' * 400),
+  'a merge of no token': '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["b c"]}}',
+  'a merge of one part': '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a"]}}',
+}
+
+
+@pytest.mark.parametrize('text', NO_TOKENIZER.values(), ids=NO_TOKENIZER)
+def test_a_damaged_tokenizer_json_is_named(trained, tmp_path, text):
+  tokenizer.save(trained, tmp_path / 't')
+  (tmp_path / 't' / 'tokenizer.json').write_text(text)
+  with pytest.raises((ValueError, FileNotFoundError), match=str(tmp_path / 't')):
+    tokenizer.load(tmp_path / 't')
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    *('', '[]', '7', '{', '[' * 100_000, '{"tokenizer_class": 7}', '{"eos_token": 7}'),
+    *('{"eos_token": []}', '{"eos_token": {"a": 1}}', '{"added_tokens_decoder": [1]}'),
+    *('{"added_tokens_decoder": {"x": {}}}', '{"added_tokens_decoder": {"0": 1}}'),
+    *('{"extra_special_tokens": 3}', '{"model_max_length": "many"}'),
+  ],
+)
+def test_a_damaged_tokenizer_config_is_named_or_makes_no_difference(trained, tmp_path, text):
+  tokenizer.save(trained, tmp_path / 't')
+  (tmp_path / 't' / 'tokenizer_config.json').write_text(text)
+  try:
+    found = tokenizer.load(tmp_path / 't')
+  except (ValueError, FileNotFoundError) as error:
+    assert str(tmp_path / 't') in str(error)
+  else:
+    assert found.decode(found.encode('a sea')) == 'a sea'
+
+
+HELLO = [[{'role': 'user', 'content': 'Hello <sea>'}], [{'role': 'user', 'content': 'Two'}]]
+ENDLESS = '{%% set x = range(99999) | list %%}%s'
+NO_TEMPLATE = {
+  'never ends': ENDLESS
+  % '{% for a in x %}{% for b in x %}{% for c in x %}{% endfor %}{% endfor %}{% endfor %}',
+  'never ends and writes': ENDLESS
+  % '{% for a in x %}{% for b in x %}aaaaaaaaa{% endfor %}{% endfor %}',
+  'calls itself': '{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}',
+  'takes all memory': "{{ 'a' * 10 ** 11 }}",
+  'a number too large': '{{ 10 ** (10 ** 10) }}',
+  'not closed': '{% for m in messages %}',
+  'a field that is not there': '{{ messages[7].content.text }}',
+  'refuses': "{{ raise_exception('no system turn') }}",
+  'leaves the sandbox': '{{ messages.__class__.__mro__[1].__subclasses__() }}',
+  'divides by zero': '{{ 1 / 0 }}',
+}
+
+
+def test_a_chat_template_is_rendered_as_transformers_does(trained):
+  trained.chat_template = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+    '{% if add_generation_prompt %}{{ eos_token }}{% endif %}'
+  )
+  expected = [
+    trained.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in HELLO
+  ]
+  assert tokenizer.chat(trained, HELLO) == expected
+  assert 'Hello <sea>' in expected[0] and expected[0].endswith('<|endoftext|>')
+
+
+@pytest.mark.parametrize('template', NO_TEMPLATE.values(), ids=NO_TEMPLATE)
+def test_a_chat_template_that_never_ends_or_fails_is_refused(trained, template):
+  trained.chat_template = template
+  with pytest.raises(ValueError, match=r'the chat template of .* cannot be rendered: .+; mend'):
+    tokenizer.chat(trained, HELLO, seconds=2)

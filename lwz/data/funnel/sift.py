@@ -170,7 +170,7 @@ def read(folders: Iterable[pathlib.Path]) -> Iterator[dict[str, Any]]:
 
 def read_counts(folder: pathlib.Path) -> dict[str, Any]:
   """The counts of a sifted file, as `Counts.plain` returns them."""
-  return json.loads((folder / 'tally.json').read_text(encoding='utf-8'))
+  return jsonl.document(folder / 'tally.json', remedy='delete the folder to sift again')
 
 
 def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from lwz import jsonl
 from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.store import atomic
@@ -24,6 +25,7 @@ from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping, placement, safetensors
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+_SHOWN = 100  # of the tensors that are wrong
 EMBED = 'model.embed_tokens.weight'
 
 
@@ -150,11 +152,12 @@ def _files(path: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, pathlib.Pa
       f'{path}: no {SINGLE} and no {INDEX}; older formats are not read: load the model with '
       'transformers and save it again'
     )
-  try:
-    weight_map = json.loads((path / INDEX).read_text(encoding='utf-8'))['weight_map']
-    promised = {name: path / file for name, file in weight_map.items()}
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{path / INDEX}: no index with a weight_map; download it again') from error
+  again = 'download it again'
+  weight_map = jsonl.document(path / INDEX, {'weight_map': dict}, remedy=again)['weight_map']
+  for name, file in weight_map.items():
+    if not isinstance(file, str) or not file or pathlib.PurePath(file).name != file:
+      raise ValueError(f'{path / INDEX}: {name} is in {file!r}, no file of this folder; {again}')
+  promised = {name: path / file for name, file in weight_map.items()}
   files = sorted(set(promised.values()))
   if absent := [str(file) for file in files if not file.exists()]:
     raise FileNotFoundError(f'{", ".join(absent)}: named by {INDEX}, but missing; download again')
@@ -191,9 +194,10 @@ def _checked(
   for name in shapes.keys() - found.keys():
     faults.append(f'{promised.get(name, files[0]).name}: {name} is missing')
   if faults:
+    faults = [*sorted(faults)[:_SHOWN], *(['...'] if len(faults) > _SHOWN else [])]
     raise ValueError(
       f'{path}: the tensors are not those of config.json; download them again, or mend it:\n  '
-      + '\n  '.join(sorted(faults))
+      + '\n  '.join(faults)
     )
   return found
 

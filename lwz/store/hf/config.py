@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lwz import jsonl
 from lwz.model import config as config_lib
 from lwz.model import yarn as yarn_lib
 
@@ -15,15 +16,44 @@ CAUSAL, SCALAR = 'Qwen2ForCausalLM', 'Qwen2ForSequenceClassification'
 END = 151_643  # <|endoftext|>, bos and eos of the base models
 
 # The sizes have the same name on both sides, and no default.
-SIZES = (
-  'vocab_size',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_attention_heads',
-  'num_key_value_heads',
-  'max_position_embeddings',
-)
+SIZES: dict[str, type | jsonl.Span] = {
+  'vocab_size': jsonl.Span(int, 1, 10**7),
+  'hidden_size': jsonl.Span(int, 1, 10**6),
+  'intermediate_size': jsonl.Span(int, 1, 10**7),
+  'num_hidden_layers': jsonl.Span(int, 1, 10**4),
+  'num_attention_heads': jsonl.Span(int, 1, 10**4),
+  'num_key_value_heads': jsonl.Span(int, 1, 10**4),
+  'max_position_embeddings': jsonl.Span(int, 1, 10**9),
+}
+FIELDS: jsonl.Fields = SIZES | {
+  'architectures': list,
+  'dtype': str,
+  'head_dim': jsonl.Span(int, 2, 10**4),
+  'hidden_act': str,
+  'initializer_range': jsonl.Span(float, 0, 10),
+  'layer_types': list,
+  'model_type': str,
+  'quantization_config': dict,
+  'rms_norm_eps': jsonl.Span(float, 1e-20, 1),
+  'rope_parameters': dict,
+  'rope_scaling': dict,
+  'rope_theta': jsonl.Span(float, 2, 1e12),
+  'tie_word_embeddings': bool,
+  'torch_dtype': str,
+  'use_sliding_window': bool,
+}
+ROPE_FIELDS: jsonl.Fields = {
+  'attention_factor': jsonl.Span(float, 1e-3, 1e3),
+  'beta_fast': jsonl.Span(float, 1e-3, 1e6),
+  'beta_slow': jsonl.Span(float, 1e-3, 1e6),
+  'factor': jsonl.Span(float, 1, 1e6),
+  'original_max_position_embeddings': jsonl.Span(int, 1, 10**9),
+  'partial_rotary_factor': float,
+  'rope_theta': FIELDS['rope_theta'],
+  'rope_type': str,
+  'truncate': bool,
+  'type': str,
+}
 DTYPES = ('float32', 'bfloat16', 'float16')
 YARN = tuple(field.name for field in dataclasses.fields(yarn_lib.Yarn))
 
@@ -35,18 +65,17 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
   `dtype`.
 
   Raises FileNotFoundError if there is no such file; ValueError if it is not JSON, if a key is
-  missing, and if it asks for what `lwz.model.qwen` doesn't do, naming every such key.
+  missing, if a value is of a kind or size that no model has, and if it asks for what
+  `lwz.model.qwen` doesn't do, naming every such key.
   """
   if not path.exists():
     raise FileNotFoundError(
       f'{path}: missing, so this is no whole model; download or save it again'
     )
-  try:
-    raw = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path}: not JSON: {error}') from error
-  if not isinstance(raw, dict):
-    raise ValueError(f'{path}: not a JSON object')
+  raw = jsonl.document(path, remedy='download it again')
+  raw = {key: value for key, value in raw.items() if value is not None}
+  if faults := _misshapen(raw):
+    raise ValueError(f'{path}: {"; ".join(faults)}; mend it, or download it again')
   rope = _rope(raw)
   eps_and_theta = {'rms_norm_eps': raw.get('rms_norm_eps'), 'rope_theta': rope.get('rope_theta')}
   sizes: dict[str, Any] = {key: raw.get(key) for key in SIZES} | eps_and_theta
@@ -111,6 +140,21 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
   if config.scalar_head:  # their number of labels is the length of this table
     raw |= {'id2label': {'0': 'LABEL_0'}, 'label2id': {'LABEL_0': 0}}
   return json.dumps(raw, indent=2, sort_keys=True) + '\n'
+
+
+def _misshapen(raw: dict[str, Any]) -> list[str]:
+  """Returns sentences about values that no model has; a null counts as absent."""
+  found = jsonl.faults(raw, FIELDS)
+  for name in ('architectures', 'layer_types'):
+    texts = raw.get(name, [])
+    if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
+      found.append(f'{name} is no list of texts')
+  for name in ('rope_parameters', 'rope_scaling'):
+    rope = raw.get(name)
+    if isinstance(rope, dict):
+      given = {key: value for key, value in rope.items() if value is not None}
+      found += [f'{name}.{fault}' for fault in jsonl.faults(given, ROPE_FIELDS)]
+  return found
 
 
 def _rope(raw: dict[str, Any]) -> dict[str, Any]:

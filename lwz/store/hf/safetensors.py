@@ -15,8 +15,13 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from lwz import jsonl
+
 # The dtypes of a parameter, as a header calls them.
 DTYPES = {'F32': jnp.dtype('float32'), 'BF16': jnp.dtype('bfloat16'), 'F16': jnp.dtype('float16')}
+
+
+LARGEST_HEADER = 100_000_000  # of safetensors itself
 
 
 class Entry(NamedTuple):
@@ -34,18 +39,27 @@ def header(file: pathlib.Path) -> dict[str, Entry]:
 
   Raises ValueError if there is no whole header.
   """
+  jsonl.check_regular(file)
   size = file.stat().st_size
   with file.open('rb') as opened:
     start = 8 + int.from_bytes(opened.read(8), 'little')
     try:
-      entries = json.loads(opened.read(min(start, size) - 8))  # a damaged length may be huge
+      if start > min(size, LARGEST_HEADER):
+        raise ValueError(f'a header of {start:,} bytes')
+      entries = json.loads(opened.read(start - 8))
       return {
-        name: Entry(it['dtype'], tuple(it['shape']), start + it['data_offsets'][1] <= size)
-        for name, it in entries.items()
-        if name != '__metadata__'
+        name: _entry(it, size - start) for name, it in entries.items() if name != '__metadata__'
       }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
       raise ValueError(f'{file}: no whole safetensors header; download the file again') from error
+
+
+def _entry(it: dict[str, Any], size: int) -> Entry:
+  """Returns the entry of a tensor in a file with `size` bytes of tensors."""
+  dtype, shape, (start, end) = it['dtype'], tuple(it['shape']), it['data_offsets']
+  if not all(isinstance(n, int) and 0 <= n < 2**62 for n in (*shape, start, end)):
+    raise ValueError('sizes and offsets are whole numbers')
+  return Entry(str(dtype), shape, end <= size)
 
 
 def opened(file: pathlib.Path) -> Any:

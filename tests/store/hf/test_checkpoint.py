@@ -264,11 +264,27 @@ def test_a_missing_tensor_is_looked_for_where_the_index_promised_it(tmp_path):
   assert f'{last.name}: lm_head.weight is missing' in fault_of(tmp_path)
 
 
-@pytest.mark.parametrize('text', ['{', '{}', '[]', '{"weight_map": []}'])
-def test_a_broken_index_is_named(tmp_path, text):
+@pytest.mark.parametrize(
+  'text, fault',
+  {
+    '{': 'not JSON',
+    '{}': 'weight_map is missing',
+    '[]': 'expected a JSON object, found list',
+    '[' * 100_000: 'not JSON',
+    '{"weight_map": []}': 'weight_map = [] is no object',
+    '{"weight_map": "x"}': "weight_map = 'x' is no object",
+    '{"weight_map": {"a": 1}}': 'a is in 1, no file of this folder',
+    '{"weight_map": {"a": null}}': 'a is in None, no file of this folder',
+    '{"weight_map": {"a": ["b"]}}': "a is in ['b'], no file of this folder",
+    '{"weight_map": {"a": "/etc/passwd"}}': "a is in '/etc/passwd', no file of this folder",
+    '{"weight_map": {"a": "../b.safetensors"}}': "a is in '../b.safetensors', no file",
+    '{"weight_map": {"a": ""}}': "a is in '', no file of this folder",
+  }.items(),
+)
+def test_a_broken_index_is_named(tmp_path, text, fault):
   saved(tmp_path, shard_bytes=2_500)
   (tmp_path / 'model.safetensors.index.json').write_text(text)
-  assert 'index.json: no index with a weight_map' in fault_of(tmp_path)
+  assert f'index.json: {fault}' in fault_of(tmp_path)
 
 
 def test_a_tied_model_may_hold_a_copy_of_its_embedding_and_nothing_else(tmp_path):

@@ -153,9 +153,9 @@ def test_yarn_is_read_in_every_form_and_written_in_both(read, raw, changes):
   'scaling, fault',
   [
     ({'type': 'yarn'}, 'rope_scaling.factor is missing'),
-    ({'type': 'yarn', 'factor': 0.5}, 'rope_scaling.factor=0.5 is less than 1'),
+    ({'type': 'yarn', 'factor': 0.5}, 'rope_scaling.factor = 0.5 is outside'),
     ({'type': 'yarn', 'factor': 2.0, 'beta_fast': 1}, 'beta_fast=1.0 must exceed beta_slow=1.0'),
-    ({'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 0}, '=0 is less than 1'),
+    ({'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 0}, '= 0 is outside of 1'),
   ],
 )
 def test_a_yarn_that_cannot_be_is_refused(read, scaling, fault):
@@ -171,7 +171,11 @@ def test_every_missing_key_is_named(read):
 
 @pytest.mark.parametrize(
   'raw, fault',
-  [('{', 'not JSON'), ('[]', 'not a JSON object'), (OLD | {'num_key_value_heads': 3}, 'multiple')],
+  [
+    ('{', 'not JSON'),
+    ('[]', 'expected a JSON object, found list'),
+    (OLD | {'num_key_value_heads': 3}, 'multiple'),
+  ],
 )
 def test_a_broken_file_is_named(read, tmp_path, raw, fault):
   with pytest.raises(ValueError, match=f'config.json: .*{fault}'):
@@ -199,3 +203,59 @@ def test_without_a_tokenizer_eos_is_qwen_s_where_the_vocabulary_has_it():
   assert raw['bos_token_id'] == raw['eos_token_id'] == 151_643
   raw = written(config_lib.preset('tiny'))
   assert raw['bos_token_id'] is raw['eos_token_id'] is None
+
+
+SIZES = list(hf_config.SIZES)
+NO_SIZE = ['2', 2.5, 2.0, 0, -1, 10**10, 10**400, True, [2], {}, float('nan'), float('inf')]
+NO_NUMBER = ['1e-6', -1e-6, 0, True, [1e-6], {}, float('nan'), float('inf'), 10**400]
+# A value of every kind that a key's own kind is not; null counts as absent.
+MISSHAPEN = [
+  *[(key, value) for key in (*SIZES, 'head_dim') for value in NO_SIZE],
+  *[(key, value) for key in ('rms_norm_eps', 'rope_theta') for value in NO_NUMBER],
+  *[('initializer_range', value) for value in ('0.02', -1, float('inf'), [])],
+  *[('tie_word_embeddings', value) for value in ('no', 'false', 0, 1, [], {})],
+  *[('use_sliding_window', value) for value in ('no', 1, [])],
+  *[('architectures', value) for value in ({}, 'Qwen2ForCausalLM', [1], [None], [[]], 7)],
+  *[('rope_scaling', value) for value in ([1], 'yarn', 4.0, True)],
+  *[('rope_parameters', value) for value in ([], 'default', 1)],
+  *[('layer_types', value) for value in ('full_attention', {}, [1], [['full_attention']])],
+  *[
+    (key, value)
+    for key in ('torch_dtype', 'dtype', 'hidden_act', 'model_type')
+    for value in ([], 1)
+  ],
+  *[('quantization_config', value) for value in ([], 'gptq', 4)],
+]
+
+
+@pytest.mark.parametrize('key, value', MISSHAPEN, ids=lambda x: repr(x)[:30])
+def test_a_value_that_no_model_has_is_refused_by_its_key(read, key, value):
+  with pytest.raises(ValueError, match=rf'config\.json: .*{key}') as caught:
+    read(OLD | {key: value})
+  assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    *[('factor', value) for value in ('4', [], True, float('inf'), 10**400, -1)],
+    *[('original_max_position_embeddings', value) for value in ('32768', 2.5, -1, 10**400)],
+    *[('beta_fast', value) for value in ('32', float('nan'), [])],
+    *[('attention_factor', value) for value in (0, '1', float('inf'))],
+    *[('truncate', value) for value in ('no', 1)],
+    *[('rope_type', value) for value in (1, [], {})],
+  ],
+  ids=lambda x: repr(x)[:30],
+)
+def test_a_yarn_of_another_shape_is_refused_by_its_key(read, key, value):
+  scaling = {'rope_type': 'yarn', 'factor': 4.0, key: value}
+  with pytest.raises(ValueError, match=rf'config\.json: .*rope_scaling\.{key} = '):
+    read(OLD | {'rope_scaling': scaling})
+
+
+@pytest.mark.parametrize(
+  'raw', ['', 'null', '7', '"x"', '[' * 100_000, '{"a":' * 100_000, '{"a": ' + '9' * 5_000 + '}']
+)
+def test_a_file_that_holds_no_object_is_refused(read, raw):
+  with pytest.raises(ValueError, match=r'config\.json: .*; download it again'):
+    read(raw)

@@ -1,5 +1,7 @@
 """A safetensors file of ours is what safetensors itself reads, and holds what was described."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,3 +69,59 @@ def test_arrays_are_taken_one_by_one(path):
   with pytest.raises(ValueError, match=r'a is float32 \(3, 2\)'):
     write(path, DESCRIBED, arrays())
   assert taken == ['a']
+
+
+GOOD_ENTRY = {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}
+HEADERS = [
+  '[]',
+  'null',
+  '7',
+  '{"a": 1}',
+  '{"a": []}',
+  '{"a": null}',
+  '[' * 100_000,
+  '{"a":' * 100_000,
+  *(
+    json.dumps({'a': GOOD_ENTRY | change})
+    for change in (
+      {'shape': 'x'},
+      {'shape': 2},
+      {'shape': [-1]},
+      {'shape': [2.5]},
+      {'shape': ['2']},
+      {'shape': [10**400]},
+      {'shape': None},
+      {'data_offsets': [0]},
+      {'data_offsets': []},
+      {'data_offsets': [0, 4, 8]},
+      {'data_offsets': 8},
+      {'data_offsets': ['0', '8']},
+      {'data_offsets': [0, 10**400]},
+      {'data_offsets': [-8, 8]},
+      {'data_offsets': None},
+    )
+  ),
+]
+
+
+@pytest.mark.parametrize('text', HEADERS, ids=lambda text: text[:60])
+def test_a_header_of_another_shape_is_refused(path, text):
+  path.write_bytes(len(text).to_bytes(8, 'little') + text.encode() + bytes(8))
+  with pytest.raises(ValueError, match=r'x\.safetensors: no whole safetensors header'):
+    ours.header(path)
+
+
+@pytest.mark.parametrize('claimed', [6 << 30, 2**63, 2**64 - 1, 100_000_001])
+def test_a_header_that_claims_gigabytes_is_not_read(path, claimed):
+  with path.open('wb') as file:
+    file.write(claimed.to_bytes(8, 'little') + b'{')
+    file.truncate(7 << 30)  # sparse: nothing on the disk, gigabytes once it is read
+  with pytest.raises(ValueError, match='no whole safetensors header'):
+    ours.header(path)
+
+
+@pytest.mark.parametrize('size', range(9))
+def test_a_file_without_room_for_a_header_is_refused(path, size):
+  path.write_bytes(bytes(size))
+  with pytest.raises(ValueError, match='no whole safetensors header'):
+    ours.header(path)
