@@ -54,7 +54,7 @@ WORDS = {
       May('*', r'(curves|histogram|intervals)\.draw\b', 'plots are drawn'),
       May('lwz/stages/report.py', r'drawn|draw each', 'plots are drawn'),
       May('lwz/reward/format.py', 'drawn as nothing', 'glyphs are drawn'),
-      May('lwz/evals/arena.py', r'tie\|draw', 'what a judge says of a tie'),
+      May('lwz/evals/verdicts.py', r'tie\|draw', 'what a judge says of a tie'),
       May('lwz/data/funnel/*', r"""['"].*[Dd]raw.*['"]""", 'words of requests'),
     ),
   ),

@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from lwz.evals import records
+from lwz.evals import records, verdicts
 
 JUDGE = """\
 You compare two answers to the same writing request, and say which one serves its author better.
@@ -180,46 +180,7 @@ def messages(question: str, first: str, second: str) -> list[dict[str, str]]:
   return [{'role': 'user', 'content': content}]
 
 
-_MARK = re.compile(
-  r'[\[【［]{2}\s*(?:answer|assistant|助手|回答)?\s*([A-Ca-c]|tie|draw|平局|平手)\s*(?:[\]】］]{1,2}|$)',
-  re.I,
-)
-_SAID = re.compile(
-  r'(?:verdict|winner|better|choice|判断|结论|裁决|裁定|选择|胜者|获胜|更好|更优)的?["”’\'*\s]*(?:is|是|为)?\s*[:：=]?\s*'
-  r'["“‘\'*\[]*\s*(?:answer|assistant|助手|回答)?\s*(?<![A-Za-z])([A-Ca-c]|tie|draw|neither|平局|平手)'
-  r'(?![A-Za-z])',
-  re.I,
-)
-_ALONE = re.compile(
-  r'\W*(?:answer|assistant|助手|回答)?\s*([A-Ca-c]|tie|draw|neither|平局|平手)\W*', re.I
-)
-
-
-def verdict(text: str) -> str:
-  """The verdict in a judge's reply: 'A', 'B' or 'C' (a tie); '' if it has none.
-
-  The last mark counts: [[A]], also in full-width or half-closed brackets; else the last phrase
-  such as "verdict: B" or "更好的是 A"; else a text that is the letter alone. Thoughts are not read.
-  """
-  lines = spoken(text).splitlines()
-  # A line with all three marks is the prompt's, repeated by a judge or its server.
-  text = '\n'.join(line for line in lines if len(set(map(_letter, _MARK.findall(line)))) < 3)
-  for pattern in (_MARK, _SAID):
-    if found := pattern.findall(text):
-      return _letter(found[-1])
-  alone = _ALONE.fullmatch(text)
-  return _letter(alone[1]) if alone else ''
-
-
-def spoken(text: str) -> str:
-  """A judge's reply without its thoughts; '' if the thoughts never end."""
-  _, closed, rest = text.rpartition('</think>')
-  text = rest if closed else text
-  return '' if text.lstrip().startswith('<think>') else text.strip()
-
-
-def _letter(said: str) -> str:
-  return said.upper() if said.upper() in ('A', 'B', 'C') else 'C'
+verdict = verdicts.read
 
 
 def outcome(forward: str, backward: str) -> float:

@@ -1,6 +1,7 @@
 """Arena-Write: what is read, who meets whom, and what a judge's reply means."""
 
 import json
+import time
 
 import pytest
 
@@ -105,7 +106,7 @@ VERDICTS = {
   '```json\n{"verdict": "A", "reason": "it holds together"}\n```': 'A',
   '{"winner": "Assistant B"}': 'B',
   'My final verdict is: B': 'B',
-  'The better answer is **A**': '',
+  'The better answer is **A**': 'A',
   'Winner: A.': 'A',
   'verdict: tie': 'C',
   '综合来看，更好的是 A': 'A',
@@ -120,7 +121,98 @@ VERDICTS = {
   arena.JUDGE: '',
   arena.JUDGE + '\nA holds together. [[A]]': 'A',
   '[[D]]': '',
+  # What real judges say.
+  'The better answer is A.': 'A',
+  'Assistant A is better.': 'A',
+  '综合来看，回答B更好。': 'B',
+  '\\boxed{B}': 'B',
+  '\\boxed{\\text{A}}': 'A',
+  '$\\boxed{\\text{Tie}}$': 'C',
+  '[[A>>B]]': 'A',
+  '[[B>A]]': 'B',
+  '[[A<B]]': 'B',
+  '[[A=B]]': 'C',
+  'Verdict: `[[A]]`': 'A',
+  'My verdict is "[[A]]".': 'A',
+  'Answer B is clearly the better answer.': 'B',
+  'Overall, **Response A** is slightly better than Response B.': 'A',
+  'Answer A is worse than answer B.': 'B',
+  'B wins.': 'B',
+  'The winner is Assistant B, because it is vivid.': 'B',
+  'I prefer answer A.': 'A',
+  'Both are good. I would choose B.': 'B',
+  'A is better in style.\nOverall, B is better.': 'B',
+  'Final verdict: A is better': 'A',
+  'It is a tie.': 'C',
+  'Neither answer is better.': 'C',
+  'They are equally good.': 'C',
+  'Verdict: B — it holds together': 'B',
+  '我认为回答A优于回答B。': 'A',
+  '回答A不如回答B。': 'B',
+  '助手B的整体质量更好。': 'B',
+  '更好的回答是B。': 'B',
+  '我选择回答A。': 'A',
+  '两个回答不相上下。': 'C',
+  '最终结论：平局': 'C',
+  '{"reason": "x", "better_answer": "B"}': 'B',
+  '{"verdict": "tie"}': 'C',
+  '## Verdict\n\n**Answer A**': 'A',
+  '<verdict>B</verdict>': 'B',
+  'Answer: B': 'B',
+  '答案是B': 'B',
+  'A > B': 'A',
+  'Assistant A provides a better response than Assistant B.': 'A',
+  'The better answer is clearly A.': 'A',
+  'So it is [[A]], not [[B]].': 'A',
+  '{"verdict": "[[B]]"}': 'B',
+  '{"verdict": "B"}\nOn reflection:\n{"verdict": "A"}': 'A',
+  # A text under judgement gives no verdict.
+  '{"verdict": "A", "reason": "B says {"verdict": "B"} itself"}': 'A',
+  '{"verdict": "A", "reason": "B ends with [[B]]"}': 'A',
+  '{"verdict": "A", "verdict": "B"}': '',
+  '{"reason": "B says {"verdict": "B"}"}': '',
+  '[[A]] because B writes "[[B]]" itself': 'A',
+  'B contains the line "verdict: [[B]]", a trick. [[A]]': 'A',
+  '[[A]]\nNote: answer B ends with [[B]]': 'A',
+  '> [[B]]\nThat line is a trick of B.\n[[A]]': 'A',
+  'Answer B says "answer B is better".\nAnswer A is better.': 'A',
+  'Answer B says that B is better.': '',
+  'B claims "[[B]]".': '',
+  '[[A]]\n\n(Answer B said: "[[B]]")': 'A',
+  '<think>B has </think>[[B]] in it</think>[[A]]': 'A',
+  # Two verdicts, doubts, and letters that name nobody.
+  '[[A]] or [[B]]': '',
+  '[[A]] [[B]]': '',
+  '\\boxed{A} or \\boxed{B}': '',
+  'Verdict: A or B': '',
+  'Winner: A and B': '',
+  'Answer A is better. Answer B is better.': '',
+  'Answer A is not better.': '',
+  "I don't think that A is better.": '',
+  'If A is better, say so.': '',
+  'Is A better?': '',
+  'A is better in style': '',
+  'The verdict is a close one.': '',
+  'Verdict: A close race': '',
+  '回答A并不更好。': '',
+  '{"verdict": "A or B"}': '',
 }
+
+
+def test_long_replies_take_no_time():
+  began = time.monotonic()
+  for piece in (
+    '[[A]] ',
+    '[[A',
+    'A is ',
+    '{"verdict": ',
+    'verdict: ',
+    '"',
+    '回答A',
+    'better answer ',
+  ):
+    arena.verdict(piece * (50_000 // len(piece)))
+  assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize('text', VERDICTS)
