@@ -1,8 +1,8 @@
 """One GRPO update on a minibatch of trajectories, and the arrays it reads.
 
 Trajectories (prompt and answer) are packed into rows; the forward pass sees rows, the loss sees
-sequences: log-probabilities are gathered back to [B, T]. Rows are worked off in micro-batches, as
-many as the packing needed; since the loop's length is an argument, there is one compilation.
+sequences: log-probabilities are gathered back to [B, T]. Rows are processed in micro-batches. How
+many the packing has filled is an argument of the compiled loop, so that one compilation serves all.
 """
 
 import dataclasses
@@ -82,31 +82,34 @@ def update_step(
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics). `offload`: see `placement.state`."""
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
+  where = None if mesh is None else placement.shardings(abstract_state.params)
+  sequence_logprob = functools.partial(
+    _sequence_logprob, config, temperature=temperature, chunk=shape.chunk, remat=remat, mesh=mesh
+  )
 
   def step(state, minibatch, num_micro):
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
-    written_B = jnp.any(minibatch['mask'], axis=1)
-    num_written = jnp.maximum(jnp.sum(written_B).astype(jnp.float32), 1.0)
-    whole, share = objective.aggregate(num_tokens, num_written), losses.budget_mean(num_tokens)
+    counted_B = jnp.any(minibatch['mask'], axis=1)
+    num_sequences = jnp.maximum(jnp.sum(counted_B).astype(jnp.float32), 1.0)
+    aggregate = objective.aggregate(num_tokens, num_sequences)
+    token_mean = losses.budget_mean(num_tokens)
 
     def loss_fn(params, micro):
       logp_BT, entropy_BT, mask_BT = sequence_logprob(params, minibatch, micro)
-      return _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, whole=whole, share=share)
+      return _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, aggregate, token_mean)
 
-    where = None if mesh is None else placement.shardings(abstract_state.params)
     grads, metrics = update.accumulate(
       loss_fn, state.params, minibatch['micro'], num_micro, shardings=where
     )
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  sequence_logprob = functools.partial(
-    _sequence_logprob, config, temperature=temperature, chunk=shape.chunk, remat=remat, mesh=mesh
-  )
-  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
   arrays = _abstract_minibatch(shape, mesh)
-  extras = ('ref_logp',) * bool(objective.kl_weight) + ('weight',) * objective.weighted
-  arrays |= dict.fromkeys(extras, arrays['old_logp'])
+  if objective.kl_weight:
+    arrays['ref_logp'] = arrays['old_logp']
+  if objective.weighted:
+    arrays['weight'] = arrays['old_logp']
   return program.Program(
     'grpo',
     step,
@@ -118,25 +121,25 @@ def update_step(
 
 
 @jax.named_scope('loss')
-def _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, *, whole, share):
-  """Shares of loss and metrics of the whole minibatch; `share` is the token mean."""
+def _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, aggregate, token_mean):
+  """Returns a micro-batch's shares of the loss and of the metrics, which are token means."""
   old_BT = minibatch['old_logp']
   loss, metrics = objective.policy_loss(
     *(logp_BT, old_BT, minibatch['advantage'], mask_BT),
     clip_low=objective.clip_low,
     clip_high=objective.clip_high,
-    aggregate=losses.weighted(whole, minibatch['weight']) if objective.weighted else whole,
+    aggregate=losses.weighted(aggregate, minibatch['weight']) if objective.weighted else aggregate,
   )
-  own_share = share(jnp.ones_like(logp_BT), mask_BT)  # metrics are means over these tokens alone
+  own_share = token_mean(jnp.ones_like(logp_BT), mask_BT)  # policy_loss gives its own token means
   metrics = {name: value * own_share for name, value in metrics.items()}
-  metrics['entropy'] = share(entropy_BT, mask_BT)
-  metrics['logp_gap'] = share(jnp.abs(logp_BT - old_BT), mask_BT)
+  metrics['entropy'] = token_mean(entropy_BT, mask_BT)
+  metrics['logp_gap'] = token_mean(jnp.abs(logp_BT - old_BT), mask_BT)
   if objective.entropy_weight:
-    loss -= objective.entropy_weight * whole(entropy_BT, mask_BT)
+    loss -= objective.entropy_weight * aggregate(entropy_BT, mask_BT)
   if objective.kl_weight:
     args = logp_BT, minibatch['ref_logp'], mask_BT
-    loss += objective.kl_weight * losses.kl_reference(*args, aggregate=whole)
-    metrics['kl_reference'] = losses.kl_reference(*args, aggregate=share)
+    loss += objective.kl_weight * losses.kl_reference(*args, aggregate=aggregate)
+    metrics['kl_reference'] = losses.kl_reference(*args, aggregate=token_mean)
   return loss, jax.lax.stop_gradient(metrics)
 
 
@@ -183,8 +186,8 @@ def _abstract_minibatch(shape: BatchShape, mesh: placement.AnyMesh) -> dict:
   """Returns the shapes and shardings of a minibatch."""
   B, T, M = shape.num_sequences, shape.max_tokens, shape.max_micro
   of = functools.partial(placement.array, mesh=mesh)
-  cut = (M, shape.micro_rows, shape.row_length)
-  row = placement.array(cut, jnp.int32, mesh, None, 'rows', 'time')
+  micro_shape = (M, shape.micro_rows, shape.row_length)
+  row = placement.array(micro_shape, jnp.int32, mesh, None, 'rows', 'time')
   rows = dict.fromkeys(('ids', 'segments', 'positions'), row)
   return {
     'old_logp': of((B, T), jnp.float32),
@@ -236,7 +239,7 @@ def minibatch(
   within_BT = np.minimum(start_B[:, None] + np.arange(T)[None], row_length - 1)
   index_BT = (rows.row % micro_rows)[:, None] * row_length + within_BT
   here_MB = (rows.row // micro_rows)[None, :] == np.arange(num_micro_max)[:, None]
-  cut = (num_micro_max, micro_rows, row_length)
+  micro_shape = (num_micro_max, micro_rows, row_length)
   arrays = {
     'old_logp': np.asarray(old_logp_BT, np.float32),
     'advantage': np.asarray(advantage_B, np.float32),
@@ -244,9 +247,9 @@ def minibatch(
     'index': index_BT.astype(np.int32),
     **{name: np.where(mask_BT, x, 0).astype(np.float32) for name, x in extras_BT.items()},
     'micro': {
-      'ids': rows.ids.reshape(cut),
-      'segments': rows.segments.reshape(cut),
-      'positions': rows.positions.reshape(cut),
+      'ids': rows.ids.reshape(micro_shape),
+      'segments': rows.segments.reshape(micro_shape),
+      'positions': rows.positions.reshape(micro_shape),
       'here': here_MB,
     },
   }
@@ -273,12 +276,12 @@ def row_shape(
   return row_length, micro_rows
 
 
-def sweeps(
+def minibatch_members(
   num_sequences: int, *, num_epochs: int, num_minibatches: int, seed: int, step: int
 ) -> list[np.ndarray]:
-  """Returns indices of the trajectories of each minibatch, in the order of the updates.
+  """Returns the trajectories of each minibatch, by index, in the order of the updates.
 
-  Every epoch goes through the whole rollout once, in an order of its own, before the next begins.
+  Every epoch takes each trajectory once, in an order of its own.
   """
   orders = [
     np.random.default_rng((seed, step, epoch)).permutation(num_sequences)

@@ -229,7 +229,7 @@ def test_a_trajectory_longer_than_a_row_is_refused():
 
 
 def test_every_epoch_sweeps_the_whole_rollout_once_in_an_order_of_its_own():
-  parts = grpo.sweeps(12, num_epochs=3, num_minibatches=4, seed=1, step=2)
+  parts = grpo.minibatch_members(12, num_epochs=3, num_minibatches=4, seed=1, step=2)
   assert [len(part) for part in parts] == [3] * 12
   epochs = [np.concatenate(parts[4 * e : 4 * e + 4]).tolist() for e in range(3)]
   assert all(sorted(order) == list(range(12)) for order in epochs)
@@ -239,7 +239,7 @@ def test_every_epoch_sweeps_the_whole_rollout_once_in_an_order_of_its_own():
 def test_the_order_is_counted():
   def order(**changes):
     sizes = {'num_epochs': 1, 'num_minibatches': 1, 'seed': 1, 'step': 2} | changes
-    return grpo.sweeps(12, **sizes)[0].tolist()
+    return grpo.minibatch_members(12, **sizes)[0].tolist()
 
   assert order() == order()
   assert order() != order(seed=2) and order() != order(step=3)
