@@ -132,8 +132,8 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rl.weight_cap=2.0'], '--config.rl.weight_cap is called --config.rl.tis_cap now'),
     (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
     (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),
-    (['--config.rl.group_size=1'], 'rl.group_size must be at least 2'),
-    (['--config.rollout.temperature=0.0'], 'rollout.temperature must be above 0'),
+    (['--config.rl.group_size=1'], 'rl.group_size=1: choose at least 2'),
+    (['--config.rollout.temperature=0.0'], 'rollout.temperature=0.0: choose a value above 0'),
     (['--config.rollout.block=0'], 'rollout.block=0: choose a number from 1'),
     (
       ['--config.rollout.temperature=nan'],

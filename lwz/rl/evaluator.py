@@ -231,10 +231,7 @@ def _tasks(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
     tasks = _load(c)
   else:
     records = heldout_tasks.arena(
-      setup.heldout(c)[1],
-      lower=c.data.lower,
-      upper=c.data.upper,
-      num=0,
+      setup.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=0
     )
     tasks = [
       arena.Task(r['idx'], r['question'], r['type'], r['length'], r['baseline_response'])

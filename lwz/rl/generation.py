@@ -26,17 +26,20 @@ READS = (
 
 def check(c) -> None:
   if not c.rollout.temperature > 0:
-    raise ValueError('rollout.temperature must be above 0: greedy groups have no spread')
+    raise ValueError(
+      f'rollout.temperature={c.rollout.temperature}: choose a value above 0, since greedy samples '
+      'of one prompt are all the same'
+    )
   validation.rollout(c)
   for key, value, off in (('top_p', c.rollout.top_p, 1.0), ('top_k', c.rollout.top_k, 0)):
     if value != off:
       raise ValueError(
-        f'rollout.{key}={value}: a policy is trained by the log-probabilities of what it samples '
-        f'from, all tokens; truncation is for generation, so leave {off}'
+        f'rollout.{key}={value}: set {off} for GRPO, whose loss takes log-probabilities over the '
+        'whole vocabulary, not over the most likely tokens'
       )
   if c.rollout.min_tokens:
     raise ValueError(
-      f'rollout.min_tokens={c.rollout.min_tokens}: the scorer knows no minimum; leave 0'
+      f'rollout.min_tokens={c.rollout.min_tokens}: set 0 for GRPO, whose loss knows no minimum'
     )
 
 

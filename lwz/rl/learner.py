@@ -40,20 +40,26 @@ def check(c) -> None:
     if (value := keys.get(c, key)) not in table:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(table)}')
   if c.rl.group_size < 2:
-    raise ValueError('rl.group_size must be at least 2: an answer is compared with its siblings')
+    raise ValueError(
+      f'rl.group_size={c.rl.group_size}: choose at least 2, since an answer is compared with its '
+      'siblings'
+    )
   num = c.rl.prompts_per_step * c.rl.group_size
   if num % c.rl.num_minibatches:
-    raise ValueError(f'rl.num_minibatches={c.rl.num_minibatches} does not divide {num} samples')
+    raise ValueError(
+      f'rl.num_minibatches={c.rl.num_minibatches} does not divide rl.prompts_per_step x '
+      f'rl.group_size = {num} samples: choose a divisor'
+    )
   longest = c.rollout.max_prompt_tokens + c.rollout.max_tokens
   if longest > c.data.row_length:
     raise ValueError(
       f'rollout.max_prompt_tokens + rollout.max_tokens = {longest} exceeds '
-      f'data.row_length={c.data.row_length}: a trajectory must fit a row'
+      f'data.row_length={c.data.row_length}: raise it, since a trajectory must fit a row'
     )
   if c.rl.overlong == 'penalise' and c.rl.overlong_margin > c.rollout.max_tokens:
     raise ValueError(
       f'rl.overlong_margin={c.rl.overlong_margin} exceeds '
-      f'rollout.max_tokens={c.rollout.max_tokens}, before which the penalty is to begin'
+      f'rollout.max_tokens={c.rollout.max_tokens}: choose at most that many'
     )
   _check_clips(c)
   _check_halvings(c)
@@ -76,7 +82,7 @@ def _check_halvings(c) -> None:
   if c.data.row_length % (parts * ways):
     raise ValueError(
       f'train.halvings={c.train.halvings}: data.row_length={c.data.row_length} is not divisible by '
-      f'2^halvings x mesh.tensor x mesh.context = {parts * ways}'
+      f'2^halvings x mesh.tensor x mesh.context = {parts * ways}; lower train.halvings'
     )
 
 
@@ -170,11 +176,7 @@ class Learner:
       self._reference = trainer.initial_params(c, config, mesh, config.dtype)
 
   def step(
-    self,
-    loop: trainer.Trainer,
-    state: types.TrainState,
-    step: int,
-    sampled: sampling.Batch,
+    self, loop: trainer.Trainer, state: types.TrainState, step: int, sampled: sampling.Batch
   ) -> tuple[types.TrainState, dict[str, float]]:
     """Returns the state after all epochs over a batch, and their metrics.
 
@@ -189,7 +191,13 @@ class Learner:
     per_token, seen = self._per_token(state.params, batch, rollout, valid_B)
     advantage_B = np.asarray(advantage_PG).reshape(-1)
     learned = []
-    for members in self._sweeps(step):
+    for members in grpo.minibatch_members(
+      len(valid_B),
+      num_epochs=self._c.rl.num_epochs,
+      num_minibatches=self._c.rl.num_minibatches,
+      seed=self._c.seed,
+      step=step,
+    ):
       extras = {name: x_BT[members] for name, x_BT in per_token.items()}
       minibatch, num_micro = batch(members, advantage_B=advantage_B[members], **extras)
       state, metrics = loop.update(self._fns['grpo'], state, minibatch, num_micro)
@@ -204,6 +212,24 @@ class Learner:
     advantage_PG, _, _ = self._advantages(batch)
     return np.any(np.asarray(advantage_PG) != 0, axis=1)
 
+  def speed(self, batch: sampling.Batch, seconds: float) -> dict[str, float]:
+    """Returns trained tokens per second, model FLOPs utilisation and peak memory, where known.
+
+    Tokens of prompts and answers count once per epoch; `seconds` include compilation.
+    """
+    c = self._c
+    prompt_lengths_B = np.repeat([len(ids) for ids in batch.prompt_ids], c.rl.group_size)
+    lengths_B = prompt_lengths_B + np.asarray(batch.rollout.lengths)
+    measured = {'learn/tokens_per_second': c.rl.num_epochs * float(lengths_B.sum()) / seconds}
+    flops = c.rl.num_epochs * mfu.train_flops(self._config, lengths_B)
+    share = mfu.mfu(flops, seconds)
+    if share is not None:
+      measured['learn/mfu'] = share
+    memory = jax.local_devices()[0].memory_stats() or {}
+    if 'peak_bytes_in_use' in memory:
+      measured['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
+    return measured
+
   def _advantages(self, batch: sampling.Batch):
     """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
     c, scores = self._c, batch.scores
@@ -217,35 +243,6 @@ class Learner:
     advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, self._mesh)
     advantage_PG = advantage_fn(values_PGR, weights_R, valid_PG)
     return advantage_PG, values_PGR, valid_PG
-
-  def speed(self, batch: sampling.Batch, seconds: float) -> dict[str, float]:
-    """Returns trained tokens per second, model FLOPs utilisation and peak memory, where known.
-
-    Tokens of prompts and answers count once per epoch; `seconds` include compilation.
-    """
-    c = self._c
-    owners = np.repeat([len(ids) for ids in batch.prompt_ids], c.rl.group_size)
-    lengths_B = owners + np.asarray(batch.rollout.lengths)
-    sweeps = c.rl.num_epochs
-    measured = {'learn/tokens_per_second': sweeps * float(lengths_B.sum()) / seconds}
-    flops = sweeps * mfu.train_flops(self._config, lengths_B)
-    share = mfu.mfu(flops, seconds)
-    if share is not None:
-      measured['learn/mfu'] = share
-    memory = jax.local_devices()[0].memory_stats() or {}
-    if 'peak_bytes_in_use' in memory:
-      measured['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
-    return measured
-
-  def _sweeps(self, step: int) -> list[np.ndarray]:
-    c = self._c
-    return grpo.sweeps(
-      c.rl.prompts_per_step * c.rl.group_size,
-      num_epochs=c.rl.num_epochs,
-      num_minibatches=c.rl.num_minibatches,
-      seed=c.seed,
-      step=step,
-    )
 
   def _minibatch(
     self, prompt_ids, rollout, valid_B, members, *, old_logp, advantage_B, **extras

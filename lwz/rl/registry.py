@@ -34,13 +34,13 @@ ADVANTAGES: dict[str, Callable[..., Callable]] = {
   ),
   'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
-# called as `losses.grpo` is
+# arguments and results of `losses.grpo`
 LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
   'gspo': lambda c, mesh: losses.gspo,
   'cispo': lambda c, mesh: losses.cispo,
 }
-# (clip_low, clip_high, ratio_cap) -> a warning or ''; a loss without one is `losses.check_uncapped`
+# (clip_low, clip_high, ratio_cap) -> a warning or ''. Other losses: `losses.check_uncapped`.
 LOSS_CHECKS: dict[str, Callable[..., str]] = {
   'grpo': losses.check_grpo,
   'gspo': losses.check_gspo,
@@ -73,7 +73,7 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
 }
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
 
-SCALE = 'scale.json'  # beside a Hugging Face model of ours: mean and spread of its scores
+SCALE = 'scale.json'  # file of an exported reward model: mean and deviation of its scores
 
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
@@ -141,10 +141,10 @@ def _scorer(c, mesh, value: str) -> writing.Scorer:
 
 
 def _scale(c, value: str) -> writing.Scale:
-  """Returns mean and spread of a reward model's scores: measured by its run, or of the config."""
+  """Returns the scale of a reward model's scores: measured by its run, else that of the config."""
   source = epath.Path(setup.reference(c, value))
   if not model_source.config(source).scalar_head:
-    raise ValueError(f'reward: {value} has no scalar head, so it is no reward model')
+    raise ValueError(f'{value} has no scalar head: name a reward model under reward.model')
   fields = {'mean': jsonl.Span(float, -1e30, 1e30), 'std': jsonl.Span(float, 1e-30, 1e30)}
   if model_source.is_run(source):
     measured = run.Run(source).read_done()['summary']
@@ -158,6 +158,6 @@ def _scale(c, value: str) -> writing.Scale:
   if c.reward.std:
     return writing.Scale(c.reward.mean, c.reward.std)
   raise ValueError(
-    f'reward: {value} has no measured scale: give the mean and the spread of its scores over good '
-    'texts as reward.mean and reward.std'
+    f'{value} has no measured scale: give the mean and the standard deviation of its scores over '
+    'good texts as reward.mean and reward.std'
   )

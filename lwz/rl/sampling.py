@@ -36,7 +36,7 @@ class Batch:
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # of its generation
 
 
-def numbers(c, step: int) -> range:
+def batch_numbers(c, step: int) -> range:
   """Returns the numbers of the batches that a step may sample."""
   most = 1 + c.rl.max_resamples
   return range(step * most, (step + 1) * most)
@@ -75,7 +75,8 @@ def fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
       f'rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}: raise it, or drop the prompt'
     )
   if not any(fits):
-    raise ValueError(f'no prompt fits rollout.max_prompt_tokens={c.rollout.max_prompt_tokens}')
+    limit = c.rollout.max_prompt_tokens
+    raise ValueError(f'rollout.max_prompt_tokens={limit}: no prompt is that short; raise it')
   return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
 
 

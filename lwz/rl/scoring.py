@@ -67,7 +67,7 @@ class Scoring:
     if share > self._c.reward.max_failures:
       raise RuntimeError(
         f'{share:.0%} of the samples could not be judged, more than '
-        f'reward.max_failures={self._c.reward.max_failures:.0%}'
+        f'reward.max_failures={self._c.reward.max_failures:.0%}; check the reward models'
       )
     return scores
 

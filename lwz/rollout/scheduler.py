@@ -262,10 +262,7 @@ class _Loop:
   def _decode(self, active: list[int]):
     """Starts a block without waiting for it."""
     batch_size, read_length, until_active = plan(
-      self._engine,
-      len(active),
-      max(self._cached[slot] for slot in active),
-      bool(self._queue),
+      self._engine, len(active), max(self._cached[slot] for slot in active), bool(self._queue)
     )
     active_B = np.array([owner != _FREE for owner in self._owner])
     self._slots, block = self._engine.decode(batch_size, read_length)(

@@ -1,8 +1,8 @@
 """The one table about config keys: bounds, paths and references, inheritance, identity.
 
-`experiments/base.py` gives every key its default and its meaning; all else that lwz knows of a key
-stands here. A stage declares in `READS` the keys that it and its parts read. The identity of a run
-is READS without the keys that may change when it is resumed.
+`experiments/base.py` gives every key its default and its meaning; everything else about a key is
+here. Each stage lists in `READS` the keys that it reads. The identity of a run is READS without the
+keys that may change on resume: a run folder is reused only by a config of the same identity.
 """
 
 import os
@@ -17,13 +17,13 @@ from lwz.model import qwen
 from lwz.model.attention import packed as packed_attention
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
-TRAINING = ('pretrain', 'reward_model', 'grpo')  # stages in which evaluation only watches
+TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
 RESUMABLE = (*TRAINING, 'prompts', 'evaluate')  # stages whose runs have an identity
-ALWAYS = RESUMABLE
+ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
 class Key(NamedTuple):
-  """Facts about one key, or of every key of a group.
+  """Facts about one key, or about every key of a group that has no entry of its own.
 
   Attributes:
     low, high: bounds of a number, both included and finite.
@@ -51,9 +51,9 @@ def _share(low: float = 0.0, high: float = 1.0, **facts: Any) -> Key:
 
 _BELOW_1 = 1 - 1e-9
 
-# Numbers need bounds (a test holds this); a key that needs nothing of `Key` may be left out.
+# A number needs bounds; a test checks it. A key without an entry has the defaults of `Key`.
 KEYS: dict[str, Key] = {
-  'seed': _count(high=2**32 - 1),  # of a seed 32 bits are used
+  'seed': _count(high=2**32 - 1),  # JAX uses 32 bits of a seed
   'name': Key(may_change=ALWAYS),
   'prompt': Key(may_change=ALWAYS),
   'runs_dir': Key(holds='path', inherited=True, may_change=ALWAYS),
@@ -180,7 +180,7 @@ KEYS: dict[str, Key] = {
   'debug.heartbeat': _count(1, 10**6, inherited=True, may_change=ALWAYS),
 }
 
-# Old name -> name of today. Runs that hold the old one are read, the command line is refused.
+# Old name -> new name. Old run folders are read by it; on the command line an old name is refused.
 RENAMED = {
   'rl.weight_cap': 'rl.tis_cap',
   'rl.max_redraws': 'rl.max_resamples',
@@ -188,9 +188,7 @@ RENAMED = {
   'report.figures': 'report.metrics',
 }
 
-
-_SECRET = re.compile(r'://[^/?#\s]*@')
-_KEY_ENV = 'name the environment variable that has it under judge., eval. or reward.key_env'
+_PASSWORD = re.compile(r'://[^/?#\s]*@')  # user:password@ in an address
 
 
 def get(c, key: str) -> Any:
@@ -224,12 +222,12 @@ def is_under(key: str, names: Iterable[str]) -> bool:
 
 
 def is_identity(key: str, stage: str, reads: Sequence[str]) -> bool:
-  """Whether another value of the key makes another run of a stage that reads `reads`."""
+  """Whether a key belongs to the identity of a run of this stage, which reads `reads`."""
   return is_under(key, reads) and stage not in of(key).may_change
 
 
 def upgrade(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a flat config of an older run under the names of today."""
+  """Returns a flat config of an older run with today's names of keys."""
   return {RENAMED.get(key, key): value for key, value in flat.items()}
 
 
@@ -252,11 +250,14 @@ def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
   for key, value in _leaves(c):
     low, high, choices, *_ = of(key)
-    if _SECRET.search(str(value)):
-      raise ValueError(f'{key}: an address must not hold a password; {_KEY_ENV}')
+    if _PASSWORD.search(str(value)):
+      raise ValueError(
+        f'{key}: an address must not hold a password; put it into an environment variable and name '
+        'that under judge.key_env, eval.key_env or reward.key_env'
+      )
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
-    if low is not None and not isinstance(value, str) and not low <= value <= high:  # NaN: neither
+    if low is not None and not isinstance(value, str) and not low <= value <= high:  # true of NaN
       shown = reprlib.repr(value)  # it may have hundreds of digits
       raise ValueError(f'{key}={shown}: choose a number from {low:g} to {high:g}')
 

@@ -116,7 +116,7 @@ def check_identity(c, reads: Sequence[str], defaults=None) -> None:
 
 
 def expected(c, value: str) -> config_lib.QwenConfig:
-  """Returns the model configuration of a reference; of a run that is still to come, its preset's.
+  """Returns the model configuration of a reference; of a run that does not exist yet, its preset's.
 
   Raises FileNotFoundError if a folder has no model.
   """
@@ -173,10 +173,7 @@ def writing_prompts(c) -> list[types.Prompt]:
   if c.data.prompts:
     return prompts.load(prompt_file(c))
   return prompts.from_documents(
-    heldout(c)[0],
-    lower=c.data.lower,
-    upper=c.data.upper,
-    slack=c.data.slack,
+    heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
   )
 
 
@@ -202,7 +199,10 @@ def model_config(
   random = c.init == 'random'
   config = config_lib.preset(c.size) if random else model_source.config(reference(c, c.init))
   if num_tokens > config.vocab_size:
-    raise ValueError(f'the tokenizer has {num_tokens} tokens, the model only {config.vocab_size}')
+    raise ValueError(
+      f'data.tokenizer={c.data.tokenizer!r} has {num_tokens} tokens, and init={c.init} embeds only '
+      f"{config.vocab_size}: name the model's own tokenizer"
+    )
   config = dataclasses.replace(config, scalar_head=scalar_head)
   hosts.first(lambda: model_source.keep(folder, config))
   return computed(c, config)

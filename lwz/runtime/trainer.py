@@ -56,6 +56,7 @@ def begin(
 
 
 def adamw(c, config: config_lib.QwenConfig) -> optax.GradientTransformation:
+  """Returns the optimiser that `c.train` describes."""
   rate = optimizer.schedule(
     c.train.learning_rate,
     warmup_steps=c.train.warmup_steps,
@@ -105,25 +106,25 @@ class Trainer:
       wanted = placement.state(config, self.optimizer, mesh, offload=c.train.offload)
       self.state, self.extra = self._checkpoints.restore(wanted)
     self.start = self.extra['step']
-    self._speaks = jax.process_index() == 0
+    self._is_first = jax.process_index() == 0
     self._writer = (
       metrics.Writer(opened.folder, start_step=self.start, tensorboard=c.log.tensorboard)
-      if self._speaks
+      if self._is_first
       else None
     )
     self._bar = terminal.Progress(
-      c.train.num_steps, start=self.start, label=setup.run_name(c), quiet=not self._speaks
+      c.train.num_steps, start=self.start, label=setup.run_name(c), quiet=not self._is_first
     )
     self._watchdog = watchdog.Watchdog(c.debug.watchdog)
-    self._began = self._lapped = self._saved = time.monotonic()
+    self._began = self._lapped = self._saved = time.monotonic()  # last `record`, `lap`, save
     self._best: float | None = None  # the latest value of the metric `checkpoint.best`
     self._step, self._stopping = self.start, False
     self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
-    self._open = contextlib.ExitStack()
+    self._open = contextlib.ExitStack()  # the files and guards that `__iter__` enters
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
-    """The steps that are left. Raises `interrupts.Stopped` between two of them, all saved."""
+    """Yields the steps that are left. Raises `interrupts.Stopped` if asked to stop, once saved."""
     with self._open as stack:
       stack.enter_context(contextlib.closing(self._checkpoints))
       for opened in (self._writer, self._bar, self._watchdog, interrupts.kept()):
@@ -207,7 +208,8 @@ class Trainer:
   def _leave(self) -> None:
     self._checkpoints.wait()
     self._open.close()
-    step, of = self._checkpoints.latest(), self._c.train.num_steps  # not a bad one, see `record`
+    # It may be older than this step: `record` saves nothing while steps are skipped.
+    step, of = self._checkpoints.latest(), self._c.train.num_steps
     raise interrupts.Stopped(f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}')
 
   def _note_fault(self, state, batch, values) -> None:
@@ -216,7 +218,7 @@ class Trainer:
       name = f'step-{self._step:06d}-{int(state.step)}'
       target = faulty_step.write(self._run.folder, name, state, batch, values)
       what += f'; to run it again: --config.debug.replay={target}'
-      if self._speaks:
+      if self._is_first:
         logging.warning('step %d is skipped, not finite: %s', self._step, what)
     if not self._faults or self._faults[-1][0] != self._step:
       self._faults.append((self._step, what))

@@ -11,7 +11,7 @@ from lwz.runtime import keys, setup
 
 
 def config(c, references: Sequence[str]) -> None:
-  """Raises ValueError or OSError for what every training can know to be wrong before it begins.
+  """Raises ValueError or OSError for faults of the config that no training can begin with.
 
   `references` are the dotted keys of this stage that name models. Bounds and choices are those of
   `keys`.
@@ -20,7 +20,7 @@ def config(c, references: Sequence[str]) -> None:
   if c.train.num_steps < 1:
     raise ValueError(f'train.num_steps={c.train.num_steps}: choose at least 1')
   if c.data.lower > c.data.upper:
-    raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}')
+    raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}: lower it')
   if c.checkpoint.best:
     directions.check('checkpoint.best', c.checkpoint.best)
   if c.data.folder:
@@ -37,7 +37,9 @@ def config(c, references: Sequence[str]) -> None:
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
   longest = min(setup.expected(c, keys.get(c, key)).num_positions for key in references)
   if c.data.row_length > longest:
-    raise ValueError(f'data.row_length={c.data.row_length}, but a model has {longest} positions')
+    raise ValueError(
+      f'data.row_length={c.data.row_length} exceeds the {longest} positions of a model: lower it'
+    )
 
 
 def rollout(c) -> None:
@@ -50,12 +52,13 @@ def rollout(c) -> None:
 
 
 def mesh(c, references: Sequence[str]) -> None:
-  """Raises ValueError if the mesh divides neither a row's tokens nor a dimension of a model."""
+  """Raises ValueError if the mesh does not divide the tokens of a row, or a model's dimensions."""
   over = setup.mesh(c)
   ways = over.shape['tensor'] * over.shape['context']
   if c.data.row_length % ways:
     raise ValueError(
-      f'data.row_length={c.data.row_length} is not divisible by mesh.tensor x mesh.context = {ways}'
+      f'data.row_length={c.data.row_length}: choose a multiple of mesh.tensor x mesh.context '
+      f'= {ways}'
     )
   for key in references:
     try:

@@ -52,7 +52,7 @@ def check(c) -> None:
     )
   names = [systems_lib.name(c, source) for source in c.eval.systems]
   if len(set(names)) < len(names):
-    raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}')
+    raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}; leave one out')
   judge_lib.check(c)
   if c.eval.file:
     BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))

@@ -44,7 +44,9 @@ def check(c) -> None:
   room = setup.expected(c, c.init).num_positions
   if c.rollout.max_prompt_tokens + c.rollout.max_tokens > room:
     raise ValueError(
-      f'rollout.max_prompt_tokens + rollout.max_tokens exceeds the {room} positions of the model'
+      'rollout.max_prompt_tokens + rollout.max_tokens = '
+      f'{c.rollout.max_prompt_tokens + c.rollout.max_tokens} exceeds the {room} positions of '
+      f'init={c.init}: lower one of them'
     )
   validation.decoding(c, c.init)
   validation.rollout(c)

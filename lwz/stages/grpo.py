@@ -18,16 +18,7 @@ import numpy as np
 from lwz.data import prompts as prompt_lib
 from lwz.model import qwen
 from lwz.programs import program, reward_model
-from lwz.rl import (
-  evaluator,
-  generation,
-  learner,
-  observer,
-  registry,
-  resume,
-  sampling,
-  scoring,
-)
+from lwz.rl import evaluator, generation, learner, observer, registry, resume, sampling, scoring
 from lwz.runtime import setup, trainer, validation
 
 READS = (
@@ -56,7 +47,7 @@ def check(c) -> None:
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
     if not prompts:
-      raise ValueError(f'{c.data.prompts}: no prompts in it')
+      raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
     longest_asked = max(prompt.upper for prompt in prompts)
   elif c.data.folder and not setup.writing_prompts(c):
     raise ValueError(
@@ -70,12 +61,12 @@ def check(c) -> None:
     )
   generation.check(c)
   validation.decoding(c, c.init)
-  if min(c.reward.weights.values()) < 0 or sum(c.reward.weights.values()) <= 0:
-    raise ValueError('reward.weights must not be negative, and one of them must be positive')
+  if not any(c.reward.weights.values()):  # `keys` has refused negative ones
+    raise ValueError('reward.weights are all 0: give at least one reward a positive weight')
   for name in c.reward.weights:
     if name not in registry.REWARDS:
       known = ', '.join(registry.REWARDS)
-      raise ValueError(f'reward.weights: there is no {name!r}; choose from {known}')
+      raise ValueError(f'reward.weights.{name}: there is no such reward; choose from {known}')
   learner.check(c)
   evaluator.check(c)
 
@@ -105,19 +96,19 @@ def run(c) -> None:
   for step in loop:
     values = evaluate.step(loop, step, state.params)
     batches, informative = [], np.zeros(0, bool)
-    for number in sampling.numbers(c, step):
-      chosen = sampling.take(c, prompts, number)
+    for number in sampling.batch_numbers(c, step):
+      chosen = sampling.take(c, prompts, number)  # 1
       prompt_ids = [sampling.prompt_ids(c, tok, prompt) for prompt in chosen]
       stored = store.open(number, state.params)
       with scoring.Scoring(c, tok, rewards, chosen) as scorer:
-        rollout, cost = generator.sample(
+        rollout, cost = generator.sample(  # 2, and 3 begins in the background
           number, state.params, chosen, prompt_ids, stored, on_end=scorer.add
         )
         loop.lap('write')
         loop.stop_if_asked()
         samples, scores = scorer.samples(rollout), stored.scores
         if scores is None:
-          scores = scorer.scores(samples)
+          scores = scorer.scores(samples)  # 3
           stored.archive(rollout, scores)
       loop.lap('judge')
       loop.stop_if_asked()
@@ -126,13 +117,14 @@ def run(c) -> None:
       if sampling.is_enough(c, informative):
         break
     batch = sampling.merge(batches, informative)
-    state, learned = learn.step(loop, state, step, batch)
+    state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
     values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
-    values |= observe.step(step, batches[0], list(rewards))  # not selected by their rewards
+    # The first batch is described: groups of later ones are selected by their rewards.
+    values |= observe.step(step, batches[0], list(rewards))
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
-    loop.record(step, state, values, show=shown, extra={'monitor': observe.state})
+    loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
   _finish(c, opened, config, len(prompts))
 
 

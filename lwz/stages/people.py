@@ -28,7 +28,7 @@ def _inputs(c):
   path = epath.Path(c.runs_dir) / c.eval.arena / 'people-key.json'
   if not c.eval.arena or not path.exists():
     raise FileNotFoundError(
-      f'{path}: no key; eval.arena names the run whose people.html was judged'
+      f'eval.arena={c.eval.arena}: there is no {path}; name the run whose people.html was judged'
     )
   folder = epath.Path(c.eval.annotations) if c.eval.annotations else path.parent / 'annotations'
   files = sorted(folder.glob('*.json')) if folder.is_dir() else []

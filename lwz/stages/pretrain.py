@@ -32,7 +32,7 @@ def check(c) -> None:
   if c.train.rows % (rows := setup.pass_rows(c, setup.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
-      'train.micro_rows x mesh.data x mesh.fsdp'
+      'train.micro_rows x mesh.data x mesh.fsdp: choose one'
     )
 
 

@@ -55,8 +55,8 @@ def check(c) -> None:
     _from_corpus(c)  # raises ValueError if no pair can be made
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
-      f'{c.data.preferences}: too few pairs: some must be left to train on, and a share of '
-      f'data.heldout={c.data.heldout} of the requests to test with'
+      f'data.preferences={c.data.preferences}: too few pairs to set a share of '
+      f'data.heldout={c.data.heldout} of the requests aside for tests: add pairs'
     )
 
 
@@ -259,7 +259,10 @@ def _encoded(
         "texts in parts with data.long='window'"
       )
   if not kept and not drop:
-    raise ValueError('no preference pair is left to train on or to test with')
+    raise ValueError(
+      f'data.row_length={c.data.row_length}: no preference pair is short enough to train on or to '
+      'test with; raise it'
+    )
   return kept, found
 
 

@@ -73,9 +73,9 @@ def test_as_many_groups_are_enough_as_a_batch_has():
 
 def test_no_two_batches_of_a_run_have_one_number():
   c = grpo_think.get_config('micro')
-  assert [*sampling.numbers(c, 7)] == [7]  # without resampling, the number is the step
+  assert [*sampling.batch_numbers(c, 7)] == [7]  # without resampling, the number is the step
   c.rl.max_resamples = 2
-  found = [number for step in range(5) for number in sampling.numbers(c, step)]
+  found = [number for step in range(5) for number in sampling.batch_numbers(c, step)]
   assert found == [*range(15)]
 
 
@@ -85,7 +85,7 @@ def test_resampling_leaves_no_prompt_out_and_first_batches_as_they_are():
   P, steps = c.rl.prompts_per_step, 5
   without = [sampling.take(c, asked, step) for step in range(steps)]
   c.rl.max_resamples = 2
-  numbers = [sampling.numbers(c, step) for step in range(steps)]
+  numbers = [sampling.batch_numbers(c, step) for step in range(steps)]
   assert [sampling.take(c, asked, of_step[0]) for of_step in numbers] == without
   again = [sampling.take(c, asked, number) for of_step in numbers for number in of_step[1:]]
   assert sorted(prompt.id for taken in again for prompt in taken) == sorted(
