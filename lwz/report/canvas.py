@@ -1,4 +1,4 @@
-"""The canvas of a plot: a figure with title, unit and grid, and its conversion to inline SVG."""
+"""The canvas of a plot: title, unit and grid, and its conversion to inline SVG."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ _WIDTH, _HEIGHT = 4.5, 2.75  # inches, of 72 units each
 def blank(
   title: str, unit: str = '', *, grid: Literal['x', 'y'] = 'y', height: float = _HEIGHT
 ) -> Iterator[tuple[figure.Figure, Axes]]:
-  """A figure and its axes, without a box; the plot is drawn, and `inline` called, inside."""
+  """A canvas and its axes, without a box; the plot is drawn, and `inline` called, inside."""
   # Glyphs that matplotlib's own font lacks are drawn by the browser's.
   with matplotlib.style.context(['default', _STYLE]), warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='Glyph .* missing from')
@@ -94,7 +94,7 @@ def fit(canvas: figure.Figure, axes: Axes, *, right: float = 0.98) -> None:
 
 
 def inline(canvas: figure.Figure, title: str) -> str:
-  """Returns the figure as an `<svg>` element for a page."""
+  """Returns the plot as an `<svg>` element for a page."""
   file = io.StringIO()
   canvas.savefig(file, format='svg', transparent=True, metadata={'Date': None})
   return svg.inline(file.getvalue(), title)
