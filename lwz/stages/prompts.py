@@ -105,7 +105,7 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
   paths = conversations.Paths(
     c.prompts.text_path, c.prompts.language_path, c.prompts.lower_path, c.prompts.upper_path
   )
-  texts = [text for file in c.prompts.benchmarks for text in sift.read_texts(file)]
+  texts = [text for file in c.prompts.benchmarks for text in sift.read_texts(file, paths)]
   benchmarks = decontamination.Benchmarks(texts) if texts else None
   tested = [_stamp(path) for source in c.prompts.benchmarks for path in sources.files(source)]
   settings = sift.Settings(limits, paths, benchmarks, c.prompts.overlap, c.prompts.examples)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,11 +12,40 @@ from etils import epath
 from lwz import jsonl
 
 # Fields of a request in known data sets: a list of turns, or a text.
-TURNS = ('conversation', 'messages', 'conversations', 'prompt')
-TEXTS = ('prompt', 'query', 'question', 'instruction', 'text')
-USERS = ('user', 'human', 'prompter')  # roles of the user
+TURNS = (
+  *('conversation', 'messages', 'conversations', 'conversation_a', 'items', 'turns', 'dialog'),
+  *('dialogue', 'data', 'prompt', 'chosen'),
+)
+TEXTS = (*('prompt', 'query', 'question', 'instruction', 'text', 'inputs', 'input', 'chosen'),)
+ADDED = ('input', 'context')  # to an instruction
+USERS = ('user', 'human', 'prompter', 'usr', '用户')  # roles of the user
+MEDIA = ('image', 'images', 'video', 'audio')
 IDS = ('conversation_hash', 'conversation_id', 'id', 'idx', 'index')
 NOTHING = 'no turn of a user, and no text'  # the most common fault
+_IMAGE = 'an image, a sound or a film belongs to the request'
+_MEDIUM = re.compile(r'<(?:image|video|audio|imagehere)(?:[_ ]?\d+)?>', re.I)
+# The marks before a user's and an assistant's turn in a transcript.
+_USER = re.compile(
+  r'\s*(?:<s>\s*)?(?:\[INST\]|\[\|Human\|\]|(?:###\s*)?(?:Human|User|用户|人类|问)\s*[:：]'
+  r'|<\|im_start\|>user\b|<\|user\|>|<\|start_header_id\|>user<\|end_header_id\|>)\s*',
+  re.I,
+)
+_ASSISTANT = re.compile(
+  r'\s*(?:\[/INST\]|\[\|AI\|\]|^[ \t]*(?:###\s*)?(?:Assistant|AI|GPT|Bot|助手|答)\s*[:：]'
+  r'|###\s*Assistant\s*[:：]|<\|eot_id\|>|<\|im_end\|>|<\|assistant\|>|<\|end\|>|</s>)',
+  re.I | re.M,
+)
+_SYSTEM = re.compile(
+  r'\s*(?:<\|begin_of_text\|>)?\s*(?:<\|im_start\|>system\b.*?<\|im_end\|>'
+  r'|<\|system\|>.*?(?=<\|user\|>)|<\|start_header_id\|>system.*?<\|eot_id\|>)',
+  re.S,
+)
+_INSTRUCTED = re.compile(
+  r'###\s*Instruction:\s*(.*?)\s*(?:###\s*Response:|$(?![\s\S]))'
+  r'|\bUSER:\s*(.*?)\s*\bASSISTANT:',
+  re.S,
+)
+_NO_INPUT = ('', 'n/a', 'none', 'nan', 'null', '<noinput>', 'noinput')
 _SHOWN = 160  # characters of the fault of a broken line
 
 
@@ -49,26 +79,29 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   """The request of one record, in the schema of a set that is known (WildChat-1M), or of `paths`.
 
   A conversation is a list of turns (`role` and `content`, or `from` and `value`), itself perhaps as
-  JSON text; the first turn of a user counts. A row is 'flagged' where it, or any of its turns, is
-  `toxic` or has a moderation record with `flagged`; it is 'redacted' where that turn or the row
-  says so. Never raises: an error becomes `fault`.
+  JSON text; the first turn of a user with a text counts. A row is 'flagged' where it, or any of its
+  turns, is `toxic` or has a moderation record with `flagged`; it is 'redacted' where that turn or
+  the row says so. Never raises: an error becomes `fault`, and so does a row that is a message of an
+  assistant, an answer to one, or part of a request with an image.
   """
   if not isinstance(record, dict):
     return Row(file, number, fault=f'no object but {type(record).__name__}')
   turns = _turns(record)
-  turn = next((t for t in turns if _role(t) in USERS), {})
-  text: Any = dig(record, paths.text) if paths.text else _content(turn)
-  if text is None and not paths.text and not turns:
-    text = next((record[k] for k in TEXTS if isinstance(record.get(k), str)), None)
+  turn = next((t for t in turns if _role(t) in USERS and _said(t)), {})
   key = next((str(record[k]) for k in IDS if isinstance(record.get(k), str | int)), '')
   key = '' if half_character(key) else key
+  guessed = _content(turn) if turns else _alone(record)
+  text = dig(record, paths.text) if paths.text else guessed
   if not isinstance(text, str):
-    fault = f'no text at {paths.text!r}' if paths.text else NOTHING
+    fault = f'no text at {paths.text!r}' if paths.text else _why_not(record)
     return Row(file, number, key=key, fault=fault)
-  if fault := half_character(text):
+  text = _first_of_transcript(text)
+  shown = _MEDIUM.search(text) or _has_media(turn) or any(record.get(name) for name in MEDIA)
+  if fault := half_character(text) or (_IMAGE if shown else '' if text.strip() else NOTHING):
     return Row(file, number, key=key, fault=fault)
   tags = [dig(record, paths.language)] if paths.language else []
   tags += [record.get('language'), turn.get('language'), record.get('lang')]
+  tags += [dig(record, 'prompt.lang')]
   lower, upper = _range(record, paths)
   return Row(
     file=file,
@@ -104,28 +137,87 @@ def half_character(text: str) -> str:
 
 
 def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
+  """The turns of the first field that holds a conversation; texts alone are turns by turns."""
   for key in TURNS:
     turns = record.get(key)
-    if isinstance(turns, str) and turns.lstrip()[:1] == '[' and key != 'prompt':
+    if isinstance(turns, str) and turns.lstrip()[:1] == '[':
       try:
         turns = json.loads(turns)
       except (ValueError, RecursionError):
         continue
-    if isinstance(turns, list):
+    if not isinstance(turns, list):
+      continue
+    if turns and all(isinstance(turn, str) for turn in turns):
+      if not any(isinstance(record.get(name), str) for name in TEXTS if name != key):
+        return [{'role': ('user', 'assistant')[i % 2], 'text': t} for i, t in enumerate(turns)]
+    elif any(isinstance(turn, dict) and _role(turn) for turn in turns):
       return [turn for turn in turns if isinstance(turn, dict)]
   return []
 
 
 def _role(turn: dict[str, Any]) -> str:
-  return str(turn.get('role', turn.get('from', ''))).lower()
+  role = turn.get('role', turn.get('from'))
+  if role is None:  # {'human': ..., 'assistant': ...}: question and answer
+    role = next((name for name in USERS if isinstance(turn.get(name), str)), '')
+  return str(role).lower()
 
 
 def _content(turn: dict[str, Any]) -> Any:
-  content = turn.get('content', turn.get('value'))
+  names = ('content', 'value', 'text', _role(turn))
+  content = next((turn[name] for name in names if turn.get(name) is not None), None)
   if isinstance(content, list):  # content in parts
-    parts = [part.get('text') for part in content if isinstance(part, dict)]
+    parts = [part.get('text') if isinstance(part, dict) else part for part in content]
     return '\n'.join(part for part in parts if isinstance(part, str))
   return content
+
+
+def _said(turn: dict[str, Any]) -> bool:
+  content = _content(turn)
+  return isinstance(content, str) and bool(content.strip())
+
+
+def _has_media(turn: dict[str, Any]) -> bool:
+  parts = turn.get('content')
+  kinds = (
+    [part.get('type') for part in parts if isinstance(part, dict)]
+    if isinstance(parts, list)
+    else []
+  )
+  return any(str(kind).startswith((*MEDIA, 'input_image', 'input_audio')) for kind in kinds)
+
+
+def _alone(record: dict[str, Any]) -> Any:
+  """The text of a record without turns: of its first field that holds one."""
+  if _why_not(record) != NOTHING:
+    return None
+  for name in TEXTS:
+    text = record.get(name)
+    text = text.get('text') if isinstance(text, dict) else text  # the root of a tree
+    if isinstance(text, str) and (name != 'chosen' or _USER.match(text)):
+      added = [str(record.get(more) or '') for more in ADDED] if name == 'instruction' else []
+      return '\n\n'.join([text, *(m for m in added if m.strip().lower() not in _NO_INPUT)])
+  return None
+
+
+def _why_not(record: dict[str, Any]) -> str:
+  """The reason why a record without turns holds no first request."""
+  role = record.get('role')
+  if isinstance(role, str) and role and role.lower() not in USERS:
+    return f'a message of the {role.lower()}'
+  return 'a later turn of a conversation' if role and record.get('parent_id') else NOTHING
+
+
+def _first_of_transcript(text: str) -> str:
+  """The first request of a transcript, 'Human: ... Assistant: ...'; any other text as it is."""
+  system = _SYSTEM.match(text)
+  rest = text[system.end() :] if system else text
+  if begins := _USER.match(rest):
+    rest = rest[begins.end() :]
+    end = _ASSISTANT.search(rest)
+    return rest[: end.start()].strip() if end else rest.strip()
+  if instructed := _INSTRUCTED.search(text):
+    return re.sub(r'\n+###\s*Input:\s*', '\n\n', instructed[1] or instructed[2] or '')
+  return '' if re.match(r'\W*Assistant\s*[:：]', text) else text
 
 
 def _held(record: dict[str, Any], turns: list[dict[str, Any]], turn: dict[str, Any]) -> str:

@@ -15,8 +15,12 @@ _COLUMNS = (
   *conversations.TURNS[:3],
   *conversations.IDS,
   *('language', 'lang', 'toxic', 'redacted', 'openai_moderation', 'lower', 'upper', 'range'),
+  *conversations.MEDIA,
 )
-_INNER = ('content', 'role', 'value', 'from', 'language', 'toxic', 'redacted', 'flagged')
+_INNER = (
+  *('text', 'type', *conversations.USERS),
+  *('content', 'role', 'value', 'from', 'language', 'toxic', 'redacted', 'flagged'),
+)
 _BYTES = 32 << 20  # of a batch, by the sizes in the file's metadata
 _ROWS = 2_048  # of a batch, at most
 
@@ -87,7 +91,9 @@ def _wanted(file: Any) -> list[str] | None:
   wanted = []
   for name in names:
     top, _, inner = name.partition('.')
-    if top in _COLUMNS and (not inner or top == 'range' or inner.split('.')[-1] in _INNER):
+    if top in _COLUMNS and (
+      not inner or top in ('range', *conversations.MEDIA) or inner.split('.')[-1] in _INNER
+    ):
       wanted.append(name)
   return wanted
 

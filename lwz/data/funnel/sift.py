@@ -224,16 +224,25 @@ def _digests(folders: Iterable[pathlib.Path]) -> np.ndarray:
   return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def read_texts(path: str | os.PathLike) -> list[str]:
+def read_texts(
+  path: str | os.PathLike, paths: conversations.Paths = conversations.GUESSED
+) -> list[str]:
   """The prompts in a benchmark's file or folder, in any schema of `conversations.from_record`.
+
+  A row without a text at `paths` is read as if no path was given, since a benchmark may have
+  another schema than the sources.
 
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: there is no prompt in it.
   """
-  rows = [row for file in sources.files(path) for row in sources.read(file)]
-  found = [row.text for row in rows if row.text.strip()]
+  found, fault = [], 'it is empty'
+  for file in sources.files(path):
+    guessed = sources.read(file) if any(paths) else itertools.repeat(None)
+    for row, other in zip(sources.read(file, paths), guessed, strict=False):
+      text = row.text or (other.text if other else '')
+      fault = row.fault or fault
+      found += [text] if text.strip() else []
   if not found:
-    fault = next((row.fault for row in rows), 'it is empty')
     raise ValueError(f'{path}: no prompts in it: {fault}')
   return found

@@ -42,6 +42,34 @@ def test_the_first_request_of_a_user_counts():
     ({'prompt': 'A', 'type': 'Essay', 'length': 300}, 'A'),
     ({'query': 'A', 'checklist': []}, 'A'),
     ({'idx': 1, 'question': 'A'}, 'A'),
+    ({'messages': [{'role': 'user', 'content': ''}, {'role': 'user', 'content': 'A'}]}, 'A'),
+    ({'conversations': [{'from': 'gpt', 'value': 'Hi'}, {'from': 'human', 'value': 'A'}]}, 'A'),
+    ({'conversation': [{'role': 'human', 'text': 'A'}]}, 'A'),
+    ({'items': [{'from': 'human', 'value': 'A'}]}, 'A'),
+    ({'conversation': [{'human': 'A', 'assistant': 'B'}]}, 'A'),
+    ({'conversation_a': [{'role': 'user', 'content': 'A'}], 'conversation_b': []}, 'A'),
+    ({'chosen': [{'role': 'user', 'content': 'A'}, {'role': 'assistant', 'content': 'B'}]}, 'A'),
+    ({'inputs': 'A', 'targets': 'x'}, 'A'),
+    ({'input': 'A', 'output': 'x'}, 'A'),
+    ({'data': ['A', 'answer'], 'id': '0'}, 'A'),
+    ({'question_id': 81, 'category': 'writing', 'turns': ['A', 'Again.']}, 'A'),
+    ({'prompt': '["A", "Again."]'}, 'A'),
+    ({'prompt': '[INST] A [/INST] B'}, 'A'),
+    ({'question': 'A', 'items': ['x', 'y']}, 'A'),
+    ({'instruction': 'A', 'input': 'B', 'output': 'x'}, 'A\n\nB'),
+    ({'instruction': 'A', 'input': '', 'output': 'x'}, 'A'),
+    ({'instruction': 'A', 'input': '<noinput>', 'output': 'x'}, 'A'),
+    ({'instruction': 'A', 'context': 'B', 'response': 'x'}, 'A\n\nB'),  # Dolly
+    ({'text': 'A', 'role': 'prompter', 'parent_id': None, 'lang': 'en'}, 'A'),  # OASST
+    ({'message_tree_id': '1', 'prompt': {'text': 'A', 'role': 'prompter', 'replies': []}}, 'A'),
+    ({'chosen': '\n\nHuman: A\n\nAssistant: B\n\nHuman: C', 'rejected': 'x'}, 'A'),  # HH-RLHF
+    ({'prompt': '\n\nHuman: A\n\nAssistant:'}, 'A'),
+    ({'text': '### Human: A### Assistant: B'}, 'A'),
+    ({'text': '<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nA<|im_end|>\n'}, 'A'),
+    ({'text': 'Below is an instruction.\n\n### Instruction:\nA\n\n### Response:\nB'}, 'A'),
+    ({'text': 'A chat with an assistant. USER: A ASSISTANT: B</s>'}, 'A'),
+    ({'text': '用户：A\n助手：B'}, 'A'),
+    ({'text': 'AI: a history. Write it as an essay.'}, 'AI: a history. Write it as an essay.'),
   ],
 )
 def test_schemas_are_known(record, text):
@@ -83,10 +111,36 @@ def test_warnings_of_the_set_are_honoured(change, held):
     {'conversation': [{'role': 'user', 'content': 'half \ud83d'}]},
     {'text': 3},
     {'prompt': {'a': 1}},
+    {'messages': [{'role': 'user', 'content': '  '}]},
+    {'text': '', 'role': 'prompter', 'parent_id': None},
+    {'text': 'Assistant: I can help.'},
+    {'chosen': 'An answer.', 'rejected': 'Another.'},
   ],
 )
 def test_no_record_raises(record):
   assert row(record).fault and not row(record).text
+
+
+@pytest.mark.parametrize(
+  'record, reason',
+  [
+    ({'text': 'First, research.', 'role': 'assistant', 'parent_id': 'x'}, 'of the assistant'),
+    ({'text': 'And then?', 'role': 'prompter', 'parent_id': 'x'}, 'a later turn'),
+    ({'text': 'Be kind.', 'role': 'system'}, 'of the system'),
+    ({'text': 'Write about <image>.'}, 'an image'),
+    ({'image': 'x.jpg', 'conversations': [{'from': 'human', 'value': 'A'}]}, 'an image'),
+    (
+      {'messages': [{'role': 'user', 'content': [{'type': 'image_url'}, {'text': 'A'}]}]},
+      'an image',
+    ),
+    (
+      {'messages': [{'role': 'user', 'content': [{'type': 'input_audio'}, {'text': 'A'}]}]},
+      'an image, a sound',
+    ),
+  ],
+)
+def test_what_is_no_first_request_has_a_reason(record, reason):
+  assert reason in row(record).fault
 
 
 def test_broken_lines_are_counted_and_named(tmp_path):
@@ -155,6 +209,18 @@ def test_files_of_a_folder(tmp_path):
     ('狐についての物語を書いてください', 'ja'),
     ('Напиши рассказ о лисе', 'other'),
     ('🎈 123', 'other'),
+    ('Napisz opowiadanie o starym domu', 'pl'),
+    ('Opisz przygody psa', 'pl'),
+    ('Nehirler hakkında uzun bir deneme yaz', 'tr'),
+    ('Fransız devrimini anlat', 'tr'),
+    ('Schrijf een lang essay over rivieren', 'nl'),
+    ('Geef me uitleg over zwaartekracht', 'nl'),
+    ('Skriv en lång uppsats om floder', 'sv'),
+    ('Viết một bài luận dài về sông', 'vi'),
+    ('Rašyk ilgą esė apie upes', 'other'),
+    ('Essay: Kraków and Łódź compared', 'en'),
+    ('Write a résumé for Zoë', 'en'),
+    ('Describe Amsterdam canals briefly', 'en'),
     ('Kubernetes', 'en'),
   ],
 )
@@ -165,3 +231,4 @@ def test_languages_are_guessed(text, code):
 def test_tags_become_codes():
   tags = ['English', ' chinese ', 'zh-CN', 'Spanish', 'unknown', '']
   assert [language.code(tag) for tag in tags] == ['en', 'zh', 'zh', 'spanish', '', '']
+  assert language.code('Latin') == ''

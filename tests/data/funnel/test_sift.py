@@ -51,6 +51,10 @@ def test_benchmarks_are_kept_out(tmp_path):
   folder = sifted(tmp_path / 'a', texts, benchmarks=benchmarks)
   assert [r['row'] for r in sift.read([folder])] == [2]
   assert sift.read_counts(folder)['rejects'] == {'benchmark': 2}
+  paths = conversations.Paths(text='ask.0')
+  lines = [{'query': 'a'}, {'ask': ['b'], 'text': 'c'}]
+  (tmp_path / 'other.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert sift.read_texts(tmp_path / 'other.jsonl', paths) == ['a', 'b']
   (tmp_path / 'empty.jsonl').write_text('{}')
   with pytest.raises(ValueError, match=r'empty\.jsonl: no prompts'):
     sift.read_texts(tmp_path / 'empty.jsonl')
