@@ -30,7 +30,7 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'preflight'
   c.preflight.experiment, c.preflight.stage, c.stage = name, c.stage, 'preflight'
   c.name = f'preflight-{name}-{size}'
-  c.needs, c.train.num_steps = (), 0  # nothing is run
+  c.needs = ()  # nothing is run
   if '/' in c.init:
     c.init = 'random'  # the shapes of a size are known: nothing is downloaded
   return c

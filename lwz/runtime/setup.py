@@ -79,8 +79,9 @@ def load_params(
 
 
 def mesh(c) -> jax.sharding.Mesh:
-  """Returns the devices of this run, laid out as `c.mesh` says."""
-  return sharding.make_mesh([c.mesh.data, c.mesh.fsdp, c.mesh.tensor, c.mesh.context])
+  """Returns the devices of this run, or those preflight compiles for, laid out as `c.mesh` says."""
+  devices = topology.load(c.preflight.topology).devices if c.stage == 'preflight' else None
+  return sharding.make_mesh([c.mesh[axis] for axis in types.AXES], devices)
 
 
 def check_memory(c, programs: dict[str, program.Program]) -> None:

@@ -33,7 +33,7 @@ def config(c, references: Sequence[str]) -> None:
       )
   if c.data.tokenizer:
     tokenizer.load(c.data.tokenizer)
-  elif c.init == 'random' and c.stage != 'pretrain':
+  elif c.init == 'random' and c.stage not in ('pretrain', 'preflight'):
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
   longest = min(setup.expected(c, keys.get(c, key)).num_positions for key in references)
   if c.data.row_length > longest:

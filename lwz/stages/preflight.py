@@ -17,8 +17,6 @@ from typing import Any
 
 import jax
 
-from lwz import types
-from lwz.model import sharding
 from lwz.programs.cost import fit, hardware, memory_plan, suggestions, topology
 from lwz.report import fit_table
 from lwz.runtime import keys, setup
@@ -28,8 +26,9 @@ READS = (*setup.READS, 'mesh', 'preflight', 'init', 'data', 'train', 'rl', 'roll
 
 
 def check(c, stage) -> None:
-  """`stage` is the module of the stage whose programs are compiled."""
-  _plan(c, topology.load(c.preflight.topology), stage)
+  """`stage` is the module of the stage whose programs are compiled: what it refuses, this does."""
+  stage.check(c)
+  _plan(c, stage)
 
 
 def run(c, stage) -> None:
@@ -52,10 +51,8 @@ def run(c, stage) -> None:
   print(f'table: {folder / name}.md')
 
 
-def _plan(c, over: topology.Topology, stage) -> list[fit.Entry]:
-  mesh = sharding.make_mesh([c.mesh[axis] for axis in types.AXES], over.devices)
-  models = stage.models(c)
-  programs = stage.programs(c, models, mesh)
+def _plan(c, stage) -> list[fit.Entry]:
+  programs = stage.programs(c, stage.models(c), setup.mesh(c))
   calls = {}
   if c.preflight.stage == 'grpo':
     num = c.rl.prompts_per_step * c.rl.group_size
@@ -73,7 +70,7 @@ def _plan(c, over: topology.Topology, stage) -> list[fit.Entry]:
 def _estimates(c, over: topology.Topology, stage, name: str = '') -> list[fit.Estimate]:
   """Returns the estimates of all programs, or of the one of a name."""
   estimates = []
-  for entry in _plan(c, over, stage):
+  for entry in _plan(c, stage):
     if name in ('', entry.program.name):
       print(f'compiling {entry.part}: {entry.program.name} for {over.name} ...', flush=True)
       estimates.append(fit.estimate(entry, over.chip, per_host=over.per_host))

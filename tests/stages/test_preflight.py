@@ -68,6 +68,13 @@ def test_what_does_not_fit_comes_with_what_to_change(monkeypatch, tmp_path):
   assert '--config.mesh.tensor=4' in table.split('What to change:')[1]
 
 
+def test_what_the_stage_refuses_is_refused():
+  c = experiment.get_config('micro')
+  c.rl.loss = 'nonsense'
+  with pytest.raises(ValueError, match=r"rl\.loss: there is no 'nonsense'; choose from grpo"):
+    launch.stage_of(c).check(c)
+
+
 def test_an_unknown_topology_stops_at_the_start():
   c = experiment.get_config('micro')
   c.preflight.topology = 'v5p'
