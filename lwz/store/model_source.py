@@ -37,6 +37,11 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
 
   Raises FileNotFoundError if there is no model, ValueError if it is not one of ours.
   """
+  if not source:
+    raise ValueError(
+      'the name of a model is empty (init, reward.model, one of eval.systems): name a run, a '
+      'folder or a hub id'
+    )
   path = epath.Path(source) / KEPT if is_run(source) else hf.local(source) / 'config.json'
   found, dtype = hf_config.read(path)
   return dataclasses.replace(found, dtype=jnp.dtype(dtype or jnp.bfloat16))
