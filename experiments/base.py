@@ -46,6 +46,8 @@ def get_config(size: str) -> ConfigDict:
   for add in (_data, _mesh, _prompts, _train, _rl, _rollout, _reward, _eval, _judge, _run, _tools):
     add(c)
   c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY}.get(size, {}))
+  c.lock()  # an experiment that sets a key which is not here stops
+  c.reward.weights.unlock()  # of rewards to come
   return c
 
 

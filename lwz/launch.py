@@ -17,6 +17,7 @@ import shlex
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,14 +45,21 @@ class Stage(NamedTuple):
 
 def stage_of(c) -> Stage:
   """Returns the stage of a config. Preflight looks at another stage, which is handed to it here."""
-  module = importlib.import_module(f'lwz.stages.{c.stage}')
+  module = _stage('stage', c.stage)
   if c.stage != 'preflight':
     return Stage(module.READS, module.check, module.run)
-  if not c.preflight.stage:
-    raise ValueError('preflight.stage is empty: start from experiments/preflight.py')
-  other = importlib.import_module(f'lwz.stages.{c.preflight.stage}')
+  other = _stage('preflight.stage', c.preflight.stage)
   functions = (functools.partial(fn, stage=other) for fn in (module.check, module.run))
   return Stage(module.READS, *functions)
+
+
+def _stage(key: str, name: str) -> types.ModuleType:
+  try:
+    return importlib.import_module(f'lwz.stages.{name}')
+  except ModuleNotFoundError as error:
+    if error.name != f'lwz.stages.{name}':
+      raise
+    raise ValueError(f'{key}: there is no {name!r}; start from a file of experiments/') from None
 
 
 def needs(c, experiments: pathlib.Path) -> list:
@@ -72,6 +80,10 @@ def needs(c, experiments: pathlib.Path) -> list:
 
 def _references(c) -> list[tuple[str, str]]:
   """Returns (key, value) of every value that `c.needs` names; a key may hold several."""
+  names = keys.names(lambda key: key.holds == 'reference')
+  for key in c.needs:
+    if key not in names:
+      raise ValueError(f'needs: {key!r} names no run; choose from {", ".join(names)}')
   values = [(key, keys.get(c, key)) for key in c.needs]
   return [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
 
@@ -137,11 +149,8 @@ class Door:
 
 
 def main(argv) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected argument {argv[1]!r}: keys are set by --config.key=value')
   c = _CONFIG.value
-  keys.expand_paths(c)
-  cache = os.path.join(c.runs_dir, '.compilation-cache')
+  cache = os.path.join(os.path.expanduser(c.runs_dir), '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   if c.rollout.exact:
@@ -150,6 +159,8 @@ def main(argv) -> None:
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):
     try:
+      keys.check(c)
+      keys.expand_paths(c)
       Door(config_file().parent).launch(c)
     except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
@@ -204,15 +215,20 @@ def parse(argv):
       name, _, value = argument.lstrip('-').partition('=')
       if name == 'config' and not os.path.exists(value.split(':')[0]):
         raise ValueError(f'{value}: no such config file; experiments/ has one per experiment')
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    if len(rest) > 1:
+      raise ValueError(f'unexpected argument {rest[1]!r}: keys are set by --config.key=value')
+    return rest
   except (AttributeError, KeyError) as error:
-    quoted = re.findall(r"""['"](\w+)['"]""", str(error).replace("\\'", "'"))
-    name, *near = quoted or [str(error)]
+    message = re.sub(r'Other fields present: ".*?}"', '', str(error), flags=re.DOTALL)
+    quoted = re.findall(r"""['"](\w+)['"]""", message.replace("\\'", "'"))
+    name, *near = quoted or [message]
+    near += [new for old, new in keys.RENAMED.items() if old.endswith(f'.{name}')]
     hint = f'Did you mean "{near[0]}"?' if near else 'experiments/base.py has every key.'
     said = f'there is no key {name!r}. {hint}'
   except (OSError, TypeError, ValueError, flags.Error) as error:
-    # A refusal of the config file itself comes with its stack, as text.
-    said = re.split(r'\nValueError: ', str(error))[-1].strip()
+    # What the config file itself raises comes with its stack, as text.
+    said = re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip()
   refusal.show(ValueError(said))
   sys.exit(refusal.STATUS)
 

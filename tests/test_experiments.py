@@ -53,6 +53,13 @@ def test_an_unknown_size_is_refused_with_the_sizes():
     base.get_config('33b')
 
 
+def test_an_experiment_may_set_keys_of_base_and_weights_of_rewards_to_come():
+  c = base.get_config('micro')
+  with pytest.raises(AttributeError, match='weight_cap'):
+    c.rl.weight_cap = 2.0
+  c.reward.weights.keywords = 1.0
+
+
 def test_the_papers_run_is_the_papers():
   c = load('grpo_think', '32b')
   assert (c.rl.prompts_per_step * c.rl.group_size, c.rollout.max_tokens) == (32, 14_000)

@@ -144,9 +144,13 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
     (['--config.init=nowhere/run'], 'nowhere/run'),
     (['--config.log.samples_every=0'], 'log.samples_every=0: choose a number from 1'),
-    (['--config.data.heldout=0.0'], 'data.heldout=0.0: choose a number from 1e-09 to 1'),
+    (['--config.data.heldout=0.0'], 'data.heldout=0.0: choose a number from 1e-09 to 0.999999999'),
     (['--config.reward.max_words=10'], 'reward.max_words=10, where the length reward is 0'),
     (['--config.init=random'], "init='random' has no tokenizer"),
+    (['extra'], "unexpected argument 'extra': keys are set by --config.key=value"),
+    (['--config.init='], 'the name of a model is empty (init, '),
+    (["--config.needs=('rl.loss',)"], "needs: 'rl.loss' names no run; choose from init, "),
+    (['--config.eval.systems=(3,)'], 'eval.systems=(3,): each of them must be str'),
   ],
 )
 def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):
@@ -158,6 +162,26 @@ def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):
 def test_a_missing_config_file_is_a_sentence(tmp_path):
   output = jobs.launch('grpo_thin:micro', tmp_path, fails=True)
   assert output.count('\n') <= 2 and 'experiments/grpo_thin.py' in output
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('c.rl.weight_cap = 2.0', 'there is no key \'weight_cap\'. Did you mean "rl.tis_cap"?'),
+    ('c.rl.group_sise = 2', 'there is no key \'group_sise\'. Did you mean "group_size"?'),
+    ("c.train.num_steps = 'many'", "Could not override field 'num_steps'"),
+    ("c.stage = 'gpro'", "stage: there is no 'gpro'"),
+  ],
+)
+def test_what_is_wrong_with_an_experiment_is_a_sentence(line, message, tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from experiments import grpo_think\n\n\ndef get_config(size):\n'
+    f'  c = grpo_think.get_config(size)\n  {line}\n  return c\n'
+  )
+  name = os.path.relpath(path.with_suffix(''), jobs.ROOT / 'experiments')
+  output = jobs.launch(f'{name}:micro', tmp_path, fails=True)
+  assert f'lwz: {message}' in output and len(output) < 400
 
 
 def test_the_commands_of_what_is_needed_keep_what_they_inherit(tmp_path):

@@ -248,6 +248,8 @@ def inherit(need, c) -> None:
 
 def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
+  if not c.runs_dir or '..' in c.name.split('/'):
+    raise ValueError(f'runs_dir={c.runs_dir!r}, name={c.name!r}: a run needs a folder of its own')
   for key, value in _leaves(c):
     low, high, choices, *_ = of(key)
     if _PASSWORD.search(str(value)):
@@ -255,11 +257,14 @@ def check(c) -> None:
         f'{key}: an address must not hold a password; put it into an environment variable and name '
         'that under judge.key_env, eval.key_env or reward.key_env'
       )
+    kind = int if key == 'profile.steps' else str
+    if isinstance(value, tuple) and not all(isinstance(one, kind) for one in value):
+      raise ValueError(f'{key}={value}: each of them must be {kind.__name__}')
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
     if low is not None and not isinstance(value, str) and not low <= value <= high:  # true of NaN
       shown = reprlib.repr(value)  # it may have hundreds of digits
-      raise ValueError(f'{key}={shown}: choose a number from {low:g} to {high:g}')
+      raise ValueError(f'{key}={shown}: choose a number from {low:.10g} to {high:.10g}')
 
 
 def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:

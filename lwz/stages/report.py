@@ -22,6 +22,8 @@ READS = (*setup.READS, 'report')
 def check(c) -> None:
   if not c.report.runs:
     raise ValueError('report.runs is empty: name runs, as in "(\'grpo_think-tiny\',)"')
+  if not c.report.metrics:
+    raise ValueError('report.metrics is empty: name metrics, as in "(\'redundancy\',)"')
   for name in c.report.runs:
     metrics.read(epath.Path(c.runs_dir) / name)
 

@@ -66,6 +66,25 @@ def test_numbers_outside_their_bounds_are_named(key, value):
     keys.check(c)
 
 
+@pytest.mark.parametrize('key, value', [('runs_dir', ''), ('name', '..'), ('name', 'a/../..')])
+def test_a_run_has_a_folder_of_its_own(key, value):
+  c = base.get_config('tiny')
+  keys.set_value(c, key, value)
+  with pytest.raises(ValueError, match=f'{key}={value!r}.*: a run needs a folder of its own'):
+    keys.check(c)
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [('report.metrics', (3,)), ('eval.systems', (('a', 'b'),)), ('profile.steps', ('a',))],
+)
+def test_what_a_tuple_holds_is_of_its_kind(key, value):
+  c = base.get_config('tiny')
+  keys.set_value(c, key, value)
+  with pytest.raises(ValueError, match=f'^{key}=.*: each of them must be (str|int)$'):
+    keys.check(c)
+
+
 def test_a_name_is_one_of_its_choices():
   c = base.get_config('tiny')
   c.train.remat = 'some'
