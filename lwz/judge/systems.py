@@ -40,11 +40,11 @@ class System:
   template: str
   identity: str
 
-  def request(self, question: str, sampling: Mapping, sample: int = 0) -> client.Request:
+  def request(self, question: str, sampling: Mapping) -> client.Request:
     """The request that asks this system a question."""
     if self.style == 'chat':
-      return client.Request([{'role': 'user', 'content': question}], sampling, sample)
-    return client.Request(templates.render(question, self.style, self.template), sampling, sample)
+      return client.Request([{'role': 'user', 'content': question}], sampling)
+    return client.Request(templates.render(question, self.style, self.template), sampling)
 
 
 def is_endpoint(source: str) -> bool:
@@ -98,15 +98,11 @@ def endpoint(c, source: str, key_env: str) -> client.Endpoint:
 def connect(c, source: str, key_env: str, **sampling) -> Write:
   """The function that sends requests to a source.
 
-  `sampling` is for our own engine; requests to an endpoint carry their own.
+  `sampling` is for our own engine; requests to an endpoint carry their own, and their replies are
+  cached in `judge.cache`.
   """
-  if is_endpoint(source):
-    return by_endpoint(c, source, key_env)
-  return by_engine(c, source, **sampling)
-
-
-def by_endpoint(c, source: str, key_env: str) -> Write:
-  """`connect` for an endpoint; replies are cached in `judge.cache`."""
+  if not is_endpoint(source):
+    return by_engine(c, source, **sampling)
   cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
   if '://' in cache:
     cache = None  # SQLite needs a local disk

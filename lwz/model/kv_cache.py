@@ -15,7 +15,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from lwz.model import activations
 from lwz.model import config as config_lib
@@ -230,21 +230,3 @@ def _put(whole: CacheSegment, new: CacheSegment, row, position) -> CacheSegment:
     return jax.lax.dynamic_update_slice(old, new, begin)
 
   return _by_time(change, whole, new)
-
-
-def fork(cache: Cache, num_samples: int) -> Cache:
-  """Repeats every row G times: a group shares one prefill of its prompt."""
-  return jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=1), cache)
-
-
-def visible(
-  prompt_lengths_B: Int[Array, 'B'],
-  prompt_positions: int,
-  num_new: Int[Array, ''],
-  num_positions: int,
-) -> Bool[Array, 'B 1 S']:
-  """Positions that a new token sees: its own prompt, and the `num_new` tokens written so far."""
-  position_S = jnp.arange(num_positions)
-  prompt_BS = position_S[None, :] < prompt_lengths_B[:, None]
-  new_S = (position_S >= prompt_positions) & (position_S < prompt_positions + num_new)
-  return (prompt_BS | new_S[None, :])[:, None, :]

@@ -23,21 +23,13 @@ from lwz.programs import language_model, placement, program
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-  """The shape of a minibatch.
+  """The shape of a minibatch."""
 
-  Attributes:
-    num_sequences: B, trajectories.
-    max_tokens: T, tokens of an answer, at most.
-    row_length: tokens of a row, which holds whole trajectories.
-    micro_rows: rows of a micro-batch.
-    chunk: tokens per block of logits, see `logprob.token_logprob`.
-  """
-
-  num_sequences: int
-  max_tokens: int
-  row_length: int
-  micro_rows: int
-  chunk: int
+  num_sequences: int  # B, trajectories
+  max_tokens: int  # T, tokens of an answer, at most
+  row_length: int  # tokens of a row, which holds whole trajectories
+  micro_rows: int  # rows of a micro-batch
+  chunk: int  # tokens per block of logits, see `logprob.token_logprob`
 
   @property
   def max_micro(self) -> int:
@@ -49,25 +41,17 @@ class BatchShape:
 class Objective:
   """L = policy_loss + kl_weight * aggregate(KL) - entropy_weight * aggregate(entropy).
 
-  Attributes:
-    clip_low, clip_high: epsilons of the policy loss.
-    aggregate: `aggregate(num_tokens, num_sequences)` gives the aggregation, bound to the counts of
-      the whole minibatch (what is masked counts in neither): shares of micro-batches add up.
-    policy_loss: `losses.grpo`, `gspo`, `cispo`, or one with the same signature.
-    kl_weight: beta, of the KL to a reference; above 0 the minibatch holds its log-probabilities,
-      'ref_logp'.
-    entropy_weight: weight of the entropy bonus.
-    weighted: the minibatch holds 'weight', by which each token's share in the policy loss is
-      multiplied (`losses.truncated_weight`).
+  `aggregate(num_tokens, num_sequences)` gives the aggregation, bound to the counts of the whole
+  minibatch (what is masked counts in neither): shares of micro-batches add up.
   """
 
-  clip_low: float
+  clip_low: float  # epsilons of the policy loss
   clip_high: float
   aggregate: Callable
-  policy_loss: Callable = losses.grpo
-  kl_weight: float = 0.0
-  entropy_weight: float = 0.0
-  weighted: bool = False
+  policy_loss: Callable = losses.grpo  # or one with the same signature: `gspo`, `cispo`
+  kl_weight: float = 0.0  # beta; above 0 the minibatch holds the reference's 'ref_logp'
+  entropy_weight: float = 0.0  # of the entropy bonus
+  weighted: bool = False  # tokens are weighted by the minibatch's 'weight', `truncated_weight`
 
 
 def update_step(

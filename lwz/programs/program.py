@@ -13,22 +13,16 @@ from lwz.programs import placement
 class Program:
   """`fn` with the shapes it will be called with.
 
-  Attributes:
-    name: for logs, profiles and tables.
-    fn: a pure function of arrays (everything static is bound already).
-    abstract_args: `jax.ShapeDtypeStruct`s in the structure of its arguments; on a mesh each says
-      how it lies, and what comes from the host is laid out so.
-    donate: indices of arguments whose buffers the result may take over.
-    out_shardings: how the results lie, or a prefix of their structure; None leaves it to XLA.
-    trips: at most, of a loop in it whose end an argument decides; what is counted counts so many.
+  `abstract_args` are `jax.ShapeDtypeStruct`s in the structure of its arguments; on a mesh each says
+  how it lies, and what comes from the host is laid out so.
   """
 
-  name: str
-  fn: Callable
+  name: str  # for logs, profiles and tables
+  fn: Callable  # a pure function of arrays; everything static is bound already
   abstract_args: tuple[Any, ...]
-  donate: tuple[int, ...] = ()
-  out_shardings: Any = None
-  trips: int = 1
+  donate: tuple[int, ...] = ()  # indices of arguments whose buffers the result may take over
+  out_shardings: Any = None  # of the results, or a prefix of their structure; None: XLA's choice
+  trips: int = 1  # at most, of a loop whose end an argument decides; costs count so many
 
   def jit(self) -> Any:
     """Returns the function that a stage calls, a `jax.stages.Wrapped`; the first call compiles.

@@ -38,18 +38,14 @@ MIN_TEMPERATURE = 1e-3  # of those above 0
 class Sampling:
   """Sampling parameters, and the tokens that end a trajectory.
 
-  Attributes:
-    temperature: divisor of the logits; 0 takes the most likely token. Others are at least
-      `MIN_TEMPERATURE`: smaller ones mean 0, and overflow float32.
-    top_p: keep the fewest most likely tokens with this total probability; 1 keeps all.
-    top_k: keep this many most likely tokens; 0 keeps all. Both keep ties with the last.
-    stop_ids: tokens that end a trajectory; they are kept, with their log-probability.
+  A temperature above 0 is at least `MIN_TEMPERATURE`: smaller ones mean 0, and overflow float32.
+  `top_p` and `top_k` keep ties with the last token.
   """
 
-  temperature: float = 1.0
-  top_p: float = 1.0
-  top_k: int = 0
-  stop_ids: tuple[int, ...] = ()
+  temperature: float = 1.0  # divisor of the logits; 0 takes the most likely token
+  top_p: float = 1.0  # keep the fewest most likely tokens with this total probability; 1 keeps all
+  top_k: int = 0  # keep this many most likely tokens; 0 keeps all
+  stop_ids: tuple[int, ...] = ()  # they are kept, with their log-probability
 
   def __post_init__(self):
     if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < math.inf:

@@ -73,34 +73,22 @@ class Stats:
 class Engine:
   """The compiled programs and their shapes, as `programs.rollout.engine` builds them.
 
-  Attributes:
-    reshard: (params) -> params as the other programs take them.
-    init: () -> Slots.
-    prefill: (P, T) -> the program (params, prompts_PT) -> Cache.
-    admit: (slots, prefix, prompt, slot, counters) -> Slots; `prompt` is one of the P of `prefix`.
-    move: (slots, source, target) -> Slots.
-    decode: (batch size, read length) -> the program
-      (params, slots, active, until_active) -> (Slots, Block).
-    batch_sizes: of decoding, rising; the last is the number of slots.
-    read_lengths: numbers of cached tokens to read, rising.
-    prompt_lengths: lengths that prompts are padded to, rising.
-    prompt_batch_sizes: P for each of them if more than half as many wait; otherwise P is 1.
-    max_tokens: limit of a trajectory.
-    exact: one batch shape and one length of block, regardless of which slots are active.
+  `decode` of (batch size, read length) is the program
+  (params, slots, active, until_active) -> (Slots, Block).
   """
 
-  reshard: Callable
-  init: Callable
-  prefill: Callable
-  admit: Callable
-  move: Callable
+  reshard: Callable  # (params) -> params as the other programs take them
+  init: Callable  # () -> Slots
+  prefill: Callable  # (P, T) -> the program (params, prompts_PT) -> Cache
+  admit: Callable  # (slots, prefix, prompt, slot, counters) -> Slots; `prompt` is one of the P
+  move: Callable  # (slots, source, target) -> Slots
   decode: Callable
-  batch_sizes: tuple[int, ...]
-  read_lengths: tuple[int, ...]
-  prompt_lengths: tuple[int, ...]
-  prompt_batch_sizes: tuple[int, ...]
-  max_tokens: int
-  exact: bool
+  batch_sizes: tuple[int, ...]  # of decoding, rising; the last is the number of slots
+  read_lengths: tuple[int, ...]  # numbers of cached tokens to read, rising
+  prompt_lengths: tuple[int, ...]  # lengths that prompts are padded to, rising
+  prompt_batch_sizes: tuple[int, ...]  # P for each, if more than half as many wait; otherwise 1
+  max_tokens: int  # limit of a trajectory
+  exact: bool  # one batch shape and one length of block, regardless of which slots are active
 
 
 def run(

@@ -34,36 +34,24 @@ class CacheLayout(NamedTuple):
 class EngineSpec:
   """Specification of a rollout engine.
 
-  Attributes:
-    config: of the model.
-    num_slots: trajectories that are decoded at a time.
-    max_prompt_tokens, max_tokens: limits of one trajectory.
-    sampling: temperature, truncation, and the tokens that end a trajectory.
-    exact: one batch shape regardless of which slots are active, so that no bit of a trajectory
-      depends on the others; otherwise the batch shrinks as the tail thins out, and only the filled
-      part of the cache is read.
-    num_steps: maximum of a block.
-    int8: keys and values in int8, with a scale per token and head; log-probabilities are then those
-      of the rounded cache, and differ from the scorer's.
-    attention: 'auto' or a backend of `decode_attention`. Kernels read a slot to the end of the last
-      block that it has filled, so there is one program per batch size, whatever is read.
-    mesh: None is one device.
-    unstack: whether `layers` is a tuple with one tree per layer, so that a CPU or GPU reads a
-      layer's weights in place and copies none out of a stack. None decides by platform, see
-      `unstacked`.
+  An `exact` one has one batch shape regardless of which slots are active, so that no bit of a
+  trajectory depends on the others; otherwise the batch shrinks as the tail thins out, and only the
+  filled part of the cache is read. With `int8`, log-probabilities are those of the rounded cache,
+  and differ from the scorer's. `unstack` makes `layers` a tuple with one tree per layer, so that a
+  CPU or GPU reads a layer's weights in place and copies none out of a stack.
   """
 
   config: qwen.QwenConfig
-  num_slots: int
+  num_slots: int  # trajectories that are decoded at a time
   max_prompt_tokens: int
-  max_tokens: int
+  max_tokens: int  # of one trajectory
   sampling: sampler.Sampling
   exact: bool
-  num_steps: int = 32
-  int8: bool = False
-  attention: str = 'auto'
-  mesh: Mesh = None
-  unstack: bool | None = None
+  num_steps: int = 32  # maximum of a block
+  int8: bool = False  # keys and values in int8, with a scale per token and head
+  attention: str = 'auto'  # or a backend of `decode_attention`
+  mesh: Mesh = None  # None is one device
+  unstack: bool | None = None  # None decides by platform, see `unstacked`
 
   @property
   def backend(self) -> str:
@@ -114,7 +102,10 @@ class EngineSpec:
 
   @property
   def read_lengths(self) -> tuple[int, ...]:
-    """Numbers of cached tokens that a block may read, rising."""
+    """Numbers of cached tokens that a block may read, rising.
+
+    A kernel reads no more of a slot than is filled, so one is enough.
+    """
     max_read, capacity, num_segments = self.cache_layout
     if self.exact or self.backend != 'xla':
       return (max_read,)

@@ -23,22 +23,14 @@ ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
 class Key(NamedTuple):
-  """Facts about one key, or about every key of a group that has no entry of its own.
+  """Facts about one key, or about every key of a group that has no entry of its own."""
 
-  Attributes:
-    low, high: bounds of a number, both included and finite.
-    choices: the names that may be given.
-    holds: 'path' (`~` is expanded) or 'reference' (experiment:size, path, hub id, address).
-    inherited: a needed run takes the value of the run that needs it.
-    may_change: stages whose runs may be resumed with another value.
-  """
-
-  low: float | None = None
+  low: float | None = None  # bounds of a number, both included and finite
   high: float | None = None
-  choices: tuple[str, ...] = ()
-  holds: str = ''
-  inherited: bool = False
-  may_change: Collection[str] = ()
+  choices: tuple[str, ...] = ()  # the names that may be given
+  holds: str = ''  # 'path', where `~` is expanded, or 'reference': experiment:size, hub id, address
+  inherited: bool = False  # a needed run takes the value of the run that needs it
+  may_change: Collection[str] = ()  # stages whose runs may be resumed with another value
 
 
 def _count(low: int = 0, high: int = MANY, **facts: Any) -> Key:

@@ -244,13 +244,9 @@ def _placed(tree: Any) -> Any:
 
 def _compare(where: epath.Path, saved: Any, wanted: Any, *, cast: bool = False) -> None:
   def describe(tree):
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-      jax.tree_util.keystr(key, simple=True, separator='.'): (
-        list(leaf.shape),
-        'of any dtype' if cast else np.dtype(leaf.dtype).name,
-      )
-      for key, leaf in leaves
+      name: (list(leaf.shape), 'of any dtype' if cast else np.dtype(leaf.dtype).name)
+      for name, leaf in checksum.named(tree).items()
     }
 
   old, new = describe(saved), describe(wanted)

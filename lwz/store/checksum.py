@@ -18,14 +18,16 @@ _FACTORS = (2_654_435_761, 2_246_822_519, 3_266_489_917, 668_265_263, 374_761_39
 _UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
+def named(tree: Any) -> dict[str, Any]:
+  """Returns the leaves of a tree by their dotted names, 'params.layers.wq'."""
+  found = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='.'): leaf for path, leaf in found}
+
+
 def leaves(tree: Any) -> dict[str, int]:
   """Returns a checksum for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
-  named = jax.tree_util.tree_leaves_with_path(tree)
-  sums = jax.device_get([_sum(leaf) for _, leaf in named])
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='.'): int(value)
-    for (path, _), value in zip(named, sums, strict=True)
-  }
+  sums = jax.device_get({name: _sum(leaf) for name, leaf in named(tree).items()})
+  return {name: int(value) for name, value in sums.items()}
 
 
 def of(tree: Any) -> int:

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from lwz import hosts, jsonl
-from lwz.store import atomic, record
+from lwz.store import atomic, checksum, record
 
 
 def write(
@@ -38,7 +38,7 @@ def write(
 
   def finish():
     arrays = io.BytesIO()
-    np.savez(arrays, **_named(batch))
+    np.savez(arrays, **checksum.named(batch))
     (target / 'batch.npz').write_bytes(arrays.getvalue())
     facts = {'metrics': dict(metrics), 'not_finite': not_finite(batch, metrics)}
     atomic.write_text(target / 'fault.json', json.dumps(record.plain(facts), indent=2) + '\n')
@@ -71,7 +71,7 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
       arrays = dict(found)
   except (ValueError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(f'{target}/batch.npz: {error}; {remedy}') from error
-  names = list(_named(abstract_args[1:]))
+  names = list(checksum.named(abstract_args[1:]))
   if set(names) != set(arrays):
     raise ValueError(
       f'{target}/batch.npz holds {sorted(arrays)}, the step takes {sorted(names)}: replay with the '
@@ -85,17 +85,8 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
 def not_finite(batch: Any, metrics: Mapping[str, float]) -> list[str]:
   """Returns the names of metrics, and of parts of the batch, that hold a NaN or an infinity."""
   found = [name for name, value in metrics.items() if not np.isfinite(value)]
-  for name, array in _named(batch).items():
+  for name, leaf in checksum.named(batch).items():
+    array = np.asarray(leaf)
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
       found.append(f'batch {name}')
   return found
-
-
-def _named(tree: Any) -> dict[str, Any]:
-  named = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='.'): (
-      leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
-    )
-    for path, leaf in named
-  }

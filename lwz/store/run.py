@@ -18,24 +18,17 @@ from lwz import jsonl
 from lwz.store import atomic, lock
 
 
-def _unchanged(flat: Mapping[str, str]) -> Mapping[str, str]:
-  return flat
-
-
 @dataclasses.dataclass(frozen=True)
 class Identity:
-  """The keys that decide whether two configs are of one run.
+  """The keys that decide whether two configs are of one run; others may change on a resume.
 
-  Attributes:
-    includes: (dotted key) -> whether another value makes another run. All other keys may change
-      when a run is resumed.
-    upgrade: (flat config that a folder holds) -> the same under the names of today.
-    defaults: flat config; what a key counts as that an older folder does not hold. Without a
-      default such a key is not compared.
+  A key that an older folder does not hold counts as its value in `defaults`, a flat config; without
+  one it is not compared.
   """
 
-  includes: Callable[[str], bool]
-  upgrade: Callable[[Mapping[str, str]], Mapping[str, str]] = _unchanged
+  includes: Callable[[str], bool]  # dotted key -> whether another value makes another run
+  # flat config that a folder holds -> the same under the names of today
+  upgrade: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda flat: flat
   defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def differences(
@@ -74,18 +67,6 @@ class Run:
 
   folder: epath.Path
   held: lock.Lock | None = None
-
-  @property
-  def metrics(self) -> epath.Path:
-    return self.folder / 'metrics.jsonl'
-
-  @property
-  def samples(self) -> epath.Path:
-    return self.folder / 'samples'
-
-  @property
-  def checkpoints(self) -> epath.Path:
-    return self.folder / 'checkpoints'
 
   @property
   def report(self) -> epath.Path:
@@ -130,22 +111,15 @@ class Run:
 
 
 def open_run(
-  folder: epath.PathLike,
-  config: dict[str, Any],
-  *,
-  identity: Identity,
-  command: list[str],
-  primary: bool = True,
+  folder: epath.PathLike, config: dict[str, Any], *, identity: Identity, command: list[str]
 ) -> Run:
-  """Creates a run's folder, or opens it again, as the only writer.
+  """Creates a run's folder, or opens it again, as the only writer: for one process of a run.
 
   Args:
     folder: the run's folder, local or `gs://...`.
     config: the whole config, nested dicts of what JSON can hold.
     identity: which keys make it this run and no other.
     command: the command line, kept for the reader.
-    primary: False on every host but one: nothing is written or locked there. Let these wait at a
-      barrier until the primary has returned.
 
   config.json holds config, the identity's hash, versions, command, the time of creation and, after
   a resume with other keys or versions, `history`: what was changed, and when.
@@ -154,8 +128,6 @@ def open_run(
   RuntimeError where another living process writes it, and OSError where nobody may write.
   """
   folder = epath.Path(folder)
-  if not primary:
-    return Run(folder)
   flat = flatten(config)
   try:
     folder.mkdir(parents=True, exist_ok=True)

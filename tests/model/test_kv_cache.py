@@ -27,18 +27,12 @@ def test_append_writes_these_positions_of_this_layer_and_no_others():
   np.testing.assert_array_equal((cache.k, cache.v), expected)
 
 
-def test_fork_repeats_each_row_next_to_itself():
-  rows = jnp.arange(3.0)[None, :, None, None, None] * jnp.ones((2, 1, 2, 4, 6))
-  forked = kv_cache.fork(kv_cache.Cache(k=rows, v=-rows), 2)
-  assert forked.k.shape == (2, 6, 2, 4, 6)
-  np.testing.assert_array_equal(forked.k[0, :, 0, 0, 0], [0, 0, 1, 1, 2, 2])
-  np.testing.assert_array_equal(forked.v, -forked.k)
-
-
-def test_a_token_sees_its_own_prompt_and_what_was_written():
-  seen = kv_cache.visible(jnp.array([1, 3]), 3, jnp.array(2), 7)
-  expected = [[1, 0, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0, 0]]
-  np.testing.assert_array_equal(seen[:, 0], np.array(expected, bool))
+def visible(prompt_lengths_B, prompt_positions, num_new, num_positions):
+  """Positions that a new token sees: its own prompt, and the `num_new` tokens written so far."""
+  position_S = jnp.arange(num_positions)
+  prompt_BS = position_S[None, :] < prompt_lengths_B[:, None]
+  new_S = (position_S >= prompt_positions) & (position_S < prompt_positions + num_new)
+  return (prompt_BS | new_S[None, :])[:, None, :]
 
 
 def test_cached_decoding_is_the_full_forward_at_every_position():
@@ -73,7 +67,7 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
       cache,
       position=jnp.array(prompt_positions + t),
       phases_BTc=qwen.phases((lengths_B + t)[:, None], CONFIG),
-      mask_BTS=kv_cache.visible(lengths_B, prompt_positions, jnp.array(t + 1), num_positions),
+      mask_BTS=visible(lengths_B, prompt_positions, jnp.array(t + 1), num_positions),
     )
     for b in range(3):
       found[b].append(hidden[b])

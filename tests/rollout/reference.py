@@ -4,6 +4,7 @@ Prefill reads each prompt once; its cache is forked to the G samples of the grou
 `slots.write_block` then writes a token for every row until all have stopped or the cap is reached.
 """
 
+import jax
 import jax.numpy as jnp
 
 from lwz import types
@@ -56,7 +57,8 @@ def generate(
     keys=keys_B2,
     active=jnp.ones((B,), bool),
   )
-  forked = kv_cache.to_segment(kv_cache.fork(prompts, num_samples))
+  forked = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=1), prompts)
+  forked = kv_cache.to_segment(forked)
   attend = decode_attention.over((forked,), cached_B, read_length=T, dtype=config.dtype)
   _, _, block = slots.write_block(params, counters, attend, spec, until_active=0)
   written_BT = jnp.arange(max_tokens)[None, :] < block.num[:, None]

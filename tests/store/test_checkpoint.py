@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lwz import types
-from lwz.store import checkpoint, run
+from lwz.store import checkpoint
 
 EXTRA = {'data': {'next': 7, 'epochs': [1, 2.5]}, 'tokens': 2**40}
 
@@ -101,7 +101,7 @@ def test_the_newest_are_kept_and_any_of_them_restored(tmp_path):
   assert saved.latest() == 3
   saved.close()
   again = checkpoint.Checkpoints(tmp_path, keep=2)
-  assert sorted(int(p.name) for p in run.Run(tmp_path).checkpoints.iterdir()) == [2, 3]
+  assert sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir()) == [2, 3]
   assert again.restore(abstract(make()), 2)[1] == {'step': 2}
   assert again.restore(abstract(make()))[1] == {'step': 3}
   with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 1; there are \[2, 3\]'):
@@ -204,7 +204,7 @@ def test_a_kill_in_the_middle_leaves_the_earlier_step(tmp_path):
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
   child = subprocess.run([sys.executable, '-c', CHILD, str(tmp_path)], env=environment, timeout=60)
   assert child.returncode == -signal.SIGKILL
-  folder = run.Run(tmp_path).checkpoints
+  folder = tmp_path / 'checkpoints'
   assert any('tmp' in p.name for p in folder.iterdir())
 
   wanted = {'w': jax.ShapeDtypeStruct((4, 4), jnp.float32)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from lwz.store import metrics, run
+from lwz.store import metrics
 
 
 def events(folder):
@@ -110,9 +110,9 @@ def test_a_bucket_is_never_appended_to(bucket):
   assert [r['step'] for r in metrics.read(bucket)] == [0, 1, 2, 3, 4]
 
 
-def test_the_file_is_where_the_run_says(tmp_path):
+def test_the_file_has_its_name(tmp_path):
   fill(tmp_path, [0])
-  assert run.Run(tmp_path).metrics.exists()
+  assert (tmp_path / 'metrics.jsonl').exists()
 
 
 def test_a_full_disk_is_named(tmp_path):

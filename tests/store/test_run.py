@@ -191,11 +191,6 @@ def test_a_run_with_a_further_goal_is_complete_only_when_it_got_there(tmp_path):
   assert is_complete(tmp_path, further)
 
 
-def test_only_the_primary_host_writes(tmp_path):
-  opened = open_run(tmp_path / 'a', primary=False)
-  assert opened.held is None and not (tmp_path / 'a').exists()
-
-
 def test_a_run_in_a_bucket(bucket):
   opened = open_run(bucket / 'runs' / 'a')
   opened.mark_done({'loss': 1.0})

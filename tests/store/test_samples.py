@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lwz.store import run, samples
+from lwz.store import samples
 
 SAMPLE = {
   'prompt': 'Write about rivers.',
@@ -33,9 +33,9 @@ def test_a_step_written_again_replaces_the_first(tmp_path):
   assert len(samples.read(tmp_path)[1]) == 1
 
 
-def test_files_are_where_the_run_says(tmp_path):
+def test_files_have_the_name_of_their_step(tmp_path):
   samples.write(tmp_path, 10, [SAMPLE])
-  names = sorted(p.name for p in run.Run(tmp_path).samples.iterdir())
+  names = sorted(p.name for p in (tmp_path / 'samples').iterdir())
   assert names == ['step-000010.jsonl', 'step-000010.md']
 
 

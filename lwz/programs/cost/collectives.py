@@ -23,24 +23,17 @@ KINDS = (
 class Collective:
   """Traffic of one kind between the devices along some axes of the mesh.
 
-  Attributes:
-    kind: the HLO operation, 'all-gather'.
-    axes: of the mesh, in its order; () where the groups follow no axes.
-    group: devices that talk to each other.
-    shape: the result's dtype and shape on a device, as HLO writes it: 'bf16[1,5120,3456]'.
-    count: executions in one call of the program.
-    bytes: sent by each device in all of them, by the ring algorithms: operand x (n - 1) for a
-      gather, x (n - 1) / n for a scatter or all-to-all, twice that for an all-reduce.
-    crosses: whether a group spans hosts, where `per_host` was given to `collectives`.
+  `bytes` are by the ring algorithms: operand x (n - 1) for a gather, x (n - 1) / n for a scatter or
+  all-to-all, twice that for an all-reduce.
   """
 
-  kind: str
-  axes: tuple[str, ...]
-  group: int
-  shape: str
-  count: int
-  bytes: float
-  crosses: bool = False
+  kind: str  # the HLO operation, 'all-gather'
+  axes: tuple[str, ...]  # of the mesh, in its order; () where the groups follow no axes
+  group: int  # devices that talk to each other
+  shape: str  # of the result on a device, as HLO writes it: 'bf16[1,5120,3456]'
+  count: int  # executions in one call of the program
+  bytes: float  # sent by each device in all of them
+  crosses: bool = False  # whether a group spans hosts, where `read` was told `per_host`
 
 
 def read(

@@ -23,38 +23,24 @@ _UNIT = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40, 'P': 2**
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-  """One program on one mesh. Bytes are per device.
+  """One program on one mesh. Bytes are per device, and counted by XLA.
 
-  Attributes:
-    name: of the program.
-    mesh: its axes longer than 1, and their sizes.
-    num_devices: of the mesh.
-    compiled: False where the compiler refused it, for memory; then `asked` is what it would take,
-      and what only a compiled program tells is 0.
-    asked: bytes, as the compiler put it; 0 where it compiled.
-    arguments, outputs, aliased, temporaries: as XLA counts them; what is aliased is in both of the
-      first two. XLA counts more temporaries than live at once.
-    peak: the most that lives at once, arguments among it.
-    host: arguments, outputs and temporaries that lie in the host's memory.
-    flops: of all devices, see `flops.count`.
-    moved: bytes read and written in the device's memory, see `hlo.traffic`.
-    collectives: see `collectives.read`.
-    lower_seconds, compile_seconds: what this took here.
+  Of a program that the compiler refused, for memory, what only a compiled one tells is 0.
   """
 
   name: str
-  mesh: dict[str, int]
+  mesh: dict[str, int]  # its axes longer than 1, and their sizes
   num_devices: int
-  compiled: bool
-  asked: float
+  compiled: bool  # False where the compiler refused it
+  asked: float  # bytes that it would then take; 0 where it compiled
   arguments: float
   outputs: float = 0
-  aliased: float = 0
-  temporaries: float = 0
-  peak: float = 0
-  host: float = 0
-  flops: float = 0
-  moved: float = 0
+  aliased: float = 0  # of both arguments and outputs
+  temporaries: float = 0  # more than live at once
+  peak: float = 0  # the most that lives at once, arguments among it
+  host: float = 0  # arguments, outputs and temporaries that lie in the host's memory
+  flops: float = 0  # of all devices, see `flops.count`
+  moved: float = 0  # read and written in the device's memory, see `hlo.traffic`
   collectives: tuple[collectives_lib.Collective, ...] = ()
   lower_seconds: float = 0
   compile_seconds: float = 0
@@ -139,23 +125,17 @@ def _memory(said, platform: str) -> dict[str, Any]:
   """Returns XLA's own numbers; on a CPU, whose peak lacks temporaries, with these added."""
   arguments, outputs = said.argument_size_in_bytes, said.output_size_in_bytes
   aliased, temporaries = said.alias_size_in_bytes, said.temp_size_in_bytes
-  peak = said.peak_memory_in_bytes
-  if platform == 'cpu':
-    peak = arguments + outputs - aliased + temporaries
-  host = (
-    said.host_argument_size_in_bytes
-    + said.host_output_size_in_bytes
-    - said.host_alias_size_in_bytes
-    + said.host_temp_size_in_bytes
+  on_cpu = arguments + outputs - aliased + temporaries
+  on_host = said.host_argument_size_in_bytes + said.host_output_size_in_bytes
+  on_host += said.host_temp_size_in_bytes - said.host_alias_size_in_bytes
+  return dict(
+    arguments=arguments,
+    outputs=outputs,
+    aliased=aliased,
+    temporaries=temporaries,
+    peak=on_cpu if platform == 'cpu' else said.peak_memory_in_bytes,
+    host=on_host,
   )
-  return {
-    'arguments': arguments,
-    'outputs': outputs,
-    'aliased': aliased,
-    'temporaries': temporaries,
-    'peak': peak,
-    'host': host,
-  }
 
 
 def refused_bytes(message: str) -> float | None:
@@ -175,34 +155,23 @@ def refused_bytes(message: str) -> float | None:
 class Entry:
   """One entry of a memory plan: a program of a run, and what the devices hold while it runs.
 
-  Attributes:
-    part: of a step: 'write', 'judge', 'learn'.
-    program: at the largest shapes that it will meet.
-    residents: abstract trees of what stays meanwhile besides the program's arguments, by name.
-    calls: per step, at most.
+  `residents` are abstract trees of what stays besides the program's arguments, by name.
   """
 
-  part: str
-  program: program.Program
+  part: str  # of a step: 'write', 'judge', 'learn'
+  program: program.Program  # at the largest shapes that it will meet
   residents: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  calls: int = 1
+  calls: int = 1  # per step, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Bytes of a device that an entry of a memory plan needs, against what the device has.
-
-  Attributes:
-    part, calls: of the `Entry`.
-    fit: of its program.
-    residents: bytes of a device, by name.
-    capacity: bytes that a device has for a run.
-  """
+  """Bytes of a device that an entry of a memory plan needs, against what the device has."""
 
   part: str
   fit: Fit
-  residents: dict[str, float]
-  capacity: float
+  residents: dict[str, float]  # bytes of a device, by name
+  capacity: float  # bytes that a device has for a run
   calls: int = 1
 
   @property
@@ -254,9 +223,5 @@ def describe(one: Estimate) -> str:
   gib = hardware.GIB
   parts = [f'{size / gib:.2f} of them for {name}' for name, size in one.residents.items()]
   said = f'{one.needed / gib:.2f} GiB' if one.needed < math.inf else 'more than there is'
-  return ', '.join(
-    [
-      f'{one.part}: {one.fit.name} needs {said} of a device with {one.capacity / gib:.2f}',
-      *parts,
-    ]
-  )
+  needs = f'{one.part}: {one.fit.name} needs {said} of a device with {one.capacity / gib:.2f}'
+  return ', '.join([needs, *parts])

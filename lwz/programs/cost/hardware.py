@@ -17,24 +17,17 @@ GIB = 2**30
 class Chip:
   """One device.
 
-  Attributes:
-    name: as topologies name it.
-    flops: peak bf16 FLOP/s, dense.
-    capacity: usable bytes of memory.
-    bandwidth: bytes/s of that memory.
-    link: bytes/s that a device sends to the others of its slice or NVLink domain. On a torus: by
-      the two links of one dimension, which is what a collective along one mesh axis can use.
-    network: bytes/s that it sends to other hosts, where that is another wire; else 0.
-    kind: how `jax.Device.device_kind` begins.
+  `link` is what it sends to the others of its slice or NVLink domain. On a torus: by the two links
+  of one dimension, which is what a collective along one mesh axis can use.
   """
 
-  name: str
-  flops: float
-  capacity: float
-  bandwidth: float
-  link: float
-  network: float = 0.0
-  kind: str = ''
+  name: str  # as topologies name it
+  flops: float  # peak bf16 FLOP/s, dense
+  capacity: float  # usable bytes of memory
+  bandwidth: float  # bytes/s of that memory
+  link: float  # bytes/s
+  network: float = 0.0  # bytes/s to other hosts, where that is another wire; else 0
+  kind: str = ''  # how `jax.Device.device_kind` begins
 
 
 _ALL = (

@@ -10,15 +10,10 @@ HEADROOM = 0.95  # of the capacity: what a suggestion aims at
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-  """One change that should suffice by itself.
+  """One change that should suffice by itself."""
 
-  Attributes:
-    keys: of the config, and their new values; 'preflight.topology' among them for more chips.
-    reason: what it changes, with numbers.
-  """
-
-  keys: dict[str, int | str]
-  reason: str
+  keys: dict[str, int | str]  # of the config; 'preflight.topology' is more chips
+  reason: str  # what it changes, with numbers
 
 
 def suggest(

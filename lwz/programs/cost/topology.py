@@ -37,19 +37,12 @@ _QUIET = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """Devices to compile for.
+  """Devices to compile for."""
 
-  Attributes:
-    name: as it was asked for.
-    chip: what each device is.
-    devices: in the library's order.
-    per_host: devices of a host where hosts are joined by a slower wire (GPUs), else 0.
-  """
-
-  name: str
-  chip: hardware_lib.Chip
-  devices: tuple[jax.Device, ...]
-  per_host: int = 0
+  name: str  # as it was asked for
+  chip: hardware_lib.Chip  # what each device is
+  devices: tuple[jax.Device, ...]  # in the library's order
+  per_host: int = 0  # devices of a host where hosts are joined by a slower wire (GPUs), else 0
 
   @property
   def is_local(self) -> bool:
