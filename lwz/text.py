@@ -9,6 +9,7 @@ import functools
 import hashlib
 import heapq
 import itertools
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -169,6 +170,34 @@ def match_earlier(
       candidates = [-j for _, j in heapq.nsmallest(_CANDIDATES, likely)]
     found.append(next((j for j in candidates if accept(k, j)), -1))
   return found
+
+
+def weigher(sets: Sequence[frozenset[str]], skip: Sequence[bool]) -> Callable[[int, int], float]:
+  """Returns a function of k and j: the weight that sets k and j share, over the larger weight.
+
+  A word weighs log(1 + sets / sets with it), counted over the sets before k without those in `skip`
+  (redundant ones, lest padding make its own words common). k may only grow. Where words are
+  equally common, as in a short text or in a salad, this is the plain share.
+  """
+  counts: collections.Counter[str] = collections.Counter()
+  read = 0
+  counted = 0
+
+  def weigh(k: int, j: int) -> float:
+    nonlocal read, counted
+    for i in range(read, k):
+      if not skip[i]:
+        counts.update(sets[i])
+        counted += 1
+    read = max(read, k)
+
+    def weight(members: frozenset[str]) -> float:  # `fsum`: a set has no order
+      return math.fsum(math.log1p(counted / max(counts[word], 1)) for word in members)
+
+    largest = max(weight(sets[k]), weight(sets[j]))
+    return weight(sets[k] & sets[j]) / largest if largest else 0.0
+
+  return weigh
 
 
 def hash_words(tokens: Sequence[str]) -> np.ndarray:
