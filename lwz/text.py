@@ -173,7 +173,7 @@ def match_earlier(
 
 
 def weigher(sets: Sequence[frozenset[str]], skip: Sequence[bool]) -> Callable[[int, int], float]:
-  """Returns a function of k and j: the weight that sets k and j share, over the larger weight.
+  """Returns a function of k and j: the weight that sets k and j share, over their mean weight.
 
   A word weighs log(1 + sets / sets with it), counted over the sets before k without those in `skip`
   (redundant ones, lest padding make its own words common). k may only grow. Where words are
@@ -194,8 +194,8 @@ def weigher(sets: Sequence[frozenset[str]], skip: Sequence[bool]) -> Callable[[i
     def weight(members: frozenset[str]) -> float:  # `fsum`: a set has no order
       return math.fsum(math.log1p(counted / max(counts[word], 1)) for word in members)
 
-    largest = max(weight(sets[k]), weight(sets[j]))
-    return weight(sets[k] & sets[j]) / largest if largest else 0.0
+    both = weight(sets[k]) + weight(sets[j])
+    return 2 * weight(sets[k] & sets[j]) / both if both else 0.0
 
   return weigh
 

@@ -26,6 +26,10 @@ BUZZ = {
   'en': 'quantum entanglement',
   'zh': '量子纠缠',
 }
+FRAMES = {
+  'en': 'As everybody knows, in a time of change it is of great importance to remember that ',
+  'zh': '在新时代高质量发展的背景下我们应当充分认识到这一点的重要意义，',
+}
 OTHER = {
   'zh': 'Meanwhile the committee agreed that the proposal deserved another careful reading. ',
   'en': '与此同时，委员会一致认为这项提案值得再认真读一遍，并且应当尽快给出答复。',
@@ -94,6 +98,13 @@ def reordered_padding(text: str, rng: random.Random) -> str:
     rng.shuffle(parts)
     padding.append(untoken(parts, lang))
   return joined(kept + padding, lang)
+
+
+def framed(text: str, rng: random.Random) -> str:
+  """Every sentence behind the same frame."""
+  del rng
+  lang = language(text)
+  return joined([FRAMES[lang] + sentence for sentence in texts.sentences(text)], lang)
 
 
 def shuffled_paragraphs(text: str, rng: random.Random) -> str:

@@ -165,3 +165,18 @@ def test_hashes_are_the_same_in_another_process():
 def test_no_text_takes_more_than_linear_time(given):
   # Quadratic work on these takes minutes.
   assert ''.join(text.sentences(given)).replace(' ', '') == ''.join(given.split())
+
+
+def test_weigher_weighs_what_is_rare():
+  sets = [frozenset(words.split()) for words in ('the a', 'the b', 'the c', 'the a')]
+  weigh = text.weigher(sets, [False] * 4)
+  # Of three sets before: `the` in all weighs log 2, a, b and c log 4, twice as much.
+  assert weigh(3, 0) == 1
+  assert weigh(3, 1) == pytest.approx(1 / 3)
+  assert text.weigher(sets, [True, True, False, False])(3, 1) == pytest.approx(1 / 2)  # one set
+
+
+def test_weigher_of_equally_common_words_is_the_plain_share():
+  sets = [frozenset('abcd'), frozenset('abef')]
+  assert text.weigher(sets, [False, False])(1, 0) == pytest.approx(0.5)
+  assert text.weigher([frozenset()] * 2, [False] * 2)(1, 0) == 0

@@ -70,6 +70,7 @@ CHEATS = {
   'looped_with_counter': (0.3, {'repetition'}),
   'paraphrase_padding': (0.67, {'repetition'}),
   'reordered_padding': (0.67, {'repetition'}),
+  'framed': (0.75, {'repetition'}),
   'shuffled_paragraphs': (0.6, {'repeated_paragraphs', 'repeated_sentences'}),
   'word_salad': (1.0, {'shuffled_words'}),
   'content_salad': (1.0, {'word_list'}),

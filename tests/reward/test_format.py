@@ -1,5 +1,7 @@
 """The structure of a reply, and what cheats with repetition get for it."""
 
+import json
+import pathlib
 import pydoc_data.topics
 import random
 import re
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from lwz import text
 from lwz.reward import format as format_lib
+from tests import cheats, prose
 
 ENGLISH = """\
 The river rises in the hills above the old mill and reaches the sea after ninety miles.
@@ -230,13 +233,14 @@ def test_paraphrase_in_chinese_by_substituted_words():
   assert format_lib.redundancy(CHINESE[0] + ''.join(CHINESE[1:5]) + copy) > 0.15  # of 1 / 6
 
 
-def test_paraphrase_by_merged_sentences():
+@pytest.mark.parametrize('lines', [ENGLISH, CHINESE], ids=['en', 'zh'])
+def test_paraphrase_by_merged_sentences(lines):
   rng = random.Random(3)
+  link = ' and ' if lines is ENGLISH else '，'
   merged = [
-    shuffled(a.rstrip('.') + ' and ' + b, rng)
-    for a, b in zip(ENGLISH[::2], ENGLISH[1::2], strict=True)
+    shuffled(a.rstrip('.。') + link + b, rng) for a, b in zip(lines[::2], lines[1::2], strict=True)
   ]
-  assert format_lib.redundancy(joined(ENGLISH) + '\n\n' + joined(merged)) > 0.4
+  assert format_lib.redundancy(joined(lines) + '\n\n' + joined(merged)) > 0.4
 
 
 @pytest.mark.parametrize(
@@ -334,6 +338,42 @@ def test_a_list_in_prose_does_not_explode():
   items = ['milk', 'bread', 'two lemons', 'rice', 'green tea', 'salt', 'a kilo of flour', 'eggs']
   got = format_lib.redundancy(joined(ENGLISH) + '\n\n' + '\n'.join('- ' + item for item in items))
   assert got == 0.0
+
+
+# Public law of China, by title; two end at the article that is named.
+HERE = pathlib.Path(__file__).parent
+LAWS = [json.loads(line) for line in (HERE / 'laws.jsonl').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('law', LAWS, ids=[law['title'][:4] for law in LAWS])
+def test_terms_and_frames_of_a_law_are_no_repetition(law):
+  assert format_lib.redundancy(law['text']) <= 0.12
+
+
+@pytest.mark.parametrize('law', LAWS, ids=[law['title'][:4] for law in LAWS])
+@pytest.mark.parametrize(
+  ('cheat', 'padding', 'seen'),
+  [('paraphrase_padding', 2 / 3, 0.9), ('reordered_padding', 0.5, 0.7), ('framed', 0.4, 0.9)],
+)
+def test_padding_of_a_law_is_seen(law, cheat, padding, seen):
+  padded = getattr(cheats, cheat)(law['text'], random.Random(0))
+  assert format_lib.redundancy(padded) > seen * padding
+
+
+def test_headings_lists_and_tables_of_a_report_are_no_repetition():
+  parts = []
+  for i, paragraph in enumerate(prose.REPORT_CHINESE.strip().split('\n\n')):
+    rows = [
+      f'| {name} | 水务部门 | {10 * i + j} | 进行中 |' for j, name in enumerate(('管网', '泵站'))
+    ]
+    table = '\n'.join(['| 项目 | 负责单位 | 进度 | 状态 |', '|---|---|---|---|', *rows])
+    parts.append(f'## 第{i + 1}节\n\n### 主要进展\n\n{paragraph}\n\n### 附表\n\n{table}')
+  report = '\n\n'.join(parts)
+  assert format_lib.redundancy(report) < 0.01
+  for more in ('### 主要进展\n\n', '- 负责单位：水务部门\n', '| 管网 | 水务部门 | 进行中 |\n'):
+    looped = report + '\n\n' + 100 * more
+    num = len(text.words(100 * more)) / len(text.words(looped))
+    assert format_lib.redundancy(looped) > num - 0.1, more
 
 
 # --- redundancy: laws
