@@ -14,7 +14,7 @@ import tokenizers
 import transformers
 from etils import epath
 
-from lwz import jsonl
+from lwz import jsonl, types
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
@@ -137,9 +137,8 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
         path.copy(epath.Path(local) / path.name)
       name_or_copy = local if files else str(name)
       found = transformers.AutoTokenizer.from_pretrained(name_or_copy, trust_remote_code=False)
-    found.decode(found.encode('a'))
-    found.name_or_path = str(name)
-    return found
+    ids = found.encode('a', add_special_tokens=False)
+    found.decode(ids)
   except OSError as error:
     raise FileNotFoundError(f'{name}: no tokenizer could be loaded: {error}') from error
   except (KeyboardInterrupt, SystemExit):
@@ -149,6 +148,29 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
     raise ValueError(
       f'{name}: its files are no tokenizer ({reason}); save or download it again'
     ) from error
+  found.name_or_path = str(name)
+  if not ids or found.eos_token_id is None:
+    lacks = 'token that ends a text: set eos_token in' if ids else 'vocabulary: download'
+    raise ValueError(f'{name}: the tokenizer has no {lacks} its tokenizer_config.json')
+  if found.pad_token_id is None:  # lengths, not ids, say what is padding
+    found.pad_token = found.eos_token
+  return found
+
+
+def num_ids(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
+  """Returns the number of embeddings that the tokenizer needs: its largest id and 1."""
+  return max(tokenizer.get_vocab().values()) + 1
+
+
+def decoder(
+  tokenizer: transformers.PreTrainedTokenizerBase, ends: collections.abc.Iterable[int] = ()
+) -> collections.abc.Callable[[collections.abc.Iterable[int]], str]:
+  """Returns ids to text, without special tokens and `ends`; the tags of an answer are kept."""
+  special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+  tags = (types.THINK_OPEN, types.THINK_CLOSE, types.ANSWER_OPEN, types.ANSWER_CLOSE)
+  kept = {tokenizer.get_vocab().get(tag) for tag in tags}
+  hidden = ({*special, *tokenizer.all_special_ids} - kept) | {*ends, tokenizer.eos_token_id}
+  return lambda ids: str(tokenizer.decode([int(i) for i in ids if int(i) not in hidden]))
 
 
 def encode(

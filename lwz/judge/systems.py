@@ -124,12 +124,11 @@ def by_engine(
   folder = setup.reference(c, source)
   config = setup.computed(c, model_source.config(folder))
   mesh = setup.mesh(c)
-  params = setup.load_params(c, folder, config, mesh)
   tok = tokenizer.load(model_source.tokenizer(folder))
+  sampling = engine_spec.sampling(tok, config, folder, temperature, top_p, top_k)
+  decode = tokenizer.decoder(tok, sampling.stop_ids)
+  params = setup.load_params(c, folder, config, mesh)
   room = config.num_positions - max_tokens
-
-  def decode(ids):
-    return tok.decode(ids)
 
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
@@ -144,7 +143,7 @@ def by_engine(
       c,
       config,
       mesh,
-      sampler.Sampling(temperature, top_p, top_k, stop_ids=(tok.eos_token_id,)),
+      sampling,
       num_slots=c.eval.slots,
       max_prompt_tokens=max(len(prompts[i]) for i in fits),
       max_tokens=max_tokens,

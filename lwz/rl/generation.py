@@ -47,7 +47,7 @@ def programs(
   c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """Returns the programs of the engine at their largest: all slots active, the cache full."""
-  spec = _spec(c, config, mesh, stop_id=0, temperature=c.rollout.temperature)
+  spec = _spec(c, config, mesh, sampler.Sampling(c.rollout.temperature, stop_ids=(0,)))
   length = spec.max_prompt_tokens
   return {
     'reshard': rollout_program.reshard(spec),
@@ -59,26 +59,31 @@ def programs(
 
 
 def engine(
-  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int, temperature: float
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, sampling: sampler.Sampling
 ) -> scheduler.Engine:
-  """Returns the engine of a run that samples at this temperature."""
-  return rollout_program.engine(_spec(c, config, mesh, stop_id, temperature))
+  """Returns the engine of a run."""
+  return rollout_program.engine(_spec(c, config, mesh, sampling))
 
 
-def _spec(c, config, mesh, stop_id: int, temperature: float) -> spec_lib.EngineSpec:
+def _spec(c, config, mesh, sampling: sampler.Sampling) -> spec_lib.EngineSpec:
   num = c.rl.prompts_per_step * c.rl.group_size
   shards = mesh.shape['data'] * mesh.shape['fsdp']
   num_slots = rows.bucket(min(num, c.rollout.slots or num), shards)
-  sampling = sampler.Sampling(temperature, stop_ids=(stop_id,))
   return engine_spec.from_config(c, config, mesh, sampling, num_slots=num_slots)
 
 
 class Generator:
   """Generates the trajectories of batches."""
 
-  def __init__(self, c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, stop_id: int):
-    self._c, self._stop_id = c, stop_id
-    self.engine = engine(c, config, mesh, stop_id, c.rollout.temperature)
+  def __init__(
+    self,
+    c,
+    config: config_lib.QwenConfig,
+    mesh: jax.sharding.Mesh,
+    sampling: sampler.Sampling,
+  ):
+    self._c, self._pad_id = c, sampling.stop_ids[0]
+    self.engine = engine(c, config, mesh, sampling)
 
   def sample(
     self,
@@ -117,5 +122,5 @@ class Generator:
       stored.add(trajectory)
       on_end(trajectory)
       trajectories[trajectory.index] = trajectory
-    rollout = local.rollout(list(trajectories.values()), self._c.rollout.max_tokens, self._stop_id)
+    rollout = local.rollout(list(trajectories.values()), self._c.rollout.max_tokens, self._pad_id)
     return rollout, stats.metrics if len(missing) == len(requests) else {}

@@ -124,6 +124,7 @@ def _scorer(c, mesh, value: str) -> writing.Scorer:
   config = setup.computed(c, model_source.config(source))
   params = setup.load_params(c, source, config, mesh)
   tok = tokenizer.load(model_source.tokenizer(source))
+  setup.end_ids(tok, config, source)
   shape = score_shape(c, mesh)
   score_fn = reward_model.score(config, shape, mesh=mesh).jit()
 

@@ -1,6 +1,6 @@
 """Scoring of a step's samples, from the moment that each is written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from lwz import types
 from lwz.reward import background
 from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
-from lwz.rollout import local, scheduler
+from lwz.rollout import local, scheduler, stops
 
 READS = ('data.style', 'reward.max_failures', 'rl.group_size')
 
@@ -16,17 +16,22 @@ READS = ('data.style', 'reward.max_failures', 'rl.group_size')
 class Scoring:
   """The scores of one batch of samples.
 
-  with scoring.Scoring(c, tok, rewards, chosen) as scorer:
+  with scoring.Scoring(c, decode, rewards, chosen) as scorer:
     rollout = ...                            # scorer.add(trajectory), as they end
     scores = scorer.scores(scorer.samples(rollout))
 
+  `decode` leaves special tokens in the text: a policy must not learn that they go unnoticed.
   Rewards that are not `deferred` are computed in the background, the others in `scores`.
   """
 
   def __init__(
-    self, c, tok, rewards: Mapping[str, components_lib.Reward], chosen: list[types.Prompt]
+    self,
+    c,
+    decode: Callable[[stops.Ids], str],
+    rewards: Mapping[str, components_lib.Reward],
+    chosen: list[types.Prompt],
   ):
-    self._c, self._tok, self._rewards, self._chosen = c, tok, rewards, chosen
+    self._c, self._decode, self._rewards, self._chosen = c, decode, rewards, chosen
     early = {name: reward for name, reward in rewards.items() if not reward.deferred}
     self._background = background.BackgroundRewards(early, c.rl.group_size)
     self._samples: dict[int, components_lib.Sample] = {}
@@ -72,6 +77,6 @@ class Scoring:
     return scores
 
   def _sample(self, index: int, ids: np.ndarray, finished: bool) -> components_lib.Sample:
-    text = local.text(ids, finished, self._tok.decode)
+    text = local.text(ids, finished, self._decode)
     prompt = self._chosen[index // self._c.rl.group_size]
     return components_lib.Sample(prompt, text, format_lib.parse(text, self._c.data.style))

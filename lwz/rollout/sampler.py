@@ -46,6 +46,7 @@ class Sampling:
   top_p: float = 1.0  # keep the fewest most likely tokens with this total probability; 1 keeps all
   top_k: int = 0  # keep this many most likely tokens; 0 keeps all
   stop_ids: tuple[int, ...] = ()  # they are kept, with their log-probability
+  num_ids: int = 0  # of the tokenizer: padded embeddings are never sampled; 0: there are none
 
   def __post_init__(self):
     if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < math.inf:

@@ -241,6 +241,9 @@ def write_block(
 
 
 def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Sampling):
+  if 0 < sampling.num_ids < logits_BV.shape[1]:
+    is_token_V = jnp.arange(logits_BV.shape[1]) < sampling.num_ids
+    logits_BV = jnp.where(is_token_V[None, :], logits_BV, -jnp.inf)
   if sampling.stop_ids:
     stop_V = _is_any(jnp.arange(logits_BV.shape[1]), sampling.stop_ids)
     early_B = counters.written + 1 < counters.min_tokens

@@ -2,9 +2,19 @@
 
 import jax
 
+from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
+from lwz.runtime import setup
+
+
+def sampling(
+  tok, config: config_lib.QwenConfig, source: str, temperature: float, top_p=1.0, top_k=0
+) -> sampler.Sampling:
+  """Returns how a model samples with this tokenizer; see `setup.end_ids` for what is refused."""
+  ends, num_ids = setup.end_ids(tok, config, source), tokenizer.num_ids(tok)
+  return sampler.Sampling(temperature, top_p, top_k, ends, num_ids)
 
 
 def from_config(

@@ -187,26 +187,38 @@ def load_tokenizer(c, folder: epath.Path):
   return tokenizer.load(own)
 
 
-def model_config(
-  c, folder: epath.Path, num_tokens: int, *, scalar_head: bool = False
-) -> config_lib.QwenConfig:
+def model_config(c, folder: epath.Path, tok, *, scalar_head: bool = False) -> config_lib.QwenConfig:
   """Returns the model configuration that the run's folder keeps.
 
   A first start takes that of `init`, or the preset of the size if `init` is 'random'. Raises
-  ValueError if the model has fewer embeddings than the tokenizer has tokens.
+  ValueError if the tokenizer is not one of this model, see `end_ids`.
   """
-  if hosts.of_first(model_source.is_run(folder)):
-    return computed(c, model_source.config(folder))
-  random = c.init == 'random'
-  config = config_lib.preset(c.size) if random else model_source.config(reference(c, c.init))
-  if num_tokens > config.vocab_size:
-    raise ValueError(
-      f'data.tokenizer={c.data.tokenizer!r} has {num_tokens} tokens, and init={c.init} embeds only '
-      f"{config.vocab_size}: name the model's own tokenizer"
-    )
-  config = dataclasses.replace(config, scalar_head=scalar_head)
-  hosts.first(lambda: model_source.keep(folder, config))
+  source = (
+    os.fspath(folder) if hosts.of_first(model_source.is_run(folder)) else reference(c, c.init)
+  )
+  random = source == 'random'
+  config = config_lib.preset(c.size) if random else model_source.config(source)
+  ends = end_ids(tok, config, '' if random else source)
+  if source != os.fspath(folder):
+    config = dataclasses.replace(config, scalar_head=scalar_head)
+    hosts.first(lambda: model_source.keep(folder, config, ends))
   return computed(c, config)
+
+
+def end_ids(tok, config: config_lib.QwenConfig, source: str) -> tuple[int, ...]:
+  """Returns the ids that end a text: the tokenizer's eos, and those that the model's files name.
+
+  Wherever a tokenizer meets a model this is the check that they belong together: raises ValueError
+  if the model has fewer embeddings than the tokenizer has ids. `source` is '' for no files.
+  """
+  num_ids = tokenizer.num_ids(tok)
+  if num_ids > config.vocab_size:
+    raise ValueError(
+      f'{tok.name_or_path}: the tokenizer has {num_ids:,} tokens, the model {source} only '
+      f'{config.vocab_size:,} embeddings; name its own tokenizer under data.tokenizer'
+    )
+  named = model_source.end_ids(source) if source else ()
+  return tuple(dict.fromkeys(i for i in (tok.eos_token_id, *named) if i < num_ids))
 
 
 def _circumstances(c) -> dict[str, str]:

@@ -17,7 +17,7 @@ from etils import epath
 from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
-from lwz.rollout import local, sampler, scheduler
+from lwz.rollout import local, scheduler
 from lwz.runtime import engine_spec, setup, validation
 from lwz.store import model_source
 from lwz.store import run as run_lib
@@ -56,6 +56,8 @@ def run(c) -> None:
   source = setup.reference(c, c.init)
   config = setup.computed(c, model_source.config(source))
   tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source))
+  limits = c.rollout.temperature, c.rollout.top_p, c.rollout.top_k
+  sampling = engine_spec.sampling(tok, config, source, *limits)
   ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
   if len(ids) > c.rollout.max_prompt_tokens:
     raise ValueError(
@@ -66,9 +68,6 @@ def run(c) -> None:
     raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
   mesh = setup.mesh(c)
   params = setup.load_params(c, source, config, mesh)
-  sampling = sampler.Sampling(
-    c.rollout.temperature, c.rollout.top_p, c.rollout.top_k, stop_ids=(tok.eos_token_id,)
-  )
   engine = rollout_program.engine(engine_spec.from_config(c, config, mesh, sampling, num_slots=1))
   asked = local.requests(
     [np.array(ids, np.int32)],
@@ -84,8 +83,8 @@ def run(c) -> None:
     engine,
     engine.reshard(params),
     asked,
-    # The token that ends a text is no part of it, though one may read as a stop string does.
-    decode=lambda ids: str(tok.decode([i for i in ids if i != tok.eos_token_id])),
+    # Tokens that end a text are no part of it, though one may read as a stop string does.
+    decode=tokenizer.decoder(tok, sampling.stop_ids),
     stops=templates.STOPS,
     on_text=lambda index, text: printer.show(text),
     stats=stats,

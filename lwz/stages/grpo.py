@@ -19,7 +19,7 @@ from lwz.data import prompts as prompt_lib
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import evaluator, generation, learner, observer, registry, resume, sampling, scoring
-from lwz.runtime import setup, trainer, validation
+from lwz.runtime import engine_spec, setup, trainer, validation
 
 READS = (
   *setup.READS,
@@ -74,7 +74,7 @@ def check(c) -> None:
 def run(c) -> None:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
-  config = setup.model_config(c, opened.folder, len(tok))
+  config = setup.model_config(c, opened.folder, tok)
   prompts = sampling.fitting(c, tok, setup.writing_prompts(c))
   mesh = setup.mesh(c)
   rewards = {name: registry.REWARDS[name](c, mesh) for name in c.reward.weights}
@@ -86,8 +86,9 @@ def run(c) -> None:
   store = resume.BatchStore(
     c, opened.folder, num_rewards=len(rewards), stop_if_asked=loop.stop_if_asked
   )
-  generator = generation.Generator(c, config, mesh, tok.eos_token_id)
-  greedy = generation.engine(c, config, mesh, tok.eos_token_id, temperature=0.0)
+  sampled = engine_spec.sampling(tok, config, str(opened.folder), c.rollout.temperature)
+  generator = generation.Generator(c, config, mesh, sampled)
+  greedy = generation.engine(c, config, mesh, dataclasses.replace(sampled, temperature=0.0))
   learn = learner.Learner(c, config, mesh, compiled)
   observe = observer.Observer(c, mesh, opened.folder, loop.extra.get('monitor', {}))
   evaluate = evaluator.Evaluator(c, tok, generator.engine, greedy, opened.folder, prompts)
@@ -100,7 +101,7 @@ def run(c) -> None:
       chosen = sampling.take(c, prompts, number)  # 1
       prompt_ids = [sampling.prompt_ids(c, tok, prompt) for prompt in chosen]
       stored = store.open(number, state.params)
-      with scoring.Scoring(c, tok, rewards, chosen) as scorer:
+      with scoring.Scoring(c, tok.decode, rewards, chosen) as scorer:
         rollout, cost = generator.sample(  # 2, and 3 begins in the background
           number, state.params, chosen, prompt_ids, stored, on_end=scorer.add
         )

@@ -42,7 +42,7 @@ def run(c) -> None:
   if c.init == 'random' and not c.data.tokenizer:
     hosts.first(lambda: _train_tokenizer(c, opened.folder, train))
   tok = setup.load_tokenizer(c, opened.folder)
-  config = setup.model_config(c, opened.folder, len(tok))
+  config = setup.model_config(c, opened.folder, tok)
 
   shape = {'row_length': c.data.row_length, 'num_rows': c.train.rows}
   batches = iter(

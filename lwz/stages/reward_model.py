@@ -64,7 +64,7 @@ def run(c) -> None:
   opened = setup.open_run(c, READS)
   train, heldout = _pairs(c, opened.folder)
   tok = setup.load_tokenizer(c, opened.folder)
-  config = setup.model_config(c, opened.folder, len(tok), scalar_head=True)
+  config = setup.model_config(c, opened.folder, tok, scalar_head=True)
   texts = [
     (part, pair.margin)
     for pair, both in zip(*_encoded(c, tok, train), strict=True)

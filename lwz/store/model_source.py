@@ -5,7 +5,7 @@ A run keeps its model's configuration in `model.json`, in the form of Hugging Fa
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,18 @@ def is_run(source: epath.PathLike) -> bool:
   return (epath.Path(source) / KEPT).exists()
 
 
-def keep(folder: epath.PathLike, config: config_lib.QwenConfig) -> None:
-  """Writes a run's model configuration."""
-  atomic.write_text(epath.Path(folder) / KEPT, hf_config.text(config, jnp.dtype(config.dtype)))
+def keep(folder: epath.PathLike, config: config_lib.QwenConfig, ends: Sequence[int] = ()) -> None:
+  """Writes a run's model configuration, with the ids of the tokens that end a text."""
+  text = hf_config.text(config, jnp.dtype(config.dtype), ends=ends)
+  atomic.write_text(epath.Path(folder) / KEPT, text)
+
+
+def end_ids(source: epath.PathLike) -> tuple[int, ...]:
+  """Returns the ids of the tokens that end a text, as far as the model's own files name them."""
+  if is_run(source):
+    return hf_config.end_ids([epath.Path(source) / KEPT])
+  folder = hf.local(source)
+  return hf_config.end_ids([folder / 'config.json', folder / 'generation_config.json'])
 
 
 def config(source: epath.PathLike) -> config_lib.QwenConfig:

@@ -189,3 +189,41 @@ def test_a_chat_template_that_never_ends_or_fails_is_refused(trained, template):
   trained.chat_template = template
   with pytest.raises(ValueError, match=r'the chat template of .* cannot be rendered: .+; mend'):
     tokenizer.chat(trained, HELLO, seconds=2)
+
+
+def test_special_tokens_are_no_text_and_tags_are(trained):
+  decode = tokenizer.decoder(trained)
+  text = '<think>A plan.</think>\n<answer>河流 and the sea.</answer>'
+  ids = trained.encode(text, split_special_tokens=True, add_special_tokens=False)
+  special = trained.convert_tokens_to_ids(list(tokenizer.SPECIAL))
+  mixed = [x for pair in zip(ids, special * 9, strict=False) for x in pair]
+  assert decode(mixed) == text[: len(decode(mixed))] and len(ids) <= len(special) * 9
+  assert decode([*special, *ids, *special]) == text
+  ordinary = ids[0]
+  assert decode([*ids, ordinary]) != text
+  assert tokenizer.decoder(trained, [ordinary])([ordinary]) == ''
+
+
+def test_tags_that_are_special_tokens_are_kept():
+  made = tokenizer.train(TEXTS, 400)
+  made.add_special_tokens({'additional_special_tokens': ['<think>', '</answer>', '<x>']})
+  ids = made.encode('<think>a<x>b</answer>', add_special_tokens=False)
+  assert tokenizer.decoder(made)(ids) == '<think>ab</answer>'
+
+
+def test_a_tokenizer_without_tokens_or_end_is_refused(trained, tmp_path):
+  tokenizer.save(trained, tmp_path / 't')
+  path = tmp_path / 't' / 'tokenizer_config.json'
+  raw = json.loads(path.read_text())
+  path.write_text(json.dumps({k: v for k, v in raw.items() if k != 'eos_token'}))
+  with pytest.raises(ValueError, match=r't: the tokenizer has no token that ends a text: set eos'):
+    tokenizer.load(tmp_path / 't')
+  path.write_text(json.dumps({k: v for k, v in raw.items() if k != 'pad_token'}))
+  assert tokenizer.load(tmp_path / 't').pad_token_id == trained.eos_token_id
+  path.write_text(json.dumps(raw))
+  model = tmp_path / 't' / 'tokenizer.json'
+  raw = json.loads(model.read_text())
+  raw['model'] |= {'vocab': {}, 'merges': []}
+  model.write_text(json.dumps(raw))
+  with pytest.raises(ValueError, match='t: the tokenizer has no vocabulary'):
+    tokenizer.load(tmp_path / 't')

@@ -21,11 +21,9 @@ TEXTS = [
 ]
 
 
-class Letters:
-  """A tokenizer whose ids are code points."""
-
-  def decode(self, ids):
-    return ''.join(map(chr, ids))
+def letters(ids):
+  """The text of ids that are code points."""
+  return ''.join(map(chr, ids))
 
 
 def config(*, group_size=2, max_failures=0.5):
@@ -43,7 +41,7 @@ def scoring_of(rewards, chosen=PROMPTS, **changes):
     name: reward if isinstance(reward, components.Reward) else components.per_answer(reward)
     for name, reward in rewards.items()
   }
-  return scoring.Scoring(config(**changes), Letters(), rewards, chosen)
+  return scoring.Scoring(config(**changes), letters, rewards, chosen)
 
 
 def replies(texts=TEXTS):

@@ -1,5 +1,7 @@
 """Our engine as a stream of completions: prompts of any length in, trajectories out."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,3 +103,25 @@ def test_texts_are_shown_while_they_are_written():
 def test_stop_strings_need_a_text():
   with pytest.raises(ValueError, match='`decode` must be given'):
     stream(asked(fakes.texts([2], CONFIG)), stops=('x',))
+
+
+def test_embeddings_without_a_token_are_never_sampled():
+  """A vocabulary is padded (Qwen2.5: 151,665 tokens, 152,064 embeddings)."""
+  prompts = fakes.texts([2, 5], CONFIG)
+  for temperature in (0.0, 3.0):
+    sampling = sampler.Sampling(temperature, stop_ids=(4,), num_ids=6)
+    spec = spec_lib.EngineSpec(CONFIG, 4, 5, 7, sampling, exact=True, num_steps=3)
+    engine = program.engine(spec)
+    found = list(local.stream(engine, engine.reshard(PARAMS), asked(prompts, num_samples=9)))
+    assert max(max(r.ids) for r in found) < 6
+    assert all(np.isfinite(r.logp).all() for r in found)
+  assert max(max(r.ids) for r in stream(asked(prompts, num_samples=9))) >= 6
+
+
+def test_several_tokens_end_a_trajectory():
+  prompts = fakes.texts([2, 5], CONFIG)
+  sampling = dataclasses.replace(SAMPLING, stop_ids=(4, 7, 9))
+  engine = program.engine(spec_lib.EngineSpec(CONFIG, 4, 5, 7, sampling, exact=True, num_steps=3))
+  found = list(local.stream(engine, engine.reshard(PARAMS), asked(prompts, num_samples=9)))
+  assert {int(r.ids[-1]) for r in found if r.finished} == {4, 7, 9}
+  assert not any({4, 7, 9} & set(r.ids[:-1].tolist()) for r in found)

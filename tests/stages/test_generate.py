@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -109,17 +111,90 @@ def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkey
     generate.run(config_of(folder, prompt='the sea is wide ' * 99))
 
 
-def test_the_token_that_ends_a_text_is_no_part_of_it(folder, capsys, monkeypatch):
-  """Its text is a stop string of other models' too."""
-  sampled = generate.sampler.sample_from
+def emits(monkeypatch, token):
+  """The model writes this token, again and again."""
+  sampled = generate.engine_spec.sampler.sample_from
 
-  def end(uniforms, logits, *rest, **more):
+  def sample_from(uniforms, logits, *rest, **more):
     _, logp = sampled(uniforms, logits, *rest, **more)
-    return jnp.full(logits.shape[0], tokenizer.load(folder).eos_token_id), logp
+    return jnp.full(logits.shape[0], token), logp
 
-  monkeypatch.setattr(generate.sampler, 'sample_from', end)
-  generate.run(config_of(folder))
+  monkeypatch.setattr(generate.engine_spec.sampler, 'sample_from', sample_from)
+
+
+NAMED = {
+  'tokenizer alone': ({}, None, '<|endoftext|>'),
+  'generation_config, several': (
+    {'eos_token_id': ['<|im_end|>', '<|endoftext|>']},
+    None,
+    '<|im_end|>',
+  ),
+  'generation_config, one': ({'eos_token_id': '<|im_end|>'}, None, '<|im_end|>'),
+  'config, one': (None, '<|im_end|>', '<|im_end|>'),
+  'config, several': (None, ['<|fim_pad|>', '<|im_end|>'], '<|fim_pad|>'),
+  'each another': ({'eos_token_id': '<|im_end|>'}, '<|fim_pad|>', '<|fim_pad|>'),
+  'beyond the tokenizer': ({'eos_token_id': [99_999, '<|im_end|>']}, None, '<|im_end|>'),
+  'nulls': ({'eos_token_id': None}, None, '<|endoftext|>'),
+}
+
+
+@pytest.mark.parametrize('generation, in_config, end', NAMED.values(), ids=NAMED)
+def test_every_token_that_ends_a_text_does_and_is_no_part_of_it(
+  folder, tmp_path, capsys, monkeypatch, generation, in_config, end
+):
+  """Each of them may read as a stop string of other models."""
+  copy = shutil.copytree(folder, tmp_path / 'm')
+  tok = tokenizer.load(folder)
+
+  def ids(named):
+    if isinstance(named, list):
+      return [ids(one) for one in named]
+    return tok.convert_tokens_to_ids(named) if isinstance(named, str) else named
+
+  if generation is not None:
+    raw = {key: ids(value) for key, value in generation.items()}
+    (copy / 'generation_config.json').write_text(json.dumps(raw))
+  raw = json.loads((copy / 'config.json').read_text()) | {'eos_token_id': ids(in_config)}
+  (copy / 'config.json').write_text(json.dumps(raw))
+  emits(monkeypatch, ids(end))
+  generate.run(config_of(str(copy)))
   assert capsys.readouterr().out.startswith('\n1 tokens')
+
+
+def test_a_special_token_stands_in_no_text(folder, capsys, monkeypatch):
+  emits(monkeypatch, tokenizer.load(folder).convert_tokens_to_ids('<|fim_pad|>'))
+  generate.run(config_of(folder))
+  assert capsys.readouterr().out.startswith('\n20 tokens')
+
+
+@pytest.mark.parametrize(
+  'name, eos',
+  [
+    (name, eos)
+    for name in ('config.json', 'generation_config.json')
+    for eos in ('2', -1, 2.5, True, ['<|im_end|>'], [[2]], {}, 10**400, [None])
+  ],
+  ids=lambda value: str(value)[:20],
+)
+def test_an_end_that_is_no_id_is_refused_by_file(folder, tmp_path, name, eos):
+  copy = shutil.copytree(folder, tmp_path / 'm')
+  raw = json.loads((copy / 'config.json').read_text()) if name == 'config.json' else {}
+  (copy / name).write_text(json.dumps(raw | {'eos_token_id': eos}))
+  with pytest.raises(ValueError, match=f'm/{name}: eos_token_id = '):
+    generate.run(config_of(str(copy)))
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_weights_are_read(
+  folder, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(generate.setup, 'load_params', None)
+  letters = 'abcdefghij'
+  other = tokenizer.train([f'{a}{b}{c} x' for a in letters for b in letters for c in letters], 600)
+  tokenizer.save(other, tmp_path / 't')
+  c = config_of(folder)
+  c.data.tokenizer = str(tmp_path / 't')
+  with pytest.raises(ValueError, match=r't: the tokenizer has 600 tokens, the model .* only'):
+    generate.run(c)
 
 
 def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):

@@ -2,9 +2,12 @@
 
     make(documents, *, lower, upper, num) -> records   a small one, in the schema of the published
     load(c, path) -> `Loaded`
-    report(c, folder, content, names, answered, kept) -> the sections of results.json and the report
+    report(c, folder, content, names, answered, kept) -> the sections of results.json
 
-`answered` is {system: {index: answer}}, `kept` the journal of what the judge has said.
+`answered` is {system: {index: answer}}, `kept` the journal of what the judge has said. Of the
+sections these must be there: `facts` {name: value}, `faults` (why the judge failed, [] if it did
+not), and, for the report alone, `tables` [(title, header, rows)], of which the first is printed,
+`plot` [(system, value, low, high)], NaN for no interval, and its `unit`.
 """
 
 from typing import Any, NamedTuple

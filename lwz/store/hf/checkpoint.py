@@ -7,6 +7,7 @@ import itertools
 import json
 import pathlib
 import tempfile
+import warnings
 from typing import Any
 
 import flax.traverse_util
@@ -89,6 +90,7 @@ def save(
   params: qwen.Params,
   tokenizer: Any = None,
   *,
+  ends: collections.abc.Sequence[int] = (),
   shard_bytes: int = 5_000_000_000,
 ) -> None:
   """Writes a model as `transformers` loads it, each leaf in the dtype it has.
@@ -100,6 +102,7 @@ def save(
     folder: made where it is missing; may be in a bucket. A model in it is written over.
     params: with the names and shapes of `describe(config)`; low-rank pairs must be merged.
     tokenizer: saved beside the model where given; config.json takes its eos and bos.
+    ends: ids of all tokens that end a text, where the tokenizer's eos is not the only one.
     shard_bytes: a file holds no more, unless a single tensor does.
 
   Raises ValueError for parameters that are not `config`'s, or where the folder holds weights that
@@ -119,7 +122,7 @@ def save(
     else:  # to gather takes every process
       collections.deque(arrays, maxlen=0)
   if writes:
-    _finish(folder, config, leaves, shards, tokenizer)
+    _finish(folder, config, leaves, shards, tokenizer, ends)
   multihost_utils.sync_global_devices('hf.save')
 
 
@@ -134,7 +137,7 @@ def local(folder: epath.PathLike) -> pathlib.Path:
   try:
     return pathlib.Path(
       huggingface_hub.snapshot_download(
-        str(folder), allow_patterns=['config.json', 'model*.safetensors', INDEX]
+        str(folder), allow_patterns=['*config.json', 'model*.safetensors', INDEX]
       )
     )
   except (OSError, ValueError) as error:
@@ -146,6 +149,8 @@ def local(folder: epath.PathLike) -> pathlib.Path:
 def _files(path: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, pathlib.Path]]:
   """The weight files, and the file that the index promises a tensor in."""
   if (path / SINGLE).exists():  # transformers, too, looks for it first
+    if (path / INDEX).exists():
+      warnings.warn(f'{path}: {SINGLE} is read, {INDEX} and its files are not', stacklevel=2)
     return [path / SINGLE], {}
   if not (path / INDEX).exists():
     raise FileNotFoundError(
@@ -249,7 +254,7 @@ def _clear(folder: epath.Path, shards: collections.abc.Collection[str]) -> None:
     (folder / name).unlink(missing_ok=True)
 
 
-def _finish(folder, config, leaves, shards, tokenizer):
+def _finish(folder, config, leaves, shards, tokenizer, ends):
   """Writes the index, if there are several files, the tokenizer, and config.json last."""
   if len(shards) > 1:
     weight_map = {tensor.name: file for file, tensors in shards.items() for tensor in tensors}
@@ -263,7 +268,7 @@ def _finish(folder, config, leaves, shards, tokenizer):
         path.copy(folder / path.name, overwrite=True)
   dtypes = {leaf.dtype for leaf in leaves.values()}
   dtype = dtypes.pop() if len(dtypes) == 1 else jnp.dtype('float32')  # it holds the others
-  atomic.write_text(folder / 'config.json', hf_config.text(config, dtype, tokenizer))
+  atomic.write_text(folder / 'config.json', hf_config.text(config, dtype, tokenizer, ends))
 
 
 def _on_host(tensor: mapping.Tensor, leaves: dict[str, jax.Array]) -> np.ndarray:

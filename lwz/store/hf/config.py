@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -100,8 +101,41 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
   return config, None if name is None else jnp.dtype(name)
 
 
-def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) -> str:
+def end_ids(paths: Iterable[pathlib.Path]) -> tuple[int, ...]:
+  """Returns the `eos_token_id`s of config.json and generation_config.json, one or several each.
+
+  A file that is missing is left out. Raises ValueError if one holds something else.
+  """
+  found: dict[int, None] = {}
+  for path in paths:
+    if not path.exists():
+      continue
+    ids = _ends(raw := jsonl.document(path, remedy='download it again'))
+    if faults := _no_ids(raw):
+      raise ValueError(f'{path}: {faults[0]}; name the ids of tokens that end a text')
+    found |= dict.fromkeys(ids)
+  return tuple(found)
+
+
+def _ends(raw: dict[str, Any]) -> list[Any]:
+  ends = raw.get('eos_token_id')
+  return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _no_ids(raw: dict[str, Any]) -> list[str]:
+  span = jsonl.Span(int, 0, 10**7)
+  return [f for i in _ends(raw) for f in jsonl.faults({'eos_token_id': i}, {'eos_token_id': span})]
+
+
+def text(
+  config: config_lib.QwenConfig,
+  dtype: np.dtype,
+  tokenizer: Any = None,
+  ends: Sequence[int] = (),
+) -> str:
   """config.json of a model whose tensors are of `dtype`; eos and bos are the tokenizer's.
+
+  Several `ends`, the ids of all tokens that end a text, take the place of eos.
 
   Without a tokenizer they are Qwen2.5's <|endoftext|>, where the vocabulary has it. A tokenizer
   without bos, as Qwen2.5's, lends its padding token, which is the bos of the published models.
@@ -120,7 +154,7 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
     'attention_dropout': 0.0,
     'bos_token_id': bos,
     'dtype': dtype.name,
-    'eos_token_id': eos,
+    'eos_token_id': list(ends) if len(ends) > 1 else ends[0] if ends else eos,
     'head_dim': config.head_dim,
     'hidden_act': 'silu',
     'initializer_range': config.initializer_range,
@@ -144,7 +178,7 @@ def text(config: config_lib.QwenConfig, dtype: np.dtype, tokenizer: Any = None) 
 
 def _misshapen(raw: dict[str, Any]) -> list[str]:
   """Returns sentences about values that no model has; a null counts as absent."""
-  found = jsonl.faults(raw, FIELDS)
+  found = jsonl.faults(raw, FIELDS) + _no_ids(raw)
   for name in ('architectures', 'layer_types'):
     texts = raw.get(name, [])
     if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):

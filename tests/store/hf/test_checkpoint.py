@@ -418,3 +418,19 @@ def test_a_tokenizer_is_saved_beside_and_gives_its_ids(tmp_path):
   assert raw['eos_token_id'] == raw['bos_token_id'] == tokenizer.eos_token_id
   assert tokenizer_lib.load(tmp_path).encode('few words') == tokenizer.encode('few words')
   hf.load(tmp_path)
+
+
+def test_of_one_file_beside_an_index_it_is_said_which_is_read(tmp_path):
+  saved(tmp_path, shard_bytes=2_500)
+  index = (tmp_path / 'model.safetensors.index.json').read_text()
+  for path in tmp_path.iterdir():
+    path.unlink()
+  params = saved(tmp_path)
+  (tmp_path / 'model.safetensors.index.json').write_text(index)
+  with pytest.warns(UserWarning, match=r'model\.safetensors is read, .*index\.json and its files'):
+    assert_same(hf.load(tmp_path)[1], params)
+
+
+def test_every_end_is_written(tmp_path):
+  saved(tmp_path, ends=(3, 5))
+  assert json.loads((tmp_path / 'config.json').read_text())['eos_token_id'] == [3, 5]
