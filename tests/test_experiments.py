@@ -108,7 +108,7 @@ def test_what_is_declared_is_a_key():
       assert any(keys.is_under(leaf, [key]) for leaf in ALL), f'{name}: {key}'
 
 
-TRAINING = [name for name in NAMES if load(name, 'micro').train.num_steps]
+TRAINING = [name for name in NAMES if load(name, 'micro').stage in keys.TRAINING]
 
 
 @pytest.fixture(scope='module')

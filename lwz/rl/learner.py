@@ -92,7 +92,7 @@ def plots(c) -> list[dict[str, Any]]:
   found: list[dict[str, Any]] = [
     {
       'keys': ['zero_variance/all', *[f'zero_variance/{name}' for name in names]],
-      'title': 'share of groups learnt from in which a reward is the same for all',
+      'title': 'share of trained groups with equal rewards',
     },
     {'keys': [f'advantage/{name}' for name in names], 'title': 'mean |advantage|, each alone'},
     {'keys': ['learn/entropy'], 'title': 'entropy', 'unit': 'nats per token'},

@@ -63,4 +63,4 @@ class Observer:
 def tables(folder: epath.Path) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
   """Returns the table of the alarms of a run, for its report."""
   rang = alarms.table(metrics.read(folder))
-  return [('alarms', alarms.HEADER, rang)] if rang else []
+  return [('Alarms', alarms.HEADER, rang)] if rang else []

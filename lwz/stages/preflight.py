@@ -22,7 +22,20 @@ from lwz.report import fit_table
 from lwz.runtime import keys, setup
 from lwz.store import atomic
 
-READS = (*setup.READS, 'mesh', 'preflight', 'init', 'data', 'train', 'rl', 'rollout', 'reward')
+READS = (
+  *setup.READS,
+  'mesh',
+  'preflight',
+  'init',
+  'data',
+  'train',
+  'rl',
+  'rollout',
+  'reward',
+  'checkpoint',
+  'eval',
+  'judge',
+)
 
 
 def check(c, stage) -> None:

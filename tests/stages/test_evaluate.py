@@ -238,7 +238,7 @@ def test_people_judge_what_the_arena_wrote(server, tmp_path, capsys):
 def test_people_without_a_run_are_told(tmp_path):
   c = people_experiment.get_config('micro')
   c.runs_dir = str(tmp_path)
-  with pytest.raises(FileNotFoundError, match='names the run whose'):
+  with pytest.raises(FileNotFoundError, match='name the run whose'):
     people.check(c)
 
 
