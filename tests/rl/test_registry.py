@@ -1,26 +1,19 @@
 """Entries of the registry are `(c, mesh) -> function`; a reward says what it reads."""
 
-import ml_collections
 import numpy as np
 import pytest
 
+from experiments import base
 from lwz.rl import registry
 
 SERVER = 'http://localhost:1/score'
 
 
 def config(model=SERVER, *, ensemble=(), exact=False, heldout=''):
-  reward = {
-    'model': model,
-    'ensemble': ensemble,
-    'heldout': heldout,
-    'caution': 0.0,
-    'writing_floor': 0.0,
-    'max_words': 100,
-  }
-  rl = {'ratio_cap': 0.0, 'overlong_margin': 5}
-  rollout = {'exact': exact, 'max_tokens': 10}
-  return ml_collections.ConfigDict({'reward': reward, 'rollout': rollout, 'rl': rl})
+  c = base.get_config('micro')
+  c.reward.model, c.reward.ensemble, c.reward.heldout = model, ensemble, heldout
+  c.reward.caution, c.rollout.exact = 0.0, exact
+  return c
 
 
 @pytest.fixture
