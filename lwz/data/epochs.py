@@ -8,16 +8,10 @@ import numpy as np
 def take(
   num_items: int, step: int, num: int, rng: Callable[[int], np.random.Generator]
 ) -> list[int]:
-  """Returns the indices of the `num` items of a step.
+  """Returns the indices of the `num` items of a step, counted from 0.
 
-  Items are taken without replacement, in a new permutation in each epoch; a step may reach over the
-  end of an epoch, and over several.
-
-  Args:
-    num_items: of an epoch, at least 1.
-    step: counted from 0.
-    num: items of each step.
-    rng: epoch -> the generator of its permutation.
+  Items are taken without replacement, in a new permutation in each epoch, by the generator
+  `rng(epoch)`; a step may reach over the end of an epoch, and over several.
 
   >>> take(3, 1, 2, np.random.default_rng)[0] == int(np.random.default_rng(0).permutation(3)[2])
   True

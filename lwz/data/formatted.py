@@ -19,10 +19,8 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
     plan('Rivers carry water. Lakes keep it for a very long time.')
     == 'Plan: 1. Rivers carry water; 2. Lakes keep it for a very.'
 
-  Args:
-    text: the text; first sentences of paragraphs are used if there are enough paragraphs.
-    max_points: number of sentences.
-    max_words: words of each; in Chinese, twice as many characters.
+  First sentences of paragraphs are used if there are enough paragraphs. Each gives `max_words`
+  words; in Chinese, twice as many characters.
   """
   heads = [part for part in re.split(r'\n\s*\n', text) if part.strip()]
   heads = heads if len(heads) >= max_points else words.sentences(text)
@@ -74,17 +72,8 @@ def example(
 ) -> tuple[str, str] | None:
   """A training example: (prompt, completion), the answer being the document's opening.
 
-  The two are tokenized separately, as in a rollout, and joined as ids.
-
-  Args:
-    document: its title is the subject of the request, its opening the answer.
-    style: 'think' or 'direct'.
-    template: of `templates.render`.
-    lower, upper: range of the answer's length, in words.
-    state_length: whether the request states the length.
-
-  Returns:
-    The pair, or None if the document has no opening of that length.
+  The two are tokenized separately, as in a rollout, and joined as ids. `style` and `template` are
+  those of `templates.render`. Returns None if no opening has `lower` to `upper` words.
   """
   answer = corpus.passage(document, lower, upper)
   if answer is None:

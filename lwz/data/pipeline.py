@@ -27,22 +27,15 @@ def pretrain(
   """An endless stream of batches of packed documents.
 
   Each batch has `ids` (int32 [N, T]), `segments` (int32 [N, T]: 1, 2, ... for the documents of a
-  row, 0 for padding) and `positions` (int32 [N, T]: from 0 in each document). Documents come in a
-  new order in each epoch; none is split between rows, except one longer than a row, which is cut
-  into pieces of T tokens beforehand. Iterators have `get_state()`, which returns JSON, and
-  `set_state()`, after which an iterator continues exactly as the original would.
+  row, 0 for padding) and `positions` (int32 [N, T]: from 0 in each document), N being `num_rows`
+  and T `row_length`. Documents come in a new order in each epoch; none is split between rows,
+  except one longer than a row, which is cut into pieces of T tokens beforehand. Iterators have
+  `get_state()`, which returns JSON, and `set_state()`, after which an iterator continues exactly as
+  the original would.
 
-  Args:
-    plain: token ids of the documents of the corpus, each with its end token.
-    formatted: token ids of the formatted documents, each with its end token.
-    share: tokens of formatted documents over all tokens, in [0, 1], on average.
-    row_length: T.
-    num_rows: N.
-    seed: of the order of documents and rows.
-    pad_id: token id of padding.
-
-  Raises:
-    ValueError: a share outside [0, 1], or a part with a positive share and no tokens.
+  `plain` and `formatted` are token ids of documents, each with its end token; on average `share` of
+  all tokens are of formatted ones. Raises ValueError for a share outside [0, 1], or a part with a
+  positive share and no tokens.
   """
   if not 0 <= share <= 1:
     raise ValueError(f'share is a share of tokens, in [0, 1], not {share}')
@@ -65,8 +58,7 @@ def pretrain(
 def heldout(token_lists: TokenLists, *, row_length: int, num_rows: int, pad_id: int) -> list[Batch]:
   """Every document once, packed in order, as batches like `pretrain`'s; the last is padded.
 
-  Raises:
-    ValueError: there are no tokens.
+  Raises ValueError if there are no tokens.
   """
   pieces = _pieces(token_lists, row_length)
   if not pieces:

@@ -22,18 +22,10 @@ def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types
   """Reads pairs, one JSON object per line: prompt, chosen, rejected; source and margin if given.
 
   A text may also be a chat, a list of {'role': ..., 'content': ...}: then the assistant's last turn
-  counts, and for `prompt` the user's last turn.
+  counts, and for `prompt` the user's last turn. Returns the pairs, and the number of skipped lines.
 
-  Args:
-    path: the file.
-    skip_broken: skip broken lines and count them, instead of stopping at the first.
-
-  Returns:
-    The pairs, and the number of skipped lines.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: a line is broken, or its texts are equal; the message begins with `file:line`.
+  Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
+  line is broken or its texts are equal, unless `skip_broken`.
   """
   return jsonl.read(path, _from_record, skip='all' if skip_broken else 'none')
 
@@ -187,8 +179,7 @@ def from_documents(
   The request is that of `prompts.from_documents`. The kind of damage is random (the next kind is
   used if it changes nothing) and is the pair's `source`.
 
-  Raises:
-    ValueError: fewer than two documents have such an opening, so that nothing can be mixed.
+  Raises ValueError if fewer than two documents have such an opening: nothing can be mixed.
   """
   openings = [(d, corpus.passage(d, lower, upper)) for d in found]
   kept = [(document, text) for document, text in openings if text is not None]

@@ -56,9 +56,8 @@ def _digest(text: str) -> str:
 def load(path: epath.PathLike) -> list[types.Prompt]:
   """Reads prompts, one JSON object per line: text, lower, upper; id, language, source if given.
 
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: a line is broken or repeats an id; the message begins with `file:line`.
+  Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
+  line is broken or repeats an id.
   """
   seen: set[str] = set()
 
@@ -99,10 +98,7 @@ def take(
 ) -> list[types.Prompt]:
   """The `num` prompts of a step, a function of its arguments, so that resuming needs no state.
 
-  Their order over epochs is that of `epochs.take`.
-
-  Raises:
-    ValueError: there are no prompts.
+  Their order over epochs is that of `epochs.take`. Raises ValueError if there are no prompts.
   """
   if not prompts:
     raise ValueError('no prompts to take from')

@@ -86,18 +86,13 @@ def language(question: str) -> str:
 
 
 def render(question: str, style: str, template: str) -> str:
-  """The prompt for a writing request, in the request's language.
+  """The prompt for a writing request, in the request's language; braces in it are left alone.
 
     render('Write an ode.', 'direct', 'pocket')
     == 'Write in <answer> </answer>. <|user|>: Write an ode. <|assistant|>:'
 
-  Args:
-    question: the request, verbatim; braces in it are left alone.
-    style: 'think' (plan, then answer) or 'direct' (answer only).
-    template: 'paper' (as published) or 'pocket' (short, for models with a tiny context).
-
-  Raises:
-    ValueError: an unknown style or template.
+  `style` is 'think' (plan, then answer) or 'direct' (answer only); `template` is 'paper' (as
+  published) or 'pocket' (short, for models with a tiny context). Raises ValueError for others.
   """
   _check(style)
   if template not in TEMPLATES:
@@ -109,10 +104,6 @@ def prompt_ids(tokenizer: Any, question: str, style: str, template: str) -> list
   """The token ids of the rendered prompt, without bos, eos, or special tokens that a user typed.
 
   There is always a token boundary between prompt and completion: they are tokenized separately.
-
-  Args:
-    tokenizer: a transformers tokenizer, from `lwz.data.tokenizer`.
-    question, style, template: of `render`.
   """
   text = render(question, style, template)
   return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

@@ -56,15 +56,10 @@ def train(
 ) -> transformers.PreTrainedTokenizerFast:
   """Returns a tokenizer trained on texts: NFC, Qwen2.5's pre-tokenisation, byte-level BPE.
 
-  The tags (<think>, <answer>, ...) are ordinary strings, as they are for Qwen2.5.
-
-  Args:
-    texts: the texts to learn the merges from.
-    vocab_size: number of entries, including the 22 special tokens (the last ids) and 256 bytes.
-      There are fewer only if the texts have no more pairs to merge.
-
-  Raises:
-    ValueError: the vocabulary is too small for the bytes and the special tokens.
+  The tags (<think>, <answer>, ...) are ordinary strings, as they are for Qwen2.5. `vocab_size`
+  includes the 22 special tokens (the last ids) and 256 bytes; there are fewer entries only if the
+  texts have no more pairs to merge. Raises ValueError if it is too small for bytes and special
+  tokens.
   """
   alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
   smallest = len(alphabet) + len(SPECIAL)

@@ -29,11 +29,8 @@ def read(
   """The judgements in (path, export) pairs, and the rejected ones.
 
   Of two judgements by one annotator on one item the later counts. An export of another page, or
-  without an annotator, is rejected whole.
-
-  Args:
-    exports: the contents of the files.
-    key: the page's key: `page`, and `items`, {id: {'idx', 'first', 'second'}}.
+  without an annotator, is rejected whole. The page's key has `page`, and `items`,
+  {id: {'idx', 'first', 'second'}}.
   """
   found: dict[tuple[str, str], Judgement] = {}
   rejects = []

@@ -99,17 +99,11 @@ def write(
   """Replies to all requests, as they arrive.
 
   `requests` may be infinite: at most twice `endpoint.concurrency` are taken ahead of the replies.
-  Closing the iterator (`contextlib.closing`) cancels the requests in flight.
+  Closing the iterator (`contextlib.closing`) cancels the requests in flight. `cache` is a SQLite
+  file of earlier replies, keyed by url, model, messages, sampling and sample; a request in it is
+  not sent again, and failures are not kept. `progress` is called after each reply.
 
-  Args:
-    endpoint: the endpoint.
-    requests: the requests.
-    cache: a SQLite file of earlier replies, keyed by url, model, messages, sampling and sample; a
-      request in it is not sent again. Failures are not kept.
-    progress: called after each reply.
-
-  Raises:
-    ValueError: the API key is missing, or the file is not a cache. Never for a reply.
+  Raises ValueError if the API key is missing, or the file is not a cache; never for a reply.
   """
   endpoint.read_key()
   usage = Usage()

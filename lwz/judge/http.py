@@ -187,9 +187,8 @@ def post(endpoint: Endpoint, payload: Any, path: str = '') -> Any:
 
   A reward server: `post(Endpoint('http://host:9000/score'), {'pairs': [...]})['scores']`.
 
-  Raises:
-    Failed: no answer after all tries; the caller masks its samples.
-    ValueError: the API key is missing, or the payload is not JSON.
+  Raises Failed if there is no answer after all tries: the caller masks its samples; ValueError if
+  the API key is missing, or the payload is not JSON.
   """
 
   async def ask():

@@ -176,21 +176,16 @@ def stream(
   (the client has tried often enough): its verdict is that fault.
 
   Args:
-    c: the config.
     questions: none whose verdict is in the journal; each with its key.
     read: the value of a reply; None or '' if it cannot be read.
     kept: gets every reply as it comes, under `key-turn`; see `whole`.
-    total: number of questions, for the progress bar and the share of failures.
-    done: how many of them have a verdict already.
-    failed: how many of those are failures.
+    total, done, failed: numbers of questions, of those with a verdict already, and of failures.
     sure: number of verdicts from which the share of failures so far counts; None is `total`.
     again: asks again by showing the unreadable reply; None repeats the question as another sample.
     whole: False keeps, under `key`, only values and the ends of the replies that they were read of.
     usage: counts replies, tokens and cost.
-    quiet: shows no progress.
 
-  Raises:
-    RuntimeError: more than `judge.max_failures` have failed.
+  Raises RuntimeError if more than `judge.max_failures` have failed.
   """
   write = connect(c)
   usage = usage or client.Usage()

@@ -32,16 +32,12 @@ def accumulate(
 ) -> tuple[Any, Any]:
   """Sums gradient and metrics of `loss_fn(params, micro_batch) -> (loss, metrics)`.
 
-  Args:
-    loss_fn: returns shares of loss and metrics of the whole batch.
-    params: what to differentiate.
-    micro_batches: a pytree whose leaves have a leading dimension, the micro-batch.
-    num_micro: how many of them to take; a traced number needs no new compilation.
-    shardings: where the gradients lie, a `NamedSharding` per parameter; every micro-batch's are
-      then summed over the devices into these parts, and no device holds more.
+  `loss_fn` returns shares of loss and metrics of the whole batch. The first `num_micro` of
+  `micro_batches`, leaves with a leading dimension, are taken; a traced number needs no new
+  compilation. With `shardings`, a `NamedSharding` per parameter, every micro-batch's gradients are
+  summed over the devices into these parts, and no device holds more.
 
-  Returns:
-    (gradients, metrics), with the loss among the metrics.
+  Returns (gradients, metrics), with the loss among the metrics.
   """
 
   def one(index):

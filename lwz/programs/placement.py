@@ -78,11 +78,8 @@ def shardings(abstract: Any) -> Any:
 def put(tree: Any, abstract: Any) -> Any:
   """Returns host arrays as global ones, for several processes.
 
-  Every process has the whole of such an array, and copies the parts of its own devices.
-
-  Args:
-    tree: arguments of a program; what is on the mesh already stays as it is.
-    abstract: the same structure, of shapes that say where they lie.
+  Every process has the whole of such an array, and copies the parts of its own devices. What is on
+  the mesh already stays as it is. `abstract` has the same structure, and says where leaves lie.
   """
 
   def one(x, wanted):

@@ -106,12 +106,9 @@ def minibatch(
 ) -> tuple[dict, int]:
   """The arguments of `train_step` for (chosen, rejected) texts, and the number of micro-batches.
 
-  The longest pairs come first, each into the first micro-batch that has room for both sides.
-
-  Args:
-    pairs: ids, each text with its end token, at which the score is read.
-    margins: how far apart the scores of each pair shall be, 0 for no matter.
-    shape: of a micro-batch.
+  The longest pairs come first, each into the first micro-batch, of `shape`, that has room for both
+  sides. Texts are ids, each with its end token, at which the score is read; `margins` say how far
+  apart the scores of each pair shall be, 0 for no matter.
   """
   micro_rows, row_length = shape.num_rows, shape.row_length
   B, M = len(pairs), max_micro(len(pairs), micro_rows)
@@ -170,11 +167,8 @@ def score_all(
 ) -> np.ndarray:
   """Scores [B] of any number of texts as ids; NaN for one that is longer than a row.
 
-  Args:
-    score_fn: `score(config, shape).jit()`.
-    params: of the reward model.
-    texts: each with its end token, at which the score is read.
-    shape: of the rows of one call.
+  `score_fn` is `score(config, shape).jit()`. Each text has its end token, at which its score is
+  read.
   """
   num_rows, row_length = shape.num_rows, shape.row_length
   scores_B = np.full(len(texts), np.nan)
@@ -193,12 +187,8 @@ def windows(ids: Sequence[int], num_head: int, row_length: int) -> list[list[int
   """Returns a text too long for a row as shorter ones: each has its head, a part, its end token.
 
   The parts are of one size, up to one token, and between them have every token of the body once.
-
-  Args:
-    ids: the text, its end token last.
-    num_head: leading tokens that every window repeats (the request); of more than half a row,
-      the last half row's worth.
-    row_length: tokens of a row.
+  The head are the `num_head` leading tokens (the request); of more than half a row, the last half
+  row's worth.
   """
   if len(ids) <= row_length:
     return [list(ids)]

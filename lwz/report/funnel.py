@@ -40,11 +40,9 @@ def write(
   longest: int,
   notes: Sequence[str] = (),
 ) -> None:
-  """Writes the page.
+  """Writes the page; `path`, `title` and `notes` are those of `page.write`.
 
   Args:
-    path, title, notes: of `page.write`.
-    judge: the judge's name.
     table: from `steps`.
     rejects: number of rows by reason.
     reasons: the meaning of each reason, in the order of the tables.

@@ -66,21 +66,17 @@ def remote(
   scale: Scale | None = None,
   batch: int = 8,
 ) -> Scorer:
-  """Returns a scorer that asks a server by JSON:
+  """Returns a scorer that asks a server by JSON, `batch` pairs per call:
 
     {"pairs": [{"prompt": "...", "answer": "..."}]}  ->  {"scores": [0.7]}
 
-  A score is a number, or null if the server has none.
+  A score is a number, or null if the server has none; `scale` is of those that are not rewards in
+  [0, 1]. `post` sends a payload and returns the answer; retries and timeouts are its own. Its
+  `faults` are exceptions that mean no answer: the pairs of that call are NaN, and their samples are
+  masked. Any other exception stops the run.
 
-  Args:
-    post: sends a payload and returns the answer; retries and timeouts are its own.
-    faults: exceptions of `post` that mean no answer: the pairs of that call are NaN, and their
-      samples are masked. Any other exception stops the run.
-    scale: of scores that are not rewards in [0, 1].
-    batch: pairs per call.
-
-  Raises (when it scores):
-    ValueError: the answer has another form, or, without `scale`, a score lies outside [0, 1].
+  The scorer raises ValueError if the answer has another form, or, without `scale`, a score lies
+  outside [0, 1].
   """
 
   def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -34,15 +34,11 @@ def requests(
   min_tokens: int = 0,
   expected: Sequence[float | int] | None = None,
 ) -> list[scheduler.Request]:
-  """Requests for G trajectories of each of P prompts, in the order p * G + g.
+  """Requests for G trajectories of each of P prompts, in the order p * G + g; G is `num_samples`.
 
-  Args:
-    prompts: ids of each prompt.
-    num_samples: G.
-    max_tokens, min_tokens: limits of each trajectory.
-    seed, step: counters of the sampling keys, see `sampler.trajectory_keys`.
-    expected: a guess of the length of each prompt's answers, in any unit, such as the upper end of
-      the range that it asks for; the longest start first.
+  `seed` and `step` are counters of the sampling keys, see `sampler.trajectory_keys`. `expected` is
+  a guess of the length of each prompt's answers, in any unit, such as the upper end of the range
+  that it asks for; the longest start first.
   """
   P = len(prompts)
   owners, samples = np.indices((P, num_samples)).reshape(2, -1)
@@ -66,17 +62,12 @@ def stream(
   on_text: Callable[[int, str], None] | None = None,
   stats: scheduler.Stats | None = None,
 ) -> Iterator[Completion]:
-  """Yields the completions of all requests, as they end.
+  """Yields the completions of all requests, as they end; `params` are by the engine's `reshard`.
 
-  Args:
-    engine: of `programs.rollout.engine`.
-    params: as its `reshard` returns them.
-    requests: of `requests`, or others.
-    decode: ids to text; without it completions have no text.
-    stops: strings that end a trajectory. They are searched for between blocks; a completion ends
-      with the token that completes the first match, regardless of the size of a block.
-    on_text: called after each block with the index and the text so far of each trajectory.
-    stats: is filled with the throughput of the rollout.
+  Without `decode`, ids to text, completions have no text. `stops` are strings that end a
+  trajectory, searched for between blocks; a completion ends with the token that completes the first
+  match, regardless of the size of a block. `on_text` is called after each block with the index and
+  the text so far of each trajectory; `stats` is filled with the throughput of the rollout.
 
   Raises ValueError if there are stop strings and no `decode`.
   """

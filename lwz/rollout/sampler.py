@@ -17,11 +17,7 @@ def trajectory_keys(
 ) -> UInt32[Array, 'B 2']:
   """Returns one raw key per trajectory, from the counters that identify it.
 
-  Args:
-    seed: of the run.
-    step: of training.
-    prompts_B: index of each row's prompt within the step.
-    samples_B: index of each row within its group.
+  These are the run's seed, the training step, the prompt within the step, the sample in its group.
   """
   step_key = jax.random.fold_in(jax.random.key(seed), step)
 

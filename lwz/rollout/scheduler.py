@@ -112,14 +112,9 @@ def run(
 def plan(engine: Engine, num_active: int, longest: int, waiting: bool) -> tuple[int, int, int]:
   """Returns the next block: (batch size, read length, active slots at which to end early).
 
-  While requests wait, a block ends early once an eighth of its trajectories has ended; later, once
-  a smaller batch is enough.
-
-  Args:
-    engine: the compiled shapes.
-    num_active: trajectories, in the first slots unless requests wait, when all slots are taken.
-    longest: the most tokens that one of them has cached.
-    waiting: whether requests wait for a slot.
+  While requests wait for a slot, a block ends early once an eighth of its trajectories has ended;
+  later, once a smaller batch is enough. The active trajectories are in the first slots unless
+  requests wait, when all slots are taken; `longest` is the most tokens that one of them has cached.
   """
   if engine.exact:
     return engine.batch_sizes[-1], engine.read_lengths[-1], 0

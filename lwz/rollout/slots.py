@@ -140,14 +140,9 @@ def decode(
 ) -> tuple[Slots, Block]:
   """A block of at most `spec.num_steps` steps for the first `batch_size` slots.
 
-  Args:
-    params: the policy, stacked or unstacked as `spec` says.
-    slots: donated, and updated in place.
-    active_B: False ends a trajectory here.
-    until_active: the block ends early once at most this many slots are active.
-    spec: of the engine.
-    batch_size: slots that are computed.
-    read_length: cached tokens that are read; at least `cached` of every active slot.
+  `slots` are donated, and updated in place. False in `active_B` ends a trajectory here. The block
+  ends early once at most `until_active` slots are active. `read_length` cached tokens are read, at
+  least `cached` of every active slot.
   """
   first = jax.tree.map(lambda x: x[:batch_size], slots.counters)
   first = first.replace(active=first.active & active_B[:batch_size])

@@ -53,11 +53,8 @@ def load_params(
 ) -> qwen.Params:
   """Returns the parameters of a run or of a Hugging Face model, and shows a bar as they are read.
 
-  Args:
-    source: as `reference` returns it.
-    config: the model that is wanted; a scalar head that the source lacks is sampled from `seed`.
-    over: the mesh, on which every device reads the part that it holds.
-    dtype: of the parameters, by default the compute dtype.
+  `source` is as `reference` returns it, `config` the model that is wanted; a scalar head that the
+  source lacks is sampled from `seed`. Every device of the mesh `over` reads the part that it holds.
   """
   with contextlib.ExitStack() as stack:
     bars: list[terminal.Progress] = []
@@ -244,13 +241,10 @@ def finish(
   alarms=(),
   result: dict[str, Any] | None = None,
 ) -> None:
-  """Writes the report and DONE, and prints the closing table.
+  """Writes the report and DONE, and prints the closing table, of the metrics `shown`.
 
-  Args:
-    shown: metrics of the closing table.
-    plots: arguments of `curves.draw`, one dict per plot.
-    facts, tables, alarms: see `page.write`.
-    result: further entries of the summary in DONE.
+  `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables` and `alarms` those of
+  `page.write`; `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:

@@ -57,15 +57,12 @@ class Checkpoints:
   ) -> None:
     """Starts to save; returns when the state is copied, so that its buffers may be donated.
 
-    Args:
-      step: later than every saved step.
-      state: a pytree of jax arrays, on whatever mesh; a `TrainState`.
-      extra: JSON, such as the state of the data iterator.
-      metric: quality of the state, if known; higher is better.
+    `state` is a pytree of jax arrays, on whatever mesh; `extra` is JSON, such as the state of the
+    data iterator; `metric` the quality of the state, if known; higher is better.
 
-    Raises ValueError if the step isn't later or `extra` changes through JSON, and OSError, naming
-    the last complete step, if the disk is full or may not be written. An error of an earlier save
-    that ran in the background is raised here too, or by `wait`.
+    Raises ValueError if the step isn't later than every saved one or `extra` changes through JSON,
+    and OSError, naming the last complete step, if the disk is full or may not be written. An error
+    of an earlier save that ran in the background is raised here too, or by `wait`.
     """
     latest = self.latest()
     if latest is not None and step <= latest:
@@ -103,11 +100,9 @@ class Checkpoints:
     """Returns the state and `extra` of a step, verified; by default the newest that is intact.
 
     A newer one that is not (cut short, foreign, other bits than were saved) is named in a warning
-    and moved to `refused/` of the run's folder.
-
-    Args:
-      abstract_state: the tree of `jax.ShapeDtypeStruct`, each with its target sharding, which may
-        differ from that of the save; without one, the first local device.
+    and moved to `refused/` of the run's folder. Leaves lie as the `jax.ShapeDtypeStruct`s of
+    `abstract_state` say, whatever the mesh of the save; without a sharding, on the first local
+    device.
 
     Raises FileNotFoundError if there is no such checkpoint, ValueError if none is intact, naming
     each leaf whose name, shape or dtype differs.
@@ -195,10 +190,8 @@ def _metric(metrics: dict[str, float]) -> float:
 def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None = None) -> Any:
   """Returns the parameters of a saved `TrainState`, without reading its optimiser's state.
 
-  Args:
-    folder: the folder of the run that trained them; it is only read.
-    abstract_params: the tree of `jax.ShapeDtypeStruct`, with shardings as in `restore`. A leaf is
-      cast to its dtype (fp32 masters to bf16).
+  The folder of the run that trained them is only read. A leaf is cast to its dtype in
+  `abstract_params` (fp32 masters to bf16), and lies as in `restore`.
 
   Raises FileNotFoundError if there is no such checkpoint, ValueError, naming each leaf, if names or
   shapes differ.

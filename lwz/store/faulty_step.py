@@ -26,10 +26,7 @@ def write(
 ) -> epath.Path:
   """Writes `faults/NAME` in a run's folder, replacing an earlier one; all processes must call it.
 
-  Args:
-    state: before the step, on any mesh.
-    batch: a tree of arrays, complete in every process.
-    metrics: of the step.
+  `state` is that before the step, on any mesh; `batch` is complete in every process.
   """
   target = epath.Path(folder).resolve() / 'faults' / name
   hosts.first(lambda: target.mkdir(parents=True, exist_ok=True))
@@ -50,8 +47,7 @@ def write(
 def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str, Any]]:
   """Returns the arguments (state, *batch) of the step, and its fault.json.
 
-  Args:
-    abstract_args: of the program that ran it, with the target shardings of the state.
+  The state lies as in `abstract_args`, those of the program that ran it.
 
   Raises FileNotFoundError if `target` is no such folder, ValueError if its files are damaged.
   """

@@ -27,12 +27,8 @@ _CODECS = [
 class Archive:
   """The rollouts of one run. One process writes; all may read.
 
-  Args:
-    folder: of the run.
-    num_steps: of the run as known now; a later one may be longer.
-    num_prompts, num_samples: P and G, with B = P * G.
-    max_tokens: T.
-    num_rewards: R.
+  `num_steps` is that of the run as known now; a later one may be longer. The other sizes are P, G
+  (with B = P * G), T and R.
   """
 
   def __init__(

@@ -115,14 +115,9 @@ def open_run(
 ) -> Run:
   """Creates a run's folder, or opens it again, as the only writer: for one process of a run.
 
-  Args:
-    folder: the run's folder, local or `gs://...`.
-    config: the whole config, nested dicts of what JSON can hold.
-    identity: which keys make it this run and no other.
-    command: the command line, kept for the reader.
-
-  config.json holds config, the identity's hash, versions, command, the time of creation and, after
-  a resume with other keys or versions, `history`: what was changed, and when.
+  The folder may be `gs://...`; the whole config is nested dicts of what JSON can hold. config.json
+  holds it, the identity's hash, versions, command, the time of creation and, after a resume with
+  other keys or versions, `history`: what was changed, and when.
 
   Raises ValueError where the folder holds a run of another identity, naming each key that differs,
   RuntimeError where another living process writes it, and OSError where nobody may write.

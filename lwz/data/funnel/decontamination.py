@@ -26,8 +26,7 @@ class Benchmarks:
   def overlap(self, shingles_S: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest overlap of each request, float64 [N] in [0, 1], and the prompt's index, int64.
 
-    Args:
-      shingles_S, offsets: the requests, from `near_duplicates.shingles`.
+    The requests are given by `near_duplicates.shingles`.
     """
     num = len(offsets) - 1
     best, whose = np.zeros(num), np.zeros(num, np.int64)

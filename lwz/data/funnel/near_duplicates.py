@@ -65,9 +65,7 @@ def shingles(token_lists: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarr
 def signatures(shingles_S: np.ndarray, offsets: np.ndarray, num: int = COMPONENTS) -> np.ndarray:
   """The MinHash signature of each text: uint32 [N, num], row n equal to `lwz.text.minhash`.
 
-  Args:
-    shingles_S, offsets: from `shingles`. An empty text equals only empty ones.
-    num: number of components.
+  Texts are given by `shingles`. An empty one equals only empty ones.
   """
   a_K, b_K = np.random.default_rng(0).integers(1, int(_PRIME), (2, num)).astype(np.uint64)
   out = np.full((len(offsets) - 1, num), _PRIME, np.uint32)
@@ -106,11 +104,8 @@ def drop(signatures_NK: np.ndarray, threshold: float) -> np.ndarray:
 
   The repeated text is itself kept, and their similarity is at least `threshold`: similarity is not
   transitive, so no text is dropped through a chain. Candidate pairs come from bands, each text with
-  the first of its bucket and with the one before it, until no more are found.
-
-  Args:
-    signatures_NK: [N, COMPONENTS]; may be a memory map.
-    threshold: the lowest similarity of a near-duplicate, in (0, 1].
+  the first of its bucket and with the one before it, until no more are found. Signatures may be a
+  memory map.
   """
   if not 0 < threshold <= 1:
     raise ValueError(f'a similarity lies in (0, 1], not {threshold}')

@@ -15,17 +15,13 @@ def settle(
 ) -> tuple[dict[str, Any] | None, tuple[str, str]]:
   """A line of the prompt set, as `lwz.data.prompts.load` reads it, or the reason for rejection.
 
-  Args:
-    record: from `sift.read`. A range given by the data set is kept as it is.
-    keep: the filter's verdict; None if there is none.
-    judged: the assessor's range; None if there is none.
-    judge: the judge's name.
-    shortest: words; a range with an upper bound below is rejected.
+  `record` is from `sift.read`; a range given by the data set is kept as it is. `keep` and `judged`
+  are the verdicts of filter and assessor, None if there is none. A range with an upper bound below
+  `shortest` words is rejected.
 
-  Returns:
-    (line, ('', '')), or (None, (reason, detail)). The line has id, text, language, source, lower,
-    upper, and `provenance`: file, row and key of the request, the judge of the filter, and the
-    source of the range, with the judge's range and the changes by `assessor.settle`.
+  Returns (line, ('', '')), or (None, (reason, detail)). The line has id, text, language, source,
+  lower, upper, and `provenance`: file, row and key of the request, the judge of the filter, and the
+  source of the range, with the judge's range and the changes by `assessor.settle`.
   """
   if keep is None:
     return None, ('no judgement', 'filter')

@@ -77,14 +77,9 @@ def sift(
   *,
   progress: Callable[[Counts], None] = lambda counts: None,
 ) -> None:
-  """Writes accepted and rejected rows to `folder`, in order and in constant memory.
+  """Writes accepted and rejected rows of one file to `folder`, in order and in constant memory.
 
-  Args:
-    rows: the rows of one file.
-    source: the name of the data set.
-    folder: the output; an earlier one is replaced.
-    settings: limits, paths and benchmarks.
-    progress: called after every batch.
+  An earlier output is replaced. `progress` is called after every batch.
   """
   part = folder.with_name(f'.{folder.name}.part')
   shutil.rmtree(part, ignore_errors=True)
@@ -174,15 +169,10 @@ def read_counts(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def distinct(folders: Iterable[pathlib.Path], similarity: float) -> tuple[np.ndarray, np.ndarray]:
-  """The requests of all sifted files that repeat an earlier one.
+  """The requests of all sifted files that repeat an earlier one, by `near_duplicates.drop`.
 
-  Args:
-    folders: from `sift`, in order; the first of several duplicates is kept.
-    similarity: the threshold of `near_duplicates.drop`.
-
-  Returns:
-    repeats, int64 [N]: for each request of all files, the index of the earlier one that it repeats,
-    or -1; and exact, bool [N]: whether it repeats it word for word.
+  Returns repeats, int64 [N]: for each request, in the order of the folders, the index of the
+  earlier one that it repeats, or -1; and exact, bool [N]: whether it repeats it word for word.
   """
   folders = list(folders)
   digests = _digests(folders)

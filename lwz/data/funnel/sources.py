@@ -12,8 +12,7 @@ KINDS = ('.parquet', '.jsonl', '.ndjson', '.jsonl.gz', '.json')
 def files(source: epath.PathLike) -> list[epath.Path]:
   """The file itself, or the readable files of a folder and its subfolders, sorted.
 
-  Raises:
-    FileNotFoundError: no such file or folder, or nothing to read in it.
+  Raises FileNotFoundError if there is no such file or folder, or nothing to read in it.
   """
   root = epath.Path(source).expanduser()
   if root.is_dir():

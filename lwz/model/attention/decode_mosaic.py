@@ -19,12 +19,8 @@ Work = tuple[Int[Array, 'B'], Int[Array, 'N'], Int[Array, 'N'], Int[Array, '1']]
 def work(cache: kv_cache.CacheSegment, lengths_B: Int[Array, 'B'], read_length: int) -> Work:
   """(length of each row; row, block of it, of each step; number of steps), row after row.
 
-  A row of length 0 has one step, in which no cached token is visible.
-
-  Args:
-    cache: of any number of layers.
-    lengths_B: cached tokens of the first B rows.
-    read_length: maximum of `lengths_B`.
+  A row of length 0 has one step, in which no cached token is visible. `lengths_B` are the cached
+  tokens of the first B rows, at most `read_length`.
 
   With blocks of 4, lengths 5, 0, 9 are rows 0 0 1 2 2 2, blocks 0 1 0 0 1 2.
   """

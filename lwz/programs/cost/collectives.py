@@ -41,10 +41,8 @@ def read(
 ) -> tuple[Collective, ...]:
   """Returns all collectives, one entry per kind, group and shape, the largest first.
 
-  Args:
-    module: compiled for a mesh with these `axes` (name -> size), devices numbered in its order.
-    axes: of the mesh.
-    per_host: devices of a host, where the wire between hosts is another; 0 where it is not.
+  The module is compiled for a mesh with these `axes` (name -> size), devices numbered in its order.
+  `per_host` is the devices of a host, where the wire between hosts is another; else 0.
   """
   found: dict[tuple, list] = collections.defaultdict(lambda: [0, 0.0])
   for times, one in _executed(module):

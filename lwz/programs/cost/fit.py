@@ -75,12 +75,7 @@ def bytes_per_device(tree: Any) -> int:
 
 
 def measure(one: program.Program, *, per_host: int = 0) -> Fit:
-  """Lowers and compiles a program for the mesh that its arguments lie on.
-
-  Args:
-    one: the program; without a mesh, it is compiled for the default device.
-    per_host: see `collectives.read`.
-  """
+  """Lowers and compiles a program for the mesh that its arguments lie on, or the default device."""
   mesh = mesh_of(one.abstract_args)
   axes = dict(mesh.shape) if mesh else {}
   began = time.monotonic()

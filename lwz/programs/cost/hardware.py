@@ -77,10 +77,8 @@ def local(device: jax.Device) -> Chip:
 def seconds(chip: Chip, *, flops: float, moved: float, sent: float, sent_far: float = 0.0) -> dict:
   """{'compute', 'memory', 'network'}: what each takes on one device; the largest is the roofline.
 
-  Args:
-    flops: of the device.
-    moved: bytes that it reads and writes in its memory.
-    sent: bytes that it sends over `link`; `sent_far`, over `network`.
+  Of the device: `flops`, bytes `moved` in its memory, bytes `sent` over `link` and `sent_far` over
+  `network`.
   """
 
   def over(amount, rate):

@@ -29,11 +29,8 @@ def plan(
 
   fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
   from the first step to the last, on the same devices. The bf16 copy and the cache of writing are
-  made and freed inside that part.
-
-  Args:
-    programs: of a stage, by name, at the largest shapes that they meet.
-    calls: per step, at most, by name; 1 where not named.
+  made and freed inside that part. Programs are at the largest shapes that they meet; `calls` are
+  per step, at most, by name, 1 where not named.
   """
   trainer = next(programs[name] for name in TRAINERS if name in programs)
   state = trainer.abstract_args[0]

@@ -19,16 +19,10 @@ class Suggestion:
 def suggest(
   estimate: fit.Estimate, *, name: str, micro_rows: int, heads: int, remat: str
 ) -> list[Suggestion]:
-  """Returns changes for a program that does not fit, the cheapest first.
+  """Returns changes for a program that does not fit, the cheapest first; `name` is the topology's.
 
   What a program works in, beside its arguments, shrinks with the rows of a pass and with
-  `mesh.tensor`; what stays shrinks with the number of devices.
-
-  Args:
-    estimate: of the program, beside what stays on the devices.
-    name: of the topology.
-    micro_rows, remat: as in `train`.
-    heads: query heads, which `mesh.tensor` must divide.
+  `mesh.tensor`, which must divide the query `heads`; what stays shrinks with the number of devices.
   """
   gib = 2**30
   stays = estimate.fit.arguments + sum(estimate.residents.values())

@@ -74,12 +74,8 @@ def raised(
 ) -> list[Alarm]:
   """Returns an alarm for each rule that a step breaks, in the order of the rules.
 
-  Args:
-    metrics: of the step, by name; a rule whose metric is absent is not broken.
-    signals: of its samples, each [B], NaN where one does not apply to a sample. They also say which
-      samples an alarm about the step names.
-    rules: the table.
-    num: the largest number of samples that an alarm names.
+  A rule whose metric is absent is not broken. `signals` of samples are [B] each, NaN where one does
+  not apply; they also say which samples, at most `num`, an alarm about the step names.
   """
   found = []
   for rule in rules:

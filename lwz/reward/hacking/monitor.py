@@ -45,14 +45,11 @@ def observe(
 ) -> Observation:
   """Returns `measure`, the signals of cheating in the texts, and the alarms.
 
-  Args:
-    samples, scores, names: as of `measure`.
-    state: of the step before; `{}` begins a run. It holds JSON, for a checkpoint.
-    finished_B: bool, whether each text ended by itself; without it `cap_hit` is absent.
-    heldout_B: rewards in [0, 1] of a reward model that trains nothing, NaN where it failed.
-    heldout_of: the reward that it is compared with. The gap between the two, against that of the
-      first steps, is how far the policy exploits the reward model in use.
-    rules: the table of alarms.
+  `state` is that of the step before, JSON for a checkpoint; `{}` begins a run. Without
+  `finished_B`, whether each text ended by itself, `cap_hit` is absent. `heldout_B` are rewards in
+  [0, 1] of a reward model that trains nothing, NaN where it failed, compared with the reward
+  `heldout_of`: their gap, against that of the first steps, is how far the policy exploits the
+  reward model in use.
   """
   words_B = np.array([length.count_words(s.parsed.answer) for s in samples], np.float64)
   values_BR = np.where(scores.valid[:, :, None], scores.values, np.nan).reshape(-1, len(names))

@@ -100,10 +100,8 @@ def to_ours(
 ) -> np.ndarray:
   """The part `index` of our leaf (of one layer of it, where stacked), read from their tensor.
 
-  Args:
-    read: gives a range of their tensor, one slice per dimension. It is asked for no more than the
-      part needs, but whole heads.
-    index: a slice per dimension of ours, with step 1; `slice(None)` is all.
+  `read` gives a range of their tensor, one slice per dimension, and is asked for no more than the
+  part needs, but whole heads. `index` is a slice per dimension of ours, with step 1.
   """
   ranges, cut = [], list(index)
   sizes = list(tensor.ours)

@@ -23,12 +23,8 @@ def assemble(
 ) -> jax.Array:
   """Returns the leaf from its tensors and their files: one per layer, in order, if stacked.
 
-  Each device reads the part it holds. `read` is called after every tensor.
-
-  Args:
-    parts: tensors of the leaf, each with the file it is in.
-    wanted: shape, dtype and sharding of the leaf; without a sharding, the first local device.
-    read: called without arguments.
+  Each device reads the part it holds; without a sharding in `wanted`, the first local device all.
+  `read` is called after every tensor.
   """
   shape, dtype = wanted.shape, wanted.dtype
   where = wanted.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

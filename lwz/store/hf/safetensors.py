@@ -80,14 +80,10 @@ def write(
   described: dict[str, tuple[np.dtype, tuple[int, ...]]],
   arrays: collections.abc.Iterable[np.ndarray],
 ) -> None:
-  """Writes a file, taking the next array only when the one before is written.
+  """Writes a file, which may be in a bucket, taking the next array when the one before is written.
 
-  Args:
-    path: may be in a bucket.
-    described: dtype (one of `DTYPES`) and shape of each tensor, in the order of `arrays`.
-    arrays: in C order.
-
-  Raises ValueError if an array is not as described.
+  `described` has dtype (one of `DTYPES`) and shape of each tensor, in the order of `arrays`, which
+  are in C order. Raises ValueError if an array is not as described.
   """
   codes = {dtype: code for code, dtype in DTYPES.items()}
   entries: dict[str, Any] = {'__metadata__': {'format': 'pt'}}  # transformers wants it
