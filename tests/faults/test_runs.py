@@ -55,7 +55,7 @@ def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_pat
   jobs.launch(size, micro_runs)
   arguments = [EVERY_STEP, f'--config.train.num_steps={steps}']
   if experiment == 'grpo_think':  # no answer of a micro policy is valid, so every step draws twice
-    arguments.append('--config.rl.max_redraws=1')
+    arguments.append('--config.rl.max_resamples=1')
   wanted = undisturbed(size, micro_runs, tmp_path / 'whole', *arguments)
   runs = tmp_path / 'killed'
   runs.mkdir()
@@ -92,8 +92,9 @@ def test_a_run_whose_newest_checkpoint_breaks_goes_on_from_the_one_before(
 @pytest.mark.slow
 def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, count):
   arguments = (
-    *('--config.train.learning_rate=1e30', '--config.train.warmup_steps=0'),
-    '--config.train.num_steps=20',
+    *('--config.train.learning_rate=10.0', '--config.train.warmup_steps=0'),
+    # Decay beyond 1 grows weights, a hundredfold or more in each step.
+    *('--config.train.weight_decay=100.0', '--config.train.num_steps=60'),
   )
   output = jobs.launch('base_model:micro', tmp_path, *arguments, fails=True)
   assert '6 steps in a row were not finite, more than debug.max_skipped=5. It began at step' in (
