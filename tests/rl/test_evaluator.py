@@ -266,10 +266,10 @@ def test_a_run_trains_the_same_with_and_without(micro_runs, tmp_path):
       *('--config.checkpoint.every=1', '--config.rl.entropy_weight=0.1'),
     )
   often, never = (bad_days.remains(tmp_path / name) for name in ('often', 'never'))
-  assert all('eval/rating/sampled' in record for record in often['measured'])
+  assert all('eval/rating/sampled' in record for record in often['figures'])
   page = (tmp_path / 'often' / 'report.html').read_text()
   assert 'held-out rating' in page and 'Elo scale, by offline-rules' in page
-  for record in often['measured']:
+  for record in often['figures']:
     for name in [name for name in record if name.startswith('eval/')]:
       del record[name]
   assert often == never
