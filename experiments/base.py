@@ -234,6 +234,9 @@ def _judge(c) -> None:
   c.judge.requests_per_minute = 0  # 0: no limit
   c.judge.tokens_per_minute = 0  # 0: no limit
   c.judge.timeout = 600  # seconds without a byte from the server
+  c.judge.deadline = 7_200  # seconds of a request's attempts together
+  # Parameters that an endpoint knows; max_completion_tokens is sent for max_tokens.
+  c.judge.sends = ('temperature', 'top_p', 'top_k', 'max_tokens', 'stop', 'seed')
   c.judge.tries = 6  # attempts per request, with growing pauses
   c.judge.price_in = 0.0  # price of a million input tokens, in any currency
   c.judge.price_out = 0.0  # price of a million output tokens

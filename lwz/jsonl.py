@@ -177,12 +177,28 @@ def write(path: epath.PathLike, records: Iterable[dict[str, Any]]) -> None:
 
 
 def field(record: dict[str, Any], name: str, kind: type, default: Any = None) -> Any:
-  """`record[name]`, checked to be of `kind`; a missing one is `default`, or an error without it."""
-  value = record.get(name, default)
+  """`record[name]`, checked to be of `kind`.
+
+  An absent one, or null, is `default`; without a default, the error tells the two apart.
+  """
+  value = record.get(name)
+  value = default if value is None else value
   if value is None:
-    raise ValueError(f'no field {name!r}; there are {sorted(record)}')
+    raise ValueError(missing(record, name))
   if not isinstance(value, kind) or isinstance(value, bool):
     raise ValueError(f'{name!r} should be {kind.__name__}, found {type(value).__name__}')
   if isinstance(value, str):
     value.encode()  # half of a surrogate pair is a ValueError here, instead of hours later
   return value
+
+
+def missing(record: Mapping[str, Any], *names: str) -> str:
+  """The reason why no field of these names holds anything: all absent, or one null or empty."""
+  for name in names:
+    if name in record:
+      value = record[name]
+      is_empty = not value.strip() if isinstance(value, str) else value in ([], {})
+      kind = type(value).__name__
+      said = 'null' if value is None else 'empty' if is_empty else f'no text but {kind}'
+      return f'{name!r} is {said}'
+  return f'no field {names[0]!r}; there are {sorted(record)}'

@@ -62,3 +62,34 @@ def test_an_empty_file_has_no_records_and_a_missing_one_is_named(tmp_path):
   assert jsonl.read(tmp_path / 'f') == ([], 0)
   with pytest.raises(FileNotFoundError, match='g: no such file; expected one JSON object per line'):
     jsonl.read(tmp_path / 'g')
+
+
+@pytest.mark.parametrize(
+  'record, said',
+  [
+    ({'title': 'No text'}, "no field 'text'; there are ['title']"),
+    ({'text': None, 'title': 'x'}, "'text' is null"),
+    ({'text': 3}, "'text' should be str, found int"),
+    ({'text': False}, "'text' should be str, found bool"),
+  ],
+)
+def test_absent_and_null_are_told_apart(record, said):
+  with pytest.raises(ValueError, match=re.escape(said)):
+    jsonl.field(record, 'text', str)
+
+
+def test_a_field_that_may_be_absent_may_be_null_and_may_be_empty():
+  given = [{}, {'title': None}, {'title': ''}, {'title': 'x'}]
+  assert [jsonl.field(g, 'title', str, 'none') for g in given] == ['none', 'none', '', 'x']
+  assert [jsonl.field(g, 'n', int, 0) for g in ({'n': None}, {'n': 0}, {'n': 2})] == [0, 0, 2]
+
+
+def test_what_is_missing_is_said_of_the_first_field_that_is_there():
+  given = [{}, {'b': None}, {'a': ' '}, {'a': []}, {'b': 3}]
+  assert [jsonl.missing(record, 'a', 'b') for record in given] == [
+    "no field 'a'; there are []",
+    "'b' is null",
+    "'a' is empty",
+    "'a' is empty",
+    "'b' is no text but int",
+  ]

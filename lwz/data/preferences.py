@@ -4,6 +4,7 @@ import collections.abc
 import dataclasses
 import numbers
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,17 @@ def _from_record(record: dict[str, Any]) -> types.Preference:
     name: _flat(record, name, role)
     for name, role in (('prompt', 'user'), ('chosen', 'assistant'), ('rejected', 'assistant'))
   }
-  if texts['chosen'] == texts['rejected']:
-    raise ValueError("'chosen' and 'rejected' are equal: no preference")
+  if _normal(texts['chosen']) == _normal(texts['rejected']):
+    raise ValueError("'chosen' and 'rejected' are equal after normalisation: no preference")
   margin = float(jsonl.field(record, 'margin', numbers.Real, 0))
   if not 0 <= margin < float('inf'):
     raise ValueError(f"'margin' is {margin}: it must not be negative")
   return types.Preference(**texts, source=jsonl.field(record, 'source', str, ''), margin=margin)
+
+
+def _normal(text: str) -> str:
+  """The text with composed characters, as tokenizers see it, \n for line ends, no outer blanks."""
+  return unicodedata.normalize('NFC', text.replace('\r\n', '\n').replace('\r', '\n')).strip()
 
 
 def _flat(record: dict[str, Any], name: str, role: str) -> str:

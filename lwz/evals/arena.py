@@ -15,6 +15,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.evals import records, verdicts
 
 JUDGE = """\
@@ -80,7 +81,7 @@ def load(path: epath.PathLike) -> tuple[list[Task], list[records.Reject]]:
     question = records.text(record, 'question', 'prompt')
     idx = next(free) if number is None else number
     if not question:
-      rejects.append(records.Reject(where, "no text under 'question'"))
+      rejects.append(records.Reject(where, jsonl.missing(record, 'question', 'prompt')))
     elif idx in tasks:
       rejects.append(records.Reject(where, f'idx {idx} was there before'))
     else:
@@ -181,6 +182,13 @@ def messages(question: str, first: str, second: str) -> list[dict[str, str]]:
 
 
 verdict = verdicts.read
+
+
+def of_empty(first: str, second: str) -> str | None:
+  """The verdict where an answer is empty, and so the worst one; None if neither is."""
+  if first.strip() and second.strip():
+    return None
+  return 'A' if first.strip() else 'B' if second.strip() else 'C'
 
 
 def outcome(forward: str, backward: str) -> float:

@@ -38,12 +38,16 @@ def ask(
     ):
       for done, reply in enumerate(replies, start=1):
         i = todo[reply.index]
-        if reply.fault:
-          faults[i] = reply.fault
+        text = answers.final(reply.text)
+        thinks = systems.is_endpoint(system.source) and not reply.finished and not text
+        if reply.fault or thinks:
+          faults[i] = reply.fault or 'nothing but reasoning: cut at rollout.max_tokens'
         else:
           kept.add(keys[i], system=system.name, index=i, text=reply.text, finished=reply.finished)
         bar.update(done, failed=len(faults))
         num_failed = sum(map(judge_lib.is_failure, faults.values()))
-        judge_lib.stop_on_failures(c, num_failed, len(prompts), f'{system.name}: {reply.fault}')
+        judge_lib.stop_on_failures(
+          c, num_failed, len(prompts), f'{system.name}: {faults.get(i, "")}'
+        )
   found = {i: answers.final(kept[keys[i]]['text']) for i in prompts if keys[i] in kept}
   return found, faults

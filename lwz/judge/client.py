@@ -184,7 +184,7 @@ class _Session:
   async def _answer(self, index: int, request: Request) -> Reply:
     began = time.monotonic()
     try:
-      path, payload = _payload(self._endpoint.model, request)
+      path, payload = _payload(self._endpoint, request)
       name = reply_cache.key([self._endpoint.url, path, payload, request.sample])
     except (TypeError, ValueError) as error:
       return Reply(index, '', f'request: {error}')
@@ -210,12 +210,15 @@ class _Session:
     return Reply(index, **found, tries=tries)
 
 
-def _payload(model: str, request: Request) -> tuple[str, dict[str, Any]]:
+def _payload(endpoint: Endpoint, request: Request) -> tuple[str, dict[str, Any]]:
   """The path and body of a request."""
+  names = {name: http_lib.RENAMED.get(name, name) for name in endpoint.sends}
+  given = request.sampling
+  sampling = {name: given[source] for name, source in names.items() if source in given}
   if isinstance(request.messages, str):
-    return '/completions', {'model': model, 'prompt': request.messages, **request.sampling}
+    return '/completions', {'model': endpoint.model, 'prompt': request.messages, **sampling}
   messages = [dict(message) for message in request.messages]
-  return '/chat/completions', {'model': model, 'messages': messages, **request.sampling}
+  return '/chat/completions', {'model': endpoint.model, 'messages': messages, **sampling}
 
 
 def _num_tokens(payload: dict[str, Any]) -> float:
@@ -227,24 +230,44 @@ def _num_tokens(payload: dict[str, Any]) -> float:
 
 
 def _read(answer: Any) -> dict[str, Any]:
-  """The fields of a `Reply` in a server's answer; ValueError if it is malformed or empty."""
+  """The fields of a `Reply` in a server's answer.
+
+  An empty text that the model has ended itself is an answer. Null, nothing but thoughts when the
+  tokens ran out, and what the server withholds or calls an error, are none.
+
+  Raises:
+    ValueError: it is malformed.
+    NoAnswer: there is none, and another try would bring none.
+  """
   try:
     choice = answer['choices'][0]
-    text = choice['message']['content'] if 'message' in choice else choice['text']
+    said = choice['message'] if 'message' in choice else {'content': choice['text']}
+    text, reason = said['content'], choice.get('finish_reason')
   except (KeyError, IndexError, TypeError):
     error = answer.get('error') if isinstance(answer, dict) else None
     raise ValueError(f'the server says {error}' if error else 'no choices[0] with a text') from None
   if isinstance(text, list):  # content in parts
     parts = [part.get('text') for part in text if isinstance(part, dict)]
     text = ''.join(part for part in parts if isinstance(part, str))
+  if reason == 'error':
+    raise ValueError('finish_reason is error')
   if not isinstance(text, str) or not text.strip():
-    raise ValueError('an empty text')
+    if said.get('refusal') or reason == 'content_filter':
+      raise http_lib.NoAnswer(f'withheld: {said.get("refusal") or reason}')
+    if said.get('reasoning_content') or said.get('reasoning'):
+      raise http_lib.NoAnswer(f'nothing but reasoning: finish_reason {reason}; raise max_tokens')
+    if reason == 'length':
+      raise http_lib.NoAnswer('nothing at the limit: finish_reason length; raise max_tokens')
+    if not isinstance(text, str):
+      raise ValueError(f'content is {"null" if text is None else type(text).__name__}')
+    if reason != 'stop':
+      raise ValueError(f'an empty text, finish_reason {reason}')
   usage = answer.get('usage') or {}
   return {
     'text': text,
     'tokens_in': _count(usage, 'prompt_tokens'),
     'tokens_out': _count(usage, 'completion_tokens'),
-    'finished': choice.get('finish_reason') != 'length',
+    'finished': reason != 'length',
   }
 
 

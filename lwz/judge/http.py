@@ -12,8 +12,9 @@ import json
 import math
 import os
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
@@ -23,7 +24,17 @@ from lwz.judge import rate_limit
 _AGAIN = frozenset({408, 409, 425, 429})  # and 5xx
 _LONGEST_WAIT = 120.0  # seconds between two tries, even if the server asks for more
 _MAX_BYTES = 64 << 20  # of one answer; a larger one is a fault
+_TOO_LONG = re.compile(
+  r'context[ _](?:length|window|size)|maximum context|too (?:long|many (?:input )?tokens|large)|'
+  r'max(?:imum)?[ _](?:model|input|prompt)[ _]len|exceeds? .{0,40}tokens|reduce the length',
+  re.I,
+)
 _SHOWN = 200  # characters of a server's error message
+
+
+# Parameters of requests. A server that knows `max_completion_tokens` gets it for `max_tokens`.
+SENDS = ('temperature', 'top_p', 'top_k', 'max_tokens', 'stop', 'seed')
+RENAMED = {'max_completion_tokens': 'max_tokens'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Endpoint:
   requests_per_minute: int | float = math.inf
   tokens_per_minute: int | float = math.inf  # of requests and replies together
   timeout: int | float = 600.0  # seconds without data, after which a try has failed
+  deadline: int | float = 7_200.0  # seconds of all tries together, waits for a budget apart
+  sends: tuple[str, ...] = SENDS  # names of sampling parameters; others are left out
   tries: int = 6  # per request, the first included
   backoff: int | float = 1.0  # seconds before the second try; then twice as long each time
   price_in: int | float = 0.0  # per million tokens of requests
@@ -57,7 +70,7 @@ class Endpoint:
     for name in ('concurrency', 'tries'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
-    for name in ('requests_per_minute', 'tokens_per_minute', 'timeout'):
+    for name in ('requests_per_minute', 'tokens_per_minute', 'timeout', 'deadline'):
       if not getattr(self, name) > 0:
         raise ValueError(f'{name}={getattr(self, name)} must be above 0')
 
@@ -77,6 +90,10 @@ class Failed(Exception):
   def __init__(self, fault: str, tries: int):
     super().__init__(fault)
     self.fault, self.tries = fault, tries
+
+
+class NoAnswer(Exception):
+  """The server has answered, and another try would bring no more; raised by `read` of `ask`."""
 
 
 class _Fault(Exception):
@@ -117,21 +134,29 @@ class Connection:
     Args:
       path: appended to the endpoint's url.
       payload: a JSON value. It is sent as ASCII, so that half of a surrogate pair is allowed.
-      read: raises ValueError if the answer is malformed; then the request is retried.
+      read: raises ValueError if the answer is malformed; then the request is retried. Raises
+        NoAnswer if it is none, and would not be another time.
       num_tokens: taken from the budget for every try.
 
     Raises:
       Failed: no answer after all tries.
     """
     body = json.dumps(payload, allow_nan=False).encode('ascii')
+    left = float(self.endpoint.deadline)
     for attempt in range(1, self.endpoint.tries + 1):
       await self.tokens.take(num_tokens)
       await self._requests.take(1)
+      began = time.monotonic()
       try:
-        return await self._once(path, body, read), attempt
+        async with asyncio.timeout(left):
+          return await self._once(path, body, read), attempt
+      except TimeoutError:
+        fault = f'deadline: no whole answer in {self.endpoint.deadline:g} seconds'
+        raise Failed(fault, attempt) from None
       except _Fault as fault:
         text = str(fault)
-        if not fault.again or attempt == self.endpoint.tries:
+        left -= time.monotonic() - began
+        if not fault.again or attempt == self.endpoint.tries or left <= 0:
           raise Failed(self._clean(text), attempt) from None
         wait = self.endpoint.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
         if fault.wait:
@@ -156,10 +181,14 @@ class Connection:
     if status != 200:
       again = status in _AGAIN or status >= 500
       said = bytes(data[: 4 * _SHOWN]).decode(errors='replace').strip()
-      wait = _retry_after(response.headers.get('retry-after', ''))
-      raise _Fault(f'http {status}: {said}', again=again, wait=wait)
+      wait = _retry_after(response.headers)
+      too_long = status in (400, 413, 422) and _TOO_LONG.search(said)
+      name = 'request too long' if too_long else f'http {status}'
+      raise _Fault(f'{name}: {said}', again=again, wait=wait)
     try:
       return read(json.loads(bytes(data)))
+    except NoAnswer as none:
+      raise _Fault(str(none), again=False) from None
     except (ValueError, RecursionError) as error:
       raise _Fault(f'garbage: {error}') from None
 
@@ -170,10 +199,13 @@ class Connection:
     return ' '.join(text.split())[:_SHOWN]
 
 
-def _retry_after(value: str) -> float:
-  """The seconds in a Retry-After header, a number or a date; 0 if it is neither."""
+def _retry_after(headers: Mapping[str, str]) -> float:
+  """The seconds in Retry-After-Ms, or in Retry-After, a number or a date; 0 if it is neither."""
+  value, unit = headers.get('retry-after-ms', ''), 1_000.0
+  if not re.fullmatch(r'\s*\d+(?:\.\d+)?\s*', value):
+    value, unit = headers.get('retry-after', ''), 1.0
   try:
-    seconds = float(value)
+    seconds = float(value) / unit
   except ValueError:
     try:
       seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()

@@ -1,17 +1,18 @@
 """Verdicts of the judge of `c.judge`: each question is asked until a reply can be read.
 
-`ask` answers a list of questions, `stream` any number of them in constant memory, `contest` the
-matches of an arena. The judge is a model behind an endpoint, our own engine, or 'offline-rules'.
+`ask` answers a list of questions, `stream` any number of them in constant memory. The judge is a
+model behind an endpoint, our own engine, or 'offline-rules'.
 """
 
+import collections
 import contextlib
 import dataclasses
-import functools
+import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lwz import text as texts
-from lwz.evals import arena, lengths, offline
+from lwz.evals import lengths, offline
 from lwz.judge import client, journal, systems
 from lwz.report import terminal
 from lwz.reward import format as format_lib
@@ -30,6 +31,7 @@ RULES: dict[str, offline.Rule] = {
   'novelty': lambda question, answer, asked: 1 - format_lib.redundancy(answer),
 }
 _SHOWN = 120  # characters of a reply that could not be read
+_REPEATED = 2_000  # characters of it that the judge is shown
 _KEPT = 200  # characters of a reply that is not kept whole
 
 # (messages, the reply that could not be read) -> the messages that ask again
@@ -44,6 +46,7 @@ class Question:
   by_rules: Callable[[], str]
   key: str = ''  # in the journal; `ask` derives it from the messages
   turn: int = 0  # number of replies that could not be read
+  given: Any = None  # the verdict, if nobody has to be asked
 
 
 class Verdict(NamedTuple):
@@ -85,6 +88,23 @@ def stop_on_failures(c, failed: int, total: int, why: str) -> None:
     )
 
 
+def causes(faults: Mapping[Any, str]) -> str:
+  """How many faults have each cause, the first words of a fault: '3 x http 500, 1 x timeout'."""
+  counts = collections.Counter(fault.split(':')[0] for fault in faults.values())
+  return ', '.join(f'{num} x {cause}' for cause, num in counts.most_common())
+
+
+def ask_in(form: str) -> Again:
+  """Returns the function that shows an unreadable reply, and asks for nothing but `form`."""
+
+  def again(messages: list[dict[str, str]], unread: str) -> list[dict[str, str]]:
+    words = f'That holds no verdict that can be read, or more than one. Reply with {form} alone.'
+    reply = {'role': 'assistant', 'content': unread[-_REPEATED:]}
+    return [*messages, reply, {'role': 'user', 'content': words}]
+
+  return again
+
+
 def is_failure(fault: str) -> bool:
   """Whether another run might not meet this fault.
 
@@ -109,38 +129,37 @@ def ask(
   read: Callable[[str], Any],
   kept: journal.ReplyJournal,
   *,
+  again: Again | None = None,
   quiet: bool = False,
 ) -> Verdicts:
   """Verdicts on all questions, in order; equal questions are asked once.
 
-  Replies are kept whole, so that a question is never asked again whose replies are in the journal.
-  See `stream` for the arguments and errors.
+  Replies are kept whole, so that a question is never asked again that has a readable one in the
+  journal. See `stream` for the arguments and errors; it is an error too if no question gets a
+  verdict.
   """
   keys = [journal.key(name(c), sampling(c), question.messages) for question in questions]
   unique: dict[str, Question] = {}
   for key, question in zip(keys, questions, strict=True):
     unique.setdefault(key, question)
-  values: dict[str, Any] = {}
+  values: dict[str, Any] = {key: q.given for key, q in unique.items() if q.given is not None}
   faults: dict[str, str] = {}
   todo = []
   for key, question in unique.items():
-    names = [f'{key}-{turn}' for turn in range(c.judge.rounds)]
-    replies = [kept[name]['text'] for name in names if name in kept]
+    names = itertools.takewhile(kept.__contains__, (f'{key}-{n}' for n in itertools.count()))
+    replies = [kept[name]['text'] for name in names]
     readable = [value for value in map(read, replies) if _is_readable(value)]
     if readable:
-      values[key] = readable[0]
-    elif len(replies) == c.judge.rounds:
-      faults[key] = _unreadable(replies[-1])
-    else:
+      values.setdefault(key, readable[0])
+    elif key not in values:
       todo.append(dataclasses.replace(question, key=key, turn=len(replies)))
-  stop_on_failures(c, len(faults), len(unique), f'judge: {next(iter(faults.values()), "")}')
   usage = client.Usage()
   if todo:
     found = stream(
       *(c, todo, read, kept),
       total=len(unique),
       done=len(unique) - len(todo),
-      failed=len(faults),
+      again=again,
       usage=usage,
       quiet=quiet,
     )
@@ -150,6 +169,8 @@ def ask(
           faults[verdict.key] = verdict.fault
         else:
           values[verdict.key] = verdict.value
+  if unique and len(faults) == len(unique):
+    raise RuntimeError(f'judge: none of {len(faults)} questions has a verdict: {causes(faults)}')
   by_place = {i: faults[key] for i, key in enumerate(keys) if key in faults}
   return Verdicts([values.get(key) for key in keys], by_place, usage)
 
@@ -206,7 +227,7 @@ def stream(
               kept.add(question.key, value=value, answer=reply.text[-_KEPT:])
             if not _is_readable(value):
               question = dataclasses.replace(question, turn=question.turn + 1)
-              if question.turn < c.judge.rounds:
+              if question.turn % c.judge.rounds:  # another run has its own rounds
                 unread.append((question, reply.text))
                 continue
               value, fault = None, _unreadable(reply.text)
@@ -241,8 +262,10 @@ def _replies(
   def requests() -> Generator[client.Request]:
     for index, (question, unread) in enumerate(asked):
       waiting[index] = question
-      if again and question.turn:
-        yield client.Request(again(question.messages, unread), sampling(c))
+      if again and unread:
+        yield client.Request(
+          again(question.messages, unread), sampling(c), question.turn // c.judge.rounds
+        )
       else:
         yield client.Request(question.messages, sampling(c), sample=question.turn)
 
@@ -256,31 +279,3 @@ def connect(c) -> systems.Write | None:
   if c.judge.model == offline.NAME:
     return None
   return systems.connect(c, c.judge.model, c.judge.key_env, **sampling(c))
-
-
-def contest(
-  c,
-  tasks: Sequence[arena.Task],
-  answered: Mapping[str, Mapping[int, str]],
-  kept: journal.ReplyJournal,
-  *,
-  rivals: bool,
-  quiet: bool = False,
-) -> tuple[list[arena.Match], Verdicts]:
-  """The matches of an arena, see `arena.matches`, and the verdict on each: 'A', 'B', 'C' or ''."""
-  by_idx = {task.idx: task for task in tasks}
-  matches = arena.matches(tasks, answered, rivals=rivals)
-
-  def question(match: arena.Match) -> Question:
-    task = by_idx[match.idx]
-    first, second = (
-      answered[name][match.idx] if name in answered else task.baselines[name]
-      for name in (match.first, match.second)
-    )
-    return Question(
-      arena.messages(task.question, first, second),
-      functools.partial(offline.compare, task.question, first, second, task.length, RULES),
-    )
-
-  judged = ask(c, [question(match) for match in matches], arena.verdict, kept, quiet=quiet)
-  return matches, dataclasses.replace(judged, values=[said or '' for said in judged.values])

@@ -24,6 +24,7 @@ READS = (
   *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', 'train.attention'),
   *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8'),
   *('judge.cache', 'judge.concurrency', 'judge.price_in', 'judge.price_out', 'judge.timeout'),
+  *('judge.deadline', 'judge.sends'),
   *('judge.requests_per_minute', 'judge.tokens_per_minute', 'judge.tries'),
 )
 
@@ -89,6 +90,8 @@ def endpoint(c, source: str, key_env: str) -> client.Endpoint:
     requests_per_minute=c.judge.requests_per_minute or float('inf'),
     tokens_per_minute=c.judge.tokens_per_minute or float('inf'),
     timeout=c.judge.timeout,
+    deadline=c.judge.deadline,
+    sends=tuple(c.judge.sends),
     tries=c.judge.tries,
     price_in=c.judge.price_in,
     price_out=c.judge.price_out,

@@ -28,7 +28,7 @@ from etils import epath
 from lwz import hosts, types
 from lwz.data import heldout_tasks, templates
 from lwz.evals import anchors, answers, arena, offline, standings
-from lwz.judge import journal, systems
+from lwz.judge import contest, journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.model import qwen
 from lwz.reward import format as format_lib
@@ -199,7 +199,7 @@ class Evaluator:
     }
     with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
       fixed = _fixed(c, self._tasks, kept)
-      met, judged = judge_lib.contest(c, self._tasks, texts, kept, rivals=False, quiet=True)
+      met, judged = contest.judge(c, self._tasks, texts, kept, rivals=False, quiet=True)
     found, _ = standings.pairings(met, judged.values)
     measured = {FAILURES: len(judged.faults) / len(met)}
     for mode, replies in answered.items():
@@ -258,7 +258,7 @@ def _fixed(c, tasks: Sequence[arena.Task], kept) -> dict[str, float]:
     return {names[0]: 1000.0}
   texts = {n: {t.idx: t.baselines[n] for t in tasks if n in t.baselines} for n in names}
   alone = [dataclasses.replace(task, baselines={}) for task in tasks]
-  matches, judged = judge_lib.contest(c, alone, texts, kept, rivals=True, quiet=True)
+  matches, judged = contest.judge(c, alone, texts, kept, rivals=True, quiet=True)
   found, _ = standings.pairings(matches, judged.values)
   return {row['player']: row['rating'] for row in standings.rate(found, names, c.seed)}
 

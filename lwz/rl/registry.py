@@ -5,9 +5,11 @@ Every entry is `(c, mesh) -> function`. A new one is a function in its room and 
 
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import jax
+from absl import logging
 from etils import epath
 
 from lwz import jsonl
@@ -117,7 +119,16 @@ def _scorer(c, mesh, value: str) -> writing.Scorer:
   if is_server(value):
     server = http_lib.Endpoint(value, key_env=c.reward.key_env)
     scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
-    post = functools.partial(http_lib.post, server)
+
+    def post(payload):
+      try:
+        return http_lib.post(server, payload)
+      except http_lib.Failed as failed:
+        if re.match('http 40[1345]', failed.fault):  # no other request would fare better
+          raise PermissionError(f'reward server {value}: {failed.fault}') from None
+        logging.warning('reward server %s: %s; its samples are masked', value, failed.fault)
+        raise
+
     return writing.remote(post, faults=(http_lib.Failed,), scale=scale)
   source = setup.reference(c, value)
   scale = _scale(c, value)

@@ -75,6 +75,12 @@ def run(c) -> None:
     answered, failed = {}, {}
     for system in systems:
       answered[system.name], failed[system.name] = answers.ask(c, system, loaded.prompts, kept)
+  if not any(answered.values()):
+    every = {(n, i): fault for n, faults in failed.items() for i, fault in faults.items()}
+    raise RuntimeError(
+      f'eval.systems: all {len(every)} requests have failed: {judge_lib.causes(every)}; '
+      'the answers so far are kept: run again to go on'
+    )
   with journal.ReplyJournal(opened.folder / 'verdicts.jsonl') as kept:
     results = benchmark.report(c, opened.folder, loaded.content, names, answered, kept)
   results['left_out'] = loaded.left_out
@@ -151,8 +157,9 @@ def _notes(c, results: dict[str, Any]) -> list[str]:
     notes.append(f'eval.prompts={c.eval.prompts}: {results["left_out"]} more were not asked.')
   for name, faults in results['failed_answers'].items():
     if faults:
-      reasons = '; '.join(sorted(set(faults.values()))[:3])
-      notes.append(f'{name} has no answer to {len(faults)} prompts: {reasons}')
+      first = next(iter(faults.values()))
+      counts = judge_lib.causes(faults)
+      notes.append(f'{name} has no answer to {len(faults)} prompts: {counts}; the first: {first}')
   if results['faults']:
     notes.append('The judge failed on some: ' + '; '.join(results['faults'][:5]))
   return notes

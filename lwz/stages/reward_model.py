@@ -237,7 +237,8 @@ def _encoded(
   """The pairs, and their (chosen, rejected) texts. Nothing is truncated.
 
   Where `data.long` is 'window', a text longer than a row is read in parts. Else such a pair is
-  refused where it is of a user's file, and left out where it was made here, or with `drop`.
+  refused where it is of a user's file, and left out where it was made here, or with `drop`. A pair
+  of texts with the same tokens is left out, and counted.
   """
   heads = map(
     len, tokenizer.encode(tok, [templates.judged(p.prompt, '') for p in pairs], end=False)
@@ -246,10 +247,12 @@ def _encoded(
     tokenizer.encode(tok, [templates.judged(p.prompt, getattr(p, side)) for p in pairs], end=True)
     for side in ('chosen', 'rejected')
   ]
-  kept, found = [], []
+  kept, found, num_equal = [], [], 0
   for pair, head, *both in zip(pairs, heads, *sides, strict=True):
     size = max(map(len, both))
-    if size <= c.data.row_length or c.data.long == 'window':
+    if both[0] == both[1]:
+      num_equal += 1  # to the tokenizer
+    elif size <= c.data.row_length or c.data.long == 'window':
       kept.append(pair)
       found.append((Text(both[0], head), Text(both[1], head)))
     elif c.data.preferences and not drop:
@@ -258,6 +261,8 @@ def _encoded(
         f'more than data.row_length={c.data.row_length}: raise it, drop the pair, or read long '
         "texts in parts with data.long='window'"
       )
+  if num_equal:
+    print(f'{num_equal} pairs left out: chosen and rejected are equal, token by token')
   if not kept and not drop:
     raise ValueError(
       f'data.row_length={c.data.row_length}: no preference pair is short enough to train on or to '

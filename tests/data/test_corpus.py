@@ -87,6 +87,19 @@ def test_what_announces_a_gap_goes_with_it():
   assert prose.join(['There are two:', 'One here.']) == 'There are two:\n\nOne here.'
 
 
+def test_null_is_no_title_and_no_text(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text('{"text": "The sea is wide.", "title": null}')
+  assert corpus.documents(tmp_path) == [types.Document('a.jsonl', 'The sea is wide.', 'a.jsonl')]
+  for line, said in (
+    ('{"text": null, "title": "A title"}', "a.jsonl:1: 'text' is null"),
+    ('{"title": "No text at all"}', "a.jsonl:1: no field 'text'"),
+  ):
+    path.write_text(line)
+    with pytest.raises(ValueError, match=said):
+      corpus.documents(tmp_path)
+
+
 def test_a_folder_is_read_in_order_and_titles_fall_back(tmp_path):
   (tmp_path / 'b').mkdir()
   (tmp_path / 'a.txt').write_text('Rivers\r\n\r\nThey flow.\r\n')

@@ -133,6 +133,18 @@ BROKEN = [
   ('not json', 'Expecting value'),
   ('{"prompt": "p", "chosen": "c"}', "no field 'rejected'"),
   ('{"prompt": "p", "chosen": "c", "rejected": "c"}', 'no preference'),
+  (
+    '{"prompt": "p", "chosen": "caf\\u00e9", "rejected": "cafe\\u0301"}',
+    'equal after normalisation',
+  ),
+  (
+    '{"prompt": "p", "chosen": "\\uac00", "rejected": "\\u1100\\u1161"}',
+    'equal after normalisation',
+  ),
+  ('{"prompt": "p", "chosen": "a\\r\\nb", "rejected": "a\\nb"}', 'equal after normalisation'),
+  ('{"prompt": "p", "chosen": "c \\n", "rejected": "c"}', 'equal after normalisation'),
+  ('{"prompt": "p", "chosen": "\\u212b", "rejected": "\\u00c5"}', 'equal after normalisation'),
+  ('{"prompt": "p", "chosen": null, "rejected": "c"}', "'chosen' is null"),
   ('{"prompt": "p", "chosen": "c", "rejected": ""}', "'rejected' is empty"),
   ('{"prompt": "p", "chosen": "c", "rejected": 1}', "'rejected' should be str, found int"),
   ('{"prompt": "p", "chosen": [], "rejected": "r"}', 'a chat without a turn of the assistant'),

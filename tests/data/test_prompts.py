@@ -68,7 +68,7 @@ GOOD = {'id': 'a', 'text': 'Write.', 'lower': 10, 'upper': 20}
     ({'lower': '10'}, "'lower' should be int, found str"),
     ({'upper': True}, "'upper' should be int, found bool"),
     ({'text': ' '}, "'text' is empty"),
-    ({'text': None}, "no field 'text'"),
+    ({'text': None}, "'text' is null"),
     ({}, "the id 'a' was there before"),
   ],
 )

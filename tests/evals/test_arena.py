@@ -39,9 +39,9 @@ def test_missing_fields_leave_what_can_be_used(tmp_path):
     (1, 'c', 'unknown', 0),
   ]
   assert [r.reason for r in rejects] == [
-    "no text under 'question'",
+    "'question' is empty",
     'idx 1 was there before',
-    "no text under 'question'",
+    "'question' is no text but list",
   ]
   assert [r.where.rpartition(':')[2] for r in rejects] == ['3', '5', '6']
 

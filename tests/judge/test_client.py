@@ -71,7 +71,8 @@ FAULTS = {
   'a list': [1, 2],
   'null': scripted.status(200, b'null'),
   'an error with 200': {'error': {'message': 'overloaded'}},
-  'an empty text': '  ',
+  'an empty text': scripted.completion('  ', None),
+  'an error as the reason': scripted.completion('half', 'error'),
   'no content': scripted.completion(None),
   '429': scripted.status(429, retry_after='0.01'),
   '429 with a date': scripted.status(429, retry_after='Wed, 21 Oct 2015 07:28:00 GMT'),
@@ -103,10 +104,83 @@ def test_a_fault_that_stays_masks_its_own_reply(fault):
   assert sum(tallies[-1].faults.values()) == 1
 
 
+def test_an_empty_text_that_the_model_ended_is_its_answer():
+  with scripted.serve(lambda n, p: '') as server:
+    (reply,) = client.write(to(server), [ask('a')])
+  assert (reply.text, reply.fault, reply.finished, len(server.seen)) == ('', '', True, 1)
+
+
+def said(reason, **message):
+  answer = scripted.completion(None, reason)
+  answer['choices'][0]['message'] |= message
+  return answer
+
+
+@pytest.mark.parametrize(
+  'answer, cause',
+  [
+    (said('length', reasoning_content='hm'), 'nothing but reasoning'),
+    (said('stop', reasoning='hm'), 'nothing but reasoning'),
+    (said('length', content='', reasoning_content='hm'), 'nothing but reasoning'),
+    (said('length'), 'nothing at the limit'),
+    (said('length', content=''), 'nothing at the limit'),
+    (said('stop', refusal='No.'), 'withheld'),
+    (said('content_filter', content=''), 'withheld'),
+  ],
+)
+def test_no_answer_is_named_and_not_tried_again(answer, cause):
+  tallies = []
+  with scripted.serve(lambda n, p: answer) as server:
+    (reply,) = client.write(to(server), [ask('a')], progress=tallies.append)
+  assert reply.fault.startswith(cause) and len(server.seen) == 1
+  assert tallies[-1].faults == {cause: 1}
+
+
+def test_a_server_that_drips_ends_at_the_deadline():
+  def drip(handler):
+    handler.send_response(200)
+    handler.send_header('Content-Length', '1000')
+    handler.end_headers()
+    for _ in range(100):
+      handler.wfile.write(b' ')
+      time.sleep(0.02)
+
+  began = time.monotonic()
+  with scripted.serve(lambda n, p: drip) as server:
+    (reply,) = client.write(to(server, timeout=1, deadline=0.3, tries=6), [ask('a')])
+    assert time.monotonic() - began < 1.5
+  assert reply.fault == 'deadline: no whole answer in 0.3 seconds'
+
+
+def test_parameters_that_a_server_does_not_know_are_left_out():
+  sends = ('max_completion_tokens', 'stop')
+  with scripted.serve(echo) as server:
+    list(
+      client.write(to(server, sends=sends), [ask('a', temperature=0.5, top_p=1.0, max_tokens=7)])
+    )
+    list(client.write(to(server, sends=()), [ask('a', temperature=0.5)]))
+  assert [sorted(payload) for payload in server.payloads] == [
+    ['max_completion_tokens', 'messages', 'model'],
+    ['messages', 'model'],
+  ]
+  assert server.payloads[0]['max_completion_tokens'] == 7
+
+
+def test_milliseconds_of_retry_after_come_first():
+  fault = scripted.status(429, retry_after='60', retry_after_ms='300')
+  with scripted.serve(lambda n, p: fault if n == 0 else 'ok') as server:
+    began = time.monotonic()
+    (reply,) = client.write(to(server), [ask('a')])
+  assert reply.text == 'ok' and 0.3 <= time.monotonic() - began < 10
+
+
 def test_what_another_try_cannot_mend_is_not_tried_again():
   with scripted.serve(lambda n, p: scripted.status(400, b'context length exceeded')) as server:
     (reply,) = client.write(to(server), [ask('a')])
-  assert (reply.fault, len(server.seen)) == ('http 400: context length exceeded', 1)
+  assert (reply.fault, len(server.seen)) == (
+    'request too long: context length exceeded',
+    1,
+  )
 
 
 def test_a_server_that_is_not_there_and_one_that_hangs():

@@ -87,7 +87,11 @@ def test_a_journal_is_gone_on_with_wherever_it_ended(monkeypatch, tmp_path, afte
     found = judge_lib.ask(c, [question(t) for t in ASKED], read, kept)
   assert (found.values, found.faults) == (whole.values, whole.faults)
   num = sum(map(len, again.rounds))
-  assert num == 2 + max(0, 6 - after)  # the faults are no replies
+  # The faults are no replies; and what was never readable is asked again, in another run.
+  rounds = sum(
+    record['text'] == 'hm' and record['key'].startswith(key) for record in records[:after]
+  )
+  assert num == 2 + max(0, 6 - after) + (3 if rounds == 3 else 0)
 
 
 def test_nothing_to_ask_needs_no_judge(monkeypatch, tmp_path):
@@ -165,3 +169,30 @@ def test_a_stream_waits_for_the_judge(monkeypatch, tmp_path):
   with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
     for i, verdict in enumerate(judge_lib.stream(config(), questions(), read, kept, total=100)):
       assert verdict == judge_lib.Verdict(str(i), 'so') and len(taken) == i + 1
+
+
+def test_an_unreadable_verdict_is_asked_for_in_other_words(monkeypatch, tmp_path):
+  judge = Judge(monkeypatch, lambda messages, sample: 'is A' if len(messages) > 1 else '7 or 8')
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
+    again = judge_lib.ask_in('[[A]]')
+    found = judge_lib.ask(config(), [question('a')], read, kept, again=again)
+  assert found.values == ['A']
+  (first,), (second,) = judge.rounds
+  assert [m['content'] for m in second.messages[:2]] == ['a', '7 or 8']
+  assert '[[A]]' in second.messages[2]['content'] and first.messages != second.messages
+
+
+def test_nothing_but_faults_is_an_error_that_counts_its_causes(monkeypatch, tmp_path):
+  Judge(monkeypatch, in_turn)
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
+    questions = [question(t) for t in ('http 500', 'never', 'request: long')]
+    match = 'none of 3 questions has a verdict: 1 x '
+    with pytest.raises(RuntimeError, match=match):
+      judge_lib.ask(config(), questions, read, kept)
+
+
+def test_a_verdict_that_is_given_is_not_asked_for(monkeypatch, tmp_path):
+  monkeypatch.setattr(judge_lib, 'connect', lambda c: pytest.fail('was asked'))
+  asked = judge_lib.Question([{'role': 'user', 'content': 'a'}], str, given='B')
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
+    assert judge_lib.ask(config(), [asked], read, kept).values == ['B']

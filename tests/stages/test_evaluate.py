@@ -48,7 +48,8 @@ class Models:
     self.asked = {'good': 0, 'poor': 0, 'judge': 0}
 
   def __call__(self, number, payload):
-    model, text = payload['model'], payload['messages'][-1]['content']
+    model = payload['model']
+    text = '\n'.join(message['content'] for message in payload['messages'])
     number = self.asked[model]
     self.asked[model] += 1
     if model != 'judge':
@@ -146,12 +147,41 @@ def test_a_killed_run_asks_nothing_twice(server, models, tmp_path):
 def test_what_the_judge_never_says_is_counted_not_scored(server, models, tmp_path):
   c = config(eval_arena, server, tmp_path, ARENA[:1], **{'judge.max_failures': 1.0})
   c.judge.concurrency, c.judge.rounds = 1, 2
-  models.judge_replies = dict.fromkeys(range(100), 'I would rather not say.')
+  models.judge_replies = dict.fromkeys((0, 6), 'I would rather not say.')
   results = run(c)
-  assert (results['bias']['pairs'], results['bias']['missing']) == (0, 3)
+  assert (results['bias']['pairs'], results['bias']['missing']) == (2, 1)
   assert results['faults'] == ['unreadable: I would rather not say.']
-  assert results['standings'][0]['rating'] is None
   assert 'The judge failed on some' in (tmp_path / 'runs/eval_arena-micro/table.md').read_text()
+
+
+def test_nothing_but_failures_is_an_error_and_not_done(server, models, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA[:1], **{'judge.max_failures': 1.0})
+  models.judge_replies = dict.fromkeys(range(100), 'I would rather not say.')
+  with pytest.raises(RuntimeError, match='none of 6 questions has a verdict: 6 x unreadable'):
+    run(c)
+  c.eval.systems = ('gone@http://127.0.0.1:9/v1',)
+  c.name = 'second'
+  with pytest.raises(RuntimeError, match='all 1 requests have failed: 1 x connection'):
+    run(c)
+  assert not list((tmp_path / 'runs').glob('*/DONE*'))
+
+
+@pytest.mark.parametrize('experiment', [eval_arena, eval_writingbench])
+def test_an_empty_answer_is_the_worst_one(tmp_path, experiment):
+  models = Models()
+
+  def behave(number, payload):
+    return '' if payload['model'] == 'poor' else models(number, payload)
+
+  with scripted.serve(behave) as server:
+    rows = ARENA[:2] if experiment is eval_arena else BENCH[:2]
+    results = run(config(experiment, server, tmp_path, rows))
+  if experiment is eval_writingbench:
+    assert results['scores']['poor']['overall'] == 1.0
+  else:
+    rates = {r['system']: r['rate'] for r in results['win_rates'] if r['by'] == 'all'}
+    assert rates['poor'] == 0 and results['bias']['missing'] == 0
+  assert results['facts']['answers that failed'] == 0
 
 
 def test_a_system_that_fails_is_masked(server, models, tmp_path):

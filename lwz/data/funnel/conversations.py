@@ -97,7 +97,9 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     return Row(file, number, key=key, fault=fault)
   text = _first_of_transcript(text)
   shown = _MEDIUM.search(text) or _has_media(turn) or any(record.get(name) for name in MEDIA)
-  if fault := half_character(text) or (_IMAGE if shown else '' if text.strip() else NOTHING):
+  if fault := half_character(text) or (
+    _IMAGE if shown else '' if text.strip() else _why_not(record)
+  ):
     return Row(file, number, key=key, fault=fault)
   tags = [dig(record, paths.language)] if paths.language else []
   tags += [record.get('language'), turn.get('language'), record.get('lang')]
@@ -188,7 +190,7 @@ def _has_media(turn: dict[str, Any]) -> bool:
 
 def _alone(record: dict[str, Any]) -> Any:
   """The text of a record without turns: of its first field that holds one."""
-  if _why_not(record) != NOTHING:
+  if _answers(record):
     return None
   for name in TEXTS:
     text = record.get(name)
@@ -200,11 +202,18 @@ def _alone(record: dict[str, Any]) -> Any:
 
 
 def _why_not(record: dict[str, Any]) -> str:
-  """The reason why a record without turns holds no first request."""
+  """The reason why a record holds no first request."""
+  named = next((name for name in (*TURNS, *TEXTS) if name in record), '')
+  what = jsonl.missing(record, named) if named and not record[named] else NOTHING
+  return _answers(record) or what
+
+
+def _answers(record: dict[str, Any]) -> str:
+  """The reason why a record that is one message is not the first; else ''."""
   role = record.get('role')
   if isinstance(role, str) and role and role.lower() not in USERS:
     return f'a message of the {role.lower()}'
-  return 'a later turn of a conversation' if role and record.get('parent_id') else NOTHING
+  return 'a later turn of a conversation' if role and record.get('parent_id') else ''
 
 
 def _first_of_transcript(text: str) -> str:

@@ -6,8 +6,7 @@ from etils import epath
 
 from lwz.data import heldout_tasks
 from lwz.evals import arena, lengths, standings
-from lwz.judge import benchmarks
-from lwz.judge import judge as judge_lib
+from lwz.judge import benchmarks, contest
 from lwz.report import number, people
 from lwz.runtime import setup
 
@@ -32,7 +31,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   def text(idx: int, name: str) -> str:
     return answered[name][idx] if name in answered else by_idx[idx].baselines[name]
 
-  matches, judged = judge_lib.contest(c, tasks, answered, kept, rivals=c.eval.rivals)
+  matches, judged = contest.judge(c, tasks, answered, kept, rivals=c.eval.rivals)
   found, bias = standings.pairings(matches, judged.values)
   opponents = list(dict.fromkeys(name for task in tasks for name in task.baselines))
   rows = standings.rate(found, [*names, *opponents], c.seed)

@@ -39,9 +39,13 @@ def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
     stated = stated_length.find(query.text)
     words = stated.high if stated else 0
     by_rules = functools.partial(offline.mark, query.text, text, words, judge_lib.RULES)
-    return judge_lib.Question(writingbench.messages(bench, query, criterion, text), by_rules)
+    given = None if text.strip() else marks.Mark(1, 'the answer is empty')
+    messages = writingbench.messages(bench, query, criterion, text)
+    return judge_lib.Question(messages, by_rules, given=given)
 
-  judged = judge_lib.ask(c, [question(*item) for item in asked], marks.read, kept)
+  again = judge_lib.ask_in('{"score": an integer from 1 to 10, "reason": "one sentence"}')
+  questions = [question(*item) for item in asked]
+  judged = judge_lib.ask(c, questions, marks.read, kept, again=again)
   scores: dict[str, dict[int, dict[str, marks.Mark]]] = {name: {} for name in names}
   for (name, query, criterion), mark in zip(asked, judged.values, strict=True):
     if mark:

@@ -128,6 +128,9 @@ def test_no_record_raises(record):
     ({'text': 'And then?', 'role': 'prompter', 'parent_id': 'x'}, 'a later turn'),
     ({'text': 'Be kind.', 'role': 'system'}, 'of the system'),
     ({'text': 'Write about <image>.'}, 'an image'),
+    ({'text': None}, "'text' is null"),
+    ({'messages': []}, "'messages' is empty"),
+    ({'title': 'x'}, 'no turn of a user, and no text'),
     ({'image': 'x.jpg', 'conversations': [{'from': 'human', 'value': 'A'}]}, 'an image'),
     (
       {'messages': [{'role': 'user', 'content': [{'type': 'image_url'}, {'text': 'A'}]}]},
