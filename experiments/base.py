@@ -200,8 +200,9 @@ def _reward(c) -> None:
 def _eval(c) -> None:
   """The stage `evaluate`, and evaluations during a training.
 
-  A system is experiment:size, a run's folder, a Hugging Face model, or MODEL@http://host/v1, an
-  OpenAI-compatible endpoint.
+  A system is experiment:size, a run's folder, a Hugging Face model, MODEL@http://host/v1, an
+  OpenAI-compatible endpoint, or a .jsonl file of answers ("index" or "prompt", and "response").
+  NAME=SYSTEM gives it a name in the tables.
   """
   c.eval = ConfigDict()
   c.eval.benchmark = 'arena'  # or 'writingbench'; evaluations in GRPO are always of Arena-Write
@@ -224,7 +225,7 @@ def _judge(c) -> None:
   c.judge = ConfigDict()
   c.judge.model = 'offline-rules'  # length and repetition only, no meaning; or a system, see _eval
   c.judge.key_env = ''  # environment variable with the judge's API key
-  c.judge.temperature = 0.0
+  c.judge.temperature = 0.0  # None, as of top_p: not sent, so that the server's own default holds
   c.judge.top_p = 1.0
   c.judge.max_tokens = 2_048  # per reply
   c.judge.rounds = 3  # how often a question is asked until its reply can be parsed

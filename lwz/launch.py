@@ -85,7 +85,8 @@ def _references(c) -> list[tuple[str, str]]:
     if key not in names:
       raise ValueError(f'needs: {key!r} names no run; choose from {", ".join(names)}')
   values = [(key, keys.get(c, key)) for key in c.needs]
-  return [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
+  every = [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
+  return [(k, keys.alias(v)[1] if k == 'eval.systems' else v) for k, v in every]
 
 
 class Door:

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Mapping
 
+from etils import epath
+
 from lwz import types
 from lwz.evals import answers
 from lwz.judge import journal, systems
@@ -12,8 +14,10 @@ from lwz.report import terminal
 
 def ask(
   c, system: systems.System, prompts: Mapping[int, str], kept: journal.ReplyJournal
-) -> tuple[dict[int, str], dict[int, str]]:
-  """Answers without thoughts, and faults, by index; answers in the journal are not requested."""
+) -> answers.Answers:
+  """A system's answers without thoughts; answers in the journal are not requested."""
+  if systems.is_file(system.source):
+    return answers.load(epath.Path(system.source), prompts)
   limits = {
     'temperature': c.rollout.temperature,
     'top_p': c.rollout.top_p,
@@ -49,5 +53,9 @@ def ask(
         judge_lib.stop_on_failures(
           c, num_failed, len(prompts), f'{system.name}: {faults.get(i, "")}'
         )
-  found = {i: answers.final(kept[keys[i]]['text']) for i in prompts if keys[i] in kept}
-  return found, faults
+  found = {i: kept[keys[i]] for i in prompts if keys[i] in kept}
+  return answers.Answers(
+    {i: answers.final(reply['text']) for i, reply in found.items()},
+    faults,
+    frozenset(i for i, reply in found.items() if not reply.get('finished', True)),
+  )

@@ -67,6 +67,10 @@ class Endpoint:
       raise ValueError('url: no password or query belongs there; name the variable as key_env')
     if url.scheme not in ('http', 'https') or not url.host:
       raise ValueError(f'url={self.url!r} should read http://host:port/v1')
+    if unknown := sorted(set(self.sends) - {*SENDS, *RENAMED}):
+      raise ValueError(
+        f'sends: no parameter {unknown[0]!r}; choose from {", ".join([*SENDS, *RENAMED])}'
+      )
     for name in ('concurrency', 'tries'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} must be at least 1')

@@ -59,11 +59,18 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-  """The value of each question's verdict, or None; faults by index; usage and cost."""
+  """The value of each question's verdict, or None; its reply, '' if none; faults by index; cost."""
 
   values: list[Any]
+  replies: list[str]
   faults: dict[int, str]
   usage: client.Usage
+
+  def counts(self, what: str) -> dict[str, Any]:
+    """The facts of a report: failures, requests that are too long for the judge, the cost."""
+    failed = sum(map(is_failure, self.faults.values()))
+    too_long = len(self.faults) - failed
+    return {f'failed {what}': failed, 'too long for the judge': too_long, 'cost': self.usage.cost}
 
 
 def name(c) -> str:
@@ -115,12 +122,9 @@ def is_failure(fault: str) -> bool:
 
 
 def sampling(c) -> dict[str, Any]:
-  """The judge's sampling parameters, with the names of the protocol."""
-  return {
-    'temperature': c.judge.temperature,
-    'top_p': c.judge.top_p,
-    'max_tokens': c.judge.max_tokens,
-  }
+  """The judge's sampling parameters, with the names of the protocol; None is left out."""
+  names = ('temperature', 'top_p', 'max_tokens')
+  return {name: c.judge[name] for name in names if c.judge[name] is not None}
 
 
 def ask(
@@ -146,8 +150,7 @@ def ask(
   faults: dict[str, str] = {}
   todo = []
   for key, question in unique.items():
-    names = itertools.takewhile(kept.__contains__, (f'{key}-{n}' for n in itertools.count()))
-    replies = [kept[name]['text'] for name in names]
+    replies = _kept(kept, key)
     readable = [value for value in map(read, replies) if _is_readable(value)]
     if readable:
       values.setdefault(key, readable[0])
@@ -172,7 +175,18 @@ def ask(
   if unique and len(faults) == len(unique):
     raise RuntimeError(f'judge: none of {len(faults)} questions has a verdict: {causes(faults)}')
   by_place = {i: faults[key] for i, key in enumerate(keys) if key in faults}
-  return Verdicts([values.get(key) for key in keys], by_place, usage)
+  said = {key: _kept(kept, key) for key in unique}
+  ends = {
+    key: next((r for r in replies if _is_readable(read(r))), replies[-1] if replies else '')
+    for key, replies in said.items()
+  }
+  return Verdicts([values.get(key) for key in keys], [ends[key] for key in keys], by_place, usage)
+
+
+def _kept(kept: journal.ReplyJournal, key: str) -> list[str]:
+  """The replies to a question in the journal, in the order in which they came."""
+  names = itertools.takewhile(kept.__contains__, (f'{key}-{n}' for n in itertools.count()))
+  return [kept[name]['text'] for name in names]
 
 
 def stream(

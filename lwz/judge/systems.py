@@ -1,7 +1,7 @@
-"""Systems: a run, a Hugging Face model, or a model behind an endpoint, with one interface.
+"""Systems: a run, a Hugging Face model, a model behind an endpoint, or a file of answers.
 
-The interface is `Write`: a function from requests to replies, in order of arrival, see
-`judge.client`.
+All but the file have one interface, `Write`: a function from requests to replies, in order of
+arrival, see `judge.client`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from lwz.data import templates, tokenizer
 from lwz.judge import client
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.runtime import engine_spec, setup
+from lwz.runtime import engine_spec, keys, setup
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
@@ -37,7 +37,7 @@ class System:
 
   name: str
   source: str
-  style: str  # 'think', 'direct', or 'chat': the question as a user's message
+  style: str  # 'think', 'direct', or 'chat': the question as a user's message; '' of a file
   template: str
   identity: str
 
@@ -53,8 +53,18 @@ def is_endpoint(source: str) -> bool:
   return '@http://' in source or '@https://' in source
 
 
+def is_file(source: str) -> bool:
+  """Whether a source is a file of answers."""
+  return source.endswith(('.jsonl', '.json')) and not is_endpoint(source)
+
+
 def name(c, source: str) -> str:
-  """The name of a system: the last part of its run's or model's name."""
+  """The name of a system: that of NAME=SOURCE, or the last part of its run's or model's name."""
+  alias, source = keys.alias(source)
+  if alias:
+    return alias
+  if is_file(source):
+    return epath.Path(source).stem
   if is_endpoint(source):
     return source.partition('@')[0].rpartition('/')[2]
   return epath.Path(setup.reference(c, source)).name
@@ -65,18 +75,24 @@ def describe(c, source: str) -> System:
 
   Raises FileNotFoundError or ValueError if there is none, or the run is not finished.
   """
+  named = name(c, source)
+  _, source = keys.alias(source)
+  if is_file(source):
+    if not epath.Path(source).exists():
+      raise FileNotFoundError(f'{source}: no such file; expected answers, one JSON object a line')
+    return System(named, source, '', '', source)
   if is_endpoint(source):
     model, _, url = source.partition('@')
     client.Endpoint(url, model)
-    return System(name(c, source), source, c.eval.style, c.data.template, source)
+    return System(named, source, c.eval.style, c.data.template, source)
   folder = setup.reference(c, source)
   model_source.config(folder)
   if not model_source.is_run(folder):
-    return System(name(c, source), source, c.eval.style, c.data.template, folder)
+    return System(named, source, c.eval.style, c.data.template, folder)
   opened = run_lib.Run(epath.Path(folder))
   identity = f'{name(c, source)} {opened.read_done()["time"]}'
   style, template = opened.settings('data', 'style', 'template')
-  return System(name(c, source), source, style, template, identity)
+  return System(named, source, style, template, identity)
 
 
 def endpoint(c, source: str, key_env: str) -> client.Endpoint:
@@ -117,8 +133,8 @@ def by_engine(
   c,
   source: str,
   *,
-  temperature: float,
   max_tokens: int,
+  temperature: float = 1.0,
   top_p: float = 1.0,
   top_k: int = 0,
   stops: Sequence[str] = (),
@@ -139,7 +155,9 @@ def by_engine(
     fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
     for i, ids in enumerate(prompts):
       if not 1 <= len(ids) <= room:
-        yield client.Reply(i, '', f'request: {len(ids)} tokens, and room for {max(room, 0)}')
+        yield client.Reply(
+          i, '', f'request too long: {len(ids)} tokens, and room for {max(room, 0)}'
+        )
     if not fits:
       return
     spec = engine_spec.from_config(

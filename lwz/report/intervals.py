@@ -8,11 +8,18 @@ from lwz.report import canvas as canvas_lib
 from lwz.report import number, svg
 
 
-def draw(rows: Sequence[tuple[str, float, float, float]], *, title: str, unit: str = '') -> str:
+def draw(
+  rows: Sequence[tuple[str, float, float, float]],
+  *,
+  title: str,
+  unit: str = '',
+  covers: tuple[float, float] | None = None,
+) -> str:
   """Returns an inline `<svg>`: a dot with its interval per (name, value, low, high), downwards.
 
-  A value that is NaN has a line without a dot; an end that is NaN, no interval. Colours and ids are
-  those of `curves.draw`.
+  The axis shows at least the range `covers`, so that small differences look small. A value that is
+  NaN has a line without a dot; an end that is NaN, no interval. Colours and ids are those of
+  `curves.draw`.
   """
   height = 0.95 + 0.27 * max(1, len(rows))
   with canvas_lib.blank(title, grid='x', height=height) as (canvas, axes):
@@ -27,6 +34,9 @@ def draw(rows: Sequence[tuple[str, float, float, float]], *, title: str, unit: s
     for text in axes.get_yticklabels():
       text.set_parse_math(False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    if covers:
+      left, right = axes.get_xlim()
+      axes.set_xlim(min(left, covers[0]), max(right, covers[1]))
     axes.spines['bottom'].set_visible(False)
     canvas.text(0.985, 0.02, unit, va='bottom', ha='right', color=svg.TEXT[0], size=8)
     left = min(0.6, canvas_lib.label_width(canvas, axes))

@@ -38,6 +38,11 @@ def show(value: Any) -> str:
   return f'{number:,.0f}'
 
 
+def interval(low: Any, high: Any) -> str:
+  """Returns 'low to high', both as `show` has them."""
+  return f'{show(low)} to {show(high)}'
+
+
 def duration(seconds: float) -> str:
   """Returns a duration in words: '8s', '4m 05s', '3h 20m', '2d 04h'; NaN is an en dash."""
   if not math.isfinite(seconds):

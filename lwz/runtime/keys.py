@@ -29,6 +29,7 @@ class Key(NamedTuple):
   high: float | None = None
   choices: tuple[str, ...] = ()  # the names that may be given
   holds: str = ''  # 'path', where `~` is expanded, or 'reference': experiment:size, hub id, address
+  optional: bool = False  # may be None
   inherited: bool = False  # a needed run takes the value of the run that needs it
   may_change: Collection[str] = ()  # stages whose runs may be resumed with another value
 
@@ -140,8 +141,8 @@ KEYS: dict[str, Key] = {
   'judge': Key(may_change=TRAINING),
   'judge.model': Key(holds='reference', may_change=TRAINING),
   'judge.key_env': Key(may_change=ALWAYS),
-  'judge.temperature': Key(0.0, 100.0, may_change=TRAINING),
-  'judge.top_p': _share(1e-9, may_change=TRAINING),
+  'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
+  'judge.top_p': _share(1e-9, optional=True, may_change=TRAINING),
   'judge.max_tokens': _count(1, 2**24, may_change=TRAINING),
   'judge.rounds': _count(1, 100, may_change=TRAINING),
   'judge.max_failures': _share(may_change=ALWAYS),
@@ -183,6 +184,7 @@ RENAMED = {
 }
 
 _PASSWORD = re.compile(r'://[^/?#\s]*@')  # user:password@ in an address
+_ALIAS = re.compile(r'([^/@:=]{1,80})=(.+)')
 
 
 def get(c, key: str) -> Any:
@@ -225,13 +227,28 @@ def upgrade(flat: Mapping[str, Any]) -> dict[str, Any]:
   return {RENAMED.get(key, key): value for key, value in flat.items()}
 
 
+def alias(value: str) -> tuple[str, str]:
+  """Returns the name and the source of NAME=SOURCE; '' and the value if it gives no name.
+
+  >>> alias('before=org/model@http://host/v1'), alias('./lr=0.1')
+  (('before', 'org/model@http://host/v1'), ('', './lr=0.1'))
+  """
+  found = _ALIAS.fullmatch(value)
+  return (found[1].strip(), found[2]) if found else ('', value)
+
+
 def expand_paths(c) -> None:
   """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
   for key in names(lambda key: key.holds):
     value = get(c, key)
     many = isinstance(value, tuple)
-    found = [os.path.expanduser(one) for one in (value if many else (value,))]
+    found = [_expanded(one) for one in (value if many else (value,))]
     set_value(c, key, tuple(found) if many else found[0])
+
+
+def _expanded(value: str) -> str:
+  named, source = alias(value)
+  return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
 
 
 def inherit(need, c) -> None:
@@ -242,10 +259,14 @@ def inherit(need, c) -> None:
 
 def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
-  if not c.runs_dir or '..' in c.name.split('/'):
+  if not c.runs_dir or '..' in str(c.name).split('/'):
     raise ValueError(f'runs_dir={c.runs_dir!r}, name={c.name!r}: a run needs a folder of its own')
   for key, value in _leaves(c):
     low, high, choices, *_ = of(key)
+    if value is None:
+      if not of(key).optional:
+        raise ValueError(f'{key}=None: give it a value; experiments/base.py has the default')
+      continue
     if _PASSWORD.search(str(value)):
       raise ValueError(
         f'{key}: an address must not hold a password; put it into an environment variable and name '

@@ -1,13 +1,14 @@
 """Evaluation: systems answer the prompts of a benchmark, and a judge compares or marks the answers.
 
 1. read the benchmark, or make a small one from held-out titles   judge.benchmarks
-2. get each system's answer to each prompt                        judge.answers
+2. get each system's answer to each prompt, or read a file of it  judge.answers
 3. ask the judge about the answers, both orders or each criterion judge.judge
 4. rate, or aggregate                                             judge.benchmarks
 5. write results.json, table.md, report.html, people.html         report
 
 Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they arrive, so that an
-interrupted run sends no request twice.
+interrupted run sends no request twice. judgements.jsonl says what each verdict is about: prompt,
+systems in the judge's order, verdict, reply.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 
 from etils import epath
 
+from lwz.evals import answers as answers_lib
 from lwz.evals import offline
 from lwz.judge import answers, journal
 from lwz.judge import judge as judge_lib
@@ -24,7 +26,7 @@ from lwz.judge import systems as systems_lib
 from lwz.judge.benchmarks import arena, writingbench
 from lwz.report import intervals, page
 from lwz.report import table as table_lib
-from lwz.runtime import setup, validation
+from lwz.runtime import keys, setup, validation
 from lwz.store import atomic, record
 
 # Each a module of `judge.benchmarks`.
@@ -52,14 +54,20 @@ def check(c) -> None:
     )
   names = [systems_lib.name(c, source) for source in c.eval.systems]
   if len(set(names)) < len(names):
-    raise ValueError(f'eval.systems: two are called the same: {", ".join(names)}; leave one out')
+    raise ValueError(
+      f'eval.systems: two are called the same: {", ".join(names)}; give one a name: NAME=SYSTEM'
+    )
   judge_lib.check(c)
+  loaded = None
   if c.eval.file:
-    BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))
-  for source in c.eval.systems:
+    loaded = BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))
+  for named in c.eval.systems:
+    _, source = keys.alias(named)
     if not setup.is_experiment(source):
-      systems_lib.describe(c, source)
-    if not systems_lib.is_endpoint(source):
+      system = systems_lib.describe(c, named)
+      if loaded and systems_lib.is_file(source):
+        answers_lib.load(epath.Path(system.source), loaded.prompts)
+    if not (systems_lib.is_endpoint(source) or systems_lib.is_file(source)):
       validation.decoding(c, source)
 
 
@@ -72,9 +80,9 @@ def run(c) -> None:
   systems = _distinct(systems, loaded.baselines)
   names = [system.name for system in systems]
   with journal.ReplyJournal(opened.folder / 'answers.jsonl') as kept:
-    answered, failed = {}, {}
-    for system in systems:
-      answered[system.name], failed[system.name] = answers.ask(c, system, loaded.prompts, kept)
+    found = {s.name: answers.ask(c, s, loaded.prompts, kept) for s in systems}
+  answered = {name: got.texts for name, got in found.items()}
+  failed = {name: got.faults for name, got in found.items()}
   if not any(answered.values()):
     every = {(n, i): fault for n, faults in failed.items() for i, fault in faults.items()}
     raise RuntimeError(
@@ -84,6 +92,15 @@ def run(c) -> None:
   with journal.ReplyJournal(opened.folder / 'verdicts.jsonl') as kept:
     results = benchmark.report(c, opened.folder, loaded.content, names, answered, kept)
   results['left_out'] = loaded.left_out
+  results['answers'] = {
+    name: {
+      'answers': len(got.texts),
+      'cut at the limit': len(got.cut),
+      'empty': sum(not text.strip() for text in got.texts.values()),
+      'none': len(got.faults),
+    }
+    for name, got in found.items()
+  }
   results['facts'] = {
     'benchmark': f'{c.eval.benchmark}, {c.eval.file or "held-out titles of the corpus"}',
     'prompts': len(loaded.prompts),
@@ -91,7 +108,8 @@ def run(c) -> None:
     'rejected records': len(loaded.rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
-  _write(c, opened, results, loaded.rejects, failed)
+  results['failed_answers'] = failed
+  _write(c, opened, results, loaded.rejects)
 
 
 def _distinct(
@@ -116,11 +134,15 @@ def _make_benchmark(c, folder: epath.Path) -> epath.Path:
   return path
 
 
-def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
+def _write(c, opened, results: dict[str, Any], rejects) -> None:
   """results.json, table.md, report.html, DONE."""
-  tables, plot, unit = (results.pop(key) for key in ('tables', 'plot', 'unit'))
+  tables, plot, unit, covers = (results.pop(key) for key in ('tables', 'plot', 'unit', 'covers'))
+  first, *others = tables
+  counts = results['answers']
+  rows = [(name, *counted.values()) for name, counted in counts.items()]
+  header = ('system', *next(iter(counts.values())))
+  tables = [first, ('answers of the systems', header, rows), *others]
   results['rejects'] = [reject._asdict() for reject in rejects]
-  results['failed_answers'] = failed
   text = json.dumps(record.plain(results), indent=2)
   atomic.write_text(opened.folder / 'results.json', text + '\n')
   markdown = [table_lib.markdown(*table) for table in tables]
@@ -131,7 +153,7 @@ def _write(c, opened, results: dict[str, Any], rejects, failed) -> None:
     title=setup.run_name(c),
     subtitle=f'{c.experiment}, judged by {judge_lib.name(c)}',
     facts=results['facts'],
-    plots=[('', intervals.draw(plot, title=tables[0][0], unit=unit))],
+    plots=[('', intervals.draw(plot, title=first[0], unit=unit, covers=covers))],
     tables=[*tables, ('left out', ('where', 'why'), rejects[:100])] if rejects else tables,
     notes=notes,
   )
@@ -155,6 +177,12 @@ def _notes(c, results: dict[str, Any]) -> list[str]:
     )
   if results['left_out']:
     notes.append(f'eval.prompts={c.eval.prompts}: {results["left_out"]} more were not asked.')
+  for name, counted in results['answers'].items():
+    if num_cut := counted['cut at the limit']:
+      notes.append(
+        f'{name}: {num_cut} of {counted["answers"]} answers were cut at the limit of tokens, and '
+        'are judged as they are.'
+      )
   for name, faults in results['failed_answers'].items():
     if faults:
       first = next(iter(faults.values()))

@@ -84,7 +84,7 @@ def run(c) -> None:
     title=setup.run_name(c),
     subtitle=f'blind judgements of {c.eval.arena}',
     facts=facts,
-    plots=[('', intervals.draw(rates, title='win rate, ties as half', unit='95 %'))],
+    plots=[('', intervals.draw(rates, title='win rate, ties as half', unit='95 %', covers=(0, 1)))],
     tables=[('win rates', header, table), ('left out', ('where', 'why'), rejects[:100])],
   )
   print(text + f'\nagreement (Krippendorff’s alpha): {number.show(facts["agreement (alpha)"])}')

@@ -16,3 +16,9 @@ def test_names_values_and_lines_are_there():
 def test_nothing_to_draw_is_drawn():
   for rows in ([], [('a', NAN, NAN, NAN)], [('写作' * 60, 1.0, 1.0, 1.0)]):
     assert intervals.draw(rows, title='T').startswith('<svg')
+
+
+def test_a_small_difference_looks_small():
+  rows = [('a', 8.61, NAN, NAN), ('b', 8.62, NAN, NAN)]
+  narrow, wide = (intervals.draw(rows, title='T', covers=covers) for covers in (None, (1, 10)))
+  assert '>10<' in wide and '>2<' in wide and '>10<' not in narrow

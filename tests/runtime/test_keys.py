@@ -137,3 +137,36 @@ def test_a_run_of_before_the_renames_is_the_same_run():
   before = {back.get(key, key): text for key, text in now.items()} | {'outside_identity': '[]'}
   assert before.keys() != now.keys()
   assert {**keys.upgrade(before)}.items() >= now.items()
+
+
+def test_none_is_a_value_of_optional_keys_alone():
+  c = base.get_config('micro')
+  c.judge.temperature = None
+  keys.check(c)
+  for name in ('judge.rounds', 'name', 'rollout.temperature', 'data.style', 'eval.systems'):
+    c = base.get_config('micro')
+    keys.set_value(c, name, None)
+    with pytest.raises(ValueError, match=f'{name}=None: give it a value'):
+      keys.check(c)
+
+
+@pytest.mark.parametrize(
+  'value, named',
+  [
+    ('before=org/model@http://h/v1', ('before', 'org/model@http://h/v1')),
+    ('final=grpo_think:tiny', ('final', 'grpo_think:tiny')),
+    ('org/model@http://h/v1?a=b', ('', 'org/model@http://h/v1?a=b')),
+    ('./lr=0.1', ('', './lr=0.1')),
+    ('grpo_think:tiny', ('', 'grpo_think:tiny')),
+  ],
+)
+def test_a_system_may_have_a_name(value, named):
+  assert keys.alias(value) == named
+
+
+def test_a_tilde_behind_a_name_is_expanded(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/ann')
+  c = base.get_config('micro')
+  c.eval.systems = ('own=~/pred.jsonl', '~/model')
+  keys.expand_paths(c)
+  assert c.eval.systems == ('own=/home/ann/pred.jsonl', '/home/ann/model')

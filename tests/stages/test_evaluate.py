@@ -9,6 +9,7 @@ import pytest
 from experiments import eval_arena, eval_writingbench
 from experiments import people as people_experiment
 from lwz.judge import judge as judge_lib
+from lwz.judge.benchmarks import writingbench
 from lwz.stages import evaluate, people
 from tests.rollout import scripted
 
@@ -282,7 +283,7 @@ def test_prompts_beyond_the_limit_are_told(server, tmp_path):
 
 
 def test_a_request_that_is_at_fault_stops_nothing():
-  faults = ('', 'request: 900 tokens, and room for 400', 'http 500: x')
+  faults = ('', 'request too long: 900 tokens, and room for 400', 'http 500: x')
   assert list(map(judge_lib.is_failure, faults)) == [False, False, True]
 
 
@@ -290,3 +291,132 @@ def test_a_system_may_be_one_of_the_baselines(server, tmp_path):
   row = ARENA[0] | {'baseline_response': {'good': LONG}}
   results = run(config(eval_arena, server, tmp_path, [row]))
   assert {r['player'] for r in results['standings']} == {'good (here)', 'good', 'poor'}
+
+
+def lines_of(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_verdicts_can_be_traced(server, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA[:1])
+  run(c)
+  found = lines_of(tmp_path / 'runs/eval_arena-micro/judgements.jsonl')
+  said = {(r['first'], r['second']): (r['verdict'], r['reply']) for r in found}
+  # Three pairs in both orders, each with what the judge has said of that order.
+  assert len(found) == len(said) == 6 and {r['prompt'] for r in found} == {'Ode'}
+  assert said['good', 'poor'] == ('A', 'First. [[A]]')
+  assert said['poor', 'good'] == ('B', 'Second. [[B]]')
+  run(config(eval_writingbench, server, tmp_path, BENCH[:1]))
+  found = lines_of(tmp_path / 'runs/eval_writingbench-micro/judgements.jsonl')
+  assert [(r['system'], r['criterion'], r['score']) for r in found] == [
+    *(('good', 'Tone', 9), ('good', 'Depth', 9)),
+    *(('poor', 'Tone', 4), ('poor', 'Depth', 4)),
+  ]
+  assert all(json.loads(r['reply'])['score'] == r['score'] and not r['fault'] for r in found)
+
+
+def test_a_file_of_answers_is_a_system_and_two_servers_may_serve_one_name(models, tmp_path):
+  own = tmp_path / 'pred.jsonl'
+  lines = [
+    {'prompt': 'Ode', 'length': 20, 'response_length': 3, 'response': 'The good answer'},
+    {'prompt': '论文', 'type': 'Essay', 'response': None},
+    {'prompt': 'of another file', 'response': 'x'},
+  ]
+  own.write_text(''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
+  with scripted.serve(models) as one, scripted.serve(models) as other:
+    c = config(eval_arena, one, tmp_path, ARENA[:2])
+    c.eval.systems = (str(own), f'before=poor@{one.url}', f'after=poor@{other.url}')
+    results = run(c)
+  answers = results['answers']
+  assert list(answers) == ['pred', 'before', 'after']
+  assert list(answers['pred'].values()) == [1, 0, 0, 1] and answers['after']['answers'] == 2
+  assert results['failed_answers']['pred'] == {'2': "'response' is null"}
+  assert results['standings'][0]['player'] == 'pred'
+
+
+@pytest.mark.parametrize(
+  'lines, complaint',
+  [
+    (['{"index": 1, "response": "a"}', '{"index": 1, "response": "b"}'], ':2: .*:1 answers the'),
+    (['{"index": 7, "response": "a"}'], '1 records, and none answers one of the 2 prompts'),
+    (['{"index": 1, "response": "a"', ''], ':1: not JSON'),
+    (['{"response": "a"}'], "no field 'index'.*and no prompt"),
+    (['{"index": 1, "prompt": "Sonnet", "response": "a"}'], 'its prompt is not that of index'),
+  ],
+)
+def test_a_file_of_other_answers_is_refused_before_any_work(
+  server, models, tmp_path, lines, complaint
+):
+  own = tmp_path / 'own.jsonl'
+  own.write_text('\n'.join(lines))
+  c = config(eval_arena, server, tmp_path, ARENA[:2])
+  c.eval.systems = (*c.eval.systems, str(own))
+  with pytest.raises(ValueError, match=complaint):
+    evaluate.check(c)
+  c.eval.systems = (str(tmp_path / 'nowhere.jsonl'),)
+  with pytest.raises(FileNotFoundError, match='expected answers'):
+    evaluate.check(c)
+  assert sum(models.asked.values()) == 0
+
+
+def test_answers_cut_at_the_limit_are_counted_and_shown(models, tmp_path):
+  def behave(number, payload):
+    said = models(number, payload)
+    return scripted.completion(said, 'length') if payload['model'] == 'poor' else said
+
+  with scripted.serve(behave) as server:
+    results = run(config(eval_arena, server, tmp_path, ARENA[:2]))
+  cut = {name: counts['cut at the limit'] for name, counts in results['answers'].items()}
+  assert cut == {'good': 0, 'poor': 2}
+  folder = tmp_path / 'runs/eval_arena-micro'
+  for name in ('table.md', 'report.html'):
+    assert 'poor: 2 of 2 answers were cut' in (folder / name).read_text()
+  assert '| poor | 2 | 2 | 0 | 0 |' in (folder / 'table.md').read_text()
+
+
+def test_what_is_too_long_for_the_judge_is_counted_apart(models, tmp_path):
+  said = b'{"error": {"message": "maximum context length is 8 tokens"}}'
+
+  def behave(number, payload):
+    is_long = payload['model'] == 'judge' and models.asked['judge'] == 0
+    reply = models(number, payload)
+    return scripted.status(400, said) if is_long else reply
+
+  with scripted.serve(behave) as server:
+    c = config(eval_writingbench, server, tmp_path, BENCH[:1], **{'judge.concurrency': 1})
+    results = run(c)
+  assert results['facts']['too long for the judge'] == 1 and results['facts']['failed marks'] == 0
+  assert (results['scores']['good']['marks'], results['scores']['good']['failed']) == (1, 1)
+  assert (results['scores']['poor']['marks'], results['scores']['poor']['failed']) == (2, 0)
+
+
+@pytest.mark.parametrize(
+  'field, critic', [('criteria', (0.7, 0.8)), ('checklist', (1.0, 0.95)), ('own', (0.2, 0.95))]
+)
+def test_writingbench_is_sampled_as_published_for_its_version(server, tmp_path, field, critic):
+  name = 'checklist' if field == 'own' else field
+  rows = [
+    {'index': i, 'query': f'Ode {i}', 'domain1': 'Education', name: CRITERIA} for i in range(3)
+  ]
+  c = config(eval_writingbench, server, tmp_path, rows)
+  if field == 'own':
+    c.judge.temperature = 0.2
+  results = run(c)
+  asked = [p for p in server.payloads if p['model'] == 'judge']
+  assert {(p['temperature'], p['top_p'], p['max_tokens']) for p in asked} == {(*critic, 2048)}
+  asked = [p for p in server.payloads if p['model'] != 'judge']
+  assert {(p['temperature'], p['top_p'], p['top_k']) for p in asked} == {(0.7, 0.8, 20)}
+  assert eval_writingbench.get_config('32b').rollout.max_tokens == 16_000
+  assert results['scores']['good'].items() >= {'low': 9, 'high': 9, 'marks': 6, 'failed': 0}.items()
+  header = (tmp_path / 'runs/eval_writingbench-micro/table.md').read_text()
+  assert '| system | overall | 95 % | marks | failed |' in header
+
+
+def test_the_interval_of_a_mark_is_over_queries():
+  same = [(score, query) for query in range(50) for score in (2, 8)]
+  assert writingbench._interval(same, 0) == {'low': 5, 'high': 5}  # all queries are alike
+  apart = [(score, query) for query, score in enumerate([2, 8] * 25) for _ in range(2)]
+  found = writingbench._interval(apart, 0)
+  # Two equal marks of a query are one fact: 1.96 * 3 / sqrt(50), not / sqrt(100).
+  assert found['high'] - found['low'] == pytest.approx(2 * 1.96 * 3 / 50**0.5, rel=0.1)
+  assert str(writingbench._interval([(5, 1)], 0)['low']) == 'nan'

@@ -7,10 +7,13 @@
 `answered` is {system: {index: answer}}, `kept` the journal of what the judge has said. Of the
 sections these must be there: `facts` {name: value}, `faults` (why the judge failed, [] if it did
 not), and, for the report alone, `tables` [(title, header, rows)], of which the first is printed,
-`plot` [(system, value, low, high)], NaN for no interval, and its `unit`.
+`plot` [(system, value, low, high)], NaN for no interval, its `unit`, and `covers`, the range that
+its axis shows at least. Each verdict is written to judgements.jsonl with what it is about.
 """
 
 from typing import Any, NamedTuple
+
+JUDGEMENTS = 'judgements.jsonl'
 
 
 class Loaded(NamedTuple):

@@ -9,6 +9,7 @@ from lwz.evals import arena, lengths, standings
 from lwz.judge import benchmarks, contest
 from lwz.report import number, people
 from lwz.runtime import setup
+from lwz.store import atomic, record
 
 make = heldout_tasks.arena
 
@@ -32,6 +33,14 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     return answered[name][idx] if name in answered else by_idx[idx].baselines[name]
 
   matches, judged = contest.judge(c, tasks, answered, kept, rivals=c.eval.rivals)
+  lines = [
+    {
+      **{'idx': m.idx, 'prompt': by_idx[m.idx].question, 'first': m.first, 'second': m.second},
+      **{'verdict': said, 'reply': reply, 'fault': judged.faults.get(i, '')},
+    }
+    for i, (m, said, reply) in enumerate(zip(matches, judged.values, judged.replies, strict=True))
+  ]
+  atomic.write_text(folder / benchmarks.JUDGEMENTS, ''.join(map(record.encode, lines)))
   found, bias = standings.pairings(matches, judged.values)
   opponents = list(dict.fromkeys(name for task in tasks for name in task.baselines))
   rows = standings.rate(found, [*names, *opponents], c.seed)
@@ -52,7 +61,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   rate = {row['system']: 100 * row['rate'] for row in rates if row['by'] == 'all'}
   table = [
     (
-      *(row['player'], row['rating'], _range(row['low'], row['high']), row['elo']),
+      *(row['player'], row['rating'], number.interval(row['low'], row['high']), row['elo']),
       rate.get(row['player']),
       *(by_length.get(row['player'], {}).get(key) for key in ('S_l', 'words')),
       row['games'],
@@ -66,10 +75,9 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
       'pairs judged': bias['pairs'],
       'pairs missing': bias['missing'],
       'first answer wins': bias['first_wins'],
-      '95 % of that': _range(bias['first_wins_low'], bias['first_wins_high']),
+      '95 % of that': number.interval(bias['first_wins_low'], bias['first_wins_high']),
       'both orders agree': bias['consistent'],
-      'failed verdicts': len(judged.faults),
-      'cost': judged.usage.cost,
+      **judged.counts('verdicts'),
     },
     'bias': bias,
     'standings': rows,
@@ -82,8 +90,5 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     ],
     'plot': [(r['player'], r['rating'], r['low'], r['high']) for r in rows],
     'unit': 'Bradley-Terry rating on the Elo scale, 95 % interval over prompts',
+    'covers': (800.0, 1200.0),  # 400 points are odds of 10 to 1
   }
-
-
-def _range(low: float, high: float) -> str:
-  return f'{number.show(low)} to {number.show(high)}'

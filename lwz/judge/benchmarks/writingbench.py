@@ -3,16 +3,20 @@
 import functools
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from lwz.data import heldout_tasks
 from lwz.data.funnel import stated_length
-from lwz.evals import marks, offline, writingbench
+from lwz.evals import marks, offline, standings, writingbench
 from lwz.judge import benchmarks
 from lwz.judge import judge as judge_lib
+from lwz.report import number
 from lwz.store import atomic, record
 
 make = heldout_tasks.writingbench
+# How the critic of each version is sampled, as published; a value in the config comes first.
+CRITIC = {'v1': {'temperature': 0.7, 'top_p': 0.8}, 'later': {'temperature': 1.0, 'top_p': 0.95}}
 
 
 def load(c, path: epath.Path) -> benchmarks.Loaded:
@@ -26,6 +30,10 @@ def load(c, path: epath.Path) -> benchmarks.Loaded:
 
 def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
   """Returns scores by system, and writes the score files in the benchmark's own schema."""
+  c = c.copy_and_resolve_references()
+  for key, value in CRITIC[bench.version].items():
+    if c.judge[key] is None:
+      c.judge[key] = value
   asked = [
     (name, query, criterion)
     for name in names
@@ -50,7 +58,16 @@ def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
   for (name, query, criterion), mark in zip(asked, judged.values, strict=True):
     if mark:
       scores[name].setdefault(query.index, {})[criterion['name']] = mark
-  scores_of = {}
+  lines = [
+    {
+      **{'index': query.index, 'prompt': query.text, 'system': name},
+      **{'criterion': criterion['name'], 'score': mark.score if mark else None},
+      **{'reply': judged.replies[i], 'fault': judged.faults.get(i, '')},
+    }
+    for i, ((name, query, criterion), mark) in enumerate(zip(asked, judged.values, strict=True))
+  ]
+  atomic.write_text(folder / benchmarks.JUDGEMENTS, ''.join(map(record.encode, lines)))
+  scores_of, intervals = {}, {}
   for name in names:
     lines = [
       {'index': i, 'scores': {n: [mark._asdict()] for n, mark in named.items()}}
@@ -59,18 +76,43 @@ def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
     atomic.write_text(folder / f'scores-{name}.jsonl', ''.join(map(record.encode, lines)))
     plain = {i: {n: m.score for n, m in named.items()} for i, named in scores[name].items()}
     scores_of[name] = marks.aggregate(bench, plain)
-  columns = [key for key in scores_of[names[0]] if not key.startswith('domain2/')]
-  table = [(name, *(scores_of[name][key] for key in columns)) for name in names]
+    every = [(score, i) for i, named in plain.items() for score in named.values()]
+    failed = sum(asked[i][0] == name for i in judged.faults)
+    intervals[name] = _interval(every, c.seed) | {'marks': len(every), 'failed': failed}
+  columns = [
+    key for key in scores_of[names[0]] if key != 'overall' and not key.startswith('domain2/')
+  ]
+  table = [
+    (
+      *(name, scores_of[name]['overall'], number.interval(there['low'], there['high'])),
+      *(there['marks'], there['failed'], *(scores_of[name][key] for key in columns)),
+    )
+    for name, there in intervals.items()
+  ]
+  header = ('system', 'overall', '95 %', 'marks', 'failed', *columns)
   return {
     'facts': {
       'version': bench.version,
       'prompt of the critic': bench.prompt_source,
-      'failed marks': len(judged.faults),
-      'cost': judged.usage.cost,
+      'sampling of the critic': ', '.join(f'{k} {v}' for k, v in judge_lib.sampling(c).items()),
+      **judged.counts('marks'),
     },
-    'scores': scores_of,
+    'scores': {name: scores_of[name] | intervals[name] for name in names},
     'faults': sorted(set(judged.faults.values())),
-    'tables': [(f'WritingBench, {bench.version}', ('system', *columns), table)],
-    'plot': [(name, scores_of[name]['overall'], *[float('nan')] * 2) for name in names],
-    'unit': 'mean over criterion scores, 1 to 10',
+    'tables': [(f'WritingBench, {bench.version}', header, table)],
+    'plot': [
+      (name, scores_of[name]['overall'], there['low'], there['high'])
+      for name, there in intervals.items()
+    ],
+    'unit': 'mean over criterion scores, 1 to 10, 95 % interval over queries',
+    'covers': (1.0, 10.0),
   }
+
+
+def _interval(scores: list[tuple[int, int]], seed: int) -> dict[str, float]:
+  """The 95 % interval of the mean of (score, query), from a bootstrap over queries."""
+  if len({query for _, query in scores}) < 2:
+    return {'low': float('nan'), 'high': float('nan')}
+  values, queries = zip(*scores, strict=True)
+  _, low, high = standings.clustered_mean(np.array(values, float), queries, seed)
+  return {'low': low, 'high': high}
