@@ -213,6 +213,9 @@ def _eval(c) -> None:
   c.eval.slots = 32  # answers that our own engine generates at a time
   c.eval.rivals = False  # compare the systems with each other, too; False: with baselines only
   c.eval.key_env = ''  # environment variable with the API key of the systems' endpoints
+  # Parameters that the systems' endpoints know; max_completion_tokens is sent for max_tokens, if it
+  # is named here, or if the server asks for it.
+  c.eval.sends = ('temperature', 'top_p', 'top_k', 'max_tokens', 'stop', 'seed')
   c.eval.people = 60  # comparisons on people.html, the page for blind human judges; 0: all
   c.eval.arena = ''  # name of the run whose people.html was judged, for experiments/people.py
   c.eval.annotations = ''  # folder of exported human judgements; '': annotations/ of that run
@@ -236,8 +239,9 @@ def _judge(c) -> None:
   c.judge.tokens_per_minute = 0  # 0: no limit
   c.judge.timeout = 600  # seconds without a byte from the server
   c.judge.deadline = 7_200  # seconds of a request's attempts together
-  # Parameters that an endpoint knows; max_completion_tokens is sent for max_tokens.
-  c.judge.sends = ('temperature', 'top_p', 'top_k', 'max_tokens', 'stop', 'seed')
+  c.judge.sends = ('temperature', 'top_p', 'max_tokens')  # parameters that its endpoint knows
+  # Requests for this many tokens or more are streamed: gateways end a silent connection. 0: none.
+  c.judge.stream = 4_096
   c.judge.tries = 6  # attempts per request, with growing pauses
   c.judge.price_in = 0.0  # price of a million input tokens, in any currency
   c.judge.price_out = 0.0  # price of a million output tokens

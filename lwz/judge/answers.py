@@ -34,7 +34,7 @@ def ask(
   todo = [i for i in prompts if keys[i] not in kept]
   faults = {}
   if todo:
-    write = systems.connect(c, system.source, c.eval.key_env, stops=stops, **limits)
+    write = systems.connect(c, system.source, c.eval, stops=stops, **limits)
     asked = (system.request(prompts[i], sampling) for i in todo)
     with (
       terminal.Progress(len(todo), label=system.name) as bar,

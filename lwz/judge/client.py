@@ -21,13 +21,13 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from lwz.judge import http as http_lib
-from lwz.judge import reply_cache
+from lwz.judge import protocol, reply_cache
 
 Endpoint = http_lib.Endpoint
 post = http_lib.post
-
-_CHARACTERS = 3  # per token, a low estimate for the budget before the server has counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +137,7 @@ class _Session:
     self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
     # One lock per request: an equal one waits for the first, and finds its reply in the cache.
     self._locks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+    self._refused: set[str] = set()  # parameters that the server does not know
 
   def __enter__(self) -> '_Session':
     self._thread.start()
@@ -184,7 +185,7 @@ class _Session:
   async def _answer(self, index: int, request: Request) -> Reply:
     began = time.monotonic()
     try:
-      path, payload = _payload(self._endpoint, request)
+      path, payload = protocol.payload(self._endpoint, request.messages, request.sampling)
       name = reply_cache.key([self._endpoint.url, path, payload, request.sample])
     except (TypeError, ValueError) as error:
       return Reply(index, '', f'request: {error}')
@@ -200,77 +201,22 @@ class _Session:
     return dataclasses.replace(reply, seconds=time.monotonic() - began)
 
   async def _ask(self, index: int, path: str, payload: dict[str, Any]) -> Reply:
-    booked = _num_tokens(payload)
-    try:
-      found, tries = await self._connection.ask(path, payload, _read, num_tokens=booked)
-    except http_lib.Failed as failed:
-      return Reply(index, '', failed.fault, tries=failed.tries)
-    used = found['tokens_in'] + found['tokens_out']
-    self._connection.tokens.correct(used - booked if used else 0.0)
-    return Reply(index, **found, tries=tries)
-
-
-def _payload(endpoint: Endpoint, request: Request) -> tuple[str, dict[str, Any]]:
-  """The path and body of a request."""
-  names = {name: http_lib.RENAMED.get(name, name) for name in endpoint.sends}
-  given = request.sampling
-  sampling = {name: given[source] for name, source in names.items() if source in given}
-  if isinstance(request.messages, str):
-    return '/completions', {'model': endpoint.model, 'prompt': request.messages, **sampling}
-  messages = [dict(message) for message in request.messages]
-  return '/chat/completions', {'model': endpoint.model, 'messages': messages, **sampling}
-
-
-def _num_tokens(payload: dict[str, Any]) -> float:
-  """An estimate of the tokens of a request and its reply."""
-  contents = [m.get('content') for m in payload.get('messages', [])] + [payload.get('prompt')]
-  size = sum(len(text) for text in contents if isinstance(text, str))
-  cap = payload.get('max_tokens', payload.get('max_completion_tokens', 0))
-  return size / _CHARACTERS + (cap if isinstance(cap, int) else 0)
-
-
-def _read(answer: Any) -> dict[str, Any]:
-  """The fields of a `Reply` in a server's answer.
-
-  An empty text that the model has ended itself is an answer. Null, nothing but thoughts when the
-  tokens ran out, and what the server withholds or calls an error, are none.
-
-  Raises:
-    ValueError: it is malformed.
-    NoAnswer: there is none, and another try would bring none.
-  """
-  try:
-    choice = answer['choices'][0]
-    said = choice['message'] if 'message' in choice else {'content': choice['text']}
-    text, reason = said['content'], choice.get('finish_reason')
-  except (KeyError, IndexError, TypeError):
-    error = answer.get('error') if isinstance(answer, dict) else None
-    raise ValueError(f'the server says {error}' if error else 'no choices[0] with a text') from None
-  if isinstance(text, list):  # content in parts
-    parts = [part.get('text') for part in text if isinstance(part, dict)]
-    text = ''.join(part for part in parts if isinstance(part, str))
-  if reason == 'error':
-    raise ValueError('finish_reason is error')
-  if not isinstance(text, str) or not text.strip():
-    if said.get('refusal') or reason == 'content_filter':
-      raise http_lib.NoAnswer(f'withheld: {said.get("refusal") or reason}')
-    if said.get('reasoning_content') or said.get('reasoning'):
-      raise http_lib.NoAnswer(f'nothing but reasoning: finish_reason {reason}; raise max_tokens')
-    if reason == 'length':
-      raise http_lib.NoAnswer('nothing at the limit: finish_reason length; raise max_tokens')
-    if not isinstance(text, str):
-      raise ValueError(f'content is {"null" if text is None else type(text).__name__}')
-    if reason != 'stop':
-      raise ValueError(f'an empty text, finish_reason {reason}')
-  usage = answer.get('usage') or {}
-  return {
-    'text': text,
-    'tokens_in': _count(usage, 'prompt_tokens'),
-    'tokens_out': _count(usage, 'completion_tokens'),
-    'finished': reason != 'length',
-  }
-
-
-def _count(usage: Any, name: str) -> int:
-  value = usage.get(name) if isinstance(usage, dict) else None
-  return value if isinstance(value, int) and value >= 0 else 0
+    booked = protocol.num_tokens(payload)
+    if 0 < self._endpoint.stream <= protocol.limit(payload):
+      payload = payload | {'stream': True, 'stream_options': {'include_usage': True}}
+    while True:
+      sent = protocol.known(payload, self._refused)
+      try:
+        found, tries = await self._connection.ask(path, sent, protocol.read, num_tokens=booked)
+      except http_lib.Failed as failed:
+        refused = protocol.refused(failed, sent)
+        if new := (refused & protocol.ADAPTED) - self._refused:
+          logging.warning('%s does not know %s', self._endpoint.url, ', '.join(sorted(new)))
+          self._refused |= new
+        if protocol.known(payload, self._refused) != sent:
+          continue
+        remedy = f'; leave {min(refused)} out: judge.sends or eval.sends' if refused else ''
+        return Reply(index, '', failed.fault + remedy, tries=failed.tries)
+      used = found['tokens_in'] + found['tokens_out']
+      self._connection.tokens.correct(used - booked if used else 0.0)
+      return Reply(index, **found, tries=tries)

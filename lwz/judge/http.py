@@ -1,8 +1,9 @@
 """JSON over HTTP with retries and budgets.
 
-A request is retried after a connection error, a timeout, a malformed or truncated answer, and the
-status 408, 409, 425, 429 or 5xx. Waits double, with jitter, and Retry-After is honoured. API keys
-are read from the environment, and never written to a file, log or message.
+An answer may be streamed. A request is retried after a connection error, a timeout, a malformed or
+truncated answer, and the status 408, 409, 425, 429 or 5xx. Waits double, with jitter, and
+Retry-After is honoured. API keys are read from the environment, and never written to a file, log or
+message.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Any
 
 import httpx2
 
-from lwz.judge import rate_limit
+from lwz.judge import rate_limit, sse
 
 _AGAIN = frozenset({408, 409, 425, 429})  # and 5xx
 _LONGEST_WAIT = 120.0  # seconds between two tries, even if the server asks for more
@@ -53,6 +54,7 @@ class Endpoint:
   timeout: int | float = 600.0  # seconds without data, after which a try has failed
   deadline: int | float = 7_200.0  # seconds of all tries together, waits for a budget apart
   sends: tuple[str, ...] = SENDS  # names of sampling parameters; others are left out
+  stream: int = 4_096  # requests for at least so many tokens are streamed; 0: none
   tries: int = 6  # per request, the first included
   backoff: int | float = 1.0  # seconds before the second try; then twice as long each time
   price_in: int | float = 0.0  # per million tokens of requests
@@ -89,11 +91,14 @@ class Endpoint:
 
 
 class Failed(Exception):
-  """A request without an answer after all its tries; the message is one line."""
+  """A request without an answer after all its tries; the message is one line.
 
-  def __init__(self, fault: str, tries: int):
+  `whole` is more of what the server has said; it may hold the API key, and is not for display.
+  """
+
+  def __init__(self, fault: str, tries: int, whole: str = ''):
     super().__init__(fault)
-    self.fault, self.tries = fault, tries
+    self.fault, self.tries, self.whole = fault, tries, whole
 
 
 class NoAnswer(Exception):
@@ -161,7 +166,7 @@ class Connection:
         text = str(fault)
         left -= time.monotonic() - began
         if not fault.again or attempt == self.endpoint.tries or left <= 0:
-          raise Failed(self._clean(text), attempt) from None
+          raise Failed(self._clean(text), attempt, text) from None
         wait = self.endpoint.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
         if fault.wait:
           self._requests.hold(fault.wait)  # the server is busy, so other requests wait too
@@ -190,7 +195,8 @@ class Connection:
       name = 'request too long' if too_long else f'http {status}'
       raise _Fault(f'{name}: {said}', again=again, wait=wait)
     try:
-      return read(json.loads(bytes(data)))
+      whole = bytes(data)
+      return read(sse.merge(whole) if sse.is_stream(whole) else json.loads(whole))
     except NoAnswer as none:
       raise _Fault(str(none), again=False) from None
     except (ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from lwz.runtime import setup
 
 READS = (
   *('judge.model', 'judge.key_env', 'judge.max_failures', 'judge.max_tokens', 'judge.rounds'),
-  *('judge.temperature', 'judge.top_p', *systems.READS),
+  *('judge.sends', 'judge.temperature', 'judge.top_p', *systems.READS),
 )
 
 # The rules of 'offline-rules': the length score, and the share of the text that does not repeat.
@@ -68,9 +68,12 @@ class Verdicts:
 
   def counts(self, what: str) -> dict[str, Any]:
     """The facts of a report: failures, requests that are too long for the judge, the cost."""
-    failed = sum(map(is_failure, self.faults.values()))
-    too_long = len(self.faults) - failed
-    return {f'failed {what}': failed, 'too long for the judge': too_long, 'cost': self.usage.cost}
+    too_long = sum(fault.startswith('request too long') for fault in self.faults.values())
+    return {
+      f'failed {what}': len(self.faults) - too_long,
+      'too long for the judge': too_long,
+      'cost': self.usage.cost,
+    }
 
 
 def name(c) -> str:
@@ -81,7 +84,9 @@ def name(c) -> str:
 def check(c) -> None:
   """Raises ValueError or FileNotFoundError if the judge cannot be asked."""
   if systems.is_endpoint(c.judge.model):
-    systems.endpoint(c, c.judge.model, c.judge.key_env).read_key()
+    systems.endpoint(c, c.judge.model, c.judge).read_key()
+  elif systems.is_file(c.judge.model):
+    raise ValueError(f'judge.model={c.judge.model}: a file of answers cannot judge; name a model')
   elif c.judge.model != offline.NAME and not setup.is_experiment(c.judge.model):
     systems.describe(c, c.judge.model)
 
@@ -292,4 +297,4 @@ def connect(c) -> systems.Write | None:
   """The function that sends requests to the judge; None if it is 'offline-rules'."""
   if c.judge.model == offline.NAME:
     return None
-  return systems.connect(c, c.judge.model, c.judge.key_env, **sampling(c))
+  return systems.connect(c, c.judge.model, c.judge, **sampling(c))

@@ -24,7 +24,7 @@ READS = (
   *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', 'train.attention'),
   *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8'),
   *('judge.cache', 'judge.concurrency', 'judge.price_in', 'judge.price_out', 'judge.timeout'),
-  *('judge.deadline', 'judge.sends'),
+  *('judge.deadline', 'judge.stream'),
   *('judge.requests_per_minute', 'judge.tokens_per_minute', 'judge.tries'),
 )
 
@@ -95,27 +95,31 @@ def describe(c, source: str) -> System:
   return System(named, source, style, template, identity)
 
 
-def endpoint(c, source: str, key_env: str) -> client.Endpoint:
-  """The endpoint of MODEL@URL with the limits of `c.judge`; 0 is no limit."""
+def endpoint(c, source: str, group) -> client.Endpoint:
+  """The endpoint of MODEL@URL with the limits of `c.judge`, where 0 is no limit.
+
+  `group`, `c.judge` or `c.eval`, names the API key and the parameters that it knows.
+  """
   model, _, url = source.partition('@')
   return client.Endpoint(
     url,
     model,
-    key_env=key_env,
+    key_env=group.key_env,
     concurrency=c.judge.concurrency,
     requests_per_minute=c.judge.requests_per_minute or float('inf'),
     tokens_per_minute=c.judge.tokens_per_minute or float('inf'),
     timeout=c.judge.timeout,
     deadline=c.judge.deadline,
-    sends=tuple(c.judge.sends),
+    sends=tuple(group.sends),
+    stream=c.judge.stream,
     tries=c.judge.tries,
     price_in=c.judge.price_in,
     price_out=c.judge.price_out,
   )
 
 
-def connect(c, source: str, key_env: str, **sampling) -> Write:
-  """The function that sends requests to a source.
+def connect(c, source: str, group, **sampling) -> Write:
+  """The function that sends requests to a source; see `endpoint` for `group`.
 
   `sampling` is for our own engine; requests to an endpoint carry their own, and their replies are
   cached in `judge.cache`.
@@ -125,7 +129,7 @@ def connect(c, source: str, key_env: str, **sampling) -> Write:
   cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
   if '://' in cache:
     cache = None  # SQLite needs a local disk
-  asked = endpoint(c, source, key_env)
+  asked = endpoint(c, source, group)
   return lambda requests: client.write(asked, requests, cache=cache)
 
 

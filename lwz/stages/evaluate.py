@@ -35,7 +35,7 @@ BENCHMARKS = {'arena': arena, 'writingbench': writingbench}
 READS = (
   *(*setup.READS, *setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper'),
   *('eval.benchmark', 'eval.file', 'eval.systems', 'eval.prompts', 'eval.rivals', 'eval.people'),
-  *('eval.key_env', 'rollout.temperature', 'rollout.top_p', 'rollout.top_k'),
+  *('eval.key_env', 'eval.sends', 'rollout.temperature', 'rollout.top_p', 'rollout.top_k'),
   *('rollout.max_tokens', 'rollout.min_tokens', *judge_lib.READS),
 )
 
@@ -65,6 +65,8 @@ def check(c) -> None:
     _, source = keys.alias(named)
     if not setup.is_experiment(source):
       system = systems_lib.describe(c, named)
+      if systems_lib.is_endpoint(source):
+        systems_lib.endpoint(c, source, c.eval).read_key()
       if loaded and systems_lib.is_file(source):
         answers_lib.load(epath.Path(system.source), loaded.prompts)
     if not (systems_lib.is_endpoint(source) or systems_lib.is_file(source)):

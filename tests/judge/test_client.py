@@ -159,8 +159,10 @@ def test_parameters_that_a_server_does_not_know_are_left_out():
       client.write(to(server, sends=sends), [ask('a', temperature=0.5, top_p=1.0, max_tokens=7)])
     )
     list(client.write(to(server, sends=()), [ask('a', temperature=0.5)]))
+    list(client.write(to(server), [ask('a', temperature=None, top_p=None)]))
   assert [sorted(payload) for payload in server.payloads] == [
     ['max_completion_tokens', 'messages', 'model'],
+    ['messages', 'model'],
     ['messages', 'model'],
   ]
   assert server.payloads[0]['max_completion_tokens'] == 7
@@ -380,3 +382,149 @@ def test_a_server_that_asks_for_time_gets_it_from_all():
     replies = list(client.write(to(server, concurrency=2), [ask('a'), ask('b'), ask('c')]))
   assert texts(replies) == ['ok'] * 3
   assert times[2] - times[0] >= 0.35  # the third to be sent, whichever it was
+
+
+def chunk(reason=None, **delta):
+  choice = {'index': 0, 'delta': delta, 'finish_reason': reason}
+  return json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})
+
+
+def events(*parts, end='\n\n', done=True):
+  """A behaviour: a stream of server-sent events, without a length, as servers send it."""
+
+  def send(handler):
+    handler.send_response(200)
+    handler.send_header('Content-Type', 'text/event-stream')
+    handler.send_header('Connection', 'close')
+    handler.end_headers()
+    for part in [*parts, '[DONE]'] if done else parts:
+      handler.wfile.write((f': alive{end}data: {part}{end}').encode())
+      handler.wfile.flush()
+    handler.close_connection = True
+
+  return send
+
+
+USAGE = json.dumps({'choices': [], 'usage': {'prompt_tokens': 7, 'completion_tokens': 3}})
+
+
+@pytest.mark.parametrize(
+  'stream, text, finished',
+  [
+    (
+      events(chunk(content='The '), chunk(content='se\u0101'), chunk('stop'), USAGE),
+      'The seā',
+      True,
+    ),
+    (events(chunk(content='cut'), chunk('length'), USAGE, end='\r\n\r\n'), 'cut', False),
+    (events(chunk(role='assistant', content=''), chunk('stop'), USAGE), '', True),
+    (events(chunk(reasoning_content='hm'), chunk(content='A'), chunk('stop'), USAGE), 'A', True),
+  ],
+)
+def test_a_long_answer_is_streamed(stream, text, finished):
+  with scripted.serve(lambda n, p: stream) as server:
+    (reply,) = client.write(to(server, stream=100), [ask('a', max_tokens=100)])
+  assert server.payloads[0]['stream'] is True
+  assert server.payloads[0]['stream_options'] == {'include_usage': True}
+  assert (reply.text, reply.finished, reply.fault) == (text, finished, '')
+  assert (reply.tokens_in, reply.tokens_out) == (7, 3)
+
+
+@pytest.mark.parametrize(
+  'stream, cause, tries',
+  [
+    (events(chunk(content='half'), done=False), 'garbage: a stream that breaks off', 2),
+    (events('{"error": {"message": "overloaded"}}'), 'garbage: the server says', 2),
+    (events(chunk(content='x'), chunk('error')), 'garbage: finish_reason is error', 2),
+    (events(chunk(reasoning_content='hm'), chunk('length')), 'nothing but reasoning', 1),
+    (events(chunk(content='half'), '{"choi'), 'garbage', 2),
+  ],
+)
+def test_a_stream_without_an_answer_is_named(stream, cause, tries):
+  with scripted.serve(lambda n, p: stream) as server:
+    (reply,) = client.write(to(server, stream=1, tries=2), [ask('a', max_tokens=9)])
+  assert reply.fault.startswith(cause) and len(server.seen) == tries
+
+
+def test_a_stream_that_never_ends_is_bounded_in_time_and_bytes(monkeypatch):
+  monkeypatch.setattr(http_lib, '_MAX_BYTES', 10_000)
+  flood = events(*[chunk(content='x' * 1_000)] * 50)
+
+  def drip(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(40):
+      handler.wfile.write(b': alive\n\n')
+      time.sleep(0.05)
+
+  for behave, cause in ((flood, 'garbage: an answer of more than'), (drip, 'deadline')):
+    with scripted.serve(lambda n, p, behave=behave: behave) as server:
+      began = time.monotonic()
+      (reply,) = client.write(to(server, stream=1, deadline=0.5), [ask('a', max_tokens=9)])
+    assert reply.fault.startswith(cause) and time.monotonic() - began < 4
+
+
+def test_only_requests_for_many_tokens_are_streamed_and_the_cache_sees_no_difference(tmp_path):
+  cache = tmp_path / 'replies.sqlite'
+  with scripted.serve(echo) as server:
+    for stream in (0, 200, 100, 0):
+      (reply,) = client.write(to(server, stream=stream), [ask('a', max_tokens=100)], cache=cache)
+      assert reply.text == 'A'
+    list(client.write(to(server, stream=1), [ask('a'), ask('b', max_tokens=9)]))
+  assert [payload.get('stream', False) for payload in server.payloads] in (
+    [False, False, True],
+    [False, True, False],
+  )
+
+
+def complaint(message, code=400):
+  return scripted.status(code, json.dumps({'error': {'message': message}}).encode())
+
+
+COMPLETION = (
+  "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+  "'max_completion_tokens' instead."
+)
+
+
+@pytest.mark.parametrize(
+  'name, message',
+  [
+    ('max_tokens', COMPLETION),
+    ('top_k', 'Unrecognized request argument supplied: top_k'),
+    ('stream_options', 'body -> stream_options: extra fields not permitted'),
+    ('stream', "Unsupported value: 'stream' is not supported with this model"),
+  ],
+)
+def test_a_server_that_complains_is_asked_in_its_own_words(name, message):
+  def behave(number, payload):
+    return complaint(message) if name in payload else echo(number, payload)
+
+  asked = [ask(text, max_tokens=9, top_k=20) for text in 'abcdefgh']
+  with scripted.serve(behave) as server:
+    replies = list(client.write(to(server, stream=5, concurrency=2, tries=1), asked))
+  assert texts(replies) == list('ABCDEFGH')
+  # Those that were on their way met the complaint too; nobody after them.
+  assert len(server.seen) <= 8 + 2
+  last = server.payloads[-1]
+  assert last.get('max_tokens', last.get('max_completion_tokens')) == 9
+  assert (name == 'max_tokens') == ('max_completion_tokens' in last)
+
+
+def test_a_parameter_that_would_change_the_answers_is_named_and_not_left_out():
+  said = "Unsupported value: 'temperature' does not support 0 with this model."
+  with scripted.serve(lambda n, p: complaint(said)) as server:
+    (reply,) = client.write(to(server), [ask('a', temperature=0.0, max_tokens=9)])
+  assert (
+    reply.fault.endswith('; leave temperature out: judge.sends or eval.sends')
+    and len(server.seen) == 1
+  )
+  too_long = 'max_tokens or max_completion_tokens is too large: the maximum context length is 8'
+  with scripted.serve(lambda n, p: complaint(too_long)) as server:
+    (reply,) = client.write(to(server), [ask('a', max_tokens=9)])
+  assert reply.fault.startswith('request too long') and len(server.seen) == 1
+
+
+def test_names_of_parameters_are_the_protocols():
+  with pytest.raises(ValueError, match="no parameter 'temprature'; choose from temperature"):
+    client.Endpoint('http://h/v1', sends=('temprature',))

@@ -222,6 +222,10 @@ def test_the_offline_judge_is_named_in_every_output(server, tmp_path, capsys):
     ({'eval.systems': ('a/m@http://host', 'b/m@http://host')}, 'called the same: m, m'),
     ({'eval.file': 'nowhere.jsonl'}, 'nowhere.jsonl'),
     ({'judge.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),
+    ({'eval.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),
+    ({'judge.model': 'pred.jsonl'}, 'cannot judge'),
+    ({'judge.sends': ('temprature',)}, "no parameter 'temprature'"),
+    ({'eval.sends': ('temprature',)}, "no parameter 'temprature'"),
     ({'judge.max_failures': 2.0}, 'max_failures=2.0'),
     ({'eval.style': 'poem'}, "'poem'"),
     ({'eval.slots': 0}, 'eval.slots=0'),
@@ -420,3 +424,14 @@ def test_the_interval_of_a_mark_is_over_queries():
   # Two equal marks of a query are one fact: 1.96 * 3 / sqrt(50), not / sqrt(100).
   assert found['high'] - found['low'] == pytest.approx(2 * 1.96 * 3 / 50**0.5, rel=0.1)
   assert str(writingbench._interval([(5, 1)], 0)['low']) == 'nan'
+
+
+def test_each_endpoint_gets_the_parameters_that_it_knows(server, tmp_path):
+  c = config(eval_arena, server, tmp_path, ARENA[:1])
+  c.judge.sends, c.eval.sends = ('max_completion_tokens',), ('temperature', 'max_tokens')
+  run(c)
+  fixed = {'model', 'messages'}
+  for payload in server.payloads:
+    is_judge = payload['model'] == 'judge'
+    sent = {'max_completion_tokens'} if is_judge else {'temperature', 'max_tokens'}
+    assert payload.keys() - fixed == sent
