@@ -85,6 +85,7 @@ ONLY_WHEN = {
   'data.prompts': 'a file of prompts is named',
   'debug.heartbeat': 'several processes start, at the door',
   'eval.key_env': 'a system is an endpoint',
+  'eval.sends': 'a system is an endpoint',
   'eval.slots': 'our own engine judges',
   'eval.style': 'a system is no run of ours',
   'judge.': 'the judge is an endpoint or a model',

@@ -46,7 +46,15 @@ class Question:
   by_rules: Callable[[], str]
   key: str = ''  # in the journal; `ask` derives it from the messages
   turn: int = 0  # number of replies that could not be read
+  sample: int = 0  # tells apart requests with the same messages
   given: Any = None  # the verdict, if nobody has to be asked
+
+  def after(self, unread: str, again: 'Again | None') -> 'Question':
+    """The question after a reply that could not be read: with it, or else as another sample."""
+    if again:
+      messages = again(self.messages, unread)
+      return dataclasses.replace(self, messages=messages, turn=self.turn + 1)
+    return dataclasses.replace(self, turn=self.turn + 1, sample=self.turn + 1)
 
 
 class Verdict(NamedTuple):
@@ -111,7 +119,7 @@ def ask_in(form: str) -> Again:
 
   def again(messages: list[dict[str, str]], unread: str) -> list[dict[str, str]]:
     words = f'That holds no verdict that can be read, or more than one. Reply with {form} alone.'
-    reply = {'role': 'assistant', 'content': unread[-_REPEATED:]}
+    reply = {'role': 'assistant', 'content': unread[-_REPEATED:].strip() or '(empty)'}
     return [*messages, reply, {'role': 'user', 'content': words}]
 
   return again
@@ -160,7 +168,10 @@ def ask(
     if readable:
       values.setdefault(key, readable[0])
     elif key not in values:
-      todo.append(dataclasses.replace(question, key=key, turn=len(replies)))
+      question = dataclasses.replace(question, key=key)
+      for reply in replies:  # of an earlier run: the judge is not asked the same once more
+        question = question.after(reply, again)
+      todo.append(question)
   usage = client.Usage()
   if todo:
     found = stream(
@@ -221,7 +232,7 @@ def stream(
     kept: gets every reply as it comes, under `key-turn`; see `whole`.
     total, done, failed: numbers of questions, of those with a verdict already, and of failures.
     sure: number of verdicts from which the share of failures so far counts; None is `total`.
-    again: asks again by showing the unreadable reply; None repeats the question as another sample.
+    again: asks again in a chat that goes on from the unreadable reply; None: as another sample.
     whole: False keeps, under `key`, only values and the ends of the replies that they were read of.
     usage: counts replies, tokens and cost.
 
@@ -231,10 +242,10 @@ def stream(
   usage = usage or client.Usage()
   label = f'judge {name(c)}'
   with terminal.Progress(total, start=done, label=label, quiet=quiet) as bar:
-    asked: Iterable[tuple[Question, str]] = ((question, '') for question in questions)
+    asked: Iterable[Question] = questions
     while asked:
-      unread: list[tuple[Question, str]] = []
-      with contextlib.closing(_replies(c, write, asked, again)) as replies:
+      unread: list[Question] = []
+      with contextlib.closing(_replies(c, write, asked)) as replies:
         for question, reply in replies:
           usage.add(reply, c.judge.price_in, c.judge.price_out)
           value, fault = None, reply.fault
@@ -245,11 +256,11 @@ def stream(
             elif _is_readable(value):
               kept.add(question.key, value=value, answer=reply.text[-_KEPT:])
             if not _is_readable(value):
-              question = dataclasses.replace(question, turn=question.turn + 1)
+              question = question.after(reply.text, again)
               if question.turn % c.judge.rounds:  # another run has its own rounds
-                unread.append((question, reply.text))
+                unread.append(question)
                 continue
-              value, fault = None, _unreadable(reply.text)
+              value, fault = None, f'unreadable: {" ".join(reply.text.split())[-_SHOWN:]}'
           done, failed = done + 1, failed + is_failure(fault)
           stop_on_failures(c, failed, max(done, min(total, sure or total)), f'judge: {fault}')
           bar.update(done, failed=failed, cost=usage.cost)
@@ -261,32 +272,20 @@ def _is_readable(value: Any) -> bool:
   return value is not None and value != ''
 
 
-def _unreadable(reply: str) -> str:
-  return f'unreadable: {" ".join(reply.split())[-_SHOWN:]}'
-
-
 def _replies(
-  c,
-  write: systems.Write | None,
-  asked: Iterable[tuple[Question, str]],
-  again: Again | None,
+  c, write: systems.Write | None, asked: Iterable[Question]
 ) -> Generator[tuple[Question, client.Reply]]:
   """Each question with its reply, as they arrive; only questions in flight are held."""
   if write is None:
-    for question, _ in asked:
+    for question in asked:
       yield question, client.Reply(0, question.by_rules())
     return
   waiting: dict[int, Question] = {}
 
   def requests() -> Generator[client.Request]:
-    for index, (question, unread) in enumerate(asked):
+    for index, question in enumerate(asked):
       waiting[index] = question
-      if again and unread:
-        yield client.Request(
-          again(question.messages, unread), sampling(c), question.turn // c.judge.rounds
-        )
-      else:
-        yield client.Request(question.messages, sampling(c), sample=question.turn)
+      yield client.Request(question.messages, sampling(c), question.sample)
 
   with contextlib.closing(write(requests())) as replies:
     for reply in replies:

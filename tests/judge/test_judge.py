@@ -142,7 +142,7 @@ def test_an_unreadable_reply_is_shown_and_asked_for_again(monkeypatch, tmp_path)
       whole=False,
     )
     verdicts = {verdict.key: verdict for verdict in found}
-  assert [[len(r.messages) for r in turn] for turn in judge.rounds] == [[1, 1, 1, 1], [3, 3], [3]]
+  assert [[len(r.messages) for r in turn] for turn in judge.rounds] == [[1, 1, 1, 1], [3, 3], [5]]
   assert [verdicts[f'id-{text}'].value for text in FUNNEL] == [True, False, None, None]
   assert (verdicts['id-c'].fault, verdicts['id-d'].fault) == ('unreadable: hm', 'http 500')
   # The records of every version: the value, and the end of the reply that it was read of.
@@ -196,3 +196,20 @@ def test_a_verdict_that_is_given_is_not_asked_for(monkeypatch, tmp_path):
   asked = judge_lib.Question([{'role': 'user', 'content': 'a'}], str, given='B')
   with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
     assert judge_lib.ask(config(), [asked], read, kept).values == ['B']
+
+
+def test_another_run_goes_on_from_what_could_not_be_read(monkeypatch, tmp_path):
+  """A judge without randomness: it would say the same to the same chat."""
+  c = config(rounds=2)
+  asked = [question('a')], read
+  again = judge_lib.ask_in('[[A]]')
+  judge = Judge(monkeypatch, lambda messages, sample: 'is A' if len(messages) > 5 else 'hm')
+  failed = pytest.raises(RuntimeError, match='none of 1 questions')
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept, failed:
+    judge_lib.ask(c, *asked, kept, again=again)
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
+    found = judge_lib.ask(c, *asked, kept, again=again)
+  assert found.values == ['A'] and found.replies == ['is A']
+  chats = [request.messages for (request,) in judge.rounds]
+  assert [len(chat) for chat in chats] == [1, 3, 5, 7]
+  assert [m['role'] for m in chats[-1]] == ['user', 'assistant'] * 3 + ['user']
