@@ -14,6 +14,7 @@ _UNKNOWN = re.compile(
 _FIXED = frozenset({'model', 'messages', 'prompt'})
 # Left out for a server that does not know them; max_tokens is renamed.
 ADAPTED = frozenset({'stream_options', 'stream', 'top_k', 'max_tokens'})
+_CUT = ('length', 'max_tokens', 'model_length')  # a finish_reason at the limit of tokens
 _CHARACTERS = 3  # per token, a low estimate for the budget before the server has counted
 
 
@@ -93,8 +94,8 @@ def read(answer: Any) -> dict[str, Any]:
       raise http_lib.NoAnswer(f'withheld: {said.get("refusal") or reason}')
     if said.get('reasoning_content') or said.get('reasoning'):
       raise http_lib.NoAnswer(f'nothing but reasoning: finish_reason {reason}; raise max_tokens')
-    if reason == 'length':
-      raise http_lib.NoAnswer('nothing at the limit: finish_reason length; raise max_tokens')
+    if reason in _CUT:
+      raise http_lib.NoAnswer(f'nothing at the limit: finish_reason {reason}; raise max_tokens')
     if not isinstance(text, str):
       raise ValueError(f'content is {"null" if text is None else type(text).__name__}')
     if reason != 'stop':
@@ -104,7 +105,7 @@ def read(answer: Any) -> dict[str, Any]:
     'text': text,
     'tokens_in': _count(usage, 'prompt_tokens'),
     'tokens_out': _count(usage, 'completion_tokens'),
-    'finished': reason != 'length',
+    'finished': reason not in _CUT,
   }
 
 

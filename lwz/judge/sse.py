@@ -27,10 +27,13 @@ def merge(data: bytes) -> dict[str, Any]:
     if not isinstance(part, dict) or part.get('error'):
       raise ValueError(f'the server says {part.get("error") if isinstance(part, dict) else part}')
     usage = part.get('usage') or usage
-    for choice in part.get('choices') or ():
+    choices = part.get('choices')
+    for choice in choices if isinstance(choices, list) else ():
       if not isinstance(choice, dict) or choice.get('index', 0) != 0:
         continue
       delta = choice.get('delta') or choice.get('message') or {'content': choice.get('text')}
+      if not isinstance(delta, dict):
+        raise ValueError(f'a delta that is {type(delta).__name__}')
       for name in ('content', 'refusal', *_THOUGHTS):
         if (text := _text(delta.get(name))) is not None:
           message[name] = (message.get(name) or '') + text

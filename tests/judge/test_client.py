@@ -416,6 +416,7 @@ USAGE = json.dumps({'choices': [], 'usage': {'prompt_tokens': 7, 'completion_tok
       'The seā',
       True,
     ),
+    (events(chunk(content='cut'), chunk('max_tokens'), USAGE), 'cut', False),
     (events(chunk(content='cut'), chunk('length'), USAGE, end='\r\n\r\n'), 'cut', False),
     (events(chunk(role='assistant', content=''), chunk('stop'), USAGE), '', True),
     (events(chunk(reasoning_content='hm'), chunk(content='A'), chunk('stop'), USAGE), 'A', True),
@@ -438,6 +439,8 @@ def test_a_long_answer_is_streamed(stream, text, finished):
     (events(chunk(content='x'), chunk('error')), 'garbage: finish_reason is error', 2),
     (events(chunk(reasoning_content='hm'), chunk('length')), 'nothing but reasoning', 1),
     (events(chunk(content='half'), '{"choi'), 'garbage', 2),
+    (events('{"choices": [{"delta": "text"}]}'), 'garbage: a delta that is str', 2),
+    (events('{"choices": 3}'), 'garbage', 2),
   ],
 )
 def test_a_stream_without_an_answer_is_named(stream, cause, tries):
