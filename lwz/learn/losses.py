@@ -179,13 +179,6 @@ def grpo(
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
 
 
-def check_grpo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
-  """Returns '', no warning. Raises ValueError unless ratio_cap is 0 or above 1 + clip_high."""
-  if ratio_cap and ratio_cap <= 1 + clip_high:
-    raise ValueError(f'ratio_cap={ratio_cap} must be above 1 + clip_high = {1 + clip_high:g}; or 0')
-  return ''
-
-
 def gspo(
   logp_BT: Float[AnyArray, 'B T'],
   old_logp_BT: Float[AnyArray, 'B T'],
@@ -209,14 +202,6 @@ def gspo(
   log_s_BT = jnp.broadcast_to(log_s_B1, log_ratio_BT.shape)
   gain_BT, clips = _clipped(log_s_BT, advantage_B1, clip_low, clip_high)
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
-
-
-def check_gspo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
-  """Returns a warning if the clips are of a token's size. Raises ValueError if there is a cap."""
-  check_uncapped(clip_low=clip_low, clip_high=clip_high, ratio_cap=ratio_cap)
-  warning = f'clip_low={clip_low:g} and clip_high={clip_high:g} are too large for gspo: the ratio '
-  warning += 'of a sequence hardly moves and never reaches them; its paper has 3e-4 and 4e-4'
-  return warning if max(clip_low, clip_high) > 0.01 else ''
 
 
 def cispo(
@@ -245,16 +230,22 @@ def cispo(
   return -aggregate(gain_BT, mask_BT), _metrics(log_ratio_BT, clips, mask_BT)
 
 
-def check_cispo(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
-  """Returns a warning if weights are bounded below. Raises ValueError if there is a cap."""
-  check_uncapped(clip_low=clip_low, clip_high=clip_high, ratio_cap=ratio_cap)
-  return f'clip_low={clip_low:g} should be 1: cispo bounds weights only above' * (clip_low < 1)
+def check(name: str, *, clip_low: float, clip_high: float, ratio_cap: float) -> str:
+  """Returns a warning, '' for none, about numbers that are meant for another loss than `name`.
 
-
-def check_uncapped(*, clip_low: float, clip_high: float, ratio_cap: float) -> str:
-  """Returns '', no warning. Raises ValueError if there is a cap: of any loss without dual clip."""
-  if ratio_cap:
+  Raises ValueError if `ratio_cap` is neither 0 nor, in `grpo` alone, above 1 + clip_high.
+  """
+  if ratio_cap and name != 'grpo':
     raise ValueError(f'ratio_cap={ratio_cap} is of dual clip, which only grpo has: set it to 0')
+  if 0 < ratio_cap <= 1 + clip_high:
+    raise ValueError(f'ratio_cap={ratio_cap} must be above 1 + clip_high = {1 + clip_high:g}; or 0')
+  if name == 'gspo' and max(clip_low, clip_high) > 0.01:
+    return (
+      f'clip_low={clip_low:g} and clip_high={clip_high:g} are too large for gspo: the ratio of a '
+      'sequence hardly moves and never reaches them; its paper has 3e-4 and 4e-4'
+    )
+  if name == 'cispo' and clip_low < 1:
+    return f'clip_low={clip_low:g} should be 1: cispo bounds weights only above'
   return ''
 
 

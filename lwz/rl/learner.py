@@ -67,9 +67,9 @@ def check(c) -> None:
 
 def _check_clips(c) -> None:
   """Raises ValueError, or warns, if the clips do not go with the loss."""
-  check_loss = registry.LOSS_CHECKS.get(c.rl.loss, losses.check_uncapped)
+  numbers = {name: c.rl[name] for name in ('clip_low', 'clip_high', 'ratio_cap')}
   try:
-    warning = check_loss(clip_low=c.rl.clip_low, clip_high=c.rl.clip_high, ratio_cap=c.rl.ratio_cap)
+    warning = losses.check(c.rl.loss, **numbers)
   except ValueError as error:
     raise ValueError(f'rl.{error}') from error
   if warning:
@@ -158,6 +158,20 @@ def _batch_shape(c, mesh: jax.sharding.Mesh) -> grpo.BatchShape:
   )
 
 
+def _advantages(c, mesh, batch: sampling.Batch):
+  """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
+  rollout, shape = batch.rollout, batch.scores.valid.shape
+  values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, mesh)(
+    batch.scores.values,
+    batch.scores.valid,
+    np.asarray(rollout.lengths).reshape(shape),
+    np.asarray(rollout.finished).reshape(shape),
+  )
+  weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
+  advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, mesh)
+  return advantage_fn(values_PGR, weights_R, valid_PG), values_PGR, valid_PG
+
+
 class Learner:
   """The updates of a run. The reference model is loaded only if the loss has a KL term."""
 
@@ -170,6 +184,8 @@ class Learner:
   ):
     self._c, self._config, self._mesh = c, config, mesh
     names = {'grpo', 'logprob', 'reference'} & compiled.keys()
+    # A batch that a step does not merge with others is asked for twice: `informative`, then `step`.
+    self._advantages = functools.lru_cache(maxsize=1)(functools.partial(_advantages, c, mesh))
     self._fns = {name: compiled[name].jit() for name in names}
     self._reference = None
     if 'reference' in compiled:
@@ -229,20 +245,6 @@ class Learner:
     if 'peak_bytes_in_use' in memory:
       measured['memory/peak_gib'] = memory['peak_bytes_in_use'] / 2**30
     return measured
-
-  def _advantages(self, batch: sampling.Batch):
-    """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
-    c, scores = self._c, batch.scores
-    values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, self._mesh)(
-      scores.values,
-      scores.valid,
-      np.asarray(batch.rollout.lengths).reshape(scores.valid.shape),
-      np.asarray(batch.rollout.finished).reshape(scores.valid.shape),
-    )
-    weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-    advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, self._mesh)
-    advantage_PG = advantage_fn(values_PGR, weights_R, valid_PG)
-    return advantage_PG, values_PGR, valid_PG
 
   def _minibatch(
     self, prompt_ids, rollout, valid_B, members, *, old_logp, advantage_B, **extras

@@ -42,12 +42,6 @@ LOSSES: dict[str, Callable[..., Callable]] = {
   'gspo': lambda c, mesh: losses.gspo,
   'cispo': lambda c, mesh: losses.cispo,
 }
-# (clip_low, clip_high, ratio_cap) -> a warning or ''. Other losses: `losses.check_uncapped`.
-LOSS_CHECKS: dict[str, Callable[..., str]] = {
-  'grpo': losses.check_grpo,
-  'gspo': losses.check_gspo,
-  'cispo': losses.check_cispo,
-}
 # (scores_PGR, valid_PG, lengths_PG, finished_PG) -> (scores_PGR, valid_PG)
 OVERLONG: dict[str, Callable[..., Callable]] = {
   'keep': lambda c, mesh: overlong.keep,

@@ -25,7 +25,7 @@ READS = (
 _RESAMPLED = 2**32  # added to the seed: the order in which resampled batches take the prompts
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
   """P prompts and G scored samples of each; sample p * G + g is the g-th of prompt p."""
 
