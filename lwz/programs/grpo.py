@@ -76,12 +76,11 @@ def update_step(
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
     counted_B = jnp.any(minibatch['mask'], axis=1)
     num_sequences = jnp.maximum(jnp.sum(counted_B).astype(jnp.float32), 1.0)
-    aggregate = objective.aggregate(num_tokens, num_sequences)
-    token_mean = losses.budget_mean(num_tokens)
 
     def loss_fn(params, micro):
       logp_BT, entropy_BT, mask_BT = sequence_logprob(params, minibatch, micro)
-      return _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, aggregate, token_mean)
+      counts = num_tokens, num_sequences
+      return _loss(objective, minibatch, counts, logp_BT, entropy_BT, mask_BT)
 
     grads, metrics = update.accumulate(
       loss_fn, state.params, minibatch['micro'], num_micro, shardings=where
@@ -105,25 +104,35 @@ def update_step(
 
 
 @jax.named_scope('loss')
-def _loss(objective, logp_BT, entropy_BT, mask_BT, minibatch, aggregate, token_mean):
-  """Returns a micro-batch's shares of the loss and of the metrics, which are token means."""
-  old_BT = minibatch['old_logp']
+def _loss(objective, minibatch, counts, logp_BT, entropy_BT, mask_BT):
+  """Returns a micro-batch's shares of the minibatch's loss and of its metrics, means over tokens.
+
+  `counts` are the numbers of tokens and of sequences of the minibatch.
+  """
+  aggregate, token_mean = objective.aggregate(*counts), losses.budget_mean(counts[0])
+  aggregate_policy, old_BT = aggregate, minibatch['old_logp']
+  if objective.weighted:
+    aggregate_policy = losses.weighted(aggregate, minibatch['weight'])
   loss, metrics = objective.policy_loss(
-    *(logp_BT, old_BT, minibatch['advantage'], mask_BT),
+    logp_BT,
+    old_BT,
+    minibatch['advantage'],
+    mask_BT,
     clip_low=objective.clip_low,
     clip_high=objective.clip_high,
-    aggregate=losses.weighted(aggregate, minibatch['weight']) if objective.weighted else aggregate,
+    aggregate=aggregate_policy,
   )
-  own_share = token_mean(jnp.ones_like(logp_BT), mask_BT)  # policy_loss gives its own token means
-  metrics = {name: value * own_share for name, value in metrics.items()}
+  # These metrics are means over the micro-batch's own tokens: its share of all makes them add up.
+  share = token_mean(jnp.ones_like(logp_BT), mask_BT)
+  metrics = {name: value * share for name, value in metrics.items()}
   metrics['entropy'] = token_mean(entropy_BT, mask_BT)
   metrics['logp_gap'] = token_mean(jnp.abs(logp_BT - old_BT), mask_BT)
   if objective.entropy_weight:
     loss -= objective.entropy_weight * aggregate(entropy_BT, mask_BT)
   if objective.kl_weight:
-    args = logp_BT, minibatch['ref_logp'], mask_BT
-    loss += objective.kl_weight * losses.kl_reference(*args, aggregate=aggregate)
-    metrics['kl_reference'] = losses.kl_reference(*args, aggregate=token_mean)
+    kl_reference = functools.partial(losses.kl_reference, logp_BT, minibatch['ref_logp'], mask_BT)
+    loss += objective.kl_weight * kl_reference(aggregate=aggregate)
+    metrics['kl_reference'] = kl_reference(aggregate=token_mean)
   return loss, jax.lax.stop_gradient(metrics)
 
 
