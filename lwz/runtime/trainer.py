@@ -92,49 +92,41 @@ class Trainer:
   """
 
   def __init__(self, c, opened: run.Run, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh):
-    self._c, self._run = c, opened
+    self._c, self._folder = c, opened.folder
     self._checkpoints = checkpoint.Checkpoints(
       opened.folder,
       keep=c.checkpoint.keep,
       keep_best=c.checkpoint.keep_best if c.checkpoint.best else 0,
     )
-    self.optimizer = adamw(c, config)
-    self.extra: dict[str, Any] = {'step': 0}
+    rule = adamw(c, config)
+    self.extra: dict[str, Any] = {'step': 0}  # 'step' is the next to be recorded
     if self._checkpoints.latest() is None:
-      self.state = begin(c, config, self.optimizer, mesh)
+      self.state = begin(c, config, rule, mesh)
     else:
-      wanted = placement.state(config, self.optimizer, mesh, offload=c.train.offload)
+      wanted = placement.state(config, rule, mesh, offload=c.train.offload)
       self.state, self.extra = self._checkpoints.restore(wanted)
-    self.start = self.extra['step']
-    self._is_first = jax.process_index() == 0
-    self._writer = (
-      metrics.Writer(opened.folder, start_step=self.start, tensorboard=c.log.tensorboard)
-      if self._is_first
-      else None
-    )
+    start, self._writer = self.extra['step'], None
+    if jax.process_index() == 0:
+      self._writer = metrics.Writer(opened.folder, start_step=start, tensorboard=c.log.tensorboard)
     self._bar = terminal.Progress(
-      c.train.num_steps, start=self.start, label=setup.run_name(c), quiet=not self._is_first
+      c.train.num_steps, start=start, label=setup.run_name(c), quiet=not self._writer
     )
     self._watchdog = watchdog.Watchdog(c.debug.watchdog)
     self._began = self._lapped = self._saved = time.monotonic()  # last `record`, `lap`, save
     self._best: float | None = None  # the latest value of the metric `checkpoint.best`
-    self._step, self._stopping = self.start, False
     self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
     self._open = contextlib.ExitStack()  # the files and guards that `__iter__` enters
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
-    """Yields the steps that are left. Raises `interrupts.Stopped` if asked to stop, once saved."""
+    """Yields the steps that are left."""
     with self._open as stack:
       stack.enter_context(contextlib.closing(self._checkpoints))
       for opened in (self._writer, self._bar, self._watchdog, interrupts.kept()):
         stack.enter_context(opened or contextlib.nullcontext())
-      for step in range(self.start, self._c.train.num_steps):
-        self._step = step
+      for step in range(self.extra['step'], self._c.train.num_steps):
         with self._profiled(step):
           yield step
-        if self._stopping:
-          self._leave()
 
   def update(self, fn: Callable, state, *batch) -> tuple[Any, dict[str, Any]]:
     """Returns `fn(state, *batch)`, one optimiser step: the state, and its metrics on the host.
@@ -142,7 +134,7 @@ class Trainer:
     If a metric is NaN or infinite, `fn` has returned the state unchanged: state and batch are
     written to `faults/`, once for consecutive faults, so that the step can be run again.
     """
-    hosts.check_same(f'the batch of step {self._step}', batch)
+    hosts.check_same(f'the batch of step {self.extra["step"]}', batch)
     state, values = fn(state, *batch)
     values = jax.device_get(values)
     if not all(np.isfinite(value).all() for value in values.values()):
@@ -160,14 +152,15 @@ class Trainer:
     """Saves and leaves if the run was asked to stop; for use in a step before its first update."""
     if self._agree()[0]:
       self._save()
-      self._leave()  # the caller will not resume the generator, so the loop ends here
+      self._leave()
 
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
   ) -> None:
     """Records a finished step. `show` names the metrics on the progress bar.
 
-    Raises RuntimeError if more than `debug.max_skipped` steps in a row were not finite.
+    Raises `interrupts.Stopped` if the run was asked to stop, and RuntimeError if more than
+    `debug.max_skipped` steps in a row were not finite.
     """
     now = time.monotonic()
     values = {name: float(value) for name, value in values.items()} | self.laps
@@ -179,13 +172,13 @@ class Trainer:
     self._best = values.get(self._c.checkpoint.best, self._best)
     self.state, self.extra = state, {'step': step + 1, **(extra or {})}
     self._check_faults(step)
-    self._stopping, due = self._agree()
+    stopping, due = self._agree()
     every = (step + 1) % self._c.checkpoint.every == 0
     # While steps are skipped nothing is saved: it would replace an older, good checkpoint.
-    if step + 1 == self._c.train.num_steps or (
-      (every or due or self._stopping) and not self._faults
-    ):
+    if step + 1 == self._c.train.num_steps or ((every or due or stopping) and not self._faults):
       self._save()
+    if stopping:
+      self._leave()
     self._lapped = time.monotonic()
 
   def _agree(self) -> tuple[bool, bool]:
@@ -206,6 +199,7 @@ class Trainer:
     self._saved = time.monotonic()
 
   def _leave(self) -> None:
+    """Closes what `__iter__` has opened: the caller will not resume it. Raises Stopped."""
     self._checkpoints.wait()
     self._open.close()
     # It may be older than this step: `record` saves nothing while steps are skipped.
@@ -213,15 +207,15 @@ class Trainer:
     raise interrupts.Stopped(f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}')
 
   def _note_fault(self, state, batch, values) -> None:
-    what = ', '.join(faulty_step.not_finite(batch, values))
+    step, what = self.extra['step'], ', '.join(faulty_step.not_finite(batch, values))
     if not self._faults:
-      name = f'step-{self._step:06d}-{int(state.step)}'
-      target = faulty_step.write(self._run.folder, name, state, batch, values)
+      name = f'step-{step:06d}-{int(state.step)}'
+      target = faulty_step.write(self._folder, name, state, batch, values)
       what += f'; to run it again: --config.debug.replay={target}'
-      if self._is_first:
-        logging.warning('step %d is skipped, not finite: %s', self._step, what)
-    if not self._faults or self._faults[-1][0] != self._step:
-      self._faults.append((self._step, what))
+      if self._writer:
+        logging.warning('step %d is skipped, not finite: %s', step, what)
+    if not self._faults or self._faults[-1][0] != step:
+      self._faults.append((step, what))
 
   def _check_faults(self, step: int) -> None:
     if self._faults and self._faults[-1][0] != step:
@@ -239,7 +233,7 @@ class Trainer:
     if step not in self._c.profile.steps:
       yield
       return
-    target = self._run.folder / 'profile'
+    target = self._folder / 'profile'
     with jax.profiler.trace(str(target)):
       yield
     jax.profiler.save_device_memory_profile(str(target / f'memory-{step}.prof'))
