@@ -161,7 +161,7 @@ KEYS: dict[str, Key] = {
   'log': Key(may_change=ALWAYS),
   'log.samples_every': _count(1, may_change=ALWAYS),
   'log.tensorboard': Key(inherited=True, may_change=ALWAYS),
-  'profile': Key(may_change=ALWAYS),
+  'profile.steps': _count(may_change=ALWAYS),
   'preflight': Key(may_change=ALWAYS),
   'export.folder': Key(holds='path', may_change=ALWAYS),
   'report': Key(may_change=ALWAYS),
@@ -274,14 +274,17 @@ def check(c) -> None:
         f'{key}: an address must not hold a password; put it into an environment variable and name '
         'that under judge.key_env, eval.key_env or reward.key_env'
       )
-    kind = int if key == 'profile.steps' else str
+    kind = str if low is None else int  # of the elements of a tuple
     if isinstance(value, tuple) and not all(isinstance(one, kind) for one in value):
       raise ValueError(f'{key}={value}: each of them must be {kind.__name__}')
     if choices and value not in choices:
       raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
-    if low is not None and not isinstance(value, str) and not low <= value <= high:  # true of NaN
-      shown = reprlib.repr(value)  # it may have hundreds of digits
-      raise ValueError(f'{key}={shown}: choose a number from {low:.10g} to {high:.10g}')
+    if low is None or high is None:
+      continue
+    for one in value if isinstance(value, tuple) else (value,):
+      if not (isinstance(one, int | float) and low <= one <= high):  # NaN is not within either
+        shown = reprlib.repr(one)  # it may have hundreds of digits
+        raise ValueError(f'{key}={shown}: choose a number from {low:.10g} to {high:.10g}')
 
 
 def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -56,6 +56,8 @@ def test_no_number_is_unbounded(key, value):
     ('train.halvings', 10**13),
     ('reward.weights.length', -0.5),
     ('judge.timeout', -1),
+    ('profile.steps', (3, -1)),
+    ('reward.weights.mine', 'much'),
   ],
 )
 def test_numbers_outside_their_bounds_are_named(key, value):
