@@ -40,6 +40,7 @@ class Word(NamedTuple):
 MAPS = (
   May('lwz/runtime/keys.py', r"""['"]""", 'maps old keys to new ones'),
   May('lwz/store/metrics.py', r"""['"].*['"]: """, 'maps old metrics to new ones'),
+  May('lwz/store/faulty_step.py', r"'figures'", 'maps the old name to the new one'),
   May('experiments/base.py', r'# was ', 'names the old key'),
 )
 

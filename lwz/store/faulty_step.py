@@ -57,9 +57,11 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
       f'debug.replay={target}: no fault.json here; name a folder faults/step-... of a run'
     )
   remedy = 'it is damaged; replay another step'
-  fault = jsonl.document(
-    target / 'fault.json', {'metrics': dict, 'not_finite': list}, remedy=remedy
-  )
+  fault = jsonl.document(target / 'fault.json', {'not_finite': list}, remedy=remedy)
+  if 'figures' in fault:  # the name of 'metrics' before 0.2
+    fault['metrics'] = fault.pop('figures')
+  if wrong := jsonl.faults({'metrics': None} | fault, {'metrics': dict}):
+    raise ValueError(f'{target}/fault.json: {wrong[0]}; {remedy}')
   with ocp.StandardCheckpointer() as checkpointer:
     state = checkpointer.restore(target / 'state', abstract_args[0])
   try:

@@ -33,6 +33,17 @@ def test_state_and_batch_come_back_with_what_was_wrong(tmp_path):
   assert json.loads((tmp_path / 'faults/step-000003-0/fault.json').read_text()) == fault
 
 
+def test_the_file_of_an_older_run_is_read_by_its_old_name(tmp_path):
+  target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
+  path = target / 'fault.json'
+  path.write_text(path.read_text().replace('"metrics"', '"figures"'))
+  _, fault = faulty_step.read(target, shapes((STATE, *BATCH)))
+  assert fault['metrics'] == {'loss': None, 'skipped': 1.0}
+  path.write_text('{"not_finite": []}')
+  with pytest.raises(ValueError, match=r'fault\.json: metrics = None is no object; it is damaged'):
+    faulty_step.read(target, shapes((STATE, *BATCH)))
+
+
 def test_another_batch_or_folder_is_named(tmp_path):
   target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
   with pytest.raises(ValueError, match=r"batch.npz holds \['0.ids', '0.logp', '1'\], the step"):
