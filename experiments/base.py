@@ -33,7 +33,7 @@ def get_config(size: str) -> ConfigDict:
 
   c.experiment = ''  # name of the experiment's file, without .py; each experiment sets it
   c.size = size
-  c.stage = ''  # what to run: the module lwz/stages/<stage>.py
+  c.stage = ''  # what to run: lwz/stages/<stage>.py; 'score' tries the rewards of any experiment
   c.name = ''  # of the run's folder; '': <experiment>-<size>, with -s<seed> if the seed is not 0
   c.seed = 0  # determines all randomness: parameters, order of the data, sampling
   c.runs_dir = 'runs'  # parent of all run folders; a gs://... bucket works too
@@ -271,7 +271,11 @@ def _run(c) -> None:
 
 
 def _tools(c) -> None:
-  """The stages preflight, export and report."""
+  """The stages score, preflight, export and report."""
+  c.score = ConfigDict()
+  # JSONL file of texts (text; prompt, lower, upper if given), or a run's folder, for its samples.
+  c.score.texts = ''  # '': held-out passages, intact and damaged
+
   c.preflight = ConfigDict()
   c.preflight.at_start = True  # before a training: compile its programs, stop if they do not fit
   c.preflight.topology = 'local'  # the attached devices, or as 'v5p:4x4x4', 'gpu:h100:8x8'

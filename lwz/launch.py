@@ -79,12 +79,12 @@ def needs(c, experiments: pathlib.Path) -> list:
 
 
 def _references(c) -> list[tuple[str, str]]:
-  """Returns (key, value) of every value that `c.needs` names; a key may hold several."""
+  """Returns (key, value) of what `c.needs` names and the stage reads; a key may hold several."""
   names = keys.names(lambda key: key.holds == 'reference')
   for key in c.needs:
     if key not in names:
       raise ValueError(f'needs: {key!r} names no run; choose from {", ".join(names)}')
-  values = [(key, keys.get(c, key)) for key in c.needs]
+  values = [(k, keys.get(c, k)) for k in c.needs if keys.is_under(k, stage_of(c).reads)]
   every = [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
   return [(k, keys.alias(v)[1] if k == 'eval.systems' else v) for k, v in every]
 

@@ -196,11 +196,12 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 def test_stages_read_what_they_declare(recorded):
   for experiment in ('grpo_think', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
     launch(f'{experiment}:micro', recorded)
+  launch('grpo_think:micro', recorded, '--config.stage=score')
   read = {}
   for line in (recorded / 'reads.jsonl').read_text().splitlines():
     stage, key = json.loads(line)
     read.setdefault(stage, set()).add(key)
-  assert set(read) >= {*keys.RESUMABLE, 'generate', 'report', 'export'}
+  assert set(read) >= {*keys.RESUMABLE, 'generate', 'report', 'export', 'score'}
   complaints = []
   for stage, found in read.items():
     declared = importlib.import_module(f'lwz.stages.{stage}').READS

@@ -84,7 +84,13 @@ def is_server(value: str) -> bool:
 
 
 def check_rewards(c) -> None:
-  """Raises ValueError if a reward model or the scale of its scores is invalid."""
+  """Raises ValueError if a reward, a reward model or the scale of its scores is invalid."""
+  if not any(c.reward.weights.values()):  # `keys` has refused negative ones
+    raise ValueError('reward.weights are all 0: give at least one reward a positive weight')
+  for name in c.reward.weights:
+    if name not in REWARDS:
+      known = ', '.join(REWARDS)
+      raise ValueError(f'reward.weights.{name}: there is no such reward; choose from {known}')
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if value and not is_server(value) and not setup.is_experiment(value):
       _scale(c, value)

@@ -165,6 +165,7 @@ KEYS: dict[str, Key] = {
   'preflight': Key(may_change=ALWAYS),
   'export.folder': Key(holds='path', may_change=ALWAYS),
   'report': Key(may_change=ALWAYS),
+  'score.texts': Key(holds='path', may_change=ALWAYS),
   'checkpoint': Key(may_change=ALWAYS),
   'checkpoint.every': _count(1, inherited=True, may_change=ALWAYS),
   'checkpoint.minutes': Key(0.0, 1e6, inherited=True, may_change=ALWAYS),

@@ -61,12 +61,6 @@ def check(c) -> None:
     )
   generation.check(c)
   validation.decoding(c, c.init)
-  if not any(c.reward.weights.values()):  # `keys` has refused negative ones
-    raise ValueError('reward.weights are all 0: give at least one reward a positive weight')
-  for name in c.reward.weights:
-    if name not in registry.REWARDS:
-      known = ', '.join(registry.REWARDS)
-      raise ValueError(f'reward.weights.{name}: there is no such reward; choose from {known}')
   learner.check(c)
   evaluator.check(c)
 
