@@ -33,6 +33,7 @@ def write(
   curves: Iterable[tuple[str, str]] = (),
   plots: Iterable[tuple[str, str]] = (),
   samples: Iterable[Mapping[str, Any]] = (),
+  sampled_for: str = 'prompts',
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   alarms: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
@@ -51,7 +52,8 @@ def write(
   * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
     'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
     of the last step stand side by side, answers to one prompt facing each other; what lies between
-    is left out. An invalid one is shown as the whole `text` that was written
+    is left out. An invalid one is shown as the whole `text` that was written; `sampled_for` says
+    what prompts they answer
   * `notes`: sentences a reader has to know
 
   Raises ValueError for a sample without 'step'.
@@ -69,6 +71,7 @@ def write(
     alarms=_lists(alarms),
     steps=steps,
     pairs=pairs,
+    sampled_for=sampled_for,
     notes=list(notes),
   )
   file = epath.Path(path)

@@ -15,6 +15,7 @@ come: a run that was killed asks nothing twice.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from lwz import hosts, types
+from lwz import hosts, jsonl, types
 from lwz.data import heldout_tasks, templates
 from lwz.evals import anchors, answers, arena, offline, standings
 from lwz.judge import contest, journal, systems
@@ -145,7 +146,7 @@ class Evaluator:
     placed = self._engines[MODES[0]].reshard(params)
     answered = {}
     for mode in MODES:
-      answered[mode] = self._answers(mode, placed, policy)
+      answered[mode] = self._answers(mode, placed, policy, step)
       loop.lap(f'eval_{mode}')
       loop.stop_if_asked()
     measured = hosts.first(functools.partial(self._measure, answered)) or {}
@@ -155,7 +156,22 @@ class Evaluator:
     values = np.array([measured.get(name, np.nan) for name in names])
     return dict(zip(names, hosts.all_gather(values)[0].tolist(), strict=True))
 
-  def _answers(self, mode: str, placed, policy: int) -> dict[int, dict[str, Any]]:
+  def samples(self, num: int = 8) -> list[dict[str, Any]]:
+    """Returns sampled answers to `num` prompts by the first and the last policy, for the report."""
+    path, found = self._folder / 'answers.jsonl', []
+    if jax.process_index() or not path.exists():
+      return []
+    kept = [r for r in jsonl.read(path, skip='all')[0] if r.get('mode') == MODES[0] and 'step' in r]
+    by_step = {(r['step'], r['idx']): str(r['text']) for r in kept}
+    steps = sorted({step for step, _ in by_step})
+    for step, task in itertools.product(steps[:1] + steps[1:][-1:], _spread(self._tasks, num)):
+      if (text := by_step.get((step, task.idx))) is not None:
+        parsed = dataclasses.asdict(format_lib.parse(text, self._c.data.style))
+        words = length.count_words(answers.final(text))
+        found.append({'step': step, 'prompt': task.question, 'text': text, 'words': words} | parsed)
+    return found
+
+  def _answers(self, mode: str, placed, policy: int, step: int) -> dict[int, dict[str, Any]]:
     """Returns the answers of one mode by task on process 0, and {} on the others."""
     c, is_first = self._c, jax.process_index() == 0
     keys = [journal.key(policy, mode, c.rollout.temperature, ids.tolist()) for ids in self._ids]
@@ -174,9 +190,8 @@ class Evaluator:
       for reply in replies if todo else ():
         if is_first:
           said = {'text': reply.text, 'finished': reply.finished}
-          kept.add(
-            keys[todo[reply.index]], mode=mode, idx=self._tasks[todo[reply.index]].idx, **said
-          )
+          i = todo[reply.index]
+          kept.add(keys[i], mode=mode, step=step, idx=self._tasks[i].idx, **said)
       if not is_first:
         return {}
       return {task.idx: kept[key] for task, key in zip(self._tasks, keys, strict=True)}

@@ -239,12 +239,14 @@ def finish(
   facts: dict[str, Any],
   tables=(),
   alarms=(),
+  answers: Sequence[dict[str, Any]] = (),
   result: dict[str, Any] | None = None,
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`.
 
   `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables` and `alarms` those of
-  `page.write`; `result` is what else the summary in DONE holds.
+  `page.write`; `answers` are samples for held-out prompts, shown in place of those in the run's
+  folder; `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
@@ -258,7 +260,8 @@ def finish(
       facts={'steps': c.train.num_steps, 'time': took} | facts | _circumstances(c),
       table=rows,
       curves=[('', curves.draw(records, **arguments)) for arguments in plots],
-      samples=[s for step in samples.read(opened.folder).values() for s in step],
+      samples=answers or [s for step in samples.read(opened.folder).values() for s in step],
+      sampled_for='held-out prompts' if answers else 'prompts of the training',
       tables=tables,
       alarms=alarms,
     )

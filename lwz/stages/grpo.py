@@ -120,7 +120,7 @@ def run(c) -> None:
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
-  _finish(c, opened, config, len(prompts))
+  _finish(c, opened, config, len(prompts), evaluate.samples())
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
@@ -144,7 +144,7 @@ def programs(
   return found
 
 
-def _finish(c, opened, config, num_prompts: int) -> None:
+def _finish(c, opened, config, num_prompts: int, answers) -> None:
   names = list(c.reward.weights)
   setup.finish(
     c,
@@ -176,4 +176,5 @@ def _finish(c, opened, config, num_prompts: int) -> None:
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | evaluator.facts(c),
     alarms=observer.tables(opened.folder),
+    answers=answers,
   )

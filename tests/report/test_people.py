@@ -79,7 +79,11 @@ const press = (key) => document.onkeydown({ key, target: null, preventDefault() 
 const type = (name) => { $('name').value = name; $('name').onchange(); };
 let href = '';
 HTMLAnchorElement.prototype.click = function () { href = this.href; };
+const before = [$('wanted').hidden, $('main').hidden, $('export').disabled];
+press('e');
+const exported = href;
 type('%s');
+const after = [$('wanted').hidden, $('main').hidden, $('export').disabled];
 const sides = [];
 for (const key of ['1', '2', '3', 'ArrowLeft', '1']) {
   sides.push([$('left').textContent, $('right').textContent]);
@@ -90,7 +94,7 @@ const fresh = Object.keys(state.choices).length;
 type('%s');  // what was saved is there again
 press('e');
 const record = JSON.parse(decodeURIComponent(href.split(',')[1]));
-const out = { sides, fresh, at: state.at, record };
+const out = { before, exported, after, sides, fresh, at: state.at, record };
 document.title = btoa(JSON.stringify(out));
 </script>
 """
@@ -105,6 +109,8 @@ def test_keys_choose_and_the_export_says_what_was_seen(tmp_path, name):
   command += [f'--user-data-dir={tmp_path / "profile"}', f'file://{tmp_path / "driven.html"}']
   dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
   out = json.loads(base64.b64decode(re.search('<title>(.*?)</title>', dom)[1]))
+  assert out['before'] == [False, True, True] and out['exported'] == ''  # a name is wanted
+  assert out['after'] == [True, False, False]
   record = out['record']
   assert record['annotator'] == name and out['fresh'] == 0 and out['at'] == 3
   texts = {item['id']: item['texts'] for item in items}

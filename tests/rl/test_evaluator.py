@@ -116,6 +116,20 @@ def test_metrics_of_both_modes(writes, tmp_path):
   assert loop.laps == ['eval_sampled', 'eval_greedy', 'eval_judge']
 
 
+def test_the_report_has_first_and_last_answers_to_the_same_held_out_prompts(writes, tmp_path):
+  write_arena(tmp_path)
+  c = config(tmp_path, **{'train.num_steps': 6})
+  due = evaluations(c, tmp_path)
+  assert due.samples() == []
+  for step in range(6):
+    due.step(Loop(), step, {'w': np.full(2, step, np.float32)})
+  samples = due.samples(num=2)
+  assert [(s['step'], s['prompt']) for s in samples] == [
+    *((0, 'Ode 0'), (0, 'Ode 1'), (5, 'Ode 0'), (5, 'Ode 1'))
+  ]
+  assert all(s['valid'] and s['words'] == 10 and s['think'] == 'a plan' for s in samples)
+
+
 def test_at_the_first_step_at_every_so_many_and_at_the_last(writes, tmp_path):
   write_arena(tmp_path)
   c = config(tmp_path, **{'train.num_steps': 6})
