@@ -157,7 +157,10 @@ def _curve(
   axes.plot(x[alone], y[alone], 'o', color=colour, markersize=3, markeredgewidth=0)
   last = np.flatnonzero(finite)[-1]
   axes.plot(x[last], mean[last], 'o', color=colour, markersize=5, markeredgewidth=0, clip_on=False)
-  return strong, f'{name}  {number.show(mean[last])}'
+  # What the mean of zeros still holds of values long ago is none.
+  is_zero = y[last] == 0 and abs(mean[last]) < 1e-6 * np.abs(y[finite]).max()
+  end = 0.0 if is_zero else mean[last]
+  return strong, f'{name}  {number.show(end)}'
 
 
 def _shade(

@@ -6,6 +6,8 @@ listed has no direction. `{}` stands for one part of a name, such as that of a r
 
 import re
 
+from lwz.report import number
+
 HIGHER_IS_BETTER = (
   *('accuracy', 'margin', 'heldout/accuracy'),
   *('reward/{}', 'valid_only/{}', 'valid_format', 'heldout/mean', 'tokens/finished'),
@@ -27,15 +29,26 @@ def of(name: str) -> int:
   return _is_in(name, HIGHER_IS_BETTER) - _is_in(name, LOWER_IS_BETTER)
 
 
-def verdict(name: str, first: float, last: float) -> int:
-  """Returns +1 if a metric got better, -1 if worse, 0 if it hardly moved or has no direction.
+def moved(first: float, last: float) -> int:
+  """Returns +1 if a value rose, -1 if it fell, and 0 if it hardly moved.
 
   A change below 1e-6, or a thousandth of the larger value, is noise.
   """
   change = last - first
-  if not abs(change) > max(1e-6, 1e-3 * max(abs(first), abs(last))):
-    return 0
-  return of(name) * (1 if change > 0 else -1)
+  is_noise = not abs(change) > max(1e-6, 1e-3 * max(abs(first), abs(last)))
+  return 0 if is_noise else 1 if change > 0 else -1
+
+
+def verdict(name: str, first: float, last: float) -> int:
+  """Returns +1 if a metric got better, -1 if worse, 0 if it hardly moved or has no direction."""
+  return of(name) * moved(first, last)
+
+
+def change(first: float, last: float) -> str:
+  """Returns how far a value went, for readers: '+0.250', '−12.00', or '≈ 0' for noise."""
+  if not moved(first, last):
+    return number.show(last - first) if not abs(last - first) > 0 else '≈ 0'
+  return f'{"+" if last > first else "−"}{number.show(abs(last - first))}'
 
 
 def check(key: str, name: str) -> None:

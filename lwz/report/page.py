@@ -86,13 +86,11 @@ def _lists(tables) -> list[tuple[str, list, list[list]]]:
 
 
 def _row(row: tuple[str, float, float, float]) -> dict[str, Any]:
-  name, first, last, change = row
-  moved = not math.isnan(change) and change != 0
+  name, first, last, _ = row
   verdict = ('worse', '', 'better')[1 + directions.verdict(name, first, last)]
-  arrow = ('▲' if change > 0 else '▼') if moved else ''
-  size = number.show(abs(change)) if moved else number.show(change)
-  signed = f'{"+" if change > 0 else "−"}{size}' if moved else size
-  return dict(name=name, first=first, last=last, arrow=arrow, change=signed, verdict=verdict)
+  arrow = ('▼', '', '▲')[1 + directions.moved(first, last)]
+  change = directions.change(first, last)
+  return dict(name=name, first=first, last=last, arrow=arrow, change=change, verdict=verdict)
 
 
 def _pairs(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:

@@ -151,10 +151,10 @@ def closing_table(
   table.add_column('metric', no_wrap=True)
   for name in ('first', 'last', 'change'):
     table.add_column(name, justify='right', no_wrap=True)
-  for name, first, last, change in rows:
+  for name, first, last, _ in rows:
     verdict = directions.verdict(name, first, last)
     style = 'green' if verdict > 0 else 'red' if verdict < 0 else ''
-    signed = f'+{number.show(change)}' if change > 0 else number.show(change)
     cells = (name, number.show(first), number.show(last))
-    table.add_row(*(rich.text.Text(cell) for cell in cells), rich.text.Text(signed, style))
+    change = rich.text.Text(directions.change(first, last), style)
+    table.add_row(*(rich.text.Text(cell) for cell in cells), change)
   console.print(table)

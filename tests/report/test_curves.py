@@ -145,3 +145,8 @@ def test_the_axes_keep_their_height_and_their_direction_however_many_curves_ther
   *_, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
   assert min(ys) >= 0 and max(ys) < height
   assert all(f'>{name}  ' in svg for name in names)
+
+
+def test_a_metric_that_ends_at_zero_is_said_to_be_zero():
+  records = [{'step': t, 'share': 1.0 if t < 5 else 0.0} for t in range(400)]
+  assert '>share  0<' in curves.draw(records, ['share'], title='t')

@@ -43,3 +43,17 @@ def test_a_metric_without_direction_is_refused_with_those_that_have_one():
 )
 def test_a_verdict_needs_a_direction_and_a_change(name, first, last, verdict):
   assert directions.verdict(name, first, last) == verdict
+
+
+@pytest.mark.parametrize(
+  'first, last, shown',
+  [
+    (0.25, 0.75, '+0.500'),
+    (12.0, 0.0, '−12.00'),
+    (3e-9, 1e-10, '≈ 0'),
+    (1.0, 1.0, '0'),
+    (1.0, float('nan'), '–'),
+  ],
+)
+def test_a_change_is_shown_with_its_sign_unless_it_is_noise(first, last, shown):
+  assert directions.change(first, last) == shown

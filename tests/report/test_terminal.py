@@ -123,8 +123,8 @@ def test_the_closing_table_is_plain_in_a_log_and_coloured_on_a_terminal():
   title, header, *lines = [line.split() for line in log.getvalue().splitlines() if line.strip()]
   assert title == ['run']
   assert header == ['metric', 'first', 'last', 'change']
-  assert lines[0] == ['loss', '2.000', '1.000', '-1.000']
+  assert lines[0] == ['loss', '2.000', '1.000', '−1.000']
   assert lines[2] == ['[b]' * 30, '1', '2', '+1']
   assert '\x1b' not in log.getvalue()
-  assert '\x1b[32m-1.000' in screen.getvalue()
-  assert '\x1b[31m-0.250' in screen.getvalue()
+  assert '\x1b[32m−1.000' in screen.getvalue()
+  assert '\x1b[31m−0.250' in screen.getvalue()
