@@ -79,7 +79,8 @@ def test_siblings_are_those_that_answer_one_prompt():
 @pytest.mark.parametrize(
   'record, what',
   [
-    ({'text': None}, "no field 'text'"),
+    ({'text': None}, "'text' is null"),
+    ({'prompt': 'x'}, "no field 'text'"),
     ({'text': 'x', 'lower': 9, 'upper': 5}, 'expected 0 < lower <= upper, in words, not 9 and 5'),
     ({'text': 'x', 'lower': '9'}, "'lower' should be int, found str"),
   ],
