@@ -98,11 +98,12 @@ def sample_from(
 
   Inverts the cumulative distribution, with two uniform numbers per row instead of one per token:
   one selects one of about sqrt(V) ranges of the vocabulary, the other a token within it. A token
-  whose logit is -inf is never sampled.
+  whose logit is -inf is never sampled. Where the largest logit is not finite, logp is NaN.
   """
   if temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    return ids_B, jnp.zeros(ids_B.shape, jnp.float32)
+    is_finite_B = jnp.isfinite(jnp.max(logits_BV, axis=-1))  # false of NaN anywhere
+    return ids_B, jnp.where(is_finite_B, 0.0, jnp.nan).astype(jnp.float32)
   logits_BV = logits_BV.astype(jnp.float32)
   below_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / temperature
   weights_BV = jnp.exp(below_BV)

@@ -263,6 +263,8 @@ class _Loop:
     ended = []
     for slot in active:
       index, num = self._owner[slot], int(block.num[slot])
+      if not np.isfinite(block.logp[slot, :num]).all():
+        raise ValueError(self._overflow(index, block.logp[slot, :num]))
       self._parts[index].append((block.ids[slot, :num], block.logp[slot, :num]))
       self._cached[slot] += num
       keep = self._stop_rule(index, self._joined(index, 0)) if self._stop_rule else None
@@ -275,6 +277,15 @@ class _Loop:
       self._owner[slot] = _FREE
       ended.append(Trajectory(index, ids, logp, finished))
     return ended
+
+  def _overflow(self, index: int, logp: np.ndarray) -> str:
+    """Returns the sentence about the first token whose log-probability is not finite."""
+    before = sum(len(part) for part, _ in self._parts[index])
+    return (
+      f'request {index}: the logits of token {before + int(np.argmin(np.isfinite(logp)))} are not '
+      "finite, though the model's weights are; compute in a dtype with a larger range: in its "
+      'config.json (a run has model.json), change dtype from float16 to bfloat16'
+    )
 
   def _joined(self, index: int, which: int) -> np.ndarray:
     return np.concatenate([part[which] for part in self._parts[index]])

@@ -4,11 +4,13 @@ A run keeps its model's configuration in `model.json`, in the form of Hugging Fa
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from lwz.model import config as config_lib
@@ -16,6 +18,7 @@ from lwz.model import qwen, sharding
 from lwz.store import atomic, checkpoint
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
+from lwz.store.hf import mapping
 
 KEPT = 'model.json'
 
@@ -70,6 +73,8 @@ def params(
   They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
   that the source lacks is sampled with `key`; a language-model head that `wanted` has no use for is
   left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
+
+  Raises ValueError, naming the tensor, if one holds NaN or infinity.
   """
   abstract = sharding.abstract(wanted, mesh, sharding.TRAIN, dtype)
   if is_run(source):
@@ -85,7 +90,28 @@ def params(
       out_shardings=getattr(abstract['score'], 'sharding', None),
     )
     loaded['score'] = initial(key)
+  _check_finite(source, loaded, wanted)
   return loaded
+
+
+def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_lib.QwenConfig):
+  """Raises ValueError, naming the tensor, if one holds NaN or infinity in the dtype it now has."""
+  for name, leaf in mapping.flatten(params).items():
+    per_layer = tuple(range(name.startswith('layers.'), leaf.ndim))
+    where = leaf.sharding
+    if isinstance(where, jax.sharding.NamedSharding):  # every process reads the result
+      where = jax.sharding.NamedSharding(where.mesh, jax.sharding.PartitionSpec())
+    finite = jax.jit(functools.partial(_is_finite, axis=per_layer), out_shardings=where)(leaf)
+    if not np.all(finite):
+      tensors = [tensor.name for tensor in mapping.tensors(config) if tensor.leaf == name]
+      raise ValueError(
+        f'{source}: {tensors[int(np.argmin(finite))]} holds NaN or infinity in {leaf.dtype}; save '
+        'or download the model again, in bfloat16 or float32 if float16 is too small for its values'
+      )
+
+
+def _is_finite(leaf: jax.Array, *, axis: tuple[int, ...]) -> jax.Array:
+  return jnp.isfinite(leaf).all(axis)
 
 
 def tokenizer(source: epath.PathLike) -> str:

@@ -301,3 +301,11 @@ def test_int8_is_close_and_its_mismatch_is_seen():
 def test_what_no_slot_holds_is_refused_by_name(request_, message):
   with pytest.raises(ValueError, match=message):
     write(built(), [REQUESTS[0], request_])
+
+
+@pytest.mark.parametrize('temperature', [0.0, TEMPERATURE])
+def test_what_overflows_stops_at_its_token(temperature):
+  engine = built(sampling=sampler.Sampling(temperature, stop_ids=(STOP,)))
+  params = engine.reshard(PARAMS | {'norm': PARAMS['norm'] * np.nan})
+  with pytest.raises(ValueError, match=r'request \d: the logits of token 0 are not finite'):
+    list(scheduler.run(engine, params, REQUESTS[:3]))

@@ -167,6 +167,19 @@ def test_a_special_token_stands_in_no_text(folder, capsys, monkeypatch):
   assert capsys.readouterr().out.startswith('\n20 tokens')
 
 
+def test_a_model_that_overflows_float16_writes_nothing(tmp_path, folder):
+  config, params = hf.load(folder)
+  params['layers']['w_up'] += 1e3
+  params['layers']['w_down'] += 1e4
+  hf.save(tmp_path, config, jax.tree.map(lambda x: x.astype(jnp.float16), params))
+  tokenizer.save(tokenizer.load(folder), tmp_path)
+  with pytest.raises(ValueError, match='request 0: the logits of token 0 are not finite'):
+    generate.run(config_of(str(tmp_path)))
+  raw = json.loads((tmp_path / 'config.json').read_text()) | {'dtype': 'bfloat16'}
+  (tmp_path / 'config.json').write_text(json.dumps(raw))
+  generate.run(config_of(str(tmp_path)))
+
+
 @pytest.mark.parametrize(
   'name, eos',
   [

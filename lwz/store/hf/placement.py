@@ -80,9 +80,10 @@ def _pieces(tensor, file, bounds, dtype) -> np.ndarray:
     index[along] = slice(low, min(low + step, stop))
     inside = [slice(None)] * len(bounds)
     inside[along] = slice(low - start, index[along].stop - start)
-    block[tuple(inside)] = mapping.to_ours(
-      tensor, lambda ranges: _read(file, tensor.name, ranges), tuple(index)
-    )
+    with np.errstate(over='ignore'):  # what is infinite then is refused by `model_source.params`
+      block[tuple(inside)] = mapping.to_ours(
+        tensor, lambda ranges: _read(file, tensor.name, ranges), tuple(index)
+      )
   return block
 
 
