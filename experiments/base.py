@@ -54,7 +54,7 @@ def get_config(size: str) -> ConfigDict:
 def _data(c) -> None:
   """Texts, prompts and preference pairs."""
   c.data = ConfigDict()
-  c.data.folder = ''  # folder of .txt, .md and .jsonl files; '': Python's own documentation
+  c.data.folder = ''  # of .txt, .md, .jsonl, .parquet, .gz of them; '': Python's own documentation
   c.data.tokenizer = ''  # folder or hub id; '': that of `init`, or a new one if `init` is 'random'
   c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts
   c.data.tested = 0.15  # share of the held-out documents that is kept for evaluations
@@ -64,8 +64,10 @@ def _data(c) -> None:
   c.data.row_length = 32_768  # tokens per packed row
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
-  c.data.prompts = ''  # JSONL file, or a run of `prompts`; '': made from held-out titles
-  c.data.preferences = ''  # JSONL file of preference pairs; '': made by damaging passages
+  c.data.prompts = (
+    ''  # JSONL (.gz) or Parquet, or a run of `prompts`; '': made from held-out titles
+  )
+  c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
   c.data.long = 'refuse'  # reward models refuse a text longer than a row; 'window': read in parts
   c.data.skip_broken = False  # skip and count unreadable lines of `preferences`; False: stop
 

@@ -1,15 +1,19 @@
 """JSON and JSON lines of unknown origin: errors name the file, and the line or the field."""
 
 import codecs
+import contextlib
+import gzip
 import json
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from etils import epath
 
-LARGEST = 1 << 26  # bytes of a JSON document, which takes ten times as much memory
+LARGEST = 1 << 26  # bytes of a JSON document or line, which takes ten times as much memory
+_EXPANDS = 200  # times; gzip makes a tenth of a text, a hundredth of a log
 
 
 class Span(NamedTuple):
@@ -37,13 +41,43 @@ def check_regular(path: epath.PathLike) -> None:
     raise ValueError(f'{path}: a FIFO, device or socket, not a file; remove it')
 
 
+@contextlib.contextmanager
+def opened(path: epath.PathLike) -> Iterator[IO[bytes] | gzip.GzipFile]:
+  """The bytes of a file to read, of `.gz` unpacked; raises ValueError if it is none, or damaged."""
+  check_regular(path)
+  try:
+    with epath.Path(path).open('rb') as raw:
+      yield gzip.GzipFile(fileobj=raw) if os.fspath(path).lower().endswith('.gz') else raw
+  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    raise ValueError(f'{path}: damaged gzip: {error}; pack it again') from error
+
+
 def contents(path: epath.PathLike, largest: int = LARGEST) -> bytes:
   """Returns the bytes of a file; raises ValueError if it is none, or has more than `largest`."""
-  check_regular(path)
-  path = epath.Path(path)
-  if (size := path.stat().length) > largest:
-    raise ValueError(f'{path}: {size:,} bytes, more than the {largest:,} that are read')
-  return path.read_bytes()
+  with opened(path) as file:
+    size = epath.Path(path).stat().length
+    data = file.read(largest + 1) if size <= largest else b''
+  if max(size, len(data)) > largest:
+    raise ValueError(f'{path}: {size:,} bytes, more than the {largest:,} that are read; split it')
+  return data
+
+
+def lines(path: epath.PathLike) -> Iterator[bytes]:
+  """The lines of a file, one at a time; of one longer than `LARGEST`, a byte more than that.
+
+  Raises ValueError if it is no file, or a gzip file that expands as no text does.
+  """
+  done, whole = 0, True
+  with opened(path) as file:
+    while data := file.readline(LARGEST + 1 if whole else 1 << 20):
+      if whole:
+        yield data
+      done += len(data)
+      packed = getattr(file, 'fileobj', file).tell()
+      if done > max(LARGEST // 32, _EXPANDS * packed):
+        raise ValueError(f'{path}: expands more than {_EXPANDS}-fold, as no text does; remove it')
+      # The rest of a long line is passed over.
+      whole = data.endswith(b'\n') or (whole and len(data) <= LARGEST)
 
 
 def document(
@@ -103,6 +137,9 @@ class Line(NamedTuple):
 def scan(lines: Iterable[bytes]) -> Iterator[Line]:
   """The lines of a file, one at a time, without the blank ones; never raises for a broken line."""
   for number, data in enumerate(lines, start=1):
+    if len(data) > LARGEST:
+      yield Line(number, b'', {}, f'a line of more than {LARGEST:,} bytes')
+      continue
     if not (text := data.removeprefix(codecs.BOM_UTF8).strip()):
       continue
     try:
@@ -116,14 +153,23 @@ def scan(lines: Iterable[bytes]) -> Iterator[Line]:
       yield Line(number, data, {}, f'expected a JSON object, found {type(record).__name__}')
 
 
+def parsed(
+  path: epath.PathLike, lines: Iterable[Line], parse: Callable[[dict[str, Any]], Any]
+) -> Iterator[Any]:
+  """The records of lines, each through `parse`; see `read` for what it raises."""
+  for line in lines:
+    try:
+      if line.fault:
+        raise ValueError(line.fault)
+      value = parse(line.record)
+    except ValueError as error:
+      raise _broken(path, line.number, error) from error
+    yield value
+
+
 def stream(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """The records of a file, one at a time; see `read` for what it raises."""
-  check_regular(path)
-  with epath.Path(path).open('rb') as lines:
-    for line in scan(lines):
-      if line.fault:
-        raise _broken(path, line.number, line.fault)
-      yield line.record
+  return parsed(path, scan(lines(path)), lambda record: record)
 
 
 def read(
@@ -131,6 +177,7 @@ def read(
   parse: Callable[[dict[str, Any]], Any] = lambda record: record,
   *,
   skip: Literal['none', 'last', 'all'] = 'none',
+  records: Callable[[epath.PathLike], Iterable[Line]] = lambda path: scan(lines(path)),
 ) -> tuple[list[Any], int]:
   """The records of a file, each through `parse`.
 
@@ -139,6 +186,7 @@ def read(
     parse: makes a value of a record; raises ValueError if the record is wrong.
     skip: which broken lines are skipped and counted: none, the last (its writer was killed), or
       all.
+    records: reads a file of another format.
 
   Returns:
     The values in the file's order, and the number of skipped lines.
@@ -150,17 +198,18 @@ def read(
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file; expected one JSON object per line')
-  check_regular(path)
-  lines = list(scan(path.read_bytes().split(b'\n')))
-  values, num_skipped = [], 0
-  for line in lines:
+  values, num_skipped, error = [], 0, None
+  for line in records(path):
+    if error and skip == 'last':
+      raise error  # it was not the last one
     try:
       if line.fault:
         raise ValueError(line.fault)
       values.append(parse(line.record))
-    except ValueError as error:
-      if skip == 'none' or (skip == 'last' and line is not lines[-1]):
-        raise _broken(path, line.number, error) from error
+    except ValueError as fault:
+      error = _broken(path, line.number, fault)
+      if skip == 'none':
+        raise error from fault
       num_skipped += 1
   return values, num_skipped
 
@@ -185,6 +234,8 @@ def field(record: dict[str, Any], name: str, kind: type, default: Any = None) ->
   value = default if value is None else value
   if value is None:
     raise ValueError(missing(record, name))
+  if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    raise ValueError(f'{name!r} has more than 64 bits')
   if not isinstance(value, kind) or isinstance(value, bool):
     raise ValueError(f'{name!r} should be {kind.__name__}, found {type(value).__name__}')
   if isinstance(value, str):

@@ -1,67 +1,87 @@
 """Documents: titled texts to pretrain on, to imitate and to ask for."""
 
 import collections.abc
+import contextlib
 import functools
 import hashlib
 import re
+import sqlite3
 
 from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import embedded
+from lwz.data import embedded, files
 
 _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are labels, not texts
-_SUFFIXES = ('.txt', '.md', '.jsonl')
+_LONG_WORD = 100  # characters; an opening is looked for in as many of them as it may have words
+_LARGEST = 1 << 27  # bytes of a text, which is held in memory
 
 
 def documents(folder: epath.PathLike = '') -> list[types.Document]:
-  """Returns the documents of a corpus.
+  """Returns what `stream` yields."""
+  return list(stream(folder))
+
+
+def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Document]:
+  """The documents of a corpus, one at a time, in memory that does not grow with the corpus.
 
   Args:
     folder: '' for the embedded corpus, which every Python installation holds (its language
       reference and the docstrings of its standard library: English, technical). Else a folder,
-      read recursively in sorted order: .txt and .md files, one document each, and .jsonl files
-      with a document per line, fields `text` and perhaps `title`. A title that is not given is a
-      short first line, else the name of the file.
+      read recursively in sorted order: .txt and .md files, one document each, and .jsonl and
+      .parquet files with a document per line or row, fields `text` and perhaps `title`; .gz of
+      them, too. A title that is not given is a short first line, else the name of the file.
 
-  Returns:
+  Yields:
     The documents, no two with the same words. Texts of a folder stay as they are, line ends and
     outer blanks apart.
 
   Raises:
     FileNotFoundError: no such folder, or nothing to read in it.
-    ValueError: a file is not UTF-8, or a line is broken; the message names it.
+    ValueError: a file is not UTF-8 or too large, or a line is broken; the message names it.
   """
   if not str(folder):
-    found = [*embedded.topics(), *embedded.docstrings()]
-    return _distinct([d for d in found if d.title and len(words.words(d.text)) >= _MIN_WORDS])
+    yield from _embedded()
+    return
   root = epath.Path(folder)
   if not root.is_dir():
     raise FileNotFoundError(f"{root}: no such folder; give one with .txt, .md or .jsonl, or ''")
-  found = []
-  for path in sorted(_files(root)):
+  document = None
+  for document in _distinct(d for d in _of_folder(root) if d.text):
+    yield document
+  if document is None:
+    raise FileNotFoundError(f'{root}: no text in its files')
+
+
+@functools.cache
+def _embedded() -> tuple[types.Document, ...]:
+  found = [*embedded.topics(), *embedded.docstrings()]
+  kept = (d for d in found if d.title and len(words.words(d.text)) >= _MIN_WORDS)
+  return tuple(_distinct(kept))
+
+
+def _of_folder(root: epath.Path) -> collections.abc.Iterator[types.Document]:
+  for path in files.find(root, (*files.TEXTS, *files.RECORDS)):
     source = str(path.relative_to(root))
-    if path.suffix == '.jsonl':
-      found += jsonl.read(path, functools.partial(_from_record, source))[0]
+    if files.kind(path) in files.TEXTS:
+      yield _titled(_decoded(path), source, files.stem(path))
     else:
-      try:
-        found.append(_titled(path.read_bytes().decode('utf-8-sig'), source, path.stem))
-      except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 ({error.reason} at byte {error.start})') from error
-  found = [document for document in found if document.text]
-  if not found:
-    raise FileNotFoundError(f'{root}: no text in it; expected {", ".join(_SUFFIXES)} files')
-  return _distinct(found)
+      yield from jsonl.parsed(path, files.records(path), functools.partial(_from_record, source))
 
 
-def _files(folder: epath.Path) -> collections.abc.Iterator[epath.Path]:
-  """The readable files below a folder; epath has no recursive glob for buckets."""
-  for path in folder.iterdir():
-    if path.is_dir():
-      yield from _files(path)
-    elif path.suffix in _SUFFIXES:
-      yield path
+def _decoded(path: epath.Path) -> str:
+  """The text of a file."""
+  data, fault = jsonl.contents(path, _LARGEST), ''
+  try:
+    text = data.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    text, fault = '', f'{error.reason} at byte {error.start}'
+  if b'\0' in data:
+    fault = f'NUL at byte {data.index(0)}: UTF-16, or no text'
+  if fault:
+    raise ValueError(f'{path}: not UTF-8 ({fault}); convert it with iconv, or remove it')
+  return text
 
 
 def _from_record(source: str, record: dict) -> types.Document:
@@ -82,12 +102,19 @@ def _plain(text: str) -> str:
   return text.replace('\r\n', '\n').replace('\r', '\n').strip()
 
 
-def _distinct(found: list[types.Document]) -> list[types.Document]:
+def _distinct(
+  found: collections.abc.Iterable[types.Document],
+) -> collections.abc.Iterator[types.Document]:
   """The documents without repeats; case, blanks and punctuation make no difference."""
-  first: dict[str, types.Document] = {}
-  for document in found:
-    first.setdefault(re.sub(r'\W+', '', document.text.lower()) or document.text, document)
-  return list(first.values())
+  with contextlib.closing(sqlite3.connect('')) as seen:  # '': a temporary file, partly in memory
+    seen.execute('PRAGMA synchronous=OFF')
+    seen.execute('CREATE TABLE seen (digest INTEGER PRIMARY KEY)')
+    for document in found:
+      key = re.sub(r'\W+', '', document.text.lower()) or document.text
+      digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+      row = (int.from_bytes(digest, 'big', signed=True),)
+      if seen.execute('INSERT OR IGNORE INTO seen VALUES (?)', row).rowcount:
+        yield document
 
 
 def fraction(text: str, salt: str = '') -> float:
@@ -99,20 +126,24 @@ def fraction(text: str, salt: str = '') -> float:
   return (int.from_bytes(digest, 'big') >> 11) / 2**53
 
 
-def split(
-  found: list[types.Document], heldout: float
-) -> tuple[list[types.Document], list[types.Document]]:
-  """Training and held-out documents, in order: a share `heldout` of the titles, by their hash.
+def is_heldout(document: types.Document, share: float) -> bool:
+  """Whether a document is held out: by the hash of its title, so that adding one moves no other.
 
-  All documents of one title are on the same side, and adding a document moves no other.
+  All documents of one title are on the same side.
   """
-  if not 0 <= heldout <= 1:
-    raise ValueError(f'heldout is a share of the titles, in [0, 1], not {heldout}')
-  held = [fraction(document.title, 'heldout') < heldout for document in found]
-  return (
-    [document for document, out in zip(found, held, strict=True) if not out],
-    [document for document, out in zip(found, held, strict=True) if out],
-  )
+  if not 0 <= share <= 1:
+    raise ValueError(f'heldout is a share of the titles, in [0, 1], not {share}')
+  return fraction(document.title, 'heldout') < share
+
+
+def split(
+  found: collections.abc.Iterable[types.Document], heldout: float
+) -> tuple[list[types.Document], list[types.Document]]:
+  """Training and held-out documents, in order: a share `heldout` of the titles."""
+  parts: tuple[list[types.Document], list[types.Document]] = ([], [])
+  for document in found:
+    parts[is_heldout(document, heldout)].append(document)
+  return parts
 
 
 def spans(text: str) -> list[tuple[int, int]]:
@@ -152,5 +183,6 @@ def passage(document: types.Document, lower: int, upper: int) -> str | None:
 
   It is as long as `upper` allows, and verbatim, paragraphs included.
   """
-  start, end = next(passages(document.text, lower, upper), (0, 0))
-  return None if document.text[:start].strip() or not end else document.text[start:end]
+  text = document.text[: _LONG_WORD * (upper + 20)]
+  start, end = next(passages(text, lower, upper), (0, 0))
+  return None if text[:start].strip() or not end else text[start:end]

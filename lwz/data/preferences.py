@@ -12,7 +12,7 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import corpus, formatted
+from lwz.data import corpus, files, formatted
 
 Damage = collections.abc.Callable[[str, np.random.Generator, str], str]
 
@@ -20,15 +20,16 @@ _WORD = re.compile(r'[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+')
 
 
 def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:
-  """Reads pairs, one JSON object per line: prompt, chosen, rejected; source and margin if given.
+  """Reads pairs: prompt, chosen, rejected; source and margin if given.
 
+  The file holds a JSON object per line, or is a Parquet file; or it is a folder of such files.
   A text may also be a chat, a list of {'role': ..., 'content': ...}: then the assistant's last turn
   counts, and for `prompt` the user's last turn. Returns the pairs, and the number of skipped lines.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or its texts are equal, unless `skip_broken`.
   """
-  return jsonl.read(path, _from_record, skip='all' if skip_broken else 'none')
+  return files.read(path, _from_record, skip_broken=skip_broken)
 
 
 def save(path: epath.PathLike, preferences: collections.abc.Iterable[types.Preference]) -> None:

@@ -10,7 +10,7 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import corpus, epochs, formatted, templates
+from lwz.data import corpus, epochs, files, formatted, templates
 
 
 def from_documents(
@@ -54,7 +54,9 @@ def _digest(text: str) -> str:
 
 
 def load(path: epath.PathLike) -> list[types.Prompt]:
-  """Reads prompts, one JSON object per line: text, lower, upper; id, language, source if given.
+  """Reads prompts: text, lower, upper; id, language, source if given.
+
+  The file holds a JSON object per line, or is a Parquet file; or it is a folder of such files.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or repeats an id.
@@ -68,7 +70,7 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
     seen.add(prompt.id)
     return prompt
 
-  return jsonl.read(path, parse)[0]
+  return files.read(path, parse)[0]
 
 
 def _from_record(record: dict[str, Any]) -> types.Prompt:

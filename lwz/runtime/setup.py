@@ -152,12 +152,13 @@ def is_complete(c, reads: Sequence[str], defaults=None) -> bool:
 
 def documents(c) -> tuple[list[types.Document], list[types.Document]]:
   """Returns the training and the held-out documents of the corpus."""
-  return corpus.split(corpus.documents(c.data.folder), c.data.heldout)
+  return corpus.split(corpus.stream(c.data.folder), c.data.heldout)
 
 
 def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
   """Returns the held-out documents in two parts: for the prompts of GRPO, and for evaluations."""
-  return corpus.split(documents(c)[1], c.data.heldout * c.data.tested)
+  found = (d for d in corpus.stream(c.data.folder) if corpus.is_heldout(d, c.data.heldout))
+  return corpus.split(found, c.data.heldout * c.data.tested)
 
 
 def prompt_file(c) -> str:

@@ -1,13 +1,17 @@
 """Validation of a config before any work is done: values against each other, files and models."""
 
+import collections
+import itertools
 from collections.abc import Sequence
 
-from lwz.data import tokenizer
+from lwz.data import corpus, tokenizer
 from lwz.model import sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
 from lwz.rollout import sampler
 from lwz.runtime import keys, setup
+
+_CHECKED = 100_000  # documents of a corpus that are read before a run begins
 
 
 def config(c, references: Sequence[str]) -> None:
@@ -24,12 +28,13 @@ def config(c, references: Sequence[str]) -> None:
   if c.checkpoint.best:
     directions.check('checkpoint.best', c.checkpoint.best)
   if c.data.folder:
-    train, heldout = setup.documents(c)
-    if not train or not heldout:
+    found = itertools.islice(corpus.stream(c.data.folder), _CHECKED)
+    counts = collections.Counter(corpus.is_heldout(d, c.data.heldout) for d in found)
+    if len(counts) < 2:
       raise ValueError(
         f'data.folder={c.data.folder}: data.heldout={c.data.heldout} of its '
-        f'{len(train) + len(heldout)} documents leaves {len(train)} to train on and '
-        f'{len(heldout)} held out: add documents, or change the share'
+        f'{counts.total()} documents leaves {counts[False]} to train on and '
+        f'{counts[True]} held out: add documents, or change the share'
       )
   if c.data.tokenizer:
     tokenizer.load(c.data.tokenizer)

@@ -1,9 +1,7 @@
 """Rows of conversation data sets: the first request of each, its language and its flags."""
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -46,6 +44,7 @@ _INSTRUCTED = re.compile(
   re.S,
 )
 _NO_INPUT = ('', 'n/a', 'none', 'nan', 'null', '<noinput>', 'noinput')
+_LARGEST = 1 << 28  # bytes of an array, which takes ten times as much memory
 _SHOWN = 160  # characters of the fault of a broken line
 
 
@@ -262,15 +261,13 @@ def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
   path = epath.Path(path)
   number = 0
   try:
-    with path.open('rb') as raw:
-      lines = gzip.GzipFile(fileobj=raw) if path.suffix == '.gz' else raw
-      for line in jsonl.scan(lines):
-        number = line.number
-        if line.fault:
-          yield Row(path.name, number, fault=line.fault[:_SHOWN])
-        else:
-          yield from_record(line.record, path.name, number, paths)
-  except (OSError, EOFError, zlib.error) as error:
+    for line in jsonl.scan(jsonl.lines(path)):
+      number = line.number
+      if line.fault:
+        yield Row(path.name, number, fault=line.fault[:_SHOWN])
+      else:
+        yield from_record(line.record, path.name, number, paths)
+  except (OSError, ValueError) as error:
     yield Row(path.name, number + 1, fault=f'unreadable from here on: {error}'[:_SHOWN])
 
 
@@ -278,7 +275,7 @@ def read_array(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
   """The rows of a file that is one JSON array (read whole), or one object that holds one."""
   path = epath.Path(path)
   try:
-    records = json.loads(path.read_bytes().decode('utf-8-sig'))
+    records = json.loads(jsonl.contents(path, _LARGEST).decode('utf-8-sig'))
   except (OSError, ValueError, RecursionError) as error:
     yield from _lines_after_all(path, paths, error)
     return

@@ -6,9 +6,9 @@ Needs `pip install lwz[data]`.
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from etils import epath
 
+from lwz.data import parquet
 from lwz.data.funnel import conversations
 
 _COLUMNS = (
@@ -21,8 +21,6 @@ _INNER = (
   *('text', 'type', *conversations.USERS),
   *('content', 'role', 'value', 'from', 'language', 'toxic', 'redacted', 'flagged'),
 )
-_BYTES = 32 << 20  # of a batch, by the sizes in the file's metadata
-_ROWS = 2_048  # of a batch, at most
 
 
 def read(
@@ -30,55 +28,14 @@ def read(
 ) -> Iterator[conversations.Row]:
   """The rows of a Parquet file, equal to those of `conversations.from_record`.
 
-  A file that cannot be opened (truncated, another format) is one row with a `fault`; an unreadable
-  row group is one such row for each of its rows.
-
-  Raises:
-    ModuleNotFoundError: pyarrow is not installed.
+  What cannot be read is a row with a `fault`; see `parquet.records` for what is raised.
   """
-  try:
-    import pyarrow as pa
-    from pyarrow import parquet
-  except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('Parquet files need pyarrow: pip install lwz[data]') from error
-
-  path = epath.Path(path)
-  broken = (pa.ArrowException, OSError, ValueError, MemoryError)
-  try:
-    handle = path.open('rb')
-  except OSError as error:
-    yield conversations.Row(path.name, 0, fault=f'unreadable file: {error}')
-    return
-  with handle:
-    try:
-      file = parquet.ParquetFile(handle)
-    except broken as error:
-      yield conversations.Row(path.name, 0, fault=_say('unreadable file', error))
-      return
-    columns = None if any(paths) else _wanted(file)
-    start = 0
-    for group in range(file.num_row_groups):
-      facts = file.metadata.row_group(group)
-      size = int(np.clip(_BYTES * facts.num_rows // max(1, facts.total_byte_size), 1, _ROWS))
-      number = start
-      start += facts.num_rows
-      try:
-        for batch in file.iter_batches(size, row_groups=[group], columns=columns):
-          for record in _records(batch):
-            if isinstance(record, Exception):
-              yield conversations.Row(path.name, number, fault=_say('unreadable row', record))
-            else:
-              yield conversations.from_record(record, path.name, number, paths)
-            number += 1
-      except broken as error:
-        fault = _say('unreadable row group', error)
-        # A damaged file may claim any number of rows; it cannot have more rows than bytes.
-        for left in range(number, min(start, number + path.stat().length)):
-          yield conversations.Row(path.name, left, fault=fault)
-
-
-def _say(what: str, error: BaseException) -> str:
-  return f'{what}: {" ".join(str(error).split())}'[:160]
+  name = epath.Path(path).name
+  for line in parquet.records(path, (lambda file: None) if any(paths) else _wanted):
+    if line.fault:
+      yield conversations.Row(name, line.number, fault=line.fault)
+    else:
+      yield conversations.from_record(line.record, name, line.number, paths)
 
 
 def _wanted(file: Any) -> list[str] | None:
@@ -96,15 +53,3 @@ def _wanted(file: Any) -> list[str] | None:
     ):
       wanted.append(name)
   return wanted
-
-
-def _records(batch) -> Iterator[Any]:
-  """The rows of a batch as Python objects; of one that cannot be decoded, the error."""
-  try:
-    yield from batch.to_pylist()
-  except (ValueError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
-    if batch.num_rows == 1:
-      yield error
-      return
-    for i in range(batch.num_rows):
-      yield from _records(batch.slice(i, 1))

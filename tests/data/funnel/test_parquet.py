@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lwz import types
+from lwz.data import parquet as generic
 from lwz.data.funnel import conversations, embedded_conversations, parquet, sources
 
 pa = pytest.importorskip('pyarrow')
@@ -66,7 +67,7 @@ def test_rows_are_those_of_the_records(tmp_path, monkeypatch, schema, large):
     table = table.set_column(place, 'conversation', table['conversation'].cast(kind))
   path = tmp_path / 'p.parquet'
   pq.write_table(table, path, row_group_size=130)
-  monkeypatch.setattr(parquet, '_ROWS', 50)
+  monkeypatch.setattr(generic, '_ROWS', 50)
   want = expected(records, 'p.parquet')
   assert list(parquet.read(path)) == want
   assert {row.held for row in want} == {'', 'flagged', 'redacted'}
