@@ -110,7 +110,7 @@ def test_gigabytes_without_a_line_end_are_refused(tmp_path, name):
 def test_gzip_bombs_are_refused(tmp_path, name, unit):
   part = gzip.compress(unit * (1 << 24))
   (tmp_path / name).write_bytes(part * (-(-(1 << 31) // len(unit * (1 << 24)))))
-  with cheaply(), pytest.raises(ValueError, match='more than|expands|no field'):
+  with cheaply(), pytest.raises(ValueError, match=r'more than|expands|no field'):
     corpus.documents(tmp_path)
   with cheaply():  # a row of the funnel with its fault, not an error
     rows = list(sources.read(tmp_path / 'x.jsonl.gz')) if 'jsonl' in name else []
@@ -124,7 +124,7 @@ def test_a_long_line_is_skipped_and_counted_and_the_next_one_read(tmp_path, monk
   path.write_bytes(b'\n'.join([pair, b'"' + b'x' * 3_000_000, pair, b'x' * 1_001, b'x' * 1_001]))
   assert [pair.chosen for pair in preferences.load(path, skip_broken=True)[0]] == ['Good.'] * 2
   assert preferences.load(path, skip_broken=True)[1] == 3
-  with pytest.raises(ValueError, match='p.jsonl:2: a line of more than 1,000 bytes'):
+  with pytest.raises(ValueError, match=r'p\.jsonl:2: a line of more than 1,000 bytes'):
     preferences.load(path)
 
 
@@ -138,7 +138,7 @@ def test_prompts_and_pairs_are_read_from_gzip_and_folders(tmp_path, noted):
   assert [path.name for path in sources.files(tmp_path)] == ['a.jsonl', 'b.jsonl.gz']
   assert noted == [f'{tmp_path}: 1 file not read: c.csv']
   (tmp_path / 'a.jsonl').write_text('{"text": "Write.", "lower": 1, "upper": 1%s}' % ('0' * 399))
-  with pytest.raises(ValueError, match="a.jsonl:1: 'upper' has more than 64 bits"):
+  with pytest.raises(ValueError, match=r"a\.jsonl:1: 'upper' has more than 64 bits"):
     prompts.load(tmp_path)
 
 
@@ -158,5 +158,5 @@ def test_parquet_rows_are_documents_prompts_and_pairs(tmp_path):
   assert [d.text for d in corpus.documents(tmp_path)] == ['Rivers flow.']
   assert [prompt.upper for prompt in prompts.load(tmp_path / 'a.parquet')] == [3]
   (tmp_path / 'a.parquet').write_bytes(b'PAR1 and nothing else')
-  with pytest.raises(ValueError, match='a.parquet:0: unreadable file'):
+  with pytest.raises(ValueError, match=r'a\.parquet:0: unreadable file'):
     corpus.documents(tmp_path)
