@@ -6,6 +6,7 @@ import functools
 import hashlib
 import re
 import sqlite3
+import sys
 
 from etils import epath
 
@@ -15,7 +16,6 @@ from lwz.data import embedded, files
 
 _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are labels, not texts
 _LONG_WORD = 100  # characters; an opening is looked for in as many of them as it may have words
-_LARGEST = 1 << 27  # bytes of a text, which is held in memory
 
 
 def documents(folder: epath.PathLike = '') -> list[types.Document]:
@@ -54,6 +54,25 @@ def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Docume
     raise FileNotFoundError(f'{root}: no text in its files')
 
 
+def size(folder: epath.PathLike) -> int:
+  """Returns the bytes of the files of a corpus."""
+  return sum(path.stat().length for path in _files(epath.Path(folder)))
+
+
+def stamp(folder: epath.PathLike = '') -> str:
+  """Returns a digest of names, sizes and times of a corpus's files: another one, other files."""
+  if not str(folder):
+    return sys.version
+  digest = hashlib.sha256()
+  for path in _files(epath.Path(folder)):
+    digest.update(files.stamp(path).encode(errors='surrogateescape') + b'\0')
+  return digest.hexdigest()
+
+
+def _files(root: epath.Path) -> list[epath.Path]:
+  return files.find(root, (*files.TEXTS, *files.RECORDS))
+
+
 @functools.cache
 def _embedded() -> tuple[types.Document, ...]:
   found = [*embedded.topics(), *embedded.docstrings()]
@@ -62,7 +81,7 @@ def _embedded() -> tuple[types.Document, ...]:
 
 
 def _of_folder(root: epath.Path) -> collections.abc.Iterator[types.Document]:
-  for path in files.find(root, (*files.TEXTS, *files.RECORDS)):
+  for path in _files(root):
     source = str(path.relative_to(root))
     if files.kind(path) in files.TEXTS:
       yield _titled(_decoded(path), source, files.stem(path))
@@ -72,7 +91,7 @@ def _of_folder(root: epath.Path) -> collections.abc.Iterator[types.Document]:
 
 def _decoded(path: epath.Path) -> str:
   """The text of a file."""
-  data, fault = jsonl.contents(path, _LARGEST), ''
+  data, fault = jsonl.contents(path), ''
   try:
     text = data.decode('utf-8-sig')
   except UnicodeDecodeError as error:

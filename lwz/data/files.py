@@ -54,6 +54,13 @@ def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:
   return sorted(found)
 
 
+def stamp(path: epath.PathLike) -> str:
+  """Returns the path, size and modification time of a file."""
+  found = epath.Path(path).stat()
+  is_local = '://' not in os.fspath(path)
+  return f'{path} {found.length} {os.stat(path).st_mtime_ns if is_local else found.mtime}'
+
+
 def _count(names: Sequence[str]) -> str:
   return f'{len(names):,} file{"s" * (len(names) != 1)}'
 

@@ -18,6 +18,8 @@ from lwz import jsonl, types
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
+_SLICE = 1_000_000  # characters that are encoded in one piece
+
 # Qwen2.5's special tokens, in the order of their ids, which follow the ordinary ids.
 SPECIAL = (
   END,
@@ -182,13 +184,34 @@ def encode(
   texts = list(texts)
   if not texts:
     return []
-  found = tokenizer(
-    texts,
-    add_special_tokens=False,
-    split_special_tokens=True,
-    return_attention_mask=False,
-  )['input_ids']
-  return [[*ids, tokenizer.eos_token_id] for ids in found] if end else found
+
+  def ids(parts: list[str]) -> list[list[int]]:
+    return tokenizer(
+      parts,
+      add_special_tokens=False,
+      split_special_tokens=True,
+      return_attention_mask=False,
+    )['input_ids']
+
+  if max(map(len, texts)) <= _SLICE:
+    found = ids(texts)
+  else:
+    found = [[i for part in slices(text) for i in ids([part])[0]] for text in texts]
+  return [[*one, tokenizer.eos_token_id] for one in found] if end else found
+
+
+def slices(text: str) -> list[str]:
+  """A text in parts of at most a million characters, so that encoding takes bounded memory.
+
+  It is cut where a paragraph begins, if there is one: no token of ours spans such a place.
+  """
+  parts, start = [], 0
+  while len(text) - start > _SLICE:
+    end = text.rfind('\n', start, start + _SLICE - 1) + 1
+    end = end if end and not text[end].isspace() else start + _SLICE
+    parts.append(text[start:end])
+    start = end
+  return [*parts, text[start:]]
 
 
 # A process of its own, since a template is a program: it may never end, or take all memory.

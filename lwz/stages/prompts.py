@@ -24,6 +24,7 @@ from etils import epath
 
 from lwz import text as texts
 from lwz.data import embedded
+from lwz.data import files as files_lib
 from lwz.data.funnel import (
   assessor,
   conversations,
@@ -107,7 +108,9 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
   )
   texts = [text for file in c.prompts.benchmarks for text in sift.read_texts(file, paths)]
   benchmarks = decontamination.Benchmarks(texts) if texts else None
-  tested = [_stamp(path) for source in c.prompts.benchmarks for path in sources.files(source)]
+  tested = [
+    files_lib.stamp(path) for source in c.prompts.benchmarks for path in sources.files(source)
+  ]
   settings = sift.Settings(limits, paths, benchmarks, c.prompts.overlap, c.prompts.examples)
   files = [(sources.name(s), path) for s in c.prompts.sources for path in sources.files(s)]
   todo: list[tuple[str, epath.Path | None]] = [*files] or [(EMBEDDED, None)]
@@ -116,7 +119,7 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
     for index, (source, path) in enumerate(todo):
       folders.append(folder / f'{index:05d}')
       # A changed file is sifted again; a changed benchmark file has all files sifted again.
-      stamp = '\n'.join([_stamp(path) if path else 'embedded', *tested])
+      stamp = '\n'.join([files_lib.stamp(path) if path else 'embedded', *tested])
       mark = folders[-1] / 'file.txt'
       if not mark.exists() or mark.read_text() != stamp:
         rows = _embedded(c) if path is None else sources.read(path, paths)
@@ -129,13 +132,6 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
       counts.add(sift.read_counts(folders[-1]))
       bar.update(index + 1, rows=counts.rows, kept=counts.kept)
   return folders
-
-
-def _stamp(path: epath.Path) -> str:
-  """The path, size and modification time of a file."""
-  found = path.stat()
-  is_local = '://' not in os.fspath(path)
-  return f'{path} {found.length} {os.stat(path).st_mtime_ns if is_local else found.mtime}'
 
 
 def _embedded(c) -> Iterator[conversations.Row]:

@@ -3,11 +3,13 @@
 import collections
 import itertools
 import json
+import pathlib
+import tempfile
 
 import numpy as np
 import pytest
 
-from lwz.data import pipeline
+from lwz.data import pipeline, tokens
 
 END, PAD, T, N = 0, 0, 16, 4  # pad and end are the same id, as they are for Qwen2.5
 
@@ -31,12 +33,25 @@ def documents_of(batch):
 
 
 KEYS = ('ids', 'segments', 'positions')
+SHAPE = {'row_length': T, 'num_rows': N, 'pad_id': PAD}
 PLAIN, FORMATTED = token_lists(600, 100), token_lists(300, 10_000, seed=1, longest=9)
 
 
-def stream(**changes):
-  kwargs = {'share': 0.25, 'row_length': T, 'num_rows': N, 'seed': 0, 'pad_id': PAD} | changes
-  return pipeline.pretrain(PLAIN, FORMATTED, **kwargs)
+def on_disk(lists, name='part'):
+  """The documents as `tokens.load` returns them; what is mapped outlives its folder."""
+  with tempfile.TemporaryDirectory() as folder:
+    target = pathlib.Path(folder) / 'tokens'
+    tokens.write(target, [(name, len(lists), lists)], row_length=T, num_ids=20_000, key={})
+    return tokens.load(target)[name]
+
+
+def stream(plain=PLAIN, formatted=FORMATTED, **changes):
+  kwargs = {'share': 0.25, 'seed': 0, **SHAPE} | changes
+  return pipeline.pretrain(on_disk(plain), on_disk(formatted), **kwargs)
+
+
+def heldout(lists, num_batches=10_000):
+  return pipeline.heldout(on_disk(lists), num_batches=num_batches, **SHAPE)
 
 
 def take(iterator, num):
@@ -86,7 +101,7 @@ def test_the_share_is_of_tokens(share):
 
 def test_a_document_longer_than_a_row_is_cut_into_rows():
   long = list(range(1, 41))
-  batches = pipeline.pretrain([long], [], share=0.0, row_length=T, num_rows=3, seed=0, pad_id=PAD)
+  batches = stream([long], [], share=0.0, num_rows=3)
   found = {d for batch in take(iter(batches), 10) for d in documents_of(batch)}
   assert found == {tuple(long[:16]), tuple(long[16:32]), tuple(long[32:])}
 
@@ -111,21 +126,25 @@ def test_a_stream_that_is_resumed_is_the_stream_that_was_not_interrupted(num_bef
 
 def test_held_out_documents_come_once_and_the_last_batch_is_filled_up():
   held = [*PLAIN, list(range(1, 41)), []]
-  batches = pipeline.heldout(held, row_length=T, num_rows=N, pad_id=PAD)
+  batches = heldout(held)
   assert all(batch[key].shape == (N, T) for batch in batches for key in KEYS)
   assert next(documents_of(batches[0])) == tuple(PLAIN[0])
   found = collections.Counter(d for batch in batches for d in documents_of(batch))
   pieces = [*map(tuple, PLAIN), *(tuple(range(a, min(a + 16, 41))) for a in (1, 17, 33))]
   assert found == collections.Counter(pieces)
   assert sum((b['segments'] > 0).sum() for b in batches) == sum(map(len, held))
-  assert equal(batches, pipeline.heldout(held, row_length=T, num_rows=N, pad_id=PAD))
+  assert equal(batches, heldout(held))
+
+
+def test_only_the_batches_that_are_used_are_packed():
+  whole = heldout(PLAIN)
+  assert len(whole) > 3 and equal(heldout(PLAIN, 3), whole[:3])
 
 
 def test_no_tokens_are_an_error():
-  kwargs = {'row_length': T, 'num_rows': N, 'pad_id': PAD}
   with pytest.raises(ValueError, match='no tokens in the formatted documents, whose share is'):
-    pipeline.pretrain(PLAIN, [], share=0.5, seed=0, **kwargs)
+    stream(PLAIN, [], share=0.5)
   with pytest.raises(ValueError, match='no tokens in the held-out'):
-    pipeline.heldout([[]], **kwargs)
+    heldout([[]])
   with pytest.raises(ValueError, match='share'):
-    pipeline.pretrain(PLAIN, FORMATTED, share=1.5, seed=0, **kwargs)
+    stream(share=1.5)
