@@ -34,9 +34,9 @@ def pretrain(
   rows. Iterators have `get_state()`, which returns JSON, and `set_state()`, after which an iterator
   continues exactly as the original would, at once: the order is a function of seed and place.
 
-  `plain` and `formatted` are token ids of documents, each with its end token, and are read as they
-  are needed; on average `share` of all tokens are of formatted ones. Raises ValueError for a share outside
-  [0, 1], or a part with a positive share and no tokens.
+  `plain` and `formatted` are token ids of documents, each with its end token, and are read when
+  they are needed; on average `share` of all tokens are of formatted ones. Raises ValueError for a
+  share outside [0, 1], or a part with a positive share and no tokens.
   """
   if not 0 <= share <= 1:
     raise ValueError(f'share is a share of tokens, in [0, 1], not {share}')
