@@ -223,6 +223,7 @@ def _eval(c) -> None:
   c.eval.annotations = ''  # folder of exported human judgements; '': annotations/ of that run
   c.eval.every = 50  # steps between two evaluations in a training; 0: none
   c.eval.batches = 8  # held-out batches per evaluation in pretraining
+  c.eval.pairs = 2_000  # held-out pairs per evaluation of a reward model: a sample of them; 0: all
 
 
 def _judge(c) -> None:

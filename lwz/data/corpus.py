@@ -125,7 +125,8 @@ def _distinct(
   found: collections.abc.Iterable[types.Document],
 ) -> collections.abc.Iterator[types.Document]:
   """The documents without repeats; case, blanks and punctuation make no difference."""
-  with contextlib.closing(sqlite3.connect('')) as seen:  # '': a temporary file, partly in memory
+  # '' is a temporary file, partly in memory; a tokenizer is trained by a thread of its own.
+  with contextlib.closing(sqlite3.connect('', check_same_thread=False)) as seen:
     seen.execute('PRAGMA synchronous=OFF')
     seen.execute('CREATE TABLE seen (digest INTEGER PRIMARY KEY)')
     for document in found:

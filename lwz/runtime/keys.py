@@ -139,6 +139,7 @@ KEYS: dict[str, Key] = {
   'eval.annotations': Key(holds='path', may_change=TRAINING),
   'eval.every': _count(may_change=ALWAYS),
   'eval.batches': _count(1, may_change=ALWAYS),
+  'eval.pairs': _count(may_change=ALWAYS),
   'judge': Key(may_change=TRAINING),
   'judge.model': Key(holds='reference', may_change=TRAINING),
   'judge.key_env': Key(may_change=ALWAYS),

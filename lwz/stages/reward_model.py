@@ -35,6 +35,7 @@ READS = (
   *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, *trainer.READS),
   *('data.lower', 'data.upper', 'data.row_length', 'data.long', 'data.preferences'),
   *('data.skip_broken', 'train.rows', 'train.remat', 'train.centring', 'eval.every'),
+  'eval.pairs',
 )
 
 HUGGING_FACE = 'huggingface'  # in the run's folder
@@ -70,7 +71,7 @@ def run(c) -> None:
     for pair, both in zip(*_encoded(c, tok, train), strict=True)
     for part in _windows(c, *both)
   ]
-  heldout, tests = _encoded(c, tok, heldout)
+  heldout, tests = _encoded(c, tok, _sampled(heldout, c.eval.pairs))
 
   mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
@@ -269,6 +270,14 @@ def _encoded(
       'test with; raise it'
     )
   return kept, found
+
+
+def _sampled(pairs: list[types.Preference], num: int) -> list[types.Preference]:
+  """Returns `num` of the pairs in their order, chosen by a hash of the texts; all of them for 0."""
+  if not num or len(pairs) <= num:
+    return pairs
+  ranks = [corpus.fraction(f'{pair.prompt}\n{pair.chosen}', 'sampled') for pair in pairs]
+  return [pairs[i] for i in sorted(np.argsort(ranks, kind='stable')[:num])]
 
 
 def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:

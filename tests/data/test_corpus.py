@@ -4,11 +4,12 @@ import itertools
 import json
 import pathlib
 import sysconfig
+import time
 
 import pytest
 
 from lwz import text, types
-from lwz.data import corpus, embedded, prose
+from lwz.data import corpus, embedded, prose, tokenizer
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +116,20 @@ def test_a_folder_is_read_in_order_and_titles_fall_back(tmp_path):
     types.Document('Seas', 'Salt.', 'b/more.jsonl'),
     types.Document('海', '很大。', 'b/more.jsonl'),
   ]
+
+
+def test_a_tokenizer_is_trained_on_a_corpus_that_is_streamed(tmp_path):
+  for i in range(600):  # more than are read ahead
+    (tmp_path / f'{i}.txt').write_text(f'Rivers number {i}\n\nThey flow and flow.')
+  texts = (document.text for document in corpus.stream(tmp_path))  # read in another thread
+  assert 'Ġflow' in tokenizer.train(texts, 300).get_vocab()
+
+
+def test_an_opening_is_found_without_reading_the_rest():
+  text = 'One two three. ' * 3 + 'Long ' * 10_000_000
+  began = time.monotonic()
+  assert corpus.passage(types.Document('t', text, ''), 1, 9) == text[:44]
+  assert time.monotonic() - began < 2
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):

@@ -38,6 +38,18 @@ def test_a_vocabulary_too_small_is_refused():
     tokenizer.train(TEXTS, 277)
 
 
+@pytest.mark.parametrize('text', ['\n\n'.join(TEXTS), 'x' * 999, 'ab\n' * 99, ' \n' * 99, ''])
+def test_a_long_text_is_encoded_in_parts_as_it_would_be_whole(trained, text, monkeypatch):
+  whole = tokenizer.encode(trained, [text, 'short'], end=True)
+  monkeypatch.setattr(tokenizer, '_SLICE', 120)
+  parts = tokenizer.slices(text)
+  assert ''.join(parts) == text and max(map(len, parts)) <= 120
+  found = tokenizer.encode(trained, [text, 'short'], end=True)
+  assert [trained.decode(ids) for ids in found] == [trained.decode(ids) for ids in whole]
+  if '\n' in text.strip():
+    assert found == whole
+
+
 @pytest.mark.parametrize('text', [*TEXTS[:5], 'žluť', ' ', '', '\u0000\uffff', '한국어'])
 def test_decoding_gives_the_text_back(trained, text):
   (ids,) = tokenizer.encode(trained, [text], end=False)

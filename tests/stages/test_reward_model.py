@@ -37,6 +37,16 @@ def test_the_tables_tell_sources_lengths_and_padding_apart():
   json.dumps(result)
 
 
+def test_an_evaluation_is_of_a_sample_that_does_not_follow_the_order_of_the_file():
+  pairs = [pair(f'text {i}', 'x') for i in range(4_000)]
+  found = stage._sampled(pairs, 1_000)
+  places = [pairs.index(p) for p in found]
+  assert len(set(places)) == 1_000 and places == sorted(places)
+  assert abs(np.mean(places) - 2_000) < 100  # three standard errors
+  assert set(stage._sampled(pairs[::-1], 1_000)) == set(found)
+  assert stage._sampled(pairs, 0) == stage._sampled(pairs, 4_000) == pairs
+
+
 def test_a_padded_text_says_its_first_half_again():
   (found,) = stage._padded([pair('One. Two. Three. Four.', 'x')])
   assert (found.chosen, found.rejected) == (
