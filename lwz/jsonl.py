@@ -65,9 +65,10 @@ def contents(path: epath.PathLike, largest: int = LARGEST) -> bytes:
 def lines(path: epath.PathLike) -> Iterator[bytes]:
   """The lines of a file, one at a time; of one longer than `LARGEST`, a byte more than that.
 
-  Raises ValueError if it is no file, or a gzip file that expands as no text does.
+  Raises ValueError if it is no file, a line has no end for four times as much, or a gzip file
+  expands as no text does.
   """
-  done, whole = 0, True
+  done, length, whole = 0, 0, True
   with opened(path) as file:
     while data := file.readline(LARGEST + 1 if whole else 1 << 20):
       if whole:
@@ -76,6 +77,9 @@ def lines(path: epath.PathLike) -> Iterator[bytes]:
       packed = getattr(file, 'fileobj', file).tell()
       if done > max(LARGEST // 32, _EXPANDS * packed):
         raise ValueError(f'{path}: expands more than {_EXPANDS}-fold, as no text does; remove it')
+      length = len(data) if whole else length + len(data)
+      if length > 4 * LARGEST:
+        raise ValueError(f'{path}: a line of more than {4 * LARGEST:,} bytes; remove it')
       # The rest of a long line is passed over.
       whole = data.endswith(b'\n') or (whole and len(data) <= LARGEST)
 

@@ -125,9 +125,10 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
   elif str(name).count('/') != 1 or str(name)[0] in './~' or folder.parent.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
   for path in files:
-    jsonl.check_regular(path)
     if path.suffix == '.json':
       jsonl.document(path, remedy='save or download the tokenizer again')
+    else:
+      jsonl.contents(path)
   try:
     with tempfile.TemporaryDirectory() as local:  # transformers cannot read from a bucket
       for path in files:

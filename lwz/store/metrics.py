@@ -1,5 +1,6 @@
 """Metrics of a run: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
 
+import numbers
 import os
 import time
 from typing import Any
@@ -114,5 +115,14 @@ def current_name(name: str) -> str:
 
 
 def _records(path: epath.Path) -> list[dict[str, Any]]:
-  records = jsonl.read(path, skip='last')[0] if path.exists() else []
+  records = jsonl.read(path, _checked, skip='last')[0] if path.exists() else []
   return [{current_name(name): value for name, value in record.items()} for record in records]
+
+
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
+  """The record, if it has a step and its values are numbers or null."""
+  jsonl.field(found, 'step', int)
+  for name, value in found.items():
+    if value is not None:
+      jsonl.field(found, name, numbers.Real)
+  return found

@@ -105,6 +105,16 @@ def test_gigabytes_without_a_line_end_are_refused(tmp_path, name):
     corpus.documents(tmp_path)
 
 
+def test_a_line_without_an_end_is_no_torn_line(tmp_path):
+  sparse(tmp_path / 'f.jsonl', 6)
+  with cheaply(), pytest.raises(ValueError, match=r'f\.jsonl: a line of more than'):
+    jsonl.read(tmp_path / 'f.jsonl', skip='last')
+  os.rename(tmp_path / 'f.jsonl', tmp_path / 'f.json')
+  with cheaply():
+    (row,) = sources.read(tmp_path / 'f.json')
+  assert 'more than' in row.fault
+
+
 @pytest.mark.parametrize('name', ['x.txt.gz', 'x.jsonl.gz'])
 @pytest.mark.parametrize('unit', [b'\0', b'\n', b'{}\n'])
 def test_gzip_bombs_are_refused(tmp_path, name, unit):
@@ -118,13 +128,13 @@ def test_gzip_bombs_are_refused(tmp_path, name, unit):
 
 
 def test_a_long_line_is_skipped_and_counted_and_the_next_one_read(tmp_path, monkeypatch):
-  monkeypatch.setattr(jsonl, 'LARGEST', 1_000)
+  monkeypatch.setattr(jsonl, 'LARGEST', 1_000_000)
   path = tmp_path / 'p.jsonl'
   pair = json.dumps({'prompt': 'Write.', 'chosen': 'Good.', 'rejected': 'Bad.'}).encode()
-  path.write_bytes(b'\n'.join([pair, b'"' + b'x' * 3_000_000, pair, b'x' * 1_001, b'x' * 1_001]))
+  path.write_bytes(b'\n'.join([pair, b'"' + b'x' * 3_000_000, pair, b'x' * 1_000_001, b'x' * 1_000_001]))
   assert [pair.chosen for pair in preferences.load(path, skip_broken=True)[0]] == ['Good.'] * 2
   assert preferences.load(path, skip_broken=True)[1] == 3
-  with pytest.raises(ValueError, match=r'p\.jsonl:2: a line of more than 1,000 bytes'):
+  with pytest.raises(ValueError, match=r'p\.jsonl:2: a line of more than 1,000,000 bytes'):
     preferences.load(path)
 
 

@@ -239,3 +239,12 @@ def test_a_tokenizer_without_tokens_or_end_is_refused(trained, tmp_path):
   model.write_text(json.dumps(raw))
   with pytest.raises(ValueError, match='t: the tokenizer has no vocabulary'):
     tokenizer.load(tmp_path / 't')
+
+
+@pytest.mark.parametrize('name', ['merges.txt', 'chat_template.jinja', 'tokenizer_config.json'])
+def test_a_file_of_gigabytes_is_not_copied(trained, tmp_path, name):
+  tokenizer.save(trained, tmp_path)
+  with (tmp_path / name).open('wb') as file:
+    file.truncate(6 << 30)
+  with pytest.raises(ValueError, match=f'{name}: 6,442,450,944 bytes'):
+    tokenizer.load(tmp_path)

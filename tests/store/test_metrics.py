@@ -145,3 +145,18 @@ def test_names_of_older_versions_are_read_as_todays_and_kept_as_such(tmp_path):
   assert metrics.read(tmp_path) == [expected]
   fill(tmp_path, [1], start_step=1)
   assert json.loads((tmp_path / 'metrics.jsonl').read_text().splitlines()[0]) == expected
+
+
+@pytest.mark.parametrize(
+  'line, fault',
+  [
+    ('{"step": "a"}', "'step' should be int"),
+    ('{"loss": 1.0}', "no field 'step'"),
+    ('{"step": 1, "loss": [1]}', "'loss' should be Real"),
+    ('{"step": 1, "loss": %s}' % ('9' * 400), "'loss' has more than 64 bits"),
+  ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path, line, fault):
+  (tmp_path / 'metrics.jsonl').write_text(f'{line}\n' + '{"step": 2, "loss": null}\n')
+  with pytest.raises(ValueError, match=rf'metrics\.jsonl:1: {fault}'):
+    metrics.read(tmp_path)
