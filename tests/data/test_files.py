@@ -131,7 +131,9 @@ def test_a_long_line_is_skipped_and_counted_and_the_next_one_read(tmp_path, monk
   monkeypatch.setattr(jsonl, 'LARGEST', 1_000_000)
   path = tmp_path / 'p.jsonl'
   pair = json.dumps({'prompt': 'Write.', 'chosen': 'Good.', 'rejected': 'Bad.'}).encode()
-  path.write_bytes(b'\n'.join([pair, b'"' + b'x' * 3_000_000, pair, b'x' * 1_000_001, b'x' * 1_000_001]))
+  path.write_bytes(
+    b'\n'.join([pair, b'"' + b'x' * 3_000_000, pair, b'x' * 1_000_001, b'x' * 1_000_001])
+  )
   assert [pair.chosen for pair in preferences.load(path, skip_broken=True)[0]] == ['Good.'] * 2
   assert preferences.load(path, skip_broken=True)[1] == 3
   with pytest.raises(ValueError, match=r'p\.jsonl:2: a line of more than 1,000,000 bytes'):
