@@ -15,6 +15,7 @@ CORE = [
   'safetensors',
   'huggingface-hub',
   'etils[epath]',
+  'fsspec',
   # what reads and writes text
   'transformers',
   'tokenizers',

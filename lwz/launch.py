@@ -94,6 +94,7 @@ class Door:
 
   def __init__(self, experiments: pathlib.Path):
     self._experiments = experiments
+    self._defaults = functools.cache(self._defaults_of)
 
   def launch(self, c) -> None:
     """Runs what `c` needs and then `c` itself."""
@@ -104,8 +105,15 @@ class Door:
     if c.debug.replay:
       return stage_of(c).run(c)
     if self._is_complete(c):
-      return self._execute(c)
+      if not setup.is_unchanged(c, stage_of(c).reads, self._defaults(c.size)):
+        self._check(c)  # what may change must have a right value all the same
+      folder = setup.run_folder(c)
+      left = [name for name in ('report.html', 'DONE') if (folder / name).exists()]
+      print(f'{setup.run_name(c)}: complete, nothing to do; see {folder / left[0]}')
+      return
     missing = [need for need in needs(c, self._experiments) if not self._is_complete(need)]
+    for config in (*missing, c):
+      self._check_identity(config)  # else a run of another config counts as missing
     if missing and c.needs_policy == 'stop':
       kept = [a for key, a in overrides(sys.argv).items() if keys.of(key).inherited]
       commands = [
@@ -120,30 +128,26 @@ class Door:
       )
     todo = [*missing, c]
     for config in todo:
-      distributed.check(config.stage)
-      keys.check(config)
-      stage = stage_of(config)
-      stage.check(config)
-      if config.stage in keys.RESUMABLE:
-        setup.check_identity(config, stage.reads, self._defaults(config.size))
+      self._check(config)
     for config in todo:
-      self._execute(config)
+      name, began = setup.run_name(config), time.monotonic()
+      print(f'{name}: {config.stage}, size {config.size}')
+      stage_of(config).run(config)
+      print(f'{name}: done in {time.monotonic() - began:.0f} s')
 
-  def _execute(self, c) -> None:
-    """Runs one stage, unless the run is complete."""
-    name = setup.run_name(c)
-    if self._is_complete(c):
-      print(f'{name}: complete, nothing to do; see {setup.run_folder(c) / "report.html"}')
-      return
-    began = time.monotonic()
-    print(f'{name}: {c.stage}, size {c.size}')
-    stage_of(c).run(c)
-    print(f'{name}: done in {time.monotonic() - began:.0f} s')
+  def _check(self, c) -> None:
+    distributed.check(c.stage)
+    keys.check(c)
+    stage_of(c).check(c)
+
+  def _check_identity(self, c) -> None:
+    if c.stage in keys.RESUMABLE:
+      setup.check_identity(c, stage_of(c).reads, self._defaults(c.size))
 
   def _is_complete(self, c) -> bool:
     return setup.is_complete(c, stage_of(c).reads, self._defaults(c.size))
 
-  def _defaults(self, size: str):
+  def _defaults_of(self, size: str):
     """Returns the config of base.py, where there is one: what an older run counts new keys as."""
     path = self._experiments / 'base.py'
     return runpy.run_path(str(path))['get_config'](size) if path.exists() else None

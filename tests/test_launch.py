@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,47 @@ def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
     'base_model:micro', micro_runs, '--config.train.learning_rate=0.1', fails=True
   )
   assert 'train.learning_rate: 0.003 in the folder, 0.1 now' in output
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('checkpoint.best=nonsense', 'checkpoint.best=nonsense: not a metric'),
+    ('mesh.fsdp=7', 'fsdp=7, tensor=1, context=1 does not fit'),
+    ('checkpoint.keep=0', 'checkpoint.keep=0: choose a number from 1'),
+  ],
+)
+def test_a_complete_run_with_a_bad_value_of_what_may_change_is_refused(
+  argument, message, micro_runs
+):
+  jobs.launch('base_model:micro', micro_runs)
+  output = jobs.launch('base_model:micro', micro_runs, f'--config.{argument}', fails=True)
+  assert message in output
+
+
+def test_a_complete_run_names_what_is_there(micro_runs, tmp_path):
+  jobs.launch('base_model:micro', micro_runs)
+  shutil.copytree(micro_runs / 'base_model-micro', tmp_path / 'base_model-micro')
+  (tmp_path / 'base_model-micro' / 'report.html').unlink()
+  output = jobs.launch('base_model:micro', tmp_path)
+  assert f'nothing to do; see {tmp_path}/base_model-micro/DONE' in output
+
+
+def test_a_changed_corpus_is_another_run_and_not_a_missing_one(tmp_path):
+  for i in range(60):
+    path = tmp_path / 'texts' / f'{i}.txt'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'River {i}\n\n' + f'The river {i} runs past the old mill. ' * (9 + i))
+  folder = f'--config.data.folder={path.parent}'
+  jobs.launch('base_model:micro', tmp_path, folder)
+  assert 'nothing to do' in jobs.launch('base_model:micro', tmp_path, folder)
+  path.write_text(path.read_text().replace('old', 'new'))
+  for name in ('base_model', 'pretrain'):  # which needs it
+    output = jobs.launch(
+      f'{name}:micro', tmp_path, folder, '--config.needs_policy=stop', fails=True
+    )
+    assert f'data.folder="{path.parent}": 59.txt has changed' in output
+    assert 'put the files back as they were, give this run another `name`' in output
 
 
 def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from lwz import jsonl
+from lwz.store import atomic
 
 
 def key(*parts: Any) -> str:
@@ -50,6 +51,7 @@ class ReplyJournal:
 
   def add(self, key: str, **record: Any) -> None:
     """Adds a record; on disk when it returns, if the journal is a local file."""
+    atomic.check(self._path)
     record = {'key': key, **record}
     self._records[key] = record
     line = json.dumps(record).encode() + b'\n'  # ASCII: half of a surrogate pair is allowed

@@ -15,6 +15,7 @@ from lwz import types
 from lwz.data import templates
 from lwz.model import qwen
 from lwz.model.attention import packed as packed_attention
+from lwz.runtime import places
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
@@ -30,6 +31,7 @@ class Key(NamedTuple):
   choices: tuple[str, ...] = ()  # the names that may be given
   holds: str = ''  # 'path', where `~` is expanded, or 'reference': experiment:size, hub id, address
   optional: bool = False  # may be None
+  is_input: bool = False  # files to read: part of a run's identity by content, see `store.inputs`
   inherited: bool = False  # a needed run takes the value of the run that needs it
   may_change: Collection[str] = ()  # stages whose runs may be resumed with another value
 
@@ -53,8 +55,8 @@ KEYS: dict[str, Key] = {
   'needs': Key(may_change=ALWAYS),
   'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
   'init': Key(holds='reference'),
-  'data.folder': Key(holds='path', inherited=True),
-  'data.tokenizer': Key(holds='path', inherited=True),
+  'data.folder': Key(holds='path', is_input=True, inherited=True),
+  'data.tokenizer': Key(holds='path', is_input=True, inherited=True),
   'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
   'data.tested': _share(0, _BELOW_1),
   'data.lower': _count(1, inherited=True),
@@ -64,13 +66,13 @@ KEYS: dict[str, Key] = {
   'data.row_length': _count(2, 2**24),
   'data.formatted_share': _share(),
   'data.slack': _share(0, _BELOW_1),
-  'data.prompts': Key(holds='reference', inherited=True),
-  'data.preferences': Key(holds='path', inherited=True),
+  'data.prompts': Key(holds='reference', is_input=True, inherited=True),
+  'data.preferences': Key(holds='path', is_input=True, inherited=True),
   'data.long': Key(choices=('refuse', 'window')),
   'data.skip_broken': Key(inherited=True),
   **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
-  'prompts.sources': Key(holds='path'),
-  'prompts.benchmarks': Key(holds='path'),
+  'prompts.sources': Key(holds='path', is_input=True),
+  'prompts.benchmarks': Key(holds='path', is_input=True),
   'prompts.embedded': _count(1),
   'prompts.min_words': _count(1, 1_000),
   'prompts.max_chars': _count(1, 10**7),
@@ -128,7 +130,7 @@ KEYS: dict[str, Key] = {
   'reward.writing_floor': _share(),
   'reward.max_failures': _share(),
   'eval': Key(may_change=TRAINING),
-  'eval.file': Key(holds='path', may_change=TRAINING),
+  'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
   'eval.systems': Key(holds='reference', may_change=TRAINING),
   'eval.prompts': _count(may_change=TRAINING),
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
@@ -263,8 +265,7 @@ def inherit(need, c) -> None:
 
 def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
-  if not c.runs_dir or '..' in str(c.name).split('/'):
-    raise ValueError(f'runs_dir={c.runs_dir!r}, name={c.name!r}: a run needs a folder of its own')
+  places.check_folder(c.runs_dir, c.name or '')
   for key, value in _leaves(c):
     low, high, choices, *_ = of(key)
     if value is None:
@@ -276,6 +277,8 @@ def check(c) -> None:
         f'{key}: an address must not hold a password; put it into an environment variable and name '
         'that under judge.key_env, eval.key_env or reward.key_env'
       )
+    if of(key).holds == 'path':
+      places.check(key, value)
     kind = str if low is None else int  # of the elements of a tuple
     if isinstance(value, tuple) and not all(isinstance(one, kind) for one in value):
       raise ValueError(f'{key}={value}: each of them must be {kind.__name__}')

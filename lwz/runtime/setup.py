@@ -19,7 +19,7 @@ from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
 from lwz.report import curves, number, page, summary, terminal
 from lwz.runtime import keys
-from lwz.store import metrics, model_source, run, samples
+from lwz.store import inputs, metrics, model_source, run, samples
 
 READS = ('experiment', 'size', 'stage', 'seed', 'name', 'runs_dir')
 MESH = ('mesh',)
@@ -105,7 +105,25 @@ def identity(c, reads: Sequence[str], defaults=None) -> run.Identity:
     includes=lambda key: keys.is_identity(key, c.stage, reads),
     upgrade=keys.upgrade,
     defaults=run.flatten(defaults.to_dict()) if defaults is not None else {},
+    files=lambda: _files(c, reads),
+    renews=c.stage == 'prompts',  # it sifts file by file
   )
+
+
+def _files(c, reads: Sequence[str]) -> dict[str, dict[str, epath.Path]]:
+  """Returns {key: {name: path}} of the files that are part of the identity by content."""
+  found = {}
+  for key in keys.names(lambda key: key.is_input):
+    if keys.is_identity(key, c.stage, reads) and (value := keys.get(c, key)):
+      if key == 'data.prompts':
+        value = prompt_file(c)
+      roots = value if isinstance(value, tuple) else (value,)
+      found[key] = {
+        f'{root}/{name}' if len(roots) > 1 else name: path
+        for root in roots
+        for name, path in inputs.files(root).items()
+      }
+  return found
 
 
 def check_identity(c, reads: Sequence[str], defaults=None) -> None:
@@ -148,6 +166,14 @@ def is_complete(c, reads: Sequence[str], defaults=None) -> bool:
   """Whether there is nothing left to run: DONE, with this config and this number of steps."""
   folder, found = run_folder(c), identity(c, reads, defaults)
   return hosts.of_first(run.is_complete(folder, c.to_dict(), found, goal='train.num_steps'))
+
+
+def is_unchanged(c, reads: Sequence[str], defaults=None) -> bool:
+  """Whether a run was finished with these values of all `reads`, those that may change too."""
+  every = dataclasses.replace(
+    identity(c, reads, defaults), includes=lambda key: keys.is_under(key, reads)
+  )
+  return not every.differences(run.Run(run_folder(c)).read_done()['config'], c.to_dict())
 
 
 def documents(c) -> tuple[list[types.Document], list[types.Document]]:
@@ -251,6 +277,7 @@ def finish(
   """
 
   def close() -> None:
+    opened.check()
     records = metrics.read(opened.folder)
     rows = summary.first_last(records, shown)
     took = number.duration(sum(r['seconds'] for r in records))

@@ -18,7 +18,7 @@ from lwz.model import parameters, qwen, sharding
 from lwz.programs import placement, program
 from lwz.report import directions, terminal
 from lwz.runtime import interrupts, setup, watchdog
-from lwz.store import checkpoint, faulty_step, metrics, run
+from lwz.store import checkpoint, faulty_step, inputs, metrics, run
 
 READS = (
   *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.tensorboard', 'train.offload'),
@@ -106,6 +106,12 @@ class Trainer:
       wanted = placement.state(config, rule, mesh, offload=c.train.offload)
       self.state, self.extra = self._checkpoints.restore(wanted)
     start, self._writer = self.extra['step'], None
+    self._tokenizer = inputs.digest(opened.folder / 'tokenizer')
+    if self.extra.get('tokenizer', self._tokenizer) != self._tokenizer:
+      raise ValueError(
+        f'{opened.folder / "tokenizer"}: is another one than the checkpoint of step {start} '
+        'was trained with; put that back, or give this run another `name`'
+      )
     if jax.process_index() == 0:
       self._writer = metrics.Writer(opened.folder, start_step=start, tensorboard=c.log.tensorboard)
     self._bar = terminal.Progress(
@@ -170,7 +176,8 @@ class Trainer:
     self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
     self._watchdog.reset()
     self._best = values.get(self._c.checkpoint.best, self._best)
-    self.state, self.extra = state, {'step': step + 1, **(extra or {})}
+    self.state = state
+    self.extra = {'step': step + 1, 'tokenizer': self._tokenizer, **(extra or {})}
     self._check_faults(step)
     stopping, due = self._agree()
     every = (step + 1) % self._c.checkpoint.every == 0
@@ -195,6 +202,8 @@ class Trainer:
     best = None
     if self._best is not None and np.isfinite(self._best):
       best = self._best * directions.of(self._c.checkpoint.best)
+    if self._writer:
+      self._writer.sync()
     self._checkpoints.save(step, self.state, self.extra, metric=best)
     self._saved = time.monotonic()
 

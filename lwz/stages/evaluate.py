@@ -138,6 +138,7 @@ def _make_benchmark(c, folder: epath.Path) -> epath.Path:
 
 def _write(c, opened, results: dict[str, Any], rejects) -> None:
   """results.json, table.md, report.html, DONE."""
+  opened.check()
   tables, plot, unit, covers = (results.pop(key) for key in ('tables', 'plot', 'unit', 'covers'))
   first, *others = tables
   counts = results['answers']

@@ -4,6 +4,9 @@
 2. write safetensors, config.json, tokenizer                            store.hf
 """
 
+import os
+import re
+
 import jax.numpy as jnp
 from etils import epath
 
@@ -12,6 +15,11 @@ from lwz.runtime import setup
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 
+# Beside weights, what an export of ours or of transformers leaves; it may be written over.
+_LEFT = re.compile(
+  r'model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|(generation_)?config\.json|README\.md|LICENSE|'
+  r'tokenizer(_config)?\.json|(special_tokens_map|added_tokens|vocab)\.json|merges\.txt|.*\.jinja'
+)
 DTYPES = ('bfloat16', 'float32', 'float16')
 
 
@@ -24,6 +32,25 @@ def check(c) -> None:
       f'export.dtype: there is no {c.export.dtype!r}; choose from {", ".join(DTYPES)}'
     )
   setup.expected(c, c.init)
+  folder = _folder(c)
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f'export.folder={folder}: is a file; name a folder')
+  held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+  if strange := [name for name in held if name[0] != '.' and not _LEFT.fullmatch(name)]:
+    raise ValueError(
+      f'export.folder={folder}: holds {", ".join(strange[:3])}, which no export has written; name '
+      'a new folder'
+    )
+  if 'config.json' in held and b'"transformers_version"' in (folder / 'config.json').read_bytes():
+    raise ValueError(
+      f'export.folder={folder}: holds a model that was not exported here; name a new folder'
+    )
+  if held and os.path.realpath(folder) == os.path.realpath(setup.reference(c, c.init)):
+    raise ValueError(f'export.folder={folder}: is the model of init itself; name a new folder')
+
+
+def _folder(c) -> epath.Path:
+  return epath.Path(c.export.folder or setup.run_folder(c) / 'huggingface')
 
 
 def run(c) -> None:
@@ -33,6 +60,6 @@ def run(c) -> None:
   tok = tokenizer.load(model_source.tokenizer(source))
   ends = setup.end_ids(tok, config, source)
   params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
-  folder = epath.Path(c.export.folder or setup.run_folder(c) / 'huggingface')
+  folder = _folder(c)
   hf.save(folder, config, params, tok, ends=ends)
   print(f"{folder}: {c.export.dtype}, for AutoModelForCausalLM.from_pretrained('{folder}')")

@@ -89,6 +89,7 @@ def run(c) -> None:
   print(f'{(repeats < 0).sum():,} after duplicates; judge: {judge_lib.name(c)}')
   with journal.ReplyJournal(folder / 'verdicts.jsonl') as kept:
     _judge(c, sifted, repeats, kept)
+    opened.check()
     found = _write(c, folder, sifted, repeats, exact, kept, counts)
   _report(c, opened, counts, found)
   opened.mark_done(

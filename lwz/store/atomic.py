@@ -1,6 +1,7 @@
 """Atomic writes: a file is complete or absent, whenever the process that writes it dies."""
 
 import os
+from collections.abc import Callable
 
 from etils import epath
 
@@ -10,6 +11,27 @@ def is_remote(path: epath.PathLike) -> bool:
   return '://' in os.fspath(path)
 
 
+_guards: dict[str, Callable[[], None]] = {}  # folder -> raises if this process may not write there
+
+
+def guard(folder: epath.PathLike, may_write: Callable[[], None]) -> None:
+  """Has `check` call `may_write` for every path in the folder, until `unguard`."""
+  _guards[os.fspath(folder)] = may_write
+
+
+def unguard(folder: epath.PathLike, may_write: Callable[[], None]) -> None:
+  """Ends that, unless another guard has taken its place."""
+  if _guards.get(os.fspath(folder)) == may_write:
+    del _guards[os.fspath(folder)]
+
+
+def check(path: epath.PathLike) -> None:
+  """Raises RuntimeError if the path lies in a run that another process has taken over."""
+  for folder, may_write in list(_guards.items()):
+    if os.fspath(path).startswith(f'{folder}{os.sep}'):
+      may_write()
+
+
 def write_text(path: epath.PathLike, text: str) -> None:
   """Writes UTF-8 text: a reader sees the old file or the new one, never a part of either."""
   write_bytes(path, text.encode())
@@ -17,6 +39,7 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
   """`write_text` of bytes."""
+  check(path)
   path = epath.Path(path)
   if is_remote(path):
     path.write_bytes(data)  # an object appears when its upload is complete

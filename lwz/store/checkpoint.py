@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +14,10 @@ from absl import logging
 from etils import epath
 
 from lwz import hosts
-from lwz.store import checksum
+from lwz.store import atomic, checksum
 
+# In a path TensorStore takes the first for a slash, and orbax the second for a pattern.
+UNSAFE = ('\\', '[')
 REFUSED = 'refused'  # in the run's folder: checkpoints that could not be restored
 
 
@@ -28,7 +32,8 @@ class Checkpoints:
   def __init__(self, folder: epath.PathLike, *, keep: int = 2, keep_best: int = 0):
     if keep < 1:
       raise ValueError(f'keep = {keep}: at least one checkpoint must be kept')
-    self._path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
+    self._folder = epath.Path(folder)
+    self._path = _checkpoints(folder)
     policies = ocp.checkpoint_managers
     best = policies.BestN(
       get_metric_fn=_metric, n=keep_best, keep_checkpoints_without_metrics=False
@@ -64,6 +69,7 @@ class Checkpoints:
     and OSError, naming the last complete step, if the disk is full or may not be written. An error
     of an earlier save that ran in the background is raised here too, or by `wait`.
     """
+    atomic.check(self._folder / 'checkpoints')
     latest = self.latest()
     if latest is not None and step <= latest:
       raise ValueError(f'{self._path}: cannot save step {step}, step {latest} is saved already')
@@ -76,7 +82,7 @@ class Checkpoints:
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
       extra=ocp.args.JsonSave(extra),
-      sums=ocp.args.JsonSave(checksum.leaves(state)),
+      sums=ocp.args.JsonSave({**checksum.leaves(state), 'extra': _crc(extra)}),
     )
     metrics = {'metric': metric} if self._keep_best and metric is not None else None
     with self._writing():
@@ -140,6 +146,10 @@ class Checkpoints:
     with _reading(where):
       restored = self._manager.restore(step, args=items)
     sums = checksum.leaves(restored.state)
+    if 'extra' in restored.sums:  # which older checkpoints do not hold
+      sums['extra'] = _crc(restored.extra)
+    if restored.extra.get('step', step) != step:
+      raise ValueError(f'{where}: its extra is of another step, {restored.extra["step"]}')
     if other := [name for name, value in sums.items() if restored.sums.get(name) != value]:
       raise ValueError(f'{where}: other bits than were saved, in {", ".join(other)}')
     return restored.state, restored.extra
@@ -183,6 +193,10 @@ def _reading(where: epath.Path) -> Iterator[None]:
     raise ValueError(f'{where}: cannot be read, a file is broken or missing: {why}') from error
 
 
+def _crc(extra: dict[str, Any]) -> int:
+  return zlib.crc32(json.dumps(extra, sort_keys=True).encode())
+
+
 def _metric(metrics: dict[str, float]) -> float:
   return next(iter(metrics.values()))  # the only one; its name was another in older checkpoints
 
@@ -196,7 +210,7 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
   Raises FileNotFoundError if there is no such checkpoint, ValueError, naming each leaf, if names or
   shapes differ.
   """
-  path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
+  path = _checkpoints(folder)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no checkpoints here; is this the folder of a trained run?')
   options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
@@ -214,6 +228,13 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
       partial_restore=True,
     )
     return manager.restore(step, args=ocp.args.Composite(state=restore)).state['params']
+
+
+def _checkpoints(folder: epath.PathLike) -> epath.Path:
+  path = epath.Path(folder).resolve() / 'checkpoints'  # orbax wants it absolute
+  if found := [char for char in UNSAFE if char in os.fspath(path)]:
+    raise ValueError(f'{path}: checkpoints cannot be kept under a name with {found[0]}; rename it')
+  return path
 
 
 def _choose(path: epath.Path, manager: ocp.CheckpointManager, step: int | None) -> int:

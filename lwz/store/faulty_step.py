@@ -28,6 +28,7 @@ def write(
 
   `state` is that before the step, on any mesh; `batch` is complete in every process.
   """
+  atomic.check(epath.Path(folder) / 'faults')
   target = epath.Path(folder).resolve() / 'faults' / name
   hosts.first(lambda: target.mkdir(parents=True, exist_ok=True))
   with ocp.StandardCheckpointer() as checkpointer:

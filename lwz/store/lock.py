@@ -19,19 +19,36 @@ from lwz.store import atomic
 
 
 class Lock:
-  """A lock that is held until `release()`, the end of the process, or a takeover by another."""
+  """A lock that is held until `release()`, the end of the process, or a takeover by another.
+
+  After a takeover this process writes nothing into the folder: `atomic.check` raises.
+  """
 
   def __init__(self, path: epath.Path, owner: dict[str, Any], beat: float):
     self._path, self._owner, self._beat = path, owner, beat
     self._stop, self._lost = threading.Event(), False
     self._thread = threading.Thread(target=self._keep, name=f'lock of {path}', daemon=True)
     self._thread.start()
+    atomic.guard(path.parent, self.check)
     atexit.register(self.release)
 
   def check(self) -> None:
-    """Raises RuntimeError if another process has taken the lock over."""
-    if self._lost:
-      raise RuntimeError(f'{self._path}: another process has taken over this run; stop one of them')
+    """Raises RuntimeError if another process has taken the lock over.
+
+    The file is read, as a process that was stopped (SIGSTOP, a suspended machine) may be asked
+    before its heartbeat has noticed.
+    """
+    now = self._owner
+    if self._stop.is_set() and not self._lost:  # released
+      return
+    with contextlib.suppress(OSError):  # storage may fail for a moment
+      now = _read(self._path)
+    if self._lost or now.get('token') != self._owner['token']:
+      self._lost = True  # no beat writes the file any more
+      raise RuntimeError(
+        f'{self._path}: another start has taken this run over while this one stood still; this '
+        'one leaves it alone'
+      )
 
   def release(self) -> None:
     """Deletes the file if it still belongs to this lock. A second call does nothing."""
@@ -40,6 +57,7 @@ class Lock:
       return
     self._stop.set()
     self._thread.join()
+    atomic.unguard(self._path.parent, self.check)
     with _exclusive(self._path.parent):
       if _read(self._path).get('token') == self._owner['token']:
         self._path.unlink(missing_ok=True)
@@ -50,7 +68,7 @@ class Lock:
         contextlib.suppress(OSError),
         _exclusive(self._path.parent),
       ):  # storage may fail for a moment
-        if _read(self._path).get('token') != self._owner['token']:
+        if self._lost or _read(self._path).get('token') != self._owner['token']:
           self._lost = True
           return
         self._owner['beat'] += 1

@@ -1,14 +1,18 @@
 """Metrics of a run: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
 
+import collections
 import numbers
 import os
 import time
 from typing import Any
 
+from absl import logging
 from etils import epath
 
 from lwz import jsonl
 from lwz.store import atomic, record
+
+_SHOWN = 5  # steps that a message names
 
 # Names that older versions wrote, mapped when a file is read; one that ends in '/' is a prefix.
 _RENAMED = {
@@ -28,6 +32,7 @@ class Writer:
 
   A run that was killed after a record and before its checkpoint repeats the steps in between: the
   records from `start_step` on are dropped when the file is opened, so each step is there once.
+  Raises ValueError if one before is missing or doubled. A file that was moved away begins anew.
 
       with metrics.Writer(run.folder, start_step=0) as writer:
         writer.write(0, {'loss': 2.5})
@@ -37,6 +42,7 @@ class Writer:
     self._path = epath.Path(folder) / 'metrics.jsonl'
     self._path.parent.mkdir(parents=True, exist_ok=True)
     kept = [r for r in _records(self._path) if r['step'] < start_step]
+    _check_steps(self._path, [r['step'] for r in kept], start_step)
     self._text = ''.join(map(record.encode, kept))
     atomic.write_text(self._path, self._text)
     self._file = None if atomic.is_remote(self._path) else self._path.open('ab')
@@ -63,6 +69,7 @@ class Writer:
       scalars[name] = record.plain(values[name])
       if not isinstance(scalars[name], (int, float, type(None))):
         raise ValueError(f'metric {name!r} = {values[name]!r} is no scalar')
+    atomic.check(self._path)
     now = time.time()
     line = record.encode({'step': int(step), 'time': now, **scalars})
     if self._file is None:  # an object can't be appended to, so it is written again
@@ -80,6 +87,11 @@ class Writer:
         if value is not None:
           self._board.add_scalar(name, value, int(step), walltime=now)
       self._board.flush()
+
+  def sync(self) -> None:
+    """Has the records survive a loss of power: call it before a checkpoint that counts on them."""
+    if self._file:
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     if self._file:
@@ -126,3 +138,20 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     if value is not None:
       jsonl.field(found, name, numbers.Real)
   return found
+
+
+def _check_steps(path: epath.Path, steps: list[int], start: int) -> None:
+  if steps != list(range(start - len(steps), start)):
+    times = collections.Counter(steps)
+    missing = [step for step in range(start) if step not in times]
+    doubled = [step for step, num in times.items() if num > 1]
+    what = {'missing': missing, 'there more than once': doubled, 'out of order': steps}
+    why, which = next((why, found) for why, found in what.items() if found)
+    more = ', ...' if len(which) > _SHOWN else ''
+    raise ValueError(
+      f'{path}: of the steps before {start}, each should be there once: '
+      f'{", ".join(map(str, which[:_SHOWN]))}{more} {"is" if len(which) == 1 else "are"} {why}; '
+      'put the lines back, or move the file away to go on without them'
+    )
+  if len(steps) < start:
+    logging.warning('%s: steps 0 to %d are not there', path, start - len(steps) - 1)

@@ -61,6 +61,7 @@ class Archive:
 
     `policy` is the checksum of the parameters that sampled it.
     """
+    atomic.check(self._path)
     values = {
       'policy': np.uint32(policy),
       **{name: getattr(rollout, name) for name in ('ids', 'logp', 'finished')},
@@ -92,9 +93,7 @@ class Archive:
 
   def _open(self, name: str, *, create: bool) -> ts.TensorStore:
     if (name, create) not in self._opened:
-      path = os.fspath(self._path / name)
-      where = path if atomic.is_remote(path) else f'file://{os.path.abspath(path)}/'
-      spec = {'driver': 'zarr3', 'kvstore': where}
+      spec = {'driver': 'zarr3', 'kvstore': _place(os.fspath(self._path / name))}
       self._opened[name, create] = self._create(spec, name) if create else _existing(spec)
     return self._opened[name, create]
 
@@ -115,6 +114,15 @@ class Archive:
     if opened.shape[0] < self._num_steps:
       opened = opened.resize(exclusive_max=[self._num_steps, *shape]).result()
     return opened
+
+
+def _place(path: str) -> dict[str, Any]:
+  """Where TensorStore keeps an array. A URL would give '%', '?', '#' and '|' a meaning."""
+  if not atomic.is_remote(path):
+    return {'driver': 'file', 'path': f'{os.path.abspath(path)}/'}
+  kind, _, rest = path.partition('://')
+  bucket, _, inside = rest.partition('/')
+  return {'driver': {'gs': 'gcs'}.get(kind, kind), 'bucket': bucket, 'path': f'{inside}/'}
 
 
 def _existing(spec: dict[str, Any]) -> ts.TensorStore:

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from lwz import jsonl
-from lwz.store import atomic, lock
+from lwz.store import atomic, inputs, lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,17 @@ class Identity:
   """The keys that decide whether two configs are of one run; others may change on a resume.
 
   A key that an older folder does not hold counts as its value in `defaults`, a flat config; without
-  one it is not compared.
+  one it is not compared. `files` finds {key: {name: path}}, the files that the run reads: they are
+  compared by content, see `store.inputs`. A run that `renews` is not refused for other files: it
+  reads again what has changed, and is not complete until then.
   """
 
   includes: Callable[[str], bool]  # dotted key -> whether another value makes another run
   # flat config that a folder holds -> the same under the names of today
   upgrade: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda flat: flat
   defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  files: Callable[[], Mapping[str, Mapping[str, epath.Path]]] = dict
+  renews: bool = False
 
   def differences(
     self, old: Mapping[str, Any], new: Mapping[str, Any]
@@ -54,6 +58,8 @@ CONFIG_FIELDS = {
   **{'config': dict, 'hash': str, 'versions': dict, 'command': list, 'created': str},
   'history': list,
 }
+# Results by which a resumed run goes on.
+RESULTS = ('checkpoints', 'metrics.jsonl', 'answers.jsonl', 'verdicts.jsonl', 'sift', 'rollouts')
 DONE_FIELDS = {'summary': dict, 'time': str, 'config': dict}
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 
@@ -72,6 +78,11 @@ class Run:
   def report(self) -> epath.Path:
     return self.folder / 'report.html'
 
+  def check(self) -> None:
+    """Raises RuntimeError if another process has taken the run over: call it before a write."""
+    if self.held:
+      self.held.check()
+
   def is_done(self) -> bool:
     return (self.folder / 'DONE').exists()
 
@@ -80,8 +91,7 @@ class Run:
 
     Raises RuntimeError if another process has taken the run over.
     """
-    if self.held:
-      self.held.check()
+    self.check()
     record = {'summary': summary, 'time': _now(), 'config': self.config}
     atomic.write_text(self.folder / 'DONE', json.dumps(record, indent=2) + '\n')
 
@@ -116,8 +126,8 @@ def open_run(
   """Creates a run's folder, or opens it again, as the only writer: for one process of a run.
 
   The folder may be `gs://...`; the whole config is nested dicts of what JSON can hold. config.json
-  holds it, the identity's hash, versions, command, the time of creation and, after a resume with
-  other keys or versions, `history`: what was changed, and when.
+  holds it, the identity's hash, digests of the `inputs`, versions, command, the time of creation
+  and, after a resume with other keys or versions, `history`: what was changed, and when.
 
   Raises ValueError where the folder holds a run of another identity, naming each key that differs,
   RuntimeError where another living process writes it, and OSError where nobody may write.
@@ -135,12 +145,16 @@ def open_run(
     ) from error
   try:
     path = folder / 'config.json'
-    old = _load(path) if path.exists() else None
-    if old:
-      _refuse_other(path, old['config'], config, identity)
+    old = check_identity(folder, config, identity)
+    known = inputs.read(folder)
+    stamps = inputs.measure(identity.files(), known)
+    if old and inputs.differences(old.get('inputs', {}), known, stamps):
+      (folder / 'DONE').unlink(missing_ok=True)
+    inputs.write(folder, stamps)
     new = {
       'config': json.loads(json.dumps(config)),
       'hash': identity.digest(config),
+      'inputs': (old or {}).get('inputs', {}) | inputs.digests(stamps),
       'versions': versions(),
       'command': list(command),
       'created': old['created'] if old else _now(),
@@ -170,14 +184,54 @@ def is_complete(
     return False
   done = _load(path)['config']
   reached, wanted = (identity.upgrade(flatten(c)).get(goal) for c in (done, config))
-  return reached == wanted and not identity.differences(done, config)
+  if reached != wanted or identity.differences(done, config):
+    return False
+  config_path = path.parent / 'config.json'
+  old = _load(config_path) if config_path.exists() else {}
+  return not _changed_inputs(path.parent, old, identity)
 
 
-def check_identity(folder: epath.PathLike, config: dict[str, Any], identity: Identity) -> None:
-  """Raises the ValueError of `open_run` where the folder holds a run of another identity."""
-  path = epath.Path(folder) / 'config.json'
-  if path.exists():
-    _refuse_other(path, _load(path)['config'], config, identity)
+def check_identity(
+  folder: epath.PathLike, config: dict[str, Any], identity: Identity
+) -> dict[str, Any] | None:
+  """Returns what config.json holds, None for a folder without a run.
+
+  Raises the ValueError of `open_run` where the folder holds a run of another identity, or one that
+  nobody knows.
+  """
+  folder = epath.Path(folder)
+  path = folder / 'config.json'
+  if not path.exists():
+    if found := [name for name in RESULTS if (folder / name).exists()]:
+      raise ValueError(
+        f'{folder}: holds {", ".join(found)}, and no config.json that says of which run; put it '
+        'back, or give this run another `name`'
+      )
+    return None
+  old = _load(path)
+  lines = [
+    f'  {key}: {before or "absent"} in the folder, {now or "absent"} now'
+    for key, (before, now) in identity.differences(old['config'], config).items()
+  ]
+  remedy = f'give this run another `name`, or delete {os.fspath(folder)}'
+  changed = {} if lines or identity.renews else _changed_inputs(folder, old, identity)
+  if changed:
+    values = flatten(config)
+    lines = [f'  {key}={values[key]}: {text}' for key, text in changed.items()]
+    remedy = f'put the files back as they were, {remedy}'
+  if lines:
+    raise ValueError('\n'.join([f'{path} is of another run:', *lines, remedy]))
+  return old
+
+
+def _changed_inputs(
+  folder: epath.Path, old: Mapping[str, Any], identity: Identity
+) -> dict[str, str]:
+  """Returns {key: which files}; an older folder holds no digests, and nothing is compared."""
+  if not (before := old.get('inputs')):
+    return {}
+  known = inputs.read(folder)
+  return inputs.differences(before, known, inputs.measure(identity.files(), known))
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, str]:
@@ -224,21 +278,6 @@ def _commit() -> str | None:
   return out.stdout.strip()
 
 
-def _refuse_other(
-  path: epath.Path, old: dict[str, Any], new: dict[str, Any], identity: Identity
-) -> None:
-  lines = [
-    f'  {key}: {before or "absent"} in the folder, {now or "absent"} now'
-    for key, (before, now) in identity.differences(old, new).items()
-  ]
-  if lines:
-    raise ValueError(
-      f'{path} is of another run:\n'
-      + '\n'.join(lines)
-      + f'\ngive this run another `name`, or delete {os.fspath(path.parent)}'
-    )
-
-
 def _differences(
   old: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
@@ -248,7 +287,11 @@ def _differences(
 
 def _load(path: epath.Path) -> dict[str, Any]:
   fields = DONE_FIELDS if path.name == 'DONE' else CONFIG_FIELDS
-  return jsonl.document(path, fields, remedy='delete it, or the folder, to start anew')
+  remedy = 'delete it, or the folder, to start anew'
+  found = jsonl.document(path, fields, remedy=remedy)
+  if wrong := jsonl.faults(found, {'inputs': dict}):  # which older folders do not hold
+    raise ValueError(f'{path}: {wrong[0]}; {remedy}')
+  return found
 
 
 def _now() -> str:

@@ -2,11 +2,12 @@
 
 import importlib
 import math
+import re
 
 import pytest
 
 from experiments import base, grpo_think
-from lwz.runtime import keys
+from lwz.runtime import keys, setup
 from lwz.store import run
 
 LEAVES = dict(keys._leaves(base.get_config('tiny')))
@@ -68,7 +69,14 @@ def test_numbers_outside_their_bounds_are_named(key, value):
     keys.check(c)
 
 
-@pytest.mark.parametrize('key, value', [('runs_dir', ''), ('name', '..'), ('name', 'a/../..')])
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    ('runs_dir', ''),
+    *(('name', name) for name in ('..', '.', './a', 'a/../..', '../x', '/tmp/x', 'a/', 'a//b')),
+    *(('name', name) for name in ('.replies.sqlite', 'gs://bucket/x')),
+  ],
+)
 def test_a_run_has_a_folder_of_its_own(key, value):
   c = base.get_config('tiny')
   keys.set_value(c, key, value)
@@ -172,3 +180,66 @@ def test_a_tilde_behind_a_name_is_expanded(monkeypatch):
   c.eval.systems = ('own=~/pred.jsonl', '~/model')
   keys.expand_paths(c)
   assert c.eval.systems == ('own=/home/ann/pred.jsonl', '/home/ann/model')
+
+
+@pytest.mark.parametrize(
+  ('stage', 'wanted'),
+  [
+    ('pretrain', {'data.folder': {'a.txt'}, 'data.tokenizer': {'tokenizer.json'}}),
+    ('reward_model', {'data.preferences': {'pairs.jsonl'}}),
+    ('grpo', {'data.folder': {'a.txt'}, 'data.prompts': {'prompts.jsonl'}}),
+    ('evaluate', {'data.folder': {'a.txt'}, 'eval.file': {'arena.jsonl'}}),
+    ('prompts', {'prompts.sources': {'FOLDER/corpus/a.txt', 'FOLDER/pairs.jsonl/pairs.jsonl'}}),
+  ],
+)
+def test_the_files_that_a_stage_reads_are_part_of_its_identity(stage, wanted, tmp_path):
+  for name in ('corpus/a.txt', 'tok/tokenizer.json', 'prompts-micro/prompts.jsonl'):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text('x')
+  for name in ('pairs.jsonl', 'arena.jsonl'):
+    (tmp_path / name).write_text('x')
+  c = base.get_config('micro')
+  c.stage, c.runs_dir = stage, str(tmp_path)
+  c.data.folder, c.data.tokenizer = str(tmp_path / 'corpus'), str(tmp_path / 'tok')
+  c.data.preferences, c.eval.file = str(tmp_path / 'pairs.jsonl'), str(tmp_path / 'arena.jsonl')
+  c.data.prompts = 'prompts:micro'
+  c.prompts.sources = (str(tmp_path / 'corpus'), str(tmp_path / 'pairs.jsonl'))
+  reads = importlib.import_module(f'lwz.stages.{stage}').READS
+  found = {key: set(files) for key, files in setup.identity(c, reads).files().items()}
+  named = {
+    k: {name.replace('FOLDER', str(tmp_path)) for name in names} for k, names in wanted.items()
+  }
+  assert named.items() <= found.items()
+  assert {'data.preferences', 'eval.file'} & found.keys() == {
+    'data.preferences',
+    'eval.file',
+  } & wanted.keys()
+
+
+@pytest.mark.parametrize('name', ['a\\b', 'a[b]', 'a\nb', 'a\0b', 'a\udcffb'], ids=ascii)
+@pytest.mark.parametrize('key', ['runs_dir', 'name'])
+def test_what_would_lie_beside_the_run_folder_or_has_no_name_is_refused(key, name):
+  c = base.get_config('micro')
+  c[key] = name
+  with pytest.raises(ValueError, match=r'cannot be in the path .*choose another name'):
+    keys.check(c)
+
+
+@pytest.mark.parametrize(
+  'name', ['a%20b', 'a?b', 'a#b', 'a|b', 'a b', 'ü 海', 'a:b', 'a;b&c', 'a/b']
+)
+@pytest.mark.parametrize('key', ['runs_dir', 'name'])
+def test_any_other_name_is_a_name(key, name):
+  c = base.get_config('micro')
+  c[key] = name
+  keys.check(c)
+
+
+@pytest.mark.parametrize('key', ['runs_dir', 'data.folder', 'eval.file', 'export.folder'])
+def test_an_address_is_no_path(key):
+  c = base.get_config('micro')
+  keys.set_value(c, key, 'file:///tmp/x')
+  with pytest.raises(ValueError, match=re.escape(f'{key}=file:///tmp/x: name a path, or a bucket')):
+    keys.check(c)
+  keys.set_value(c, key, 'gs://bucket/x')
+  keys.check(c)

@@ -137,3 +137,23 @@ def test_a_fault_now_and_then_is_counted_and_survived(loop, tmp_path):
   go(opened, metrics=lambda step: NOT_FINITE if step % 3 == 0 else FINE)
   assert sum(r['skipped'] for r in metrics.read(tmp_path)) == 4
   assert len(list((tmp_path / 'faults').iterdir())) == 4
+
+
+def test_another_tokenizer_than_the_checkpoint_was_trained_with_is_named(
+  loop, tmp_path, monkeypatch
+):
+  (tmp_path / 'tokenizer').mkdir()
+  (tmp_path / 'tokenizer' / 'tokenizer.json').write_text('one')
+  opened = loop(2)
+  go(opened)
+  extra = opened.extra | {'step': 0}
+  restored = opened.state, extra
+  monkeypatch.setattr(Checkpoints, 'latest', lambda self: 0)
+  monkeypatch.setattr(Checkpoints, 'restore', lambda self, wanted: restored, raising=False)
+  monkeypatch.setattr(trainer.placement, 'state', lambda *arguments, **options: None)
+  go(loop(2))
+  (tmp_path / 'tokenizer' / 'tokenizer.json').write_text('another')
+  with pytest.raises(ValueError, match='tokenizer: is another one than the checkpoint of step 0'):
+    loop(2)
+  del extra['tokenizer']  # an older checkpoint
+  go(loop(2))

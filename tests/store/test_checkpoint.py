@@ -243,6 +243,20 @@ def say_other_bits_were_saved(path):
   file.write_text(json.dumps(sums))
 
 
+def say_other_extra_was_saved(path):
+  file = path / 'extra' / 'metadata'
+  file.write_text(file.read_text().replace('"step"', '"steps"'))
+
+
+def be_of_another_step(path):
+  file = path / 'extra' / 'metadata'
+  file.write_text(file.read_text().replace('3', '1'))
+  sums = path / 'sums' / 'metadata'  # as before extra had a checksum
+  sums.write_text(
+    json.dumps({k: v for k, v in json.loads(sums.read_text()).items() if k != 'extra'})
+  )
+
+
 def empty(path):
   shutil.rmtree(path)
   path.mkdir()
@@ -266,6 +280,8 @@ FAULTS = [
   truncate_the_numbers,
   lose_a_file,
   say_other_bits_were_saved,
+  say_other_extra_was_saved,
+  be_of_another_step,
   empty,
   be_of_another_program,
   be_of_another_model,
@@ -292,6 +308,17 @@ def test_a_broken_checkpoint_is_named_put_aside_and_the_one_before_it_used(fault
   again.save(3, make(3), {'step': 3})  # as a run that goes on will
   again.wait()
   assert_same_bits(again.restore(abstract(make()))[0], make(3))
+  again.close()
+
+
+def test_a_checkpoint_that_was_renamed_is_of_another_step(tmp_path):
+  saved = checkpoint.Checkpoints(tmp_path)
+  saved.save(3, make(3), {'step': 3})
+  saved.close()
+  (tmp_path / 'checkpoints' / '3').rename(tmp_path / 'checkpoints' / '5')
+  again = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='checkpoints/5: its extra is of another step, 3'):
+    again.restore(abstract(make()))
   again.close()
 
 

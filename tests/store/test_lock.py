@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from lwz.store import lock
+from lwz.store import atomic, lock
+from tests import tree
 
 OWN = """
 import sys, time
@@ -116,7 +117,7 @@ def test_a_lost_lock_says_so_and_leaves_the_new_owner_alone(tmp_path):
   with lock._exclusive(tmp_path):
     write(path)
   held._thread.join(5.0)
-  with pytest.raises(RuntimeError, match='taken over'):
+  with pytest.raises(RuntimeError, match='taken this run over'):
     held.check()
   held.release()
   assert json.loads(path.read_text())['host'] == 'elsewhere'
@@ -129,3 +130,47 @@ def test_a_bucket_is_locked_too(bucket, monkeypatch):
   assert (bucket / 'LOCK').exists()
   held.release()
   assert not (bucket / 'LOCK').exists()
+
+
+STEPS = """
+import sys, time
+from lwz.store import lock, metrics
+from etils import epath
+folder = epath.Path(sys.argv[1])
+held = lock.acquire(folder / 'LOCK', beat=float(sys.argv[2]))
+with metrics.Writer(folder, start_step=0, tensorboard=False) as writer:
+  for step in range(1000):
+    writer.write(step, {'loss': 1.0})
+    print(step, flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize('beat', [0.05, 60.0])  # 60: nothing is noticed by the heartbeat
+def test_a_process_that_stood_still_while_it_lost_the_lock_writes_nothing_more(beat, tmp_path):
+  command = [sys.executable, '-c', STEPS, str(tmp_path), str(beat)]
+  process = subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tree.ROOT
+  )
+  assert process.stdout.readline() == '0\n'
+  process.send_signal(signal.SIGSTOP)
+  held = lock.acquire(tmp_path / 'LOCK', patience=0.3)
+  (tmp_path / 'metrics.jsonl').write_text('of the new one')
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+  process.send_signal(signal.SIGCONT)
+  _, complaint = process.communicate(timeout=30)
+  assert process.returncode == 1 and 'has taken this run over while this one stood' in complaint
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+  held.release()
+
+
+def test_what_is_written_elsewhere_needs_no_lock(tmp_path):
+  (tmp_path / 'run').mkdir()
+  held = lock.acquire(tmp_path / 'run' / 'LOCK', beat=60.0)
+  write(tmp_path / 'run' / 'LOCK')
+  atomic.write_text(tmp_path / 'run.txt', 'x')
+  with pytest.raises(RuntimeError, match='taken this run over'):
+    atomic.write_text(tmp_path / 'run' / 'a' / 'b.txt', 'x')
+  held.release()
+  (tmp_path / 'run' / 'a').mkdir()
+  atomic.write_text(tmp_path / 'run' / 'a' / 'b.txt', 'x')

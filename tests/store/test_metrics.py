@@ -160,3 +160,29 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line, fault):
   (tmp_path / 'metrics.jsonl').write_text(f'{line}\n' + '{"step": 2, "loss": null}\n')
   with pytest.raises(ValueError, match=rf'metrics\.jsonl:1: {fault}'):
     metrics.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('steps', 'message'),
+  [
+    ([0, 1, 3, 4], r'metrics\.jsonl: .*before 5.*: 2 is missing; put the lines back'),
+    ([0, 1, 2, 2, 3, 4], '2 is there more than once'),
+    ([0, 1, 2, 3], '4 is missing'),
+    ([0, 9], '1, 2, 3, 4 are missing'),
+    ([0, 2, 1, 3, 4], '0, 2, 1, 3, 4 are out of order'),
+    ([3], '0, 1, 2, 4 are missing'),
+  ],
+)
+def test_a_file_that_lost_or_doubled_lines_is_not_gone_on_with(steps, message, tmp_path):
+  fill(tmp_path, steps)
+  before = (tmp_path / 'metrics.jsonl').read_bytes()
+  with pytest.raises(ValueError, match=message):
+    fill(tmp_path, [5], start_step=5)
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == before
+
+
+def test_a_file_that_was_moved_away_begins_anew_and_says_so(tmp_path, caplog):
+  for start in (3, 4):
+    fill(tmp_path, [start], start_step=start)
+    assert 'metrics.jsonl: steps 0 to 2 are not there' in caplog.records.pop().getMessage()
+  assert [r['step'] for r in metrics.read(tmp_path)] == [3, 4]

@@ -1,10 +1,12 @@
 """A step of the archive comes back bit for bit, to the policy that wrote it."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lwz import types
-from lwz.store import rollouts
+from lwz.store import checkpoint, rollouts
 
 P, G, T, R = 2, 3, 5, 2
 B = P * G
@@ -82,3 +84,35 @@ def test_another_shape_is_named(tmp_path):
   archive(tmp_path).write(0, 1, *step(0))
   with pytest.raises(ValueError, match=r'ids has steps of shape \(6, 5\), not \(6, 7\)'):
     archive(tmp_path, max_tokens=7).write(0, 1, *step(0))
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['a%20b', 'a%2Fb', '%', 'a?b', 'a#b', 'a|b', 'a b', 'ü 海', 'a:b', 'a;b&c=d', 'a@b', 'a*b'],
+)
+def test_the_archive_and_the_checkpoints_lie_inside_a_folder_of_any_name(name, tmp_path):
+  folder = tmp_path / name / 'run'
+  archive(folder).write(0, 7, *step(0))
+  assert_same(archive(folder).read(0, 7), step(0))
+  state = {'w': jnp.ones(3)}
+  for wanted in (None, jax.eval_shape(lambda: state)):
+    saved = checkpoint.Checkpoints(folder)
+    if wanted is None:
+      saved.save(1, state, {'step': 1})
+    else:
+      assert (saved.restore(wanted)[0]['w'] == 1.0).all()
+    saved.close()
+  assert [path.name for path in tmp_path.iterdir()] == [name]
+  assert {path.name for path in folder.iterdir()} == {'checkpoints', 'rollouts'}
+
+
+@pytest.mark.parametrize('name', ['a\\b', 'a[b]'])
+def test_where_they_would_not_they_are_refused(name, tmp_path):
+  with pytest.raises(ValueError, match='cannot be kept under a name with'):
+    checkpoint.Checkpoints(tmp_path / name)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_in_a_bucket_is_named_by_its_parts():
+  place = {'driver': 'gcs', 'bucket': 'mine', 'path': 'runs/a%20b/rollouts/ids/'}
+  assert rollouts._place('gs://mine/runs/a%20b/rollouts/ids') == place

@@ -1,0 +1,31 @@
+"""Places that a config names: paths and buckets, and the folder of a run."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from lwz.store import checkpoint
+
+_BUCKETS = ('gs://', 's3://', 'az://', 'hf://')
+# In the path of a run: what the libraries that write checkpoints misread, and what is no text.
+_UNSAFE = re.compile(rf'[{re.escape("".join(checkpoint.UNSAFE))}\x00-\x1f\x7f\ud800-\udfff]')
+
+
+def check(key: str, value: str | Sequence[str]) -> None:
+  """Raises ValueError for an address that is no bucket's: it would be taken for a path."""
+  for one in (value,) if isinstance(value, str) else value:
+    if '://' in str(one) and not str(one).startswith(_BUCKETS):
+      raise ValueError(f'{key}={one}: name a path, or a bucket: {", ".join(_BUCKETS)}')
+
+
+def check_folder(runs_dir: str, name: str) -> None:
+  """Raises ValueError where files of the run would lie outside of a folder of its own."""
+  given = f'runs_dir={runs_dir!r}, name={name!r}'
+  # A name with a dot in front is a file of ours or hidden, and so are '.' and '..'.
+  if not runs_dir or (name and (name[0] in './' or os.path.normpath(name) != name)):
+    raise ValueError(f'{given}: a run needs a folder of its own in runs_dir; choose a plain name')
+  folder = os.path.join(os.path.expanduser(runs_dir), name)
+  if not runs_dir.startswith(_BUCKETS) and '\0' not in folder:
+    folder = os.path.realpath(folder)
+  if found := _UNSAFE.search(folder):
+    raise ValueError(f'{given}: {found[0]!r} cannot be in the path {folder!r}; choose another name')
