@@ -49,6 +49,7 @@ EXTRAS = {
   ],
   'data': ['pyarrow'],
   'eval': ['krippendorff'],  # agreement of people
+  'cluster': ['submitit'],  # jobs of SLURM, for sweeps
   # One of these per environment.
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],

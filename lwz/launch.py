@@ -65,7 +65,7 @@ def _stage(key: str, name: str) -> types.ModuleType:
 def needs(c, experiments: pathlib.Path) -> list:
   """Returns the configs of the runs that `c` needs, each after those that it needs itself."""
   found = []
-  for key, value in _references(c):
+  for key, value in references(c):
     if not setup.is_experiment(value):
       continue  # a folder or a model: there is nothing to run
     experiment, _, size = value.partition(':')
@@ -78,7 +78,7 @@ def needs(c, experiments: pathlib.Path) -> list:
   return list({setup.run_name(need): need for need in found}.values())
 
 
-def _references(c) -> list[tuple[str, str]]:
+def references(c) -> list[tuple[str, str]]:
   """Returns (key, value) of what `c.needs` names and the stage reads; a key may hold several."""
   names = keys.names(lambda key: key.holds == 'reference')
   for key in c.needs:
@@ -104,14 +104,14 @@ class Door:
     )
     if c.debug.replay:
       return stage_of(c).run(c)
-    if self._is_complete(c):
+    if self.is_complete(c):
       if not setup.is_unchanged(c, stage_of(c).reads, self._defaults(c.size)):
         self._check(c)  # what may change must have a right value all the same
       folder = setup.run_folder(c)
       left = [name for name in ('report.html', 'DONE') if (folder / name).exists()]
       print(f'{setup.run_name(c)}: complete, nothing to do; see {folder / left[0]}')
       return
-    missing = [need for need in needs(c, self._experiments) if not self._is_complete(need)]
+    missing = [need for need in needs(c, self._experiments) if not self.is_complete(need)]
     for config in (*missing, c):
       self._check_identity(config)  # else a run of another config counts as missing
     if missing and c.needs_policy == 'stop':
@@ -144,7 +144,8 @@ class Door:
     if c.stage in keys.RESUMABLE:
       setup.check_identity(c, stage_of(c).reads, self._defaults(c.size))
 
-  def _is_complete(self, c) -> bool:
+  def is_complete(self, c) -> bool:
+    """Whether there is nothing left to run of `c`."""
     return setup.is_complete(c, stage_of(c).reads, self._defaults(c.size))
 
   def _defaults_of(self, size: str):
@@ -224,18 +225,22 @@ def parse(argv):
     if len(rest) > 1:
       raise ValueError(f'unexpected argument {rest[1]!r}: keys are set by --config.key=value')
     return rest
-  except (AttributeError, KeyError) as error:
-    message = re.sub(r'Other fields present: ".*?}"', '', str(error), flags=re.DOTALL)
-    quoted = re.findall(r"""['"](\w+)['"]""", message.replace("\\'", "'"))
-    name, *near = quoted or [message]
-    near += [new for old, new in keys.RENAMED.items() if old.endswith(f'.{name}')]
-    hint = f'Did you mean "{near[0]}"?' if near else 'experiments/base.py has every key.'
-    said = f'there is no key {name!r}. {hint}'
-  except (OSError, TypeError, ValueError, flags.Error) as error:
-    # What the config file itself raises comes with its stack, as text.
-    said = re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip()
-  refusal.show(ValueError(said))
+  except (AttributeError, KeyError, OSError, TypeError, ValueError, flags.Error) as error:
+    refusal.show(ValueError(explained(error)))
   sys.exit(refusal.STATUS)
+
+
+def explained(error: Exception) -> str:
+  """Returns a sentence about a flag, or a config file, that ml_collections could not take."""
+  if not isinstance(error, AttributeError | KeyError):
+    # What the config file itself raises comes with its stack, as text.
+    return re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip()
+  message = re.sub(r'Other fields present: ".*?}"', '', str(error), flags=re.DOTALL)
+  quoted = re.findall(r"""['"](\w+)['"]""", message.replace("\\'", "'"))
+  name, *near = quoted or [message]
+  near += [new for old, new in keys.RENAMED.items() if old.endswith(f'.{name}')]
+  hint = f'Did you mean "{near[0]}"?' if near else 'experiments/base.py has every key.'
+  return f'there is no key {name!r}. {hint}'
 
 
 def overrides(argv) -> dict[str, str]:

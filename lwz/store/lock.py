@@ -17,6 +17,8 @@ from etils import epath
 from lwz import jsonl
 from lwz.store import atomic
 
+BUSY = 'is writing this run'  # stands in the error of `acquire`
+
 
 class Lock:
   """A lock that is held until `release()`, the end of the process, or a takeover by another.
@@ -94,7 +96,7 @@ def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0)
   while True:
     if seen and not _is_stale(path, seen, patience):
       raise RuntimeError(
-        f'{path}: process {seen.get("pid")} on {seen.get("host")} is writing this run; wait for '
+        f'{path}: process {seen.get("pid")} on {seen.get("host")} {BUSY}; wait for '
         'it, stop it, or give this one another `name`'
       )
     with _exclusive(path.parent):
@@ -103,6 +105,24 @@ def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0)
         atomic.write_text(path, json.dumps(owner))
         return Lock(path, owner, beat)
     seen = now
+
+
+def holder(path: epath.PathLike, *, patience: float = 60.0) -> str:
+  """Returns 'process PID on HOST' of a lock whose owner seems to live, '' for none; never waits.
+
+  An owner on another host lives if it wrote the file within `patience` seconds of our clock.
+  """
+  path = epath.Path(path)
+  seen = _read(path)
+  if not seen:
+    return ''
+  if seen['host'] == socket.gethostname() and not _is_alive(seen['pid']):
+    return ''
+  try:
+    beating = time.time() - path.stat().mtime < patience
+  except FileNotFoundError:
+    return ''
+  return f'process {seen["pid"]} on {seen["host"]}' if beating else ''
 
 
 def _is_stale(path: epath.Path, seen: dict[str, Any], patience: float) -> bool:

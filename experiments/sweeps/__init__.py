@@ -1,0 +1,1 @@
+"""Sweeps: experiments with several values of some keys."""

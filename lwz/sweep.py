@@ -1,0 +1,290 @@
+"""The door of many runs.
+
+    python -m lwz.sweep --sweep=experiments/sweeps/NAME.py[:SIZE] [--list] [--only=1,3-5]
+      [--parallel=2] [--runner=local|slurm|commands] [--config.key=value ...]
+
+A sweep file has `get_hyper(h)`, see `lwz.runtime.hyper`, and either `get_config(size)`, as an
+experiment has, or EXPERIMENT, the name of one. Each arm is an ordinary run, with the name of its
+experiment and of every value that differs from it, started by `python -m lwz.launch` in a process
+of its own; runs that arms need are run once, before them. Started again, a sweep goes on.
+
+Ends with 0 if every arm is complete, 1 if one failed, 75 if it was stopped, and 2 if refused.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import rich.console
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from lwz import launch
+from lwz.report import arms as arms_table
+from lwz.runtime import arms, cluster, hyper, interrupts, jobs, keys, refusal, setup
+from lwz.store import atomic, status
+
+
+class Arm(NamedTuple):
+  """An arm: its number, the values that the sweep gives it, and its config."""
+
+  number: int
+  values: hyper.Arm
+  config: Any
+
+
+class Sweep:
+  """The arms of a sweep file, and the runs that they need."""
+
+  def __init__(self, path: pathlib.Path, size: str, arguments: Sequence[str]):
+    """`arguments` are `--config.key=value`, which every arm gets."""
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such sweep; experiments/sweeps/ has some')
+    self.path = path
+    self._source = runpy.run_path(str(path), run_name=f'experiments.{path.stem}')
+    self._arguments = list(arguments)
+    self._experiments = _experiments(path)
+    self._door = launch.Door(self._experiments)
+    if 'get_hyper' not in self._source or ('EXPERIMENT' in self._source) == (
+      'get_config' in self._source
+    ):
+      raise ValueError(f'{path}: needs get_hyper(h), and one of get_config(size) and EXPERIMENT')
+    self.arms: list[Arm] = []
+    for number, values in enumerate(self._source['get_hyper'](hyper), 1):
+      self.arms.append(Arm(number, values, self._config(values, size)))
+    if not self.arms:
+      raise ValueError(f'{path}: get_hyper gives no arm')
+    first: dict[str, int] = {}
+    for arm in self.arms:
+      name = setup.run_name(arm.config)
+      if name in first:
+        raise ValueError(f'{path}: arms {first[name]} and {arm.number} are the same run, {name}')
+      first[name] = arm.number
+    self.folder = (
+      epath.Path(self.arms[0].config.runs_dir) / f'{path.stem}-{self.arms[0].config.size}'
+    )
+
+  def _config(self, values: hyper.Arm, size: str):
+    """Returns the config of an arm, with its name."""
+    values = dict(values)
+    size = values.pop('size', size)
+    sizes = (size,) if size else ()
+    given = launch.overrides(['', *self._arguments])
+    if twice := sorted(given.keys() & values.keys()):
+      raise ValueError(f'--config.{twice[0]}: the sweep gives it a value; leave it out here')
+    if 'name' in given or 'name' in values:
+      raise ValueError('name: arms are named by what differs; leave it out')
+    if 'get_config' in self._source:
+      if 'experiment' in values:
+        raise ValueError('experiment: leave get_config out to vary it')
+      c = self._source['get_config'](*sizes)
+    else:
+      experiment = values.pop('experiment', self._source.get('EXPERIMENT'))
+      c = self._experiment(experiment, *sizes)
+    own = self._experiment(c.experiment, c.size)
+    varied = [f'--config.{key}={arms.text(value)}' for key, value in values.items()]
+    c = _parsed(c, [*varied, *self._arguments])
+    keys.check(c)
+    keys.expand_paths(c)
+    c.name = arms.name(c, own, launch.stage_of(c).reads, values)
+    return c
+
+  def _experiment(self, name: str, *sizes: str):
+    path = self._experiments / f'{name}.py'
+    if not path.exists():
+      raise FileNotFoundError(f'{self.path}: there is no experiment {path}')
+    return runpy.run_path(str(path))['get_config'](*sizes)
+
+  def plan(self, numbers: Sequence[int]) -> list[jobs.Job]:
+    """Returns the arms of these numbers, after the runs that they need.
+
+    Raises ValueError where arms need two different runs that have one folder.
+    """
+    found: dict[str, Any] = {}
+    for arm in self.arms:
+      if arm.number in numbers:
+        for config in (*launch.needs(arm.config, self._experiments), arm.config):
+          name = setup.run_name(config)
+          if name in found:
+            reads = launch.stage_of(config).reads
+            identity = setup.identity(config, reads)
+            differing = identity.differences(found[name].to_dict(), config.to_dict())
+            for key, (before, now) in differing.items():
+              raise ValueError(
+                f'{name} is needed with {key}={before} and with {key}={now} (arm {arm.number}): '
+                f'make a sweep of each, with a runs_dir of its own'
+              )
+          found.setdefault(name, config)
+    return [self._job(name, config) for name, config in found.items()]
+
+  def _job(self, name: str, c) -> jobs.Job:
+    needed = [setup.run_name(need) for need in launch.needs(c, self._experiments)]
+    return jobs.Job(
+      name=name,
+      command=[sys.executable, '-m', 'lwz.launch', *self._flags(c)],
+      folder=setup.run_folder(c),
+      log=self.logs / f'{name}.log',
+      needs=tuple(needed),
+      is_complete=lambda: self._door.is_complete(c),
+    )
+
+  def _flags(self, c) -> list[str]:
+    """Returns the arguments of `lwz.launch` that give exactly this config."""
+    path = self._experiments / f'{c.experiment}.py'
+    return [f'--config={path}:{c.size}', *arms.arguments(c, self._experiment(c.experiment, c.size))]
+
+  @property
+  def logs(self) -> pathlib.Path:
+    """The folder of what the processes print: on a local disk."""
+    local = 'runs' if atomic.is_remote(self.folder) else os.fspath(self.folder.parent)
+    return pathlib.Path(local) / self.folder.name / 'logs'
+
+  def write(self) -> None:
+    """Writes sweep.json: the names of the arms, for the report, and their commands."""
+    found = [
+      {
+        'name': setup.run_name(arm.config),
+        'values': arm.values,
+        'command': shlex.join(['python', '-m', 'lwz.launch', *self._flags(arm.config)]),
+      }
+      for arm in self.arms
+    ]
+    self.folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({'sweep': os.fspath(self.path), 'arms': found}, indent=2)
+    atomic.write_text(self.folder / 'sweep.json', text + '\n')
+
+
+def _experiments(path: pathlib.Path) -> pathlib.Path:
+  """Returns the folder of experiments that a sweep file belongs to."""
+  for folder in (path.parent.parent, path.parent):
+    if (folder / 'base.py').exists():
+      return folder
+  return pathlib.Path('experiments')
+
+
+def _parsed(c, arguments: Sequence[str]):
+  """Returns the config with the `--config.key=value` of a command line."""
+  values, argv = flags.FlagValues(), ['lwz.sweep', *arguments]
+  try:
+    config_flags.DEFINE_config_dict('config', c, flag_values=values, sys_argv=argv)
+    values(argv)
+  except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
+    raise ValueError(launch.explained(error)) from None
+  return values['config'].value
+
+
+def _numbers(text: str, largest: int) -> list[int]:
+  """Returns the numbers of '1,3-5'."""
+  numbers: set[int] = set()
+  for part in text.split(','):
+    found = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
+    low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= low <= high <= largest:
+      raise ValueError(f'--only={text}: give numbers from 1 to {largest}, as in 1,3-5')
+    numbers |= set(range(low, high + 1))
+  return sorted(numbers)
+
+
+def _options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the `--config.key=value`."""
+  parser = argparse.ArgumentParser(
+    'python -m lwz.sweep', description='Runs the arms of a sweep.', allow_abbrev=False
+  )
+  parser.add_argument('--sweep', required=True, metavar='experiments/sweeps/NAME.py[:SIZE]')
+  parser.add_argument('--list', action='store_true', help='print the arms and how far they are')
+  parser.add_argument('--only', metavar='1,3-5', help='run these arms alone; default: all')
+  parser.add_argument('--parallel', type=int, default=1, help='runs at a time; default: 1')
+  parser.add_argument('--runner', choices=('local', 'slurm', 'commands'), default='local')
+  parser.add_argument('--slurm', default='', metavar='key=value,...', help='as submitit names them')
+  parser.add_argument(
+    '--prefix',
+    default='python -m lwz.launch',
+    help='of printed commands; for a TPU VM: "launch/tpu_pod.sh NAME ZONE"',
+  )
+  options, rest = parser.parse_known_args(argv)
+  for argument in rest:
+    if not argument.startswith('--config.') or '=' not in argument:
+      raise ValueError(f'unexpected argument {argument!r}: keys are set by --config.key=value')
+  if options.parallel < 1:
+    raise ValueError(f'--parallel={options.parallel}: choose at least 1')
+  return options, rest
+
+
+def main(argv: Sequence[str]) -> int:
+  """Does what the command line says; returns the exit status."""
+  options, rest = _options(argv)
+  name, _, size = options.sweep.partition(':')
+  sweep = Sweep(pathlib.Path(name), size, rest)
+  every = len(sweep.arms)
+  numbers = _numbers(options.only, every) if options.only else list(range(1, every + 1))
+  todo = sweep.plan(numbers)
+  own = {setup.run_name(arm.config): str(arm.number) for arm in sweep.arms}
+  rows = arms.Rows(own, (*sweep.arms[0].config.report.metrics, 'loss', 'accuracy'))
+  if options.list:
+    for job in todo:
+      found = status.read(job.folder).state
+      job.state = 'complete' if job.is_complete() else 'waiting' if found == 'empty' else found
+    console = rich.console.Console()
+    wide = console if console.is_terminal else rich.console.Console(width=400)
+    wide.print(arms_table.table(rows(todo)))
+    return 0
+  if options.runner == 'commands':
+    for job in todo:
+      print(shlex.join([*shlex.split(options.prefix), *job.command[3:]]))
+    return 0
+  missing = [job.name for job in todo if job.name not in own and not job.is_complete()]
+  if missing and sweep.arms[0].config.needs_policy == 'stop':
+    raise ValueError(
+      f'{", ".join(missing)}: needed, and not there; --runner=commands prints the commands; to run '
+      'them as parts of the sweep set --config.needs_policy=run'
+    )
+  sweep.write()
+  if options.runner == 'slurm':
+    cluster.submit(todo, sweep.logs.parent, options.slurm)
+    return 0
+  with arms_table.Live() as live:
+    jobs.run(todo, parallel=options.parallel, watch=lambda current: live.update(rows(current)))
+  return _close(sweep, todo, options.sweep)
+
+
+def _close(sweep: Sweep, done: Sequence[jobs.Job], given: str) -> int:
+  """Prints how the sweep ended and the next command; returns the exit status."""
+  states = [job.state for job in done]
+  counts = [f'{states.count(state)} {state}' for state in jobs.ENDED if state in states]
+  print(f'{sweep.folder.name}: {len(done)} runs: {", ".join(counts)}')
+  for job in done:
+    if job.state in ('failed', 'blocked'):
+      print(f'{job.name}: {job.state}: {job.said}')
+      if job.state == 'failed':
+        print(f'  {job.log}')
+  if 'stopped' in states:
+    print(f'stopped; to go on:\n  {shlex.join(["python", "-m", "lwz.sweep", *sys.argv[1:]])}')
+    return interrupts.CODE
+  if {'failed', 'blocked'} & set(states):
+    return 1
+  print(
+    f'to compare the arms:\n  python -m lwz.launch --config=experiments/report.py'
+    f' --config.name=report-{sweep.path.stem} --config.report.runs="(\'{sweep.folder.name}\',)"'
+  )
+  return 0
+
+
+if __name__ == '__main__':
+  sys.path.insert(0, os.getcwd())
+  jax.config.update('jax_platforms', 'cpu')  # the devices are for the runs
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except Exception as error:
+    if not refusal.is_refusal(error):
+      raise
+    refusal.show(error)
+    sys.exit(refusal.STATUS)

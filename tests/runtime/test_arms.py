@@ -1,0 +1,54 @@
+"""Names of arms and their command lines."""
+
+import pytest
+
+from experiments import grpo_think
+from lwz.runtime import arms
+from lwz.stages import grpo
+
+
+def name(varied=(), **values):
+  c = grpo_think.get_config('micro')
+  with c.unlocked():
+    c.update_from_flattened_dict({key.replace('__', '.'): value for key, value in values.items()})
+  return arms.name(c, grpo_think.get_config('micro'), grpo.READS, varied)
+
+
+def test_a_name_says_what_differs_and_the_seed_last():
+  assert name(rl__advantage='mean_reward', data__style='direct', seed=2) == (
+    'grpo_think-micro-data.style=direct-rl.advantage=mean_reward-s2'
+  )
+
+
+@pytest.mark.parametrize(
+  'values',
+  [{}, {'seed': 1}, {'runs_dir': '/x'}, {'log__samples_every': 3}, {'checkpoint__keep': 9}],
+)
+def test_what_is_the_experiments_own_run_has_its_name(values):
+  assert name(**values) == ''
+
+
+def test_steps_and_all_that_a_sweep_varies_are_in_the_name():
+  assert name(train__num_steps=7) == 'grpo_think-micro-train.num_steps=7'
+  assert name(('log.samples_every',), log__samples_every=3) == (
+    'grpo_think-micro-log.samples_every=3'
+  )
+
+
+def test_names_are_names_of_folders_and_differ_where_values_do():
+  names = [name(init=value) for value in ('base_model:micro', '/a/b c', '/a/b-c', 'x' * 300)]
+  names += [name(reward__ensemble=value) for value in (('a', 'b'), ('a-b',))]
+  assert names[0] == 'grpo_think-micro-init=base_model-micro'
+  assert len(set(names)) == len(names)
+  assert all(len(found) < 200 and set("/ ()',") & set(found) == set() for found in names)
+
+
+def test_the_command_line_has_what_differs():
+  c, own = grpo_think.get_config('micro'), grpo_think.get_config('micro')
+  assert arms.arguments(c, own) == []
+  c.reward.ensemble, c.rl.kl_weight, c.rollout.exact = ('a',), 0.5, False
+  assert arms.arguments(c, own) == [
+    "--config.reward.ensemble=('a',)",
+    '--config.rl.kl_weight=0.5',
+    '--config.rollout.exact=False',
+  ]
