@@ -14,15 +14,20 @@ TINY = {
   'needs_policy': 'run',
   **{'data.lower': 25, 'data.upper': 80, 'data.template': 'pocket', 'data.row_length': 256},
   **{'mesh.fsdp': 1, 'train.rows': 8, 'train.micro_rows': 8, 'train.learning_rate': 3e-3},
-  **{'train.remat': 'dots', 'rl.overlong_margin': 40, 'rollout.temperature': 1.0},
+  **{'train.remat': 'dots', 'rl.overlong_margin': 40},
   **{'rollout.max_prompt_tokens': 48, 'rollout.max_tokens': 208, 'rollout.exact': True},
-  **{'reward.max_words': 160, 'eval.rivals': True, 'preflight.at_start': False},
+  **{
+    'data.heldout': 0.2,
+    'reward.max_words': 160,
+    'eval.rivals': True,
+    'preflight.at_start': False,
+  },
   **{'checkpoint.minutes': 0, 'debug.watchdog': 600},
 }
 MICRO = TINY | {
   **{'data.lower': 10, 'data.upper': 24, 'prompts.embedded': 400},
   **{'rollout.max_prompt_tokens': 112, 'rollout.max_tokens': 96},
-  **{'eval.prompts': 4, 'eval.slots': 4},
+  **{'eval.prompts': 4, 'eval.slots': 4, 'eval.pairs': 60},
 }
 
 
@@ -38,12 +43,26 @@ def get_config(size: str) -> ConfigDict:
   c.seed = 0  # determines all randomness: parameters, order of the data, sampling
   c.runs_dir = 'runs'  # parent of all run folders; a gs://... bucket works too
   c.needs = ()  # keys whose values name other runs (experiment:size), which must be complete first
+  c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id.
   c.init = 'random'
   c.prompt = ''  # the request that experiments/generate.py answers
 
-  for add in (_data, _mesh, _prompts, _train, _rl, _rollout, _reward, _eval, _judge, _run, _tools):
+  for add in (
+    _data,
+    _pairs,
+    _mesh,
+    _prompts,
+    _train,
+    _rl,
+    _rollout,
+    _reward,
+    _eval,
+    _judge,
+    _run,
+    _tools,
+  ):
     add(c)
   c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY}.get(size, {}))
   c.lock()  # an experiment that sets a key which is not here stops
@@ -64,12 +83,23 @@ def _data(c) -> None:
   c.data.row_length = 32_768  # tokens per packed row
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
-  c.data.prompts = (
-    ''  # JSONL (.gz) or Parquet, or a run of `prompts`; '': made from held-out titles
-  )
+  c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
+  c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
+  # Kinds of pairs: of damage, see lwz/data/damages.py, and 'model', 'colder' of `written`. (): all
+  c.data.damages = ()  # but the kinds of damage that are the referee's or for tests
+  c.data.share_from = 0.0  # pairs are made of the requests whose hash lies in
+  c.data.share_to = 1.0  # [share_from, share_to): disjoint shares have no document in common
+  c.data.tests = ''  # JSONL file of further test pairs, such as cheats that a policy found
   c.data.long = 'refuse'  # reward models refuse a text longer than a row; 'window': read in parts
   c.data.skip_broken = False  # skip and count unreadable lines of `preferences`; False: stop
+
+
+def _pairs(c) -> None:
+  """The stage `policy_pairs`: answers of a policy as the worse sides of preference pairs."""
+  c.pairs = ConfigDict()
+  c.pairs.temperatures = 4  # number of temperatures; each request has one answer at each of them
+  c.pairs.coldest, c.pairs.hottest = 0.5, 1.0  # they lie evenly from the one to the other
 
 
 def _mesh(c) -> None:
@@ -187,7 +217,9 @@ def _reward(c) -> None:
   c.reward.model = ''
   c.reward.ensemble = ()  # further models; the reward is the mean - caution x standard deviation
   c.reward.caution = 1.0
-  c.reward.heldout = ''  # a model that is not trained on; the monitor compares it with the reward
+  # The referee: a reward model that trains nothing. Held-out answers are compared with those of
+  # step 0 by it, and by log-probability under `init`, which is loaded once more.
+  c.reward.heldout = ''
   # The reward is sigmoid((score - mean) / std). A model that we trained knows both; give them for
   # any other. With std = 0, the scores of a server are rewards in [0, 1] already.
   c.reward.mean = 0.0

@@ -1,7 +1,8 @@
 """The writing reward model: Bradley-Terry on preference pairs (paper, Eq. 4; Qwen2.5-72B there).
 
 The paper's pairs are labelled by hand and unpublished. Without `data.preferences`, a passage of the
-corpus is preferred to damaged copies of itself.
+corpus is preferred to damaged copies of itself, and at the small sizes to what the pretrained
+policy writes about the same title: a reward model that never saw a policy's texts pays for them.
 
   python -m lwz.launch --config=experiments/reward_model.py
 """
@@ -15,10 +16,13 @@ def get_config(size: str = 'tiny'):
   c.stage = 'reward_model'
   pocket = size in base.POCKET
   c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
-  c.needs = ('init',)
+  c.data.written = f'policy_pairs:{size}' if pocket else ''
+  c.data.share_to = 0.6  # the referee has the rest
+  c.data.tests = 'results/tiny/cheats.jsonl' if size == 'tiny' else ''
+  c.needs = ('init', 'data.written')
   c.train.rows = 2 if size == 'micro' else 16 if pocket else 64
   c.train.micro_rows = 8 if pocket else 2  # both sides of a pair meet in one pass
-  c.train.num_steps = 4 if size == 'micro' else 120 if pocket else 1_000
+  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_000
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 1e-3 if pocket else 5e-6
   return c

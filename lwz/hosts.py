@@ -55,6 +55,14 @@ def of_first(value: bool) -> bool:
   return bool(all_gather(np.bool_(value))[0])
 
 
+def text_of_first(text: str) -> str:
+  """Returns process 0's text in all processes; what the others give is not looked at."""
+  data = text.encode(errors='surrogatepass')
+  size = int(all_gather(np.int64(len(data)))[0])
+  own = np.frombuffer(data[:size].ljust(size, b'\0'), np.uint8)
+  return all_gather(own)[0].tobytes().decode(errors='surrogatepass')
+
+
 def checksum(tree: Any) -> int:
   """Returns the CRC-32 of bytes, shapes and dtypes of a tree's arrays and numbers, in order."""
   crc = 0

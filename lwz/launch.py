@@ -73,9 +73,18 @@ def needs(c, experiments: pathlib.Path) -> list:
     if not path.exists():
       raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
     need = runpy.run_path(str(path))['get_config'](size)
-    keys.inherit(need, c)
+    inherit(need, c)
     found += [*needs(need, experiments), need]
   return list({setup.run_name(need): need for need in found}.values())
+
+
+def inherit(need, c) -> None:
+  """Gives a needed run the values that it takes from the run `c` that needs it."""
+  for key in keys.names(lambda key: key.inherited):
+    keys.set_value(need, key, keys.get(c, key))
+  need.seed += c.needs_seed
+  if need.name and c.needs_seed:  # as `setup.run_name` does where it makes the name
+    need.name += f'-s{c.needs_seed}'
 
 
 def references(c) -> list[tuple[str, str]]:
@@ -87,6 +96,13 @@ def references(c) -> list[tuple[str, str]]:
   values = [(k, keys.get(c, k)) for k in c.needs if keys.is_under(k, stage_of(c).reads)]
   every = [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
   return [(k, keys.alias(v)[1] if k == 'eval.systems' else v) for k, v in every]
+
+
+def _named(c, need) -> list[str]:
+  """Returns the arguments that a needed run of another seed takes."""
+  if not c.needs_seed:
+    return []
+  return [f'--config.seed={need.seed}', f'--config.name={setup.run_name(need)}']
 
 
 class Door:
@@ -118,7 +134,7 @@ class Door:
       kept = [a for key, a in overrides(sys.argv).items() if keys.of(key).inherited]
       commands = [
         f'  python -m lwz.launch --config={self._experiments}/{need.experiment}.py:{need.size} '
-        + shlex.join(kept)
+        + shlex.join([*kept, *_named(c, need)])
         for need in missing
       ]
       raise ValueError(

@@ -5,7 +5,7 @@ A row holds several sequences one after the other; `segments` numbers them from 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,10 @@ class Rows:
   positions: np.ndarray  # int32 [N, T]
   row: np.ndarray  # int32 [B]
   offset: np.ndarray  # int32 [B]
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Returns what a program reads of the rows."""
+    return {'ids': self.ids, 'segments': self.segments, 'positions': self.positions}
 
 
 def first_fit_decreasing(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -82,6 +86,21 @@ def place(
       row[index], offset[index] = r, start
       start = end
   return Rows(ids, segments, positions, row, offset)
+
+
+def batches(
+  sequences: Sequence[Sequence[int]], *, row_length: int, num_rows: int
+) -> Iterator[tuple[list[int], Rows]]:
+  """Yields any number of sequences in batches of `num_rows` rows: (indices, their rows).
+
+  Those that are longer than a row are left out.
+  """
+  fitting = [i for i, ids in enumerate(sequences) if len(ids) <= row_length]
+  packed = first_fit_decreasing([len(sequences[i]) for i in fitting], row_length)
+  for start in range(0, len(packed), num_rows):
+    members = [fitting[i] for row in packed[start : start + num_rows] for i in row]
+    found = [sequences[i] for i in members]
+    yield members, lay(found, row_length=row_length, num_rows=num_rows)
 
 
 def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:

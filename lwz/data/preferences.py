@@ -3,7 +3,6 @@
 import collections.abc
 import dataclasses
 import numbers
-import re
 import unicodedata
 from typing import Any
 
@@ -12,11 +11,12 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import corpus, files, formatted
+from lwz.data import corpus, damages, files, formatted
 
-Damage = collections.abc.Callable[[str, np.random.Generator, str], str]
-
-_WORD = re.compile(r'[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+')
+# Files of a run of `policy_pairs`, and the sources of its pairs: a passage is preferred to an
+# answer of the policy, and a colder answer to a hotter one, which has less sense in it.
+WRITTEN = 'preferences.jsonl', 'tests.jsonl'
+OF_POLICY = MODEL, COLDER = 'model', 'colder'
 
 
 def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:
@@ -68,123 +68,21 @@ def _flat(record: dict[str, Any], name: str, role: str) -> str:
   return text
 
 
-def _parts(text: str) -> list[str]:
-  """The sentences of a text, each with the white space that follows it."""
-  starts = [start for start, _ in corpus.spans(text)]
-  return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-
-
-def _in_gaps(text: str, sentences: list[str]) -> str:
-  """The text with its sentences replaced by others; its white space stays."""
-  gaps = [part[len(part.rstrip()) :] for part in _parts(text)]
-  gaps = (gaps + [gaps[0] or ' '] * len(sentences))[: len(sentences)]
-  pairs = zip(sentences, gaps, strict=True)
-  return ''.join(sentence.rstrip() + gap for sentence, gap in pairs).rstrip()
-
-
-def shuffle(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with its sentences in another order."""
-  del other
-  parts = _parts(text)
-  return _in_gaps(text, [parts[i] for i in rng.permutation(len(parts))])
-
-
-def repeat(text: str, rng: np.random.Generator, other: str) -> str:
-  """The first sentences repeated to about the length of the text."""
-  del other
-  parts = _parts(text)
-  kept = parts[: int(rng.integers(1, max(2, len(parts) // 2 + 1)))]
-  sentences, length = [], 0
-  while length < len(text):
-    sentence = kept[len(sentences) % len(kept)]
-    if sentences and length + len(sentence) / 2 > len(text):
-      break
-    sentences.append(sentence)
-    length += len(sentence)
-  return _in_gaps(text, sentences)
-
-
-def cut(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text truncated inside a sentence, after four to nine tenths of its words."""
-  del other
-  words = list(_WORD.finditer(text))
-  ends = {end for _, end in corpus.spans(text)}
-  inner = [word.end() for word in words if not {word.end(), word.end() + 1} & ends]
-  inner = [end for end in inner if 0.4 * len(text) <= end <= 0.9 * len(text)]
-  return text[: inner[rng.integers(len(inner))]] if inner else text
-
-
-def replace(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with three of ten words replaced by words of another text."""
-  foreign = _WORD.findall(other)
-  if not foreign:
-    return text
-  return _WORD.sub(
-    lambda word: foreign[rng.integers(len(foreign))] if rng.random() < 0.3 else word[0], text
-  )
-
-
-def mix(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with every second sentence, from a random one on, taken from another text."""
-  parts, foreign = _parts(text), _parts(other)
-  if len(parts) < 2 or not foreign:
-    return text
-  first = int(rng.integers(2))
-  sentences = [
-    foreign[i // 2 % len(foreign)] if i % 2 == first else part for i, part in enumerate(parts)
-  ]
-  return _in_gaps(text, sentences)
-
-
-def scramble(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with the words of each sentence in another order."""
-  del other
-  return _in_gaps(text, [_joined(rng.permutation(_split(part))) for part in _parts(text)])
-
-
-def stutter(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text to a random word, then one word or mark repeated to the same length."""
-  del other
-  words = _split(text)
-  if len(words) < 2:
-    return text
-  start = int(rng.integers(1, len(words)))
-  unit = str(rng.choice([words[start - 1], *';,.(']))
-  return _joined([*words[:start], *[unit] * (len(words) - start)])
-
-
-def _split(text: str) -> list[str]:
-  return re.findall(r'[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+', text)
-
-
-def _joined(words: collections.abc.Iterable[str]) -> str:
-  """Words joined with blanks, without blanks beside Han characters."""
-  return re.sub(r'(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])', '', ' '.join(words))
-
-
-# kind -> function of (text, rng, another text) that returns the damaged text, or an equal one
-DAMAGES: dict[str, Damage] = {
-  'shuffle': shuffle,
-  'repeat': repeat,
-  'cut': cut,
-  'replace': replace,
-  'mix': mix,
-  'scramble': scramble,
-  'stutter': stutter,
-}
-
-
 def from_documents(
   found: collections.abc.Iterable[types.Document],
   *,
   lower: int,
   upper: int,
   seed: int,
+  kinds: collections.abc.Sequence[str] = damages.TRAINED,
+  share: tuple[float, float] = (0.0, 1.0),
+  every_kind: bool = False,
 ) -> list[types.Preference]:
   """A pair for each document with an opening of `lower` to `upper` words: original and damaged.
 
-  The request is that of `prompts.from_documents`. The kind of damage is random (the next kind is
-  used if it changes nothing) and is the pair's `source`.
+  The request is that of `prompts.from_documents`; those outside `share` are left out, see `is_in`.
+  The kind of damage is random among `kinds` (the next kind is used if it changes nothing), or each
+  with `every_kind`, and is the pair's `source`.
 
   Raises ValueError if fewer than two documents have such an opening: nothing can be mixed.
   """
@@ -192,17 +90,25 @@ def from_documents(
   kept = [(document, text) for document, text in openings if text is not None]
   if len(kept) < 2:
     raise ValueError(f'{len(kept)} documents with an opening of {lower} to {upper} words; need two')
-  kinds = list(DAMAGES)
   preferences = []
   for i, (document, text) in enumerate(kept):
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, i], np.uint64)))
     other = kept[(i + 1 + int(rng.integers(len(kept) - 1))) % len(kept)][1]
     first = int(rng.integers(len(kinds)))
-    for kind in kinds[first:] + kinds[:first]:
-      damaged = DAMAGES[kind](text, rng, other)
+    num_words = words.count_words(text) if formatted.states_length(document) else None
+    request = formatted.question(document.title, num_words)
+    if not is_in(request, share):
+      continue
+    for kind in (*kinds[first:], *kinds[:first]):
+      damaged = damages.DAMAGES[kind](text, rng, other)
       if damaged != text:
-        num_words = words.count_words(text) if formatted.states_length(document) else None
-        request = formatted.question(document.title, num_words)
         preferences.append(types.Preference(request, text, damaged, kind))
-        break
+        if not every_kind:
+          break
   return preferences
+
+
+def is_in(request: str, share: tuple[float, float]) -> bool:
+  """Whether a request's hash lies in [share[0], share[1]): shares that do not overlap have no
+  request in common."""
+  return share[0] <= corpus.fraction(request, 'share') < share[1]

@@ -1,11 +1,14 @@
 """Next-token training on packed rows, and the held-out loss."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from lwz import rows as rows_lib
 from lwz.learn import logprob, losses, update
 from lwz.model import activations, qwen, sharding
 from lwz.programs import placement, program
@@ -132,3 +135,36 @@ def evaluate(
 
   params = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
   return program.Program('evaluate', step, (params, abstract_rows(shape, mesh)))
+
+
+def token_logprob(
+  config: qwen.QwenConfig, shape: RowShape, *, chunk: int, mesh: placement.AnyMesh = None
+) -> program.Program:
+  """(params, rows) -> log-probabilities [N, T], entry (n, t) of token t + 1; compute dtype."""
+
+  def step(params, rows):
+    return row_logprob(params, rows, config, temperature=1.0, chunk=chunk, mesh=mesh)[0]
+
+  args = sharding.abstract(config, mesh, sharding.TRAIN, config.dtype), abstract_rows(shape, mesh)
+  return program.Program('token_logprob', step, args, (), placement.replicated(mesh))
+
+
+def mean_logprob(
+  logprob_fn: Callable,
+  params: qwen.Params,
+  texts: Sequence[Sequence[int]],
+  num_heads: Sequence[int],
+  shape: RowShape,
+) -> np.ndarray:
+  """Returns the mean log-probability [B] of each text's tokens behind its head, in nats per token.
+
+  `logprob_fn` is `token_logprob(config, shape).jit()`; the head are the `num_heads` leading tokens.
+  NaN for a text that is longer than a row or has nothing behind its head.
+  """
+  means_B = np.full(len(texts), np.nan)
+  for members, rows in rows_lib.batches(texts, **dataclasses.asdict(shape)):
+    logp_NT = np.asarray(logprob_fn(params, rows.arrays()))
+    for i, row, offset in zip(members, rows.row, rows.offset, strict=True):
+      logp_T = logp_NT[row, offset + num_heads[i] - 1 : offset + len(texts[i]) - 1]
+      means_B[i] = logp_T.mean() if len(logp_T) else np.nan
+  return means_B

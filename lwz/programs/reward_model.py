@@ -3,6 +3,7 @@
 Both sides of a pair lie in rows of one micro-batch; a text's score is read at its last token.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ def minibatch(
   texts = [pair[side] for side in (0, 1) for pair in pairs]
   rows = rows_lib.place(texts, packed, row_length=row_length, num_rows=M * micro_rows)
   last = rows.offset + np.array([len(text) for text in texts], np.int32) - 1
-  cut = {name: x.reshape(M, micro_rows, row_length) for name, x in as_dict(rows).items()}
+  cut = {name: x.reshape(M, micro_rows, row_length) for name, x in rows.arrays().items()}
   arrays = {
     'row': (rows.row % micro_rows).reshape(2, B),
     'last': last.reshape(2, B),
@@ -170,14 +171,9 @@ def score_all(
   `score_fn` is `score(config, shape).jit()`. Each text has its end token, at which its score is
   read.
   """
-  num_rows, row_length = shape.num_rows, shape.row_length
   scores_B = np.full(len(texts), np.nan)
-  fitting = [i for i, ids in enumerate(texts) if len(ids) <= row_length]
-  packed = rows_lib.first_fit_decreasing([len(texts[i]) for i in fitting], row_length)
-  for start in range(0, len(packed), num_rows):
-    members = [fitting[i] for row in packed[start : start + num_rows] for i in row]
-    rows = rows_lib.lay([texts[i] for i in members], row_length=row_length, num_rows=num_rows)
-    scores_NT = np.asarray(score_fn(params, as_dict(rows)))
+  for members, rows in rows_lib.batches(texts, **dataclasses.asdict(shape)):
+    scores_NT = np.asarray(score_fn(params, rows.arrays()))
     last = rows.offset + np.array([len(texts[i]) for i in members]) - 1
     scores_B[members] = scores_NT[rows.row, last]
   return scores_B
@@ -212,8 +208,3 @@ def score_windows(
   scores = score_all(score_fn, params, flat, shape)
   ends = np.cumsum([len(some) for some in parts])
   return np.array([scores[end - len(s) : end].mean() for end, s in zip(ends, parts, strict=True)])
-
-
-def as_dict(rows: rows_lib.Rows) -> dict[str, np.ndarray]:
-  """Returns the arrays of packed rows, as the programs take them."""
-  return {'ids': rows.ids, 'segments': rows.segments, 'positions': rows.positions}

@@ -3,8 +3,9 @@
 1. generate two answers to each prompt, one sampled, one greedy      rollout.local
 2. have the judge compare them with the baselines, in both orders    judge.judge
 3. rate the policy against the baselines, whose ratings stay fixed   evals.anchors
+4. have the referee compare them with those of step 0                rl.referee
 
-    evaluations = evaluator.Evaluator(c, tok, generator.engine, greedy, run.folder, prompts)
+    evaluations = evaluator.Evaluator(c, tok, config, generator.engine, greedy, folder, prompts)
     metrics = evaluations.step(loop, step, state.params)  # {} if no evaluation is due
 
 Training does not depend on it. Its random keys are its own and the same in every evaluation, so
@@ -16,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,13 +29,15 @@ from absl import logging
 from etils import epath
 
 from lwz import hosts, jsonl, types
-from lwz.data import heldout_tasks, templates
-from lwz.evals import anchors, answers, arena, offline, standings
+from lwz.data import templates
+from lwz.evals import anchors, answers, arena, offline, plan, standings
 from lwz.judge import contest, journal, systems
 from lwz.judge import judge as judge_lib
+from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.reward import format as format_lib
 from lwz.reward import length
+from lwz.rl import referee, tasks
 from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import setup, trainer
 from lwz.store import checksum
@@ -41,13 +45,15 @@ from lwz.store import checksum
 READS = (
   *('eval.every', 'eval.file', 'eval.prompts', 'data.lower', 'data.upper', 'data.style', 'seed'),
   *('data.template', 'rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.temperature'),
-  *(*setup.DOCUMENTS, 'data.tested', 'train.num_steps', *judge_lib.READS),
+  *(*setup.DOCUMENTS, 'data.tested', 'train.num_steps', *judge_lib.READS, *referee.READS),
 )
 
 MODES = ('sampled', 'greedy')
 # Metrics of each mode. Words are means over answers; `words_finished` leaves out those that
-# max_tokens has cut.
-METRICS = ('rating', 'win_rate', 'words', 'words_finished', 'think', 'finished', 'valid_format')
+# max_tokens has cut; `plan` is the mean of `plan.following` over valid ones.
+METRICS = (
+  *('rating', 'win_rate', 'words', 'words_finished', 'think', 'plan', 'finished', 'valid_format'),
+)
 INTERVAL = ('eval/rating/low', 'eval/rating/high')  # 95 %, of the rating of the sampled answers
 FAILURES = 'eval/judge_failures'  # share of the judge's questions without a verdict
 KEYS = tuple(f'eval/{name}/{mode}' for name in METRICS for mode in MODES)
@@ -59,7 +65,7 @@ def check(c) -> None:
     return
   judge_lib.check(c)
   if c.eval.file:
-    _load(c)
+    tasks.load(c)
 
 
 def plots(c) -> list[dict[str, Any]]:
@@ -76,6 +82,7 @@ def plots(c) -> list[dict[str, Any]]:
     },
     {'keys': _both('win_rate'), 'title': 'held-out win rate', 'unit': f'by {by}'},
     {'keys': ['words/think', *_both('think')], 'title': 'words of thoughts, and held-out ones'},
+    {'keys': _both('plan'), 'title': 'share of the outline that the answer follows in order'},
     {'keys': _both('words_finished'), 'title': 'words of held-out answers that were not cut'},
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
   ]
@@ -103,6 +110,7 @@ class Evaluator:
     self,
     c,
     tok,
+    config: config_lib.QwenConfig,
     engine: scheduler.Engine,
     greedy: scheduler.Engine,
     folder: epath.Path,
@@ -111,7 +119,7 @@ class Evaluator:
     self._c, self._tok, self._folder = c, tok, folder / 'evaluations'
     if (folder / 'checkup').exists() and not self._folder.exists():  # its name before 0.2
       hosts.first(lambda: (folder / 'checkup').rename(self._folder))
-    self._tasks = _tasks(c, trained) if c.eval.every else []
+    self._tasks = tasks.of(c, trained) if c.eval.every else []
     ids = {
       task.idx: np.array(
         templates.prompt_ids(tok, task.question, c.data.style, c.data.template), np.int32
@@ -119,7 +127,7 @@ class Evaluator:
       for task in self._tasks
     }
     self._tasks = [t for t in self._tasks if len(ids[t.idx]) <= c.rollout.max_prompt_tokens]
-    self._tasks = _spread(self._tasks, c.eval.prompts)
+    self._tasks = tasks.spread(self._tasks, c.eval.prompts)
     self._ids = [ids[task.idx] for task in self._tasks]
     if c.eval.every and not self._tasks:
       logging.warning('no held-out prompts, so no evaluations: name an Arena-Write under eval.file')
@@ -132,6 +140,11 @@ class Evaluator:
     # Only the choice of a token differs, so the other programs are not compiled again.
     greedy = dataclasses.replace(engine, decode=greedy.decode)
     self._engines = dict(zip(MODES, (engine, greedy), strict=True))
+    self._referee = None
+    if self._tasks and c.reward.heldout:
+      passages = [referee.Answer(t.question, t.baselines.get('passage', '')) for t in self._tasks]
+      start = self._folder / 'start.json'
+      self._referee = referee.Referee(c, tok, config, setup.mesh(c), passages, start)
 
   def step(self, loop: trainer.Trainer, step: int, params: qwen.Params) -> dict[str, float]:
     """Returns the metrics of the policy before the update of a step; {} if no evaluation is due.
@@ -150,9 +163,11 @@ class Evaluator:
       loop.lap(f'eval_{mode}')
       loop.stop_if_asked()
     measured = hosts.first(functools.partial(self._measure, answered)) or {}
+    if self._referee:
+      measured |= self._refereed(self._referee, answered)
     loop.lap('eval_judge')
     loop.stop_if_asked()
-    names = (*KEYS, *INTERVAL, FAILURES)
+    names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
     values = np.array([measured.get(name, np.nan) for name in names])
     return dict(zip(names, hosts.all_gather(values)[0].tolist(), strict=True))
 
@@ -164,7 +179,7 @@ class Evaluator:
     kept = [r for r in jsonl.read(path, skip='all')[0] if r.get('mode') == MODES[0] and 'step' in r]
     by_step = {(r['step'], r['idx']): str(r['text']) for r in kept}
     steps = sorted({step for step, _ in by_step})
-    for step, task in itertools.product(steps[:1] + steps[1:][-1:], _spread(self._tasks, num)):
+    for step, task in itertools.product(steps[:1] + steps[1:][-1:], tasks.spread(self._tasks, num)):
       if (text := by_step.get((step, task.idx))) is not None:
         parsed = dataclasses.asdict(format_lib.parse(text, self._c.data.style))
         words = length.count_words(answers.final(text))
@@ -205,6 +220,21 @@ class Evaluator:
       self._ids[i], np.asarray(key)[0], self._c.rollout.max_tokens, expected=expected
     )
 
+  def _refereed(
+    self, judge: referee.Referee, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]
+  ) -> dict[str, float]:
+    """Returns the referee's metrics: its models score in all processes, the first one compares."""
+    found = {
+      mode: [_sound(replies[task.idx]['text'], self._c.data.style) for task in self._tasks]
+      for mode, replies in answered.items()
+      if replies
+    }
+    texts_by = json.loads(hosts.text_of_first(json.dumps(found)))
+    asked = [task.question for task in self._tasks]
+    answers_by = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
+    scores = {mode: judge.scores(answers) for mode, answers in answers_by.items()}
+    return hosts.first(lambda: judge.measure(answers_by, scores)) or {}
+
   def _measure(self, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, float]:
     """Returns all metrics of an evaluation."""
     c = self._c
@@ -226,44 +256,14 @@ class Evaluator:
     return measured
 
 
+def _sound(text: str, style: str) -> str:
+  """Returns the answer of a trajectory in valid format, else ''."""
+  parsed = format_lib.parse(text, style)
+  return parsed.answer if parsed.valid else ''
+
+
 def _player(mode: str) -> str:
   return f'policy, {mode}'
-
-
-def _load(c) -> list[arena.Task]:
-  """Returns the tasks of `eval.file` that have baselines."""
-  tasks, rejects = arena.load(epath.Path(c.eval.file))
-  tasks = [task for task in tasks if task.baselines]
-  if not tasks:
-    why = rejects[0] if rejects else 'none has a baseline_response'
-    raise ValueError(f'{c.eval.file}: no prompt of an Arena-Write with baselines in it: {why}')
-  return tasks
-
-
-def _tasks(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
-  """Returns the tasks of the file, or of held-out titles, without the prompts in `trained`."""
-  if c.eval.file:
-    tasks = _load(c)
-  else:
-    records = heldout_tasks.arena(
-      setup.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=0
-    )
-    tasks = [
-      arena.Task(r['idx'], r['question'], r['type'], r['length'], r['baseline_response'])
-      for r in records
-    ]
-  known = {_plain(prompt.text) for prompt in trained}
-  return [task for task in tasks if _plain(task.question) not in known]
-
-
-def _plain(text: str) -> str:
-  return ' '.join(text.casefold().split())
-
-
-def _spread(tasks: Sequence[arena.Task], num: int) -> list[arena.Task]:
-  """Returns `num` tasks, evenly spaced over the list; all if it is 0."""
-  num = min(num or len(tasks), len(tasks))
-  return [tasks[i * len(tasks) // num] for i in range(num)]
 
 
 def _fixed(c, tasks: Sequence[arena.Task], kept) -> dict[str, float]:
@@ -289,5 +289,6 @@ def _described(replies, style: str) -> dict[str, float]:
     'words_finished': float(np.mean(finished)) if finished else float('nan'),
     'think': float(np.mean([length.count_words(p.think) for p in parsed])),
     'finished': len(finished) / len(words),
+    'plan': referee.mean(np.array([plan.following(p.think, p.answer) for p in parsed if p.valid])),
     'valid_format': float(np.mean([p.valid for p in parsed])),
   }

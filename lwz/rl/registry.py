@@ -107,15 +107,16 @@ def _writing(c, mesh, models: Sequence[str]) -> components.Reward:
   In exact runs servers are asked after everything is written: the last bits of their scores may
   depend on the other requests of the time.
   """
-  scorers = [_scorer(c, mesh, value) for value in models]
-  scorer = writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
-  fn = functools.partial(components.writing, scorer=scorer, floor=c.reward.writing_floor)
+  scorers = [scorer(c, mesh, value) for value in models]
+  combined = writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
+  fn = functools.partial(components.writing, scorer=combined, floor=c.reward.writing_floor)
   if all(map(is_server, models)):
     return components.per_answer(fn, deferred=c.rollout.exact)
   return components.on_device(fn)
 
 
-def _scorer(c, mesh, value: str) -> writing.Scorer:
+def scorer(c, mesh, value: str) -> writing.Scorer:
+  """Returns the scorer of a reward model, ours or a server."""
   if is_server(value):
     server = http_lib.Endpoint(value, key_env=c.reward.key_env)
     scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None

@@ -19,7 +19,7 @@ from lwz.runtime import places
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
-RESUMABLE = (*TRAINING, 'prompts', 'evaluate')  # stages whose runs have an identity
+RESUMABLE = (*TRAINING, 'policy_pairs', 'prompts', 'evaluate')  # stages whose runs have an identity
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
@@ -53,12 +53,13 @@ KEYS: dict[str, Key] = {
   'prompt': Key(may_change=ALWAYS),
   'runs_dir': Key(holds='path', inherited=True, may_change=ALWAYS),
   'needs': Key(may_change=ALWAYS),
+  'needs_seed': _count(high=2**31, inherited=True),
   'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
   'init': Key(holds='reference'),
   'data.folder': Key(holds='path', is_input=True, inherited=True),
   'data.tokenizer': Key(holds='path', is_input=True, inherited=True),
   'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
-  'data.tested': _share(0, _BELOW_1),
+  'data.tested': _share(0, _BELOW_1, inherited=True),
   'data.lower': _count(1, inherited=True),
   'data.upper': _count(1, inherited=True),
   'data.template': Key(choices=tuple(templates.TEMPLATES), inherited=True),
@@ -68,8 +69,13 @@ KEYS: dict[str, Key] = {
   'data.slack': _share(0, _BELOW_1),
   'data.prompts': Key(holds='reference', is_input=True, inherited=True),
   'data.preferences': Key(holds='path', is_input=True, inherited=True),
+  'data.written': Key(holds='reference'),
+  **{f'data.share_{end}': _share() for end in ('from', 'to')},
+  'data.tests': Key(holds='path', may_change=ALWAYS),
   'data.long': Key(choices=('refuse', 'window')),
   'data.skip_broken': Key(inherited=True),
+  'pairs.temperatures': _count(1, 1_000),
+  **{f'pairs.{end}': Key(1e-2, 100.0) for end in ('coldest', 'hottest')},
   **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
   'prompts.sources': Key(holds='path', is_input=True),
   'prompts.benchmarks': Key(holds='path', is_input=True),
@@ -103,12 +109,8 @@ KEYS: dict[str, Key] = {
   'rl.max_resamples': _count(high=1_000),
   'rl.num_epochs': _count(1, 1_000),
   'rl.num_minibatches': _count(1, 10**6),
-  'rl.clip_low': Key(0.0, 1e6),
-  'rl.clip_high': Key(0.0, 1e6),
-  'rl.ratio_cap': Key(0.0, 1e6),
-  'rl.kl_weight': Key(0.0, 1e6),
-  'rl.entropy_weight': Key(0.0, 1e6),
-  'rl.tis_cap': Key(0.0, 1e6),
+  **{f'rl.{name}': Key(0.0, 1e6) for name in ('clip_low', 'clip_high', 'ratio_cap', 'tis_cap')},
+  **{f'rl.{name}': Key(0.0, 1e6) for name in ('kl_weight', 'entropy_weight')},
   'rl.overlong_margin': _count(1),
   'rollout.temperature': Key(0.0, 100.0),
   'rollout.max_prompt_tokens': _count(1, 2**24),
@@ -119,9 +121,7 @@ KEYS: dict[str, Key] = {
   'rollout.slots': _count(high=10**6),
   'rollout.block': _count(1, 2**20),
   'rollout.attention': Key(may_change=ALWAYS),
-  'reward.model': Key(holds='reference'),
-  'reward.ensemble': Key(holds='reference'),
-  'reward.heldout': Key(holds='reference'),
+  **{f'reward.{name}': Key(holds='reference') for name in ('model', 'ensemble', 'heldout')},
   'reward.caution': Key(0.0, 1e6),
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
@@ -255,12 +255,6 @@ def expand_paths(c) -> None:
 def _expanded(value: str) -> str:
   named, source = alias(value)
   return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
-
-
-def inherit(need, c) -> None:
-  """Gives a needed run the values that it takes from the run `c` that needs it."""
-  for key in names(lambda key: key.inherited):
-    set_value(need, key, get(c, key))
 
 
 def check(c) -> None:

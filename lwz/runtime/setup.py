@@ -21,7 +21,7 @@ from lwz.report import curves, number, page, summary, terminal
 from lwz.runtime import keys
 from lwz.store import inputs, metrics, model_source, run, samples
 
-READS = ('experiment', 'size', 'stage', 'seed', 'name', 'runs_dir')
+READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir')
 MESH = ('mesh',)
 MODEL = ('init', 'data.tokenizer', 'train.attention', 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
@@ -38,8 +38,9 @@ def run_folder(c) -> epath.Path:
 
 
 def reference(c, value: str) -> str:
-  """Returns the folder of `experiment:size` under `runs_dir`; any other value as it is."""
-  return str(epath.Path(c.runs_dir) / value.replace(':', '-')) if is_experiment(value) else value
+  """Returns the folder of `experiment:size`, of `needs_seed`; any other value as it is."""
+  name = value.replace(':', '-') + (f'-s{c.needs_seed}' if c.needs_seed else '')
+  return str(epath.Path(c.runs_dir) / name) if is_experiment(value) else value
 
 
 def load_params(
@@ -232,8 +233,7 @@ def model_config(c, folder: epath.Path, tok, *, scalar_head: bool = False) -> co
 def end_ids(tok, config: config_lib.QwenConfig, source: str) -> tuple[int, ...]:
   """Returns the ids that end a text: the tokenizer's eos, and those that the model's files name.
 
-  Wherever a tokenizer meets a model this is the check that they belong together: raises ValueError
-  if the model has fewer embeddings than the tokenizer has ids. `source` is '' for no files.
+  Raises ValueError if the model has fewer embeddings than ids. `source` is '' for no files.
   """
   num_ids = tokenizer.num_ids(tok)
   if num_ids > config.vocab_size:

@@ -18,7 +18,17 @@ import numpy as np
 from lwz.data import prompts as prompt_lib
 from lwz.model import qwen
 from lwz.programs import program, reward_model
-from lwz.rl import evaluator, generation, learner, observer, registry, resume, sampling, scoring
+from lwz.rl import (
+  evaluator,
+  generation,
+  learner,
+  observer,
+  referee,
+  registry,
+  resume,
+  sampling,
+  scoring,
+)
 from lwz.runtime import engine_spec, setup, trainer, validation
 
 READS = (
@@ -85,7 +95,7 @@ def run(c) -> None:
   greedy = generation.engine(c, config, mesh, dataclasses.replace(sampled, temperature=0.0))
   learn = learner.Learner(c, config, mesh, compiled)
   observe = observer.Observer(c, mesh, opened.folder, loop.extra.get('monitor', {}))
-  evaluate = evaluator.Evaluator(c, tok, generator.engine, greedy, opened.folder, prompts)
+  evaluate = evaluator.Evaluator(c, tok, config, generator.engine, greedy, opened.folder, prompts)
 
   state = loop.state
   for step in loop:
@@ -157,9 +167,11 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
       *['words/answer', 'words/think', 'tokens/trajectory', 'tokens/per_second'],
       *['learn/entropy', 'learn/loss', 'learn/logp_gap', 'seconds'],
       *evaluator.KEYS,
+      *(referee.names(evaluator.MODES) if c.reward.heldout else ()),
     ],
     plots=[
       {'keys': [f'reward/{name}' for name in names], 'title': 'rewards, broken texts at the floor'},
+      *(referee.plots(evaluator.MODES) if c.reward.heldout and c.eval.every else ()),
       {
         'keys': ['words/answer'],
         'band': ('words/lower', 'words/upper'),

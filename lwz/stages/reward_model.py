@@ -1,7 +1,7 @@
 """The writing reward model: Bradley-Terry on preference pairs (Eq. 4).
 
-Pairs come from a JSONL file, or are made by damaging passages of the corpus and written to one. One
-step:
+Pairs come from a JSONL file, or are made by damaging passages of the corpus, and of what a policy
+wrote (`policy_pairs`). One step:
 
   1. take a batch of pairs, both sides of each packed into one micro-batch    data
   2. one optimiser step on - log sigmoid(r(chosen) - r(rejected))             programs.reward_model
@@ -13,7 +13,6 @@ the writing reward its scale; and the model in the Hugging Face form of a sequen
 """
 
 import dataclasses
-import functools
 import json
 from typing import NamedTuple
 
@@ -22,23 +21,23 @@ import numpy as np
 
 from lwz import hosts, types
 from lwz import text as texts_lib
-from lwz.data import corpus, epochs, preferences, templates, tokenizer
+from lwz.data import epochs, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
 from lwz.rl import registry
-from lwz.runtime import setup, trainer, validation
+from lwz.runtime import preference_pairs, setup, trainer, validation
 from lwz.store import atomic
 from lwz.store.hf import checkpoint as hf
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, *trainer.READS),
-  *('data.lower', 'data.upper', 'data.row_length', 'data.long', 'data.preferences'),
-  *('data.skip_broken', 'train.rows', 'train.remat', 'train.centring', 'eval.every'),
-  'eval.pairs',
+  *(*preference_pairs.READS, 'data.row_length', 'data.long', 'train.rows', 'train.remat'),
+  *('train.centring', 'eval.every', 'eval.pairs'),
 )
 
 HUGGING_FACE = 'huggingface'  # in the run's folder
+EVERY = 8  # of so many test pairs one is used before the end
 
 
 class Text(NamedTuple):
@@ -51,19 +50,13 @@ class Text(NamedTuple):
 def check(c) -> None:
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
+  preference_pairs.check(c)
   reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
-  if c.data.folder and not c.data.preferences:
-    _from_corpus(c)  # raises ValueError if no pair can be made
-  if c.data.preferences and not all(_from_file(c)[:2]):
-    raise ValueError(
-      f'data.preferences={c.data.preferences}: too few pairs to set a share of '
-      f'data.heldout={c.data.heldout} of the requests aside for tests: add pairs'
-    )
 
 
 def run(c) -> None:
   opened = setup.open_run(c, READS)
-  train, heldout = _pairs(c, opened.folder)
+  train, heldout = preference_pairs.load(c, opened.folder)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok, scalar_head=True)
   texts = [
@@ -71,7 +64,7 @@ def run(c) -> None:
     for pair, both in zip(*_encoded(c, tok, train), strict=True)
     for part in _windows(c, *both)
   ]
-  heldout, tests = _encoded(c, tok, _sampled(heldout, c.eval.pairs))
+  heldout, tests = _encoded(c, tok, preference_pairs.sampled(heldout, c.eval.pairs))
 
   mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
@@ -93,8 +86,8 @@ def run(c) -> None:
   state = loop.state
   for step in loop:
     measured = {}
-    if step + 1 == c.train.num_steps or (c.eval.every and step % c.eval.every == 0):
-      scores_B2 = evaluate(state.params, tests)
+    if c.eval.every and step % c.eval.every == 0:
+      scores_B2 = evaluate(state.params, tests[::EVERY])
       measured = {'heldout/accuracy': np.mean(scores_B2[:, 0] > scores_B2[:, 1])}
     batch = epochs.take(len(texts), step, c.train.rows, rng)
     pairs, margins = zip(*[texts[i] for i in batch], strict=True)
@@ -103,7 +96,9 @@ def run(c) -> None:
     loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
   padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
-  tables, result = _judged(heldout, evaluate(state.params, tests), padded)
+  tables, result = _judged(
+    {pair.source for pair in train}, heldout, evaluate(state.params, tests), padded
+  )
   hf.save(opened.folder / HUGGING_FACE, config, state.params, tok)
   scale = {key: result[key] for key in ('mean', 'std')}
   target = opened.folder / HUGGING_FACE / registry.SCALE
@@ -132,14 +127,22 @@ def run(c) -> None:
 
 
 def _judged(
-  heldout: list[types.Preference], scores_B2: np.ndarray, padded_B2: np.ndarray
+  trained: set[str],
+  heldout: list[types.Preference],
+  scores_B2: np.ndarray,
+  padded_B2: np.ndarray,
 ) -> tuple[list, dict]:
-  """Returns tables of accuracies and the summary for DONE, from (chosen, rejected) scores."""
+  """Returns tables of accuracies and the summary for DONE, from (chosen, rejected) scores.
+
+  `trained` are the sources of training pairs; others are marked as unseen.
+  """
   words_B2 = np.array(
     [[length.count_words(pair.chosen), length.count_words(pair.rejected)] for pair in heldout]
   )
   margin_B = scores_B2[:, 0] - scores_B2[:, 1]
-  sources = calibration.by_group(margin_B, [pair.source for pair in heldout])
+  sources = calibration.by_group(
+    margin_B, [p.source if p.source in trained else f'{p.source}, unseen' for p in heldout]
+  )
   lengths = calibration.by_group(margin_B, calibration.length_groups(*words_B2.T))[1:]
   if len(padded_B2):
     accuracy = float(np.mean(padded_B2[:, 0] > padded_B2[:, 1]))
@@ -201,37 +204,6 @@ def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
   return language_model.RowShape(setup.pass_rows(c, mesh, 2 * c.train.rows), c.data.row_length)
 
 
-def _pairs(c, folder) -> tuple[list[types.Preference], list[types.Preference]]:
-  """Returns training and held-out pairs; no request is in both."""
-  if c.data.preferences:
-    train, heldout, num_skipped = _from_file(c)
-    if num_skipped:
-      print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
-    return train, heldout
-  parts = []
-  for name, made in zip(('train', 'heldout'), _from_corpus(c), strict=True):
-    path = folder / f'preferences-{name}.jsonl'
-    hosts.first(functools.partial(preferences.save, path, made))
-    parts.append(preferences.load(path)[0])
-  return parts[0], parts[1]
-
-
-def _from_corpus(c) -> list[list[types.Preference]]:
-  """Returns training and held-out pairs made by damaging passages of the corpus."""
-  return [
-    preferences.from_documents(found, lower=c.data.lower, upper=c.data.upper, seed=c.seed)
-    for found in setup.documents(c)
-  ]
-
-
-def _from_file(c) -> tuple[list[types.Preference], list[types.Preference], int]:
-  """Returns training pairs, held-out pairs, and the number of lines that were skipped."""
-  found, num_skipped = preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
-  held = [corpus.fraction(pair.prompt, 'heldout') < c.data.heldout for pair in found]
-  train = [pair for pair, out in zip(found, held, strict=True) if not out]
-  return train, [pair for pair, out in zip(found, held, strict=True) if out], num_skipped
-
-
 def _encoded(
   c, tok, pairs: list[types.Preference], *, drop: bool = False
 ) -> tuple[list[types.Preference], list[tuple[Text, Text]]]:
@@ -270,14 +242,6 @@ def _encoded(
       'test with; raise it'
     )
   return kept, found
-
-
-def _sampled(pairs: list[types.Preference], num: int) -> list[types.Preference]:
-  """Returns `num` of the pairs in their order, chosen by a hash of the texts; all of them for 0."""
-  if not num or len(pairs) <= num:
-    return pairs
-  ranks = [corpus.fraction(f'{pair.prompt}\n{pair.chosen}', 'sampled') for pair in pairs]
-  return [pairs[i] for i in sorted(np.argsort(ranks, kind='stable')[:num])]
 
 
 def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:

@@ -10,13 +10,13 @@ import pytest
 
 from lwz import rows as rows_lib
 from lwz.learn import update
-from lwz.programs import language_model, reward_model
+from lwz.programs import language_model
 from tests import fakes
 
 CONFIG = fakes.config()
 SHAPE = language_model.RowShape(num_rows=4, row_length=12)
 TEXTS = fakes.texts([7, 3, 5, 11, 1, 9], CONFIG)
-ROWS = reward_model.as_dict(rows_lib.lay(TEXTS, num_rows=4, row_length=12))
+ROWS = rows_lib.lay(TEXTS, num_rows=4, row_length=12).arrays()
 RATE = 0.1
 
 

@@ -7,7 +7,7 @@ import optax
 from lwz import rows as rows_lib
 from lwz.learn import update
 from lwz.model import sharding
-from lwz.programs import language_model, placement, reward_model
+from lwz.programs import language_model, placement
 from lwz.programs.cost import fit
 from tests import fakes
 
@@ -26,7 +26,7 @@ def two_steps(offload):
   rows = rows_lib.lay(fakes.texts([5, 7], CONFIG), row_length=8, num_rows=2)
   step = built.jit()
   for _ in range(2):
-    state, _ = step(state, reward_model.as_dict(rows))
+    state, _ = step(state, rows.arrays())
   return built, state
 
 

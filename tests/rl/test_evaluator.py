@@ -8,7 +8,7 @@ import pytest
 
 from experiments import grpo_think
 from lwz import types
-from lwz.rl import evaluator
+from lwz.rl import evaluator, tasks
 from lwz.rollout import scheduler
 from lwz.runtime import keys, setup
 from tests import jobs
@@ -88,13 +88,14 @@ def config(folder, **changes):
   c.runs_dir = str(folder)
   c.eval.file = str(folder / 'arena.jsonl')
   c.eval.every = 2
+  c.reward.heldout = ''  # the referee has tests of its own
   c.update_from_flattened_dict(changes)
   return c
 
 
 def evaluations(c, folder, asked=(), engines=(thorough, cut)):
   evaluator.check(c)
-  return evaluator.Evaluator(c, Tokenizer(), *map(engine, engines), folder, asked)
+  return evaluator.Evaluator(c, Tokenizer(), None, *map(engine, engines), folder, asked)
 
 
 def test_metrics_of_both_modes(writes, tmp_path):
@@ -168,11 +169,11 @@ def test_titles_that_grpo_asks_for_are_not_among_those_of_evaluations(tmp_path):
   asked, tested = ({d.title for d in found} for found in setup.heldout(c))
   assert asked and tested and not asked & tested
   assert len(asked | tested) == len(setup.documents(c)[1])
-  found = evaluator._tasks(c, setup.writing_prompts(c))
+  found = tasks.of(c, setup.writing_prompts(c))
   assert sorted(task.question.split(' in about')[0] for task in found) == sorted(
     f'Write about {title}' for title in tested
   )
-  assert len(evaluator._spread(found, 4)) == 4 and evaluator._spread(found, 0) == found
+  assert len(tasks.spread(found, 4)) == 4 and tasks.spread(found, 0) == found
 
 
 class Judge:

@@ -19,7 +19,7 @@ def config(model=SERVER, *, ensemble=(), exact=False, heldout=''):
 @pytest.fixture
 def scorers(monkeypatch):
   """Scorers that load no model."""
-  monkeypatch.setattr(registry, '_scorer', lambda c, mesh, value: lambda pairs: np.ones(len(pairs)))
+  monkeypatch.setattr(registry, 'scorer', lambda c, mesh, value: lambda pairs: np.ones(len(pairs)))
 
 
 TABLES = ('REWARDS', 'ADVANTAGES', 'LOSSES', 'OVERLONG', 'AGGREGATES')

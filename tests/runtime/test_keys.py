@@ -2,11 +2,13 @@
 
 import importlib
 import math
+import pathlib
 import re
 
 import pytest
 
 from experiments import base, grpo_think
+from lwz import launch
 from lwz.runtime import keys, setup
 from lwz.store import run
 
@@ -114,9 +116,22 @@ def test_paths_and_references_are_expanded_alone_or_several(monkeypatch):
 def test_a_needed_run_takes_what_is_inherited_and_nothing_else():
   c, need = base.get_config('tiny'), base.get_config('tiny')
   c.data.heldout, c.mesh.fsdp, c.train.rows = 0.2, 4, 99
-  keys.inherit(need, c)
+  launch.inherit(need, c)
   assert (need.data.heldout, need.mesh.fsdp) == (0.2, 4)
   assert need.train.rows == base.get_config('tiny').train.rows
+
+
+def test_needed_runs_are_of_the_seed_that_is_asked_for():
+  c = grpo_think.get_config('micro')
+  folders = {}
+  for c.needs_seed in (0, 3):
+    needs = launch.needs(c, pathlib.Path(grpo_think.__file__).parent)
+    folders[c.needs_seed] = [setup.run_name(need) for need in needs]
+    assert setup.reference(c, c.init) == f'runs/{folders[c.needs_seed][1]}'
+    assert setup.reference(c, c.reward.heldout) == f'runs/{folders[c.needs_seed][-1]}'
+    seeds = {need.experiment: need.seed for need in needs}
+    assert seeds.pop('referee') == 1_000 + c.needs_seed and set(seeds.values()) == {c.needs_seed}
+  assert folders[3] == [f'{name}-s3' for name in folders[0]]
 
 
 def reads(stage):

@@ -11,7 +11,7 @@ from experiments import base
 from lwz import types
 from lwz.reward import writing
 from lwz.rl import registry
-from lwz.runtime import keys
+from lwz.runtime import keys, preference_pairs
 from lwz.stages import reward_model as stage
 from lwz.store.hf import config as hf_config
 from tests import fakes
@@ -25,7 +25,7 @@ def test_the_tables_tell_sources_lengths_and_padding_apart():
   pairs = [pair('a b c d', 'e f', 'cut'), pair('a b', 'c d e f', 'mix'), pair('a b', 'c d', 'mix')]
   scores = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0]])
   padded = np.array([[1.0, 0.0], [0.0, 1.0]])
-  tables, result = stage._judged(pairs, scores, padded)
+  tables, result = stage._judged({pair.source for pair in pairs}, pairs, scores, padded)
   assert tables[0][2] == [('all', 3, pytest.approx(2 / 3)), ('cut', 1, 1.0), ('mix', 2, 0.5)]
   by_length = {name: (num, accuracy) for name, num, accuracy in tables[1][2]}
   assert by_length['better one longer'] == by_length['better one as long'] == (1, 1.0)
@@ -39,12 +39,12 @@ def test_the_tables_tell_sources_lengths_and_padding_apart():
 
 def test_an_evaluation_is_of_a_sample_that_does_not_follow_the_order_of_the_file():
   pairs = [pair(f'text {i}', 'x') for i in range(4_000)]
-  found = stage._sampled(pairs, 1_000)
+  found = preference_pairs.sampled(pairs, 1_000)
   places = [pairs.index(p) for p in found]
   assert len(set(places)) == 1_000 and places == sorted(places)
   assert abs(np.mean(places) - 2_000) < 100  # three standard errors
-  assert set(stage._sampled(pairs[::-1], 1_000)) == set(found)
-  assert stage._sampled(pairs, 0) == stage._sampled(pairs, 4_000) == pairs
+  assert set(preference_pairs.sampled(pairs[::-1], 1_000)) == set(found)
+  assert preference_pairs.sampled(pairs, 0) == preference_pairs.sampled(pairs, 4_000) == pairs
 
 
 def test_a_padded_text_says_its_first_half_again():
@@ -68,9 +68,18 @@ def test_a_long_pair_is_trained_on_in_parts_that_use_every_window():
 
 
 def config(tmp_path, **reward):
-  plain = {'model': str(tmp_path), 'ensemble': (), 'heldout': '', 'mean': 0.0, 'std': 0.0}
+  plain = {
+    'weights': {'writing': 1.0},
+    'model': str(tmp_path),
+    'ensemble': (),
+    'heldout': '',
+    'mean': 0.0,
+    'std': 0.0,
+  }
   data = {'long': 'refuse', 'row_length': 64}
-  return ConfigDict({'runs_dir': str(tmp_path), 'data': data, 'reward': plain | reward})
+  return ConfigDict(
+    {'runs_dir': str(tmp_path), 'needs_seed': 0, 'data': data, 'reward': plain | reward}
+  )
 
 
 def folder(tmp_path, **changes):

@@ -1,0 +1,21 @@
+"""Answers of the pretrained policy, as the worse sides of preference pairs.
+
+The writing reward model and its referee learn from them, each from its own share of the requests.
+
+  python -m lwz.launch --config=experiments/policy_pairs.py
+"""
+
+from experiments import base
+
+
+def get_config(size: str = 'tiny'):
+  c = base.get_config(size)
+  c.experiment = 'policy_pairs'
+  c.stage = 'policy_pairs'
+  c.init = f'pretrain:{size}'
+  c.needs = ('init',)
+  c.eval.slots = 8 if size == 'micro' else 64 if size in base.POCKET else 32
+  c.pairs.temperatures = 1 if size == 'micro' else 4
+  # The hottest is above that of GRPO: a reward model that never saw noise pays for surprise.
+  c.pairs.hottest = 1.4
+  return c

@@ -1,0 +1,167 @@
+"""The referee: measures of held-out answers that trained nothing.
+
+A reward that rises while the text gets worse is seen here: (a) a second reward model, which has
+other documents and other kinds of damage than the one that trains, and its preference between now
+and step 0 on the same prompts; (b) the log-probability of the answer under the model that the run
+began from; (c) words out of place, punctuation and distinct pairs of words, beside the corpus'.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from lwz import text as words_lib
+from lwz import types
+from lwz.data import templates, tokenizer
+from lwz.model import config as config_lib
+from lwz.programs import language_model
+from lwz.reward.hacking import grammar
+from lwz.rl import registry
+from lwz.runtime import trainer
+from lwz.store import atomic
+
+READS = ('data.row_length', 'data.template', 'reward', 'train.chunk')
+
+CORPUS = 'corpus'  # beside the modes of an evaluation: the passages of the same titles
+MEASURES = ('referee', 'logp', 'disorder', 'marks', 'distinct')
+WIN_RATE, PAIRS = 'referee_win_rate', 'referee_pairs'
+TITLES = {
+  'referee': ('score by the referee, valid answers', 'in [0, 1]'),
+  WIN_RATE: ('preferred by the referee to the answer of step 0', 'share of pairs'),
+  'logp': ('log-probability under the initial model', 'nats per token'),
+  'disorder': ('words out of place', '0 in prose, 1 if shuffled'),
+  'marks': ('punctuation marks per word', ''),
+  'distinct': ('distinct pairs of words', 'share'),
+}
+
+
+class Answer(NamedTuple):
+  """An answer to judge; `text` is '' where the format is broken, which has no marks at all."""
+
+  request: str
+  text: str
+
+
+def names(modes: Sequence[str]) -> list[str]:
+  """Returns the names of all metrics, of every mode."""
+  of_all = [f'eval/{name}/{mode}' for name in MEASURES for mode in (*modes, CORPUS)]
+  return of_all + [f'eval/{name}/{mode}' for name in (WIN_RATE, PAIRS) for mode in modes]
+
+
+def plots(modes: Sequence[str]) -> list[dict[str, Any]]:
+  """Returns the curves of the referee, as arguments of `curves.draw`."""
+  shown: list[dict[str, Any]] = []
+  for name, (title, unit) in TITLES.items():
+    keys = [*modes] if name == WIN_RATE else [*modes, CORPUS]
+    shown.append({'keys': [f'eval/{name}/{key}' for key in keys], 'title': title, 'unit': unit})
+  return shown
+
+
+class Referee:
+  """Judges the answers of an evaluation. All processes call `scores`, the first one `measure`.
+
+  `passages` are the corpus' own answers to the held-out requests; `start` is the file that keeps
+  the scores of the first evaluation.
+  """
+
+  def __init__(
+    self,
+    c,
+    tok,
+    config: config_lib.QwenConfig,
+    mesh,
+    passages: Sequence[Answer],
+    start: epath.Path,
+  ):
+    self._c, self._tok, self._start = c, tok, start
+    self._shape = registry.score_shape(c, mesh)
+    self._scorer = registry.scorer(c, mesh, c.reward.heldout)
+    self._params = trainer.initial_params(c, config, mesh, config.dtype)
+    program = language_model.token_logprob(config, self._shape, chunk=c.train.chunk, mesh=mesh)
+    self._logprob = program.jit()
+    self._passages = list(passages)
+    self._corpus = self._of(self._passages, self.scores(self._passages))
+
+  def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+    """Returns the referee's scores and the log-probabilities [B]; NaN for broken answers."""
+    found = {name: np.full(len(answers), np.nan) for name in ('referee', 'logp')}
+    sound = [i for i, answer in enumerate(answers) if answer.text]
+    if sound:
+      found['referee'][sound] = self._scorer([(answers[i].request, answers[i].text) for i in sound])
+      found['logp'][sound] = self._mean_logprob([answers[i] for i in sound])
+    return found
+
+  def _mean_logprob(self, answers: Sequence[Answer]) -> np.ndarray:
+    """Returns the mean log-probability of an answer's tokens, after its request alone. [B]"""
+    opening = self._tok.encode(types.ANSWER_OPEN, add_special_tokens=False)
+    prompts = [
+      templates.prompt_ids(self._tok, answer.request, 'direct', self._c.data.template)
+      for answer in answers
+    ]
+    bodies = tokenizer.encode(self._tok, [types.ANSWER_OPEN + a.text for a in answers], end=False)
+    texts = [prompt + body for prompt, body in zip(prompts, bodies, strict=True)]
+    sizes = [len(prompt) + len(opening) for prompt in prompts]
+    return language_model.mean_logprob(self._logprob, self._params, texts, sizes, self._shape)
+
+  def measure(
+    self, answered: Mapping[str, Sequence[Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]
+  ) -> dict[str, float]:
+    """Returns all metrics: of each mode its answers and `scores`, in the order of the tasks."""
+    now = {
+      mode: {a.request: score for a, score in zip(answers, scores[mode]['referee'], strict=True)}
+      for mode, answers in answered.items()
+    }
+    first = self._first(now)
+    measured = {f'eval/{name}/{CORPUS}': value for name, value in self._corpus.items()}
+    for mode, answers in answered.items():
+      values = self._of(answers, scores[mode])
+      pairs = [(score, first[mode].get(request)) for request, score in now[mode].items()]
+      both = [(score, then) for score, then in pairs if np.isfinite(score) and then is not None]
+      values[PAIRS] = float(len(both))
+      values[WIN_RATE] = win_rate(*np.array(both).reshape(-1, 2).T)
+      measured |= {f'eval/{name}/{mode}': value for name, value in values.items()}
+    return measured
+
+  def _first(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Returns the scores of the run's first evaluation, which these are if there was none."""
+    if not self._start.exists():
+      found = {mode: {k: v for k, v in of.items() if np.isfinite(v)} for mode, of in scores.items()}
+      atomic.write_text(self._start, json.dumps(found) + '\n')
+    return json.loads(self._start.read_text())
+
+  def _of(self, answers: Sequence[Answer], scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the means over sound answers; those of style are of all of them as one text."""
+    whole = '\n\n'.join(answer.text for answer in answers if answer.text)
+    return {name: mean(values) for name, values in scores.items()} | style(whole)
+
+
+def win_rate(now_B: np.ndarray, then_B: np.ndarray) -> float:
+  """Returns the share of pairs whose present side is better, a tie as half; NaN without pairs."""
+  wins_B = (now_B > then_B) + 0.5 * (now_B == then_B)
+  return float(wins_B.mean()) if len(wins_B) else float('nan')
+
+
+def mean(values_B: np.ndarray) -> float:
+  """Returns the mean of the finite values, NaN without any."""
+  finite = values_B[np.isfinite(values_B)]
+  return float(finite.mean()) if len(finite) else float('nan')
+
+
+def style(text: str) -> dict[str, float]:
+  """Returns `disorder`, marks of punctuation per word, and the share of distinct word pairs.
+
+  The latter is of windows of 512 words: that of a longer text is smaller whatever it says.
+  """
+  said = words_lib.words(text.lower())
+  windows = [said[i : i + 512] for i in range(0, len(said), 512)]
+  pairs = [list(itertools.pairwise(w)) for w in windows if len(w) > 1]
+  return {
+    'disorder': grammar.disorder(text),
+    'marks': len(re.findall(r'[^\w\s]', text)) / len(said) if said else float('nan'),
+    'distinct': float(np.mean([len({*p}) / len(p) for p in pairs])) if pairs else float('nan'),
+  }

@@ -1,0 +1,99 @@
+"""Preference pairs whose worse side a policy wrote: what the policy does is what must not be paid.
+
+1. take requests about titles that it was not trained on, with their passages  runtime.setup
+2. write answers at several temperatures, in both styles                       judge.systems
+3. keep as pairs passage and answer, and a colder and a hotter answer          data.preferences
+
+The pairs of titles that are kept for evaluations go into a file of their own.
+"""
+
+import contextlib
+
+import numpy as np
+
+from lwz import text as words_lib
+from lwz import types
+from lwz.data import corpus, formatted, preferences, templates
+from lwz.evals import answers
+from lwz.judge import client, systems
+from lwz.runtime import keys, setup, validation
+
+READS = (
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, 'pairs', 'data.tested'),
+  *('data.lower', 'data.upper', 'data.template', 'eval.slots', 'rollout.max_prompt_tokens'),
+  *('rollout.max_tokens', 'rollout.exact', 'rollout.block', 'rollout.int8', 'rollout.attention'),
+)
+
+APART = 2  # places between the temperatures of a colder and a hotter answer
+MIN_WORDS = 5  # of an answer: less is no text to learn from
+
+
+def check(c) -> None:
+  keys.check(c)
+  if c.init == 'random':
+    raise ValueError("init='random' has learnt nothing: name a run or a model")
+  validation.decoding(c, c.init)
+  for documents in setup.heldout(c):
+    if not _openings(c, documents):
+      raise ValueError(
+        f'data.folder={c.data.folder}: no held-out document opens with data.lower={c.data.lower} '
+        f'to data.upper={c.data.upper} words; add documents, or change data.heldout, data.tested'
+      )
+
+
+def run(c) -> None:
+  opened = setup.open_run(c, READS)
+  temperatures = np.linspace(c.pairs.coldest, c.pairs.hottest, c.pairs.temperatures).tolist()
+  counts = {}
+  for name, documents in zip(preferences.WRITTEN, setup.heldout(c), strict=True):
+    openings = _openings(c, documents)
+    texts = [_written(c, openings, number, t) for number, t in enumerate(temperatures)]
+    pairs = _pairs(openings, texts)
+    preferences.save(opened.folder / name, pairs)
+    counts[name] = len(pairs)
+  opened.mark_done(counts)
+  print(f'{setup.run_name(c)}: {counts} pairs')
+
+
+def _openings(c, documents: list[types.Document]) -> list[tuple[str, str]]:
+  """Returns (request, passage) of each document whose opening has the length of an answer."""
+  found = []
+  for document in documents:
+    passage = corpus.passage(document, c.data.lower, c.data.upper)
+    if passage is not None:
+      stated = formatted.states_length(document)
+      num_words = words_lib.count_words(passage) if stated else None
+      found.append((formatted.question(document.title, num_words), passage))
+  return found
+
+
+def _written(c, openings: list[tuple[str, str]], number: int, temperature: float) -> list[str]:
+  """Returns an answer to each request, '' where there is none; styles alternate."""
+  write = systems.by_engine(c, c.init, temperature=temperature, max_tokens=c.rollout.max_tokens)
+  styles = [types.STYLES[(i + number) % len(types.STYLES)] for i in range(len(openings))]
+  asked = [
+    client.Request(templates.render(request, style, c.data.template), sample=number)
+    for (request, _), style in zip(openings, styles, strict=True)
+  ]
+  texts = [''] * len(asked)
+  with contextlib.closing(write(asked)) as replies:
+    for reply in replies:
+      text = '' if reply.fault else answers.final(reply.text)
+      texts[reply.index] = text if len(words_lib.words(text)) >= MIN_WORDS else ''
+  return texts
+
+
+def _pairs(openings: list[tuple[str, str]], texts: list[list[str]]) -> list[types.Preference]:
+  """Returns the pairs of passage and answer, and those of a colder and a hotter answer.
+
+  `texts` are the answers by temperature, coldest first; the two of a pair are `APART` apart.
+  """
+  pairs = []
+  for number, written in enumerate(texts):
+    hotter = texts[number + APART] if number + APART < len(texts) else [''] * len(openings)
+    for (request, passage), text, hot in zip(openings, written, hotter, strict=True):
+      if text and text != passage:
+        pairs.append(types.Preference(request, passage, text, preferences.MODEL))
+      if text and hot and text != hot:
+        pairs.append(types.Preference(request, text, hot, preferences.COLDER))
+  return pairs
