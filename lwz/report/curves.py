@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,16 @@ from lwz.report import number, svg
 _POINTS = 400  # buckets a long curve is thinned to; each keeps its lowest and its highest value
 
 
-def smoothed(values: np.ndarray, smooth: float) -> np.ndarray:
+def smoothed(values: np.ndarray, smooth: float | None) -> np.ndarray:
   """Returns the two-sided exponential mean m_t = (sum_i smooth^|t-i| x_i) / (sum_i smooth^|t-i|).
 
   `values` float [N]; NaN is skipped, and is NaN in the result. `smooth` in [0, 1); 0 changes
-  nothing. Two-sided, since the usual one-sided mean draws a falling loss later than it fell; the
-  last value is the same in both.
+  nothing, None reaches over a thirtieth of the values, at most 30. Two-sided, since the usual
+  one-sided mean draws a falling loss later than it fell; the last value is the same in both.
 
   Raises ValueError for another `smooth`.
   """
+  smooth = _strength(np.isfinite(values).sum(), smooth)
   if not 0 <= smooth < 1:
     raise ValueError(f'smooth is {smooth}; it must lie in [0, 1), 0 for none')
   out, finite = np.full(len(values), np.nan), np.isfinite(values)
@@ -49,16 +51,19 @@ def draw(
   title: str,
   unit: str = '',
   band: tuple[str, str] | None = None,
+  bands: Mapping[str, tuple[str, str]] = MappingProxyType({}),
   smooth: float | None = None,
+  legend: bool = True,
 ) -> str:
   """Returns an inline `<svg>`, a curve per key over 'step': raw values faint, their mean strong.
 
   `records` are flat dicts, as lines of metrics.jsonl; of two with the same step the later counts,
   as after a resumed run. A record without a key is a step at which it was not logged, and the line
   goes on; NaN, an infinity, or a hole much wider than the key's usual spacing is a gap in it.
-  `band=(low_key, high_key)` shades what lies between two more keys, such as the asked length.
-  `smooth` is that of `smoothed`; None reaches over a thirtieth of the points, at most 30. `unit`
-  labels the values.
+  `band=(low_key, high_key)` shades what lies between two more keys, such as the asked length, and
+  `bands={key: (low_key, high_key)}` the interval of a curve, unless it would dwarf the curves.
+  `smooth` is that of `smoothed`, `unit` labels the values. Without a `legend`, which `key` draws,
+  curves are many, and raw values are left out.
 
   The background is transparent, colours are CSS variables with fallbacks that suit light and dark,
   ids are unique to the content, and equal arguments give equal bytes.
@@ -75,17 +80,49 @@ def draw(
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(_tick))
     axes.margins(x=0.012, y=0.08)
     entries = [
-      _curve(axes, i, name, x, y, smooth)
+      _curve(axes, i, name, x, y, smooth, faint=legend)
       for i, (name, (_, x, y)) in enumerate(zip(_short(curves), curves, strict=True))
     ]
     if band and curves:
       entries += _shade(axes, table, band, smooth)
+    _shade_intervals(axes, table, curves, bands)
     if not entries:
       axes.set(xticks=[], yticks=[])
       axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=svg.TEXT[0])
-    canvas_lib.legend(axes, entries)
+    if legend:
+      canvas_lib.legend(axes, entries)
     canvas_lib.fit(canvas, axes)
     return canvas_lib.inline(canvas, title)
+
+
+def key(names: Sequence[str], *, title: str) -> str:
+  """Returns an inline `<svg>` of the legend of many curves, for plots that have none themselves."""
+  with canvas_lib.blank(title, height=0.55 + 0.168 * len(names)) as (canvas, axes):
+    axes.axis('off')
+    entries = [
+      (axes.plot([], [], **_line(i))[0], name)
+      for i, name in enumerate(_short([(n,) for n in names]))
+    ]
+    drawn = axes.legend(
+      *zip(*entries, strict=True),
+      loc='upper left',
+      bbox_to_anchor=(0, 1),
+      frameon=False,
+      fontsize=8,
+      labelcolor=svg.TEXT[0],
+      borderpad=0,
+      handlelength=2,
+    )
+    for text in drawn.get_texts():
+      text.set_parse_math(False)
+    axes.set_position((0.004, 0, 0.99, 1 - 0.42 / canvas.get_figheight()))
+    return canvas_lib.inline(canvas, title)
+
+
+def _line(i: int) -> dict[str, Any]:
+  """Returns the colour and the dashes of the curve `i`."""
+  dash = ('-', (0, (4, 2)), (0, (1, 1.5)))[i // len(svg.SERIES) % 3]
+  return {'color': svg.SERIES[i % len(svg.SERIES)][0], 'linestyle': dash}
 
 
 def _by_step(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -138,19 +175,16 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curve(
-  axes: Axes, i: int, name: str, x: np.ndarray, y: np.ndarray, smooth: float | None
+  axes: Axes, i: int, name: str, x: np.ndarray, y: np.ndarray, smooth: float | None, *, faint: bool
 ) -> tuple[Artist, str]:
   """Draws one series; returns its strong line, and its name with the value of the line's end."""
-  colour = svg.SERIES[i % len(svg.SERIES)][0]
-  dash = ('-', (0, (4, 2)), (0, (1, 1.5)))[i // len(svg.SERIES) % 3]
-  mean = smoothed(y, _strength(np.isfinite(y).sum(), smooth))
+  colour = _line(i)['color']
+  mean = smoothed(y, smooth)
   finite = np.isfinite(y)
-  if not np.array_equal(mean[finite], y[finite]):
+  if faint and not np.array_equal(mean[finite], y[finite]):
     # A line of its own, not the strong one made translucent: overlaps would add up.
     axes.plot(*_thin(x, y), color=colour, alpha=0.3, linewidth=0.9, solid_joinstyle='round')
-  (strong,) = axes.plot(
-    *_thin(x, mean), color=colour, linewidth=1.9, linestyle=dash, solid_capstyle='round'
-  )
+  (strong,) = axes.plot(*_thin(x, mean), **_line(i), linewidth=1.9, solid_capstyle='round')
   # A value between two gaps has no line to be seen by.
   before, after = np.r_[False, finite[:-1]], np.r_[finite[1:], False]
   alone = finite & ~before & ~after if finite.sum() > 24 else finite
@@ -181,9 +215,28 @@ def _shade(
   return [(patch, f'{first} to {second}')]
 
 
+def _shade_intervals(
+  axes: Axes,
+  table: Sequence[Mapping[str, Any]],
+  curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
+  bands: Mapping[str, tuple[str, str]],
+) -> None:
+  """Shades each curve's interval in its colour, at most as far out as the curves range."""
+  if not bands or not curves:
+    return
+  values = np.concatenate([y for _, _, y in curves])
+  low, high = np.nanmin(values), np.nanmax(values)
+  reach = (high - low) or abs(high) or 1.0
+  for i, (name, _, _) in enumerate(curves):
+    if name in bands:
+      (x, lower), (_, upper) = (_series(table, key) for key in bands[name])
+      ends = (np.clip(y, low - reach, high + reach) for y in (lower, upper))
+      axes.fill_between(x, *ends, color=_line(i)['color'], alpha=0.16, linewidth=0)
+
+
 def _short(curves: Sequence[tuple]) -> list[str]:
   """Drops a shared prefix of names: 'reward/length', 'reward/format' -> 'length', 'format'."""
-  names = [key for key, _, _ in curves]
+  names = [key for key, *_ in curves]
   prefixes = {name.rpartition('/')[0] for name in names}
   shared = len(names) > 1 and len(prefixes) == 1
   return [name.rpartition('/')[2] for name in names] if shared else names

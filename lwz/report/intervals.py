@@ -37,10 +37,10 @@ def draw(
     if covers:
       left, right = axes.get_xlim()
       axes.set_xlim(min(left, covers[0]), max(right, covers[1]))
-    axes.locator_params(axis='x', nbins=6)
     axes.spines['bottom'].set_visible(False)
     canvas.text(0.985, 0.02, unit, va='bottom', ha='right', color=svg.TEXT[0], size=8)
     left = min(0.6, canvas_lib.label_width(canvas, axes))
+    axes.locator_params(axis='x', nbins=6 if left < 0.4 else 3)
     size = canvas.bbox.height
     axes.set_position((left, 36 / size, 0.955 - left, 1 - 64 / size))
     return canvas_lib.inline(canvas, title)

@@ -1,20 +1,31 @@
-"""Runs side by side: the same metrics of several runs as one page, one plot and one table.
+"""Runs side by side: the same metrics of several runs, and of groups that differ by their seeds.
 
-1. read the metrics of each run                 store.metrics
-2. plot each metric, a curve per run            report.curves
-3. write report.html, curves.svg and table.md   report.page
+1. read config and metrics of each run; a sweep stands for its arms      store.run, store.metrics
+2. group the runs by what differs, compare groups by pairs of seeds      report.groups
+3. plot each metric, a curve per run or group                            report.curves
+4. write report.html, curves.svg, table.md and, of groups, groups.json   report.page
+
+A group has at least two runs: without any, the runs themselves are plotted.
 """
 
+import json
 import re
+from collections.abc import Sequence
 
 from etils import epath
 
-from lwz.report import curves, page, summary
-from lwz.runtime import setup
-from lwz.store import metrics
+from lwz import jsonl
+from lwz.report import curves, groups, intervals, page, summary, table
+from lwz.runtime import keys, setup
+from lwz.store import atomic, metrics, status
+from lwz.store import record as record_lib
+from lwz.store import run as run_lib
 
 _WIDTH, _ACROSS = 324, 3  # of a curve, and how many beside each other
-
+_MANY = 10  # with more curves their legend is a plot of its own
+_LONGEST = 32  # characters of a run's name in a legend
+_SEEDS = ('seed', 'needs_seed')
+_APART = (*_SEEDS, 'name', 'runs_dir', 'experiment', 'needs')  # say nothing about what a run does
 
 READS = (*setup.READS, 'report')
 
@@ -24,54 +35,181 @@ def check(c) -> None:
     raise ValueError('report.runs is empty: name runs, as in "(\'grpo_think-tiny\',)"')
   if not c.report.metrics:
     raise ValueError('report.metrics is empty: name metrics, as in "(\'redundancy\',)"')
-  for name in c.report.runs:
+  names, _ = _names(c)
+  for name in names:
     metrics.read(epath.Path(c.runs_dir) / name)
 
 
 def run(c) -> None:
   folder = setup.run_folder(c)
-  runs = {name: metrics.read(epath.Path(c.runs_dir) / name) for name in c.report.runs}
-  drawn = [curves.draw(_beside(runs, key), list(runs), title=key) for key in c.report.metrics]
-  header = ('run', *c.report.metrics)
-  rows = [(name, *_row(records, c.report.metrics)) for name, records in runs.items()]
+  names, left_out = _names(c)
+  runs = [_read(c, name) for name in names]
+  found, along = groups.of(runs)
+  notes = [f'left out: {said}' for said in left_out]
+  tables = [('runs, first and last', ('run', *c.report.metrics), _run_rows(runs, c.report.metrics))]
+  if any(len(group.runs) > 1 for group in found):
+    drawn = _group_plots(found, c.report.metrics)
+    compared = groups.compare(found, c.report.metrics)
+    tables = [*_group_tables(found, compared, c.report.metrics), *tables]
+    notes += _group_notes(along, compared)
+    _write_groups(folder, found, compared)
+  else:
+    drawn = _run_plots(runs, found, c.report.metrics)
   page.write(
     folder / 'report.html',
     title=setup.run_name(c),
     subtitle='means of the first and the last 10 steps',
     curves=[('', svg) for svg in drawn],
-    tables=[('first and last', header, rows)],
+    tables=tables,
+    notes=notes,
   )
   (folder / 'curves.svg').write_text(_grid(drawn))
-  lines = [header, ('---',) * len(header), *rows]
-  (folder / 'table.md').write_text(''.join(f'| {" | ".join(row)} |\n' for row in lines))
+  texts = [table.markdown(*one) for one in tables]
+  alone = len(texts) == 1  # then without its caption
+  (folder / 'table.md').write_text(texts[0].split('\n\n', 1)[1] if alone else '\n'.join(texts))
   print(f'report: {folder / "report.html"}')
 
 
-def _beside(runs: dict[str, list[dict]], key: str) -> list[dict]:
-  """Records in which each run's values of one key stand under the run's name."""
-  return [{'step': r['step'], name: r.get(key)} for name, records in runs.items() for r in records]
+def _names(c) -> tuple[list[str], list[str]]:
+  """Returns the runs of `report.runs`, a sweep's arms in its place, and what is left out, and why.
+
+  Arms that are not complete are left out, as their last steps are not those of the others.
+  """
+  names, left_out = [], []
+  for name in c.report.runs:
+    path = epath.Path(c.runs_dir) / name / 'sweep.json'
+    if not path.exists():
+      names.append(name)
+      continue
+    remedy = 'run the sweep again'
+    arms = [arm['name'] for arm in jsonl.document(path, {'arms': list}, remedy=remedy)['arms']]
+    for arm in arms:
+      state = status.read(epath.Path(c.runs_dir) / arm).state
+      if state == 'complete':
+        names.append(arm)
+      else:
+        left_out.append(f'{arm} ({"not begun" if state == "empty" else state})')
+    if not set(arms) & set(names):
+      raise ValueError(f'{path}: no arm of the sweep is complete; run it first')
+  return list(dict.fromkeys(names)), left_out
 
 
-def _row(records: list[dict], keys) -> list[str]:
-  """'first → last' of each key, '-' where a run has none."""
-  rows = {row.name: row for row in summary.first_last(records, keys)}
-  return [f'{rows[k].first:.3f} → {rows[k].last:.3f}' if k in rows else '-' for k in keys]
+def _read(c, name: str) -> groups.Run:
+  folder = epath.Path(c.runs_dir) / name
+  flat = keys.upgrade(run_lib.flatten(run_lib.Run(folder).config))
+  stage = json.loads(flat.get('stage', '""'))
+  config = {
+    key: value
+    for key, value in flat.items()
+    if key == 'train.num_steps' or (stage not in keys.of(key).may_change and key not in _APART)
+  }
+  seeds = tuple(flat.get(key, '0') for key in _SEEDS)
+  return groups.Run(name, config, seeds, metrics.read(folder))
 
 
-def _grid(drawn: list[str]) -> str:
+def _run_rows(runs: Sequence[groups.Run], shown: Sequence[str]) -> list[list[str]]:
+  """Returns 'first → last' of each metric of each run, '-' where it has none."""
+  found = []
+  for one in runs:
+    rows = {row.name: row for row in summary.first_last(one.records, shown)}
+    values = [f'{rows[k].first:.3f} → {rows[k].last:.3f}' if k in rows else '-' for k in shown]
+    found.append([one.name, *values])
+  return found
+
+
+def _run_plots(
+  runs: Sequence[groups.Run], found: Sequence[groups.Group], shown: Sequence[str]
+) -> list[str]:
+  """Returns a plot of each metric with a curve per run; long names give way to what differs."""
+  labels = {group.runs[0].name: group.label for group in found}
+  names = {one.name: one.name if len(one.name) <= _LONGEST else labels[one.name] for one in runs}
+  drawn = []
+  for key in shown:
+    records = [
+      {'step': r['step'], names[one.name]: r.get(key)} for one in runs for r in one.records
+    ]
+    few = len(runs) <= _MANY
+    drawn.append(curves.draw(records, list(names.values()), title=key, legend=few))
+  return drawn if len(runs) <= _MANY else [*drawn, curves.key(list(names.values()), title='runs')]
+
+
+def _group_plots(found: Sequence[groups.Group], shown: Sequence[str]) -> list[str]:
+  """Returns, for each metric, the groups' means with their intervals over steps, and at the end."""
+  labels = [group.label for group in found]
+  drawn = []
+  for key in shown:
+    records = [record for group in found for record in groups.curve(group, key)]
+    bands = {label: (f'{label} low', f'{label} high') for label in labels}
+    few = len(found) <= _MANY
+    drawn.append(curves.draw(records, labels, title=key, bands=bands, smooth=0, legend=few))
+  if len(found) > _MANY:
+    drawn.append(curves.key(labels, title='groups'))
+  for key in shown:
+    ends = [(g.short, groups.interval(one.last(key) for one in g.runs)) for g in found]
+    rows = [(label, at.mean, at.low, at.high) for label, at in ends]
+    drawn.append(intervals.draw(rows, title=f'{key}, last 10 steps'))
+  return drawn
+
+
+def _group_tables(found, compared, shown: Sequence[str]) -> list[tuple]:
+  rows = [
+    (g.label, len(g.runs), *(groups.interval(r.last(k) for r in g.runs).show() for k in shown))
+    for g in found
+  ]
+  lines = [
+    (one.claim(), one.verdict, one.difference.show(), one.difference.num, one.difference.method)
+    for one in compared
+  ]
+  header = ('claim', 'verdict', 'difference, 95 % interval', 'pairs', 'by')
+  caption = 'groups: means of the last 10 steps with 95 % intervals over runs'
+  tables = [(caption, ('group', 'runs', *shown), rows)]
+  return [*tables, ('paired by seed', header, lines)] if lines else tables
+
+
+def _group_notes(along: Sequence[str], compared: Sequence[groups.Comparison]) -> list[str]:
+  notes = [one.sentence() for one in compared if one.verdict != 'cannot tell']
+  if compared:
+    notes.append(
+      f'{len(compared) - len(notes)} of {len(compared)} comparisons cannot tell; at 95 %, about '
+      f'{len(compared) / 20:.1f} would exclude zero by chance where nothing differs.'
+    )
+    notes.append(
+      'Intervals and bands are of 95 % over runs: by t, and by the bootstrap where 10 runs or more '
+      'show that the two differ.'
+    )
+  if along:
+    notes.append(f'These keys differ along with those that name the groups: {", ".join(along)}.')
+  return notes
+
+
+def _write_groups(folder: epath.Path, found, compared) -> None:
+  record = {
+    'groups': [
+      {'label': g.label, 'values': g.values, 'runs': [one.name for one in g.runs]} for g in found
+    ],
+    'comparisons': [
+      {**one._asdict(), 'difference': one.difference._asdict(), 'sentence': one.sentence()}
+      for one in compared
+    ],
+  }
+  folder.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(record_lib.plain(record), indent=2, ensure_ascii=False)
+  atomic.write_text(folder / 'groups.json', text + '\n')
+
+
+def _grid(drawn: Sequence[str]) -> str:
   """Returns one SVG file of several curves, each row as high as its highest plot."""
   boxes = [re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg) for svg in drawn]
   heights = [_WIDTH * float(box[2]) / float(box[1]) for box in boxes if box]
-  row = max(heights)
-  height = row * -(-len(drawn) // _ACROSS)
+  rows = [max(heights[i : i + _ACROSS]) for i in range(0, len(heights), _ACROSS)]
   cells = [
     svg.replace(
       '<svg ',
-      f'<svg x="{i % _ACROSS * _WIDTH}" y="{i // _ACROSS * row:g}" '
+      f'<svg x="{i % _ACROSS * _WIDTH}" y="{sum(rows[: i // _ACROSS]):g}" '
       + f'width="{_WIDTH}" height="{heights[i]:g}" ',
       1,
     )
     for i, svg in enumerate(drawn)
   ]
-  size = f'{_WIDTH * _ACROSS} {height:g}'
+  size = f'{_WIDTH * _ACROSS} {sum(rows):g}'
   return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">{"".join(cells)}</svg>\n'

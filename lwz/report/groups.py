@@ -1,0 +1,198 @@
+"""Groups of runs that differ by their seeds alone: means, intervals, paired differences."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from lwz.report import curves, directions, number, summary
+
+_FEW = 10  # with fewer values the interval is Student's; percentiles of so few are too narrow
+_APART = 0.1  # share of its width by which the bootstrap must differ to be the one that is shown
+
+_LONG = 24  # characters of a label beside a plot
+_NOISE = 1e-9  # of sums of equal numbers
+
+
+class Run(NamedTuple):
+  """A run: its config, flat and without seeds, the seeds that pair it, and its metrics."""
+
+  name: str
+  config: Mapping[str, str]
+  seeds: tuple[str, ...]
+  records: Sequence[Mapping[str, Any]]
+
+  def last(self, metric: str) -> float:
+    """Returns the mean over the last 10 records, as `summary.first_last` has it, or NaN."""
+    rows = summary.first_last(self.records, [metric])
+    return rows[0].last if rows else float('nan')
+
+
+class Group(NamedTuple):
+  """Runs of one config: `values` are those of the keys that tell the groups apart."""
+
+  label: str
+  values: Mapping[str, str]
+  runs: Sequence[Run]
+
+  @property
+  def short(self) -> str:
+    """The label, or where that is long, the values without their keys."""
+    return self.label if len(self.label) <= _LONG else ', '.join(self.values.values())
+
+
+class Interval(NamedTuple):
+  """A mean with the ends of its 95 % interval, NaN for fewer than 2 values, and the method."""
+
+  mean: float
+  low: float
+  high: float
+  method: str  # 't', 'bootstrap' or ''
+  num: int
+
+  def show(self) -> str:
+    ends = f' [{number.show(self.low)}, {number.show(self.high)}]' if self.method else ''
+    return number.show(self.mean) + ends
+
+
+class Comparison(NamedTuple):
+  """Two groups that differ by one key, in one metric: is the first the better one?"""
+
+  metric: str
+  first: str  # 'rl.advantage=balanced'
+  second: str
+  where: str  # what both groups share of what tells groups apart
+  difference: Interval  # first - second, over pairs of equal seeds
+  verdict: str  # 'holds', 'does not hold' or 'cannot tell'
+
+  def claim(self) -> str:
+    side = ('higher', 'higher (better)', 'lower (better)')[directions.of(self.metric)]
+    where = f' ({self.where})' if self.where else ''
+    return f'{self.metric} is {side} with {self.first} than with {self.second}{where}'
+
+  def sentence(self) -> str:
+    pairs = f'{self.difference.num} pair{"s" * (self.difference.num != 1)} by seed'
+    method = f', {self.difference.method}' if self.difference.method else ''
+    return f'{self.claim()}: {self.verdict}; difference {self.difference.show()}, {pairs}{method}'
+
+
+def interval(values: Iterable[float]) -> Interval:
+  """Returns the mean of independent values with its 95 % interval; those that are NaN are left out.
+
+  It is Student's, which takes the values for normal. From 10 values on it is the bootstrap's
+  (percentiles of 10,000 resamples) where an end lies more than a tenth of the width elsewhere.
+  """
+  x = np.array([value for value in values if np.isfinite(value)])
+  if len(x) < 2:
+    return Interval(float(x.mean()) if len(x) else float('nan'), np.nan, np.nan, '', len(x))
+  mean = float(x.mean())
+  half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+  if len(x) >= _FEW:
+    index = np.random.default_rng(0).integers(len(x), size=(10_000, len(x)))
+    low, high = (float(end) for end in np.percentile(x[index].mean(axis=1), [2.5, 97.5]))
+    if max(abs(low - mean + half), abs(high - mean - half)) > _APART * 2 * half:
+      return Interval(mean, low, high, 'bootstrap', len(x))
+  return Interval(mean, mean - half, mean + half, 't', len(x))
+
+
+def of(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
+  """Returns the groups, in the order of their first runs, and the keys that differ along.
+
+  A group is named by the fewest keys that tell all groups apart; the other keys that differ between
+  runs, such as a step count and the decay that follows it, are returned.
+  """
+  every = sorted(set().union(*(run.config for run in runs)))
+  differing = [key for key in every if len({run.config.get(key) for run in runs}) > 1]
+  kept = list(differing)
+  for key in differing:
+    fewer = [other for other in kept if other != key]
+    if _num_parts(runs, fewer) == _num_parts(runs, kept):
+      kept = fewer
+  found: dict[tuple, list[Run]] = {}
+  for run in runs:
+    found.setdefault(tuple(run.config.get(key, '') for key in kept), []).append(run)
+  groups = []
+  for values, members in found.items():
+    named = {key: _plain(value) for key, value in zip(kept, values, strict=True)}
+    label = ', '.join(f'{_short(key, kept)}={value}' for key, value in named.items())
+    groups.append(Group(label or members[0].name, named, members))
+  return groups, [key for key in differing if key not in kept]
+
+
+def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
+  """Returns comparisons of each metric, between groups that differ by one key, paired by seed.
+
+  The first value of a key, in the order of the runs, is compared with every other one: it is the
+  one that is claimed to be better.
+  """
+  found = []
+  keys = list(groups[0].values) if groups else []
+  for key in keys:
+    choices = list(dict.fromkeys(group.values[key] for group in groups))
+    for first, second in itertools.product(groups, groups):
+      shared = {k: v for k, v in first.values.items() if k != key}
+      if first.values[key] != choices[0] or second.values[key] == choices[0]:
+        continue
+      if shared != {k: v for k, v in second.values.items() if k != key}:
+        continue
+      where = ', '.join(f'{_short(k, keys)}={v}' for k, v in shared.items())
+      one, other = (f'{_short(key, keys)}={group.values[key]}' for group in (first, second))
+      for metric in metrics:
+        if (difference := _difference(first, second, metric)).num:
+          verdict = _verdict(difference, directions.of(metric))
+          found.append(Comparison(metric, one, other, where, difference, verdict))
+  return found
+
+
+def curve(group: Group, metric: str) -> list[dict[str, float]]:
+  """Returns, for `curves.draw`, the mean over runs of a smoothed metric by step, and its interval.
+
+  The mean stands under the group's label, the ends under 'LABEL low' and 'LABEL high'. Steps that
+  some of the runs lack are left out.
+  """
+  smooth = []
+  for run in group.runs:
+    rows = {r['step']: r[metric] for r in run.records if isinstance(r.get(metric), int | float)}
+    values = curves.smoothed(np.array([rows[step] for step in sorted(rows)], float), None)
+    smooth.append(dict(zip(sorted(rows), values, strict=True)))
+  found = []
+  for step in sorted(set.intersection(*(set(rows) for rows in smooth)) if smooth else ()):
+    at = interval(rows[step] for rows in smooth)
+    ends = {f'{group.label} low': at.low, f'{group.label} high': at.high} if at.method else {}
+    found.append({'step': step, group.label: at.mean, **ends})
+  return found
+
+
+def _difference(first: Group, second: Group, metric: str) -> Interval:
+  others = {run.seeds: run for run in second.runs}
+  return interval(
+    run.last(metric) - others[run.seeds].last(metric) for run in first.runs if run.seeds in others
+  )
+
+
+def _verdict(difference: Interval, direction: int) -> str:
+  low, high = difference.low, difference.high
+  if abs(difference.mean) < _NOISE:
+    return 'cannot tell'
+  if direction < 0:
+    low, high = -high, -low
+  return 'holds' if low > 0 else 'does not hold' if high < 0 else 'cannot tell'
+
+
+def _num_parts(runs: Sequence[Run], keys: Sequence[str]) -> int:
+  return len({tuple(run.config.get(key) for key in keys) for run in runs})
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+  """Returns the last part of a key where no other one ends alike."""
+  last = key.rpartition('.')[2]
+  return last if [k.rpartition('.')[2] for k in keys].count(last) == 1 else key
+
+
+def _plain(text: str) -> str:
+  """Returns a JSON value as a reader has it: a text without its quotes."""
+  value = json.loads(text) if text else ''
+  return value if isinstance(value, str) else text
