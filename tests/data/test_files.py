@@ -91,6 +91,7 @@ def test_what_is_no_file_is_passed_over_and_named(tmp_path, noted):
     ('x.jsonl', b'{"text": "\0"}', ':1: not JSON'),
     ('x.jsonl', TEXT.decode().encode('utf-16'), ':1: not JSON'),
   ],
+  ids=map(str, range(10)),  # bytes make no names
 )
 def test_a_damaged_file_of_a_corpus_is_named(tmp_path, name, data, fault):
   (tmp_path / name).write_bytes(data)
