@@ -112,7 +112,7 @@ class Sweep:
     found: dict[str, Any] = {}
     for arm in self.arms:
       if arm.number in numbers:
-        for config in (*launch.needs(arm.config, self._experiments), arm.config):
+        for config in (*self._needs(arm.config), arm.config):
           name = setup.run_name(config)
           if name in found:
             reads = launch.stage_of(config).reads
@@ -126,8 +126,11 @@ class Sweep:
           found.setdefault(name, config)
     return [self._job(name, config) for name, config in found.items()]
 
+  def _needs(self, c) -> list:
+    return [] if self._door.is_complete(c) else launch.needs(c, self._experiments)
+
   def _job(self, name: str, c) -> jobs.Job:
-    needed = [setup.run_name(need) for need in launch.needs(c, self._experiments)]
+    needed = [setup.run_name(need) for need in self._needs(c)]
     return jobs.Job(
       name=name,
       command=[sys.executable, '-m', 'lwz.launch', *self._flags(c)],

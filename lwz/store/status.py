@@ -12,11 +12,12 @@ from lwz import jsonl
 from lwz.store import atomic, lock, metrics
 
 _TAIL = 1 << 16  # bytes of metrics.jsonl that are read
+_BEGINNING = ('config.json', 'LOCK', 'tokenizer', 'model.json', 'tensorboard', 'metrics.jsonl')
 _RECENT = 10  # records whose mean time a step is expected to take
 
 
 class Status(NamedTuple):
-  """state: complete, running, interrupted, or empty if it has nothing that could be resumed."""
+  """state: complete, running, interrupted, unreadable, or empty where there is no work in it."""
 
   state: str
   step: int | None = None  # steps that are done; None of a stage without steps
@@ -32,13 +33,14 @@ class Status(NamedTuple):
 
 
 def read(folder: epath.PathLike) -> Status:
-  """Returns the status of a run's folder; of one without a readable config.json, an empty one."""
+  """Returns the status of a run's folder; one without config.json, or none at all, is empty."""
   folder = epath.Path(folder)
   held = lock.holder(folder / 'LOCK')
   done = _document(folder / 'DONE').get('config')
   config = _document(folder / 'config.json').get('config')
   if not isinstance(config, dict):
-    return Status('running' if held else 'empty')
+    unreadable = (folder / 'config.json').exists()
+    return Status('running' if held else 'unreadable' if unreadable else 'empty')
   num_steps = _num_steps(config)
   records = _tail(folder / 'metrics.jsonl')
   last = records[-1] if records else {}
@@ -67,8 +69,8 @@ def _left(records: Sequence[dict[str, Any]], num_steps: int | None) -> float:
 
 
 def _has_more(folder: epath.Path) -> bool:
-  """Whether a stage without steps has begun its work: there is more than config and lock."""
-  return any(path.name not in ('config.json', 'LOCK', 'tokenizer') for path in folder.iterdir())
+  """Whether there is more in the folder than what a start writes before its work begins."""
+  return any(path.name not in _BEGINNING for path in folder.iterdir())
 
 
 def _document(path: epath.Path) -> dict[str, Any]:
