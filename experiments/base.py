@@ -86,8 +86,7 @@ def _data(c) -> None:
   c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
-  # Kinds of pairs: of damage, see lwz/data/damages.py, and 'model', 'colder' of `written`. (): all
-  c.data.damages = ()  # but the kinds of damage that are the referee's or for tests
+  c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
   c.data.share_from = 0.0  # pairs are made of the requests whose hash lies in
   c.data.share_to = 1.0  # [share_from, share_to): disjoint shares have no document in common
   c.data.tests = ''  # JSONL file of further test pairs, such as cheats that a policy found

@@ -13,10 +13,9 @@ from lwz import jsonl, types
 from lwz import text as words
 from lwz.data import corpus, damages, files, formatted
 
-# Files of a run of `policy_pairs`, and the sources of its pairs: a passage is preferred to an
-# answer of the policy, and a colder answer to a hotter one, which has less sense in it.
+# Files of a run of `policy_pairs`, and the source of its pairs.
 WRITTEN = 'preferences.jsonl', 'tests.jsonl'
-OF_POLICY = MODEL, COLDER = 'model', 'colder'
+MODEL = 'model'
 
 
 def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:

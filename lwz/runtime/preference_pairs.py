@@ -25,8 +25,8 @@ Pairs = list[types.Preference]
 def check(c) -> None:
   """Raises ValueError or OSError if there will be no pairs to train on or to test with."""
   for name in c.data.damages:
-    if name not in (*damages.DAMAGES, *preferences.OF_POLICY):
-      known = ', '.join((*damages.DAMAGES, *preferences.OF_POLICY))
+    if name not in damages.DAMAGES:
+      known = ', '.join(damages.DAMAGES)
       raise ValueError(f'data.damages: there is no {name!r}; choose from {known}')
   if not c.data.share_from < c.data.share_to:
     raise ValueError(
@@ -65,12 +65,7 @@ def from_corpus(c) -> tuple[Pairs, Pairs]:
   if c.data.written:
     folder = epath.Path(setup.reference(c, c.data.written))
     written, unseen = (preferences.load(folder / name)[0] for name in preferences.WRITTEN)
-    train += [
-      pair
-      for pair in written
-      if preferences.is_in(pair.prompt, _share(c))
-      and (not c.data.damages or pair.source in c.data.damages)
-    ]
+    train += [pair for pair in written if preferences.is_in(pair.prompt, _share(c))]
     tests += unseen
   if c.data.tests:
     tests += preferences.load(c.data.tests)[0]
@@ -82,7 +77,7 @@ def _damaged(c) -> tuple[Pairs, Pairs]:
   train, heldout = setup.documents(c)
   if c.data.written:  # its passages are of the other held-out documents
     heldout = setup.heldout(c)[1]
-  kinds = tuple(k for k in c.data.damages if k in damages.DAMAGES) or damages.TRAINED
+  kinds = tuple(c.data.damages) or damages.TRAINED
   return (
     preferences.from_documents(train, kinds=kinds, share=_share(c), **shape),
     preferences.from_documents(heldout, kinds=tuple(damages.DAMAGES), every_kind=True, **shape),

@@ -2,7 +2,7 @@
 
 1. take requests about titles that it was not trained on, with their passages  runtime.setup
 2. write answers at several temperatures, in both styles                       judge.systems
-3. keep as pairs passage and answer, and a colder and a hotter answer          data.preferences
+3. keep passage and answer as a pair, where there is an answer                 data.preferences
 
 The pairs of titles that are kept for evaluations go into a file of their own.
 """
@@ -24,7 +24,6 @@ READS = (
   *('rollout.max_tokens', 'rollout.exact', 'rollout.block', 'rollout.int8', 'rollout.attention'),
 )
 
-APART = 2  # places between the temperatures of a colder and a hotter answer
 MIN_WORDS = 5  # of an answer: less is no text to learn from
 
 
@@ -48,7 +47,12 @@ def run(c) -> None:
   for name, documents in zip(preferences.WRITTEN, setup.heldout(c), strict=True):
     openings = _openings(c, documents)
     texts = [_written(c, openings, number, t) for number, t in enumerate(temperatures)]
-    pairs = _pairs(openings, texts)
+    pairs = [
+      types.Preference(request, passage, text, preferences.MODEL)
+      for written in texts
+      for (request, passage), text in zip(openings, written, strict=True)
+      if text and text != passage
+    ]
     preferences.save(opened.folder / name, pairs)
     counts[name] = len(pairs)
   opened.mark_done(counts)
@@ -81,19 +85,3 @@ def _written(c, openings: list[tuple[str, str]], number: int, temperature: float
       text = '' if reply.fault else answers.final(reply.text)
       texts[reply.index] = text if len(words_lib.words(text)) >= MIN_WORDS else ''
   return texts
-
-
-def _pairs(openings: list[tuple[str, str]], texts: list[list[str]]) -> list[types.Preference]:
-  """Returns the pairs of passage and answer, and those of a colder and a hotter answer.
-
-  `texts` are the answers by temperature, coldest first; the two of a pair are `APART` apart.
-  """
-  pairs = []
-  for number, written in enumerate(texts):
-    hotter = texts[number + APART] if number + APART < len(texts) else [''] * len(openings)
-    for (request, passage), text, hot in zip(openings, written, hotter, strict=True):
-      if text and text != passage:
-        pairs.append(types.Preference(request, passage, text, preferences.MODEL))
-      if text and hot and text != hot:
-        pairs.append(types.Preference(request, text, hot, preferences.COLDER))
-  return pairs

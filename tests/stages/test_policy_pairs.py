@@ -49,17 +49,10 @@ def test_titles_are_held_out_and_parts_are_apart(tmp_path, writes):
   assert len(train) > 300 and len(tests) > 50
   assert not {pair.prompt for pair in train} & {pair.prompt for pair in tests}
   assert not any(f'about {title} ' in pair.prompt for pair in tests for title in trained)
-  assert all('word word' in pair.rejected for pair in train + tests)
-  assert {pair.source for pair in train} == {'model', 'colder'}
-  for pair in train:
-    if pair.source == 'colder':  # the text names its temperature
-      assert (pair.chosen.split()[-1], pair.rejected.split()[-1]) == ('0.5', '1.0')
-    else:
-      assert 'word word' not in pair.chosen
+  assert all(pair.source == 'model' and 'word word' in pair.rejected for pair in train + tests)
   styles = collections.Counter('<think>' in prompt for _, prompt in writes)
   assert abs(styles[True] - styles[False]) <= 6
-  of_model = [pair for pair in train + tests if pair.source == 'model']
-  assert len(of_model) < len(writes) * 0.75  # empty and failed ones are no pairs
+  assert len(train) + len(tests) < len(writes) * 0.75  # empty and failed ones are no pairs
 
 
 def test_the_reward_model_and_its_referee_share_nothing(tmp_path, writes):
@@ -73,7 +66,6 @@ def test_the_reward_model_and_its_referee_share_nothing(tmp_path, writes):
     assert not {p.chosen for p in train} & {p.chosen for p in tests}
     pairs.append(train)
   kinds = [{pair.source for pair in train} - {'model'} for train in pairs]
-  assert 'colder' not in kinds[1]
   assert all(kinds) and not kinds[0] & kinds[1]
   assert not {p.prompt for p in pairs[0]} & {p.prompt for p in pairs[1]}
   assert all(any(p.source == 'model' for p in train) for train in pairs)
