@@ -225,6 +225,9 @@ def _reward(c) -> None:
   c.reward.std = 0.0
   c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
+  c.reward.functions = (
+    ConfigDict()
+  )  # set by lwz.run: what tells a reward given in Python by its name
   c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored

@@ -1,4 +1,4 @@
-"""The only door.
+"""The door of the command line.
 
     python -m lwz.launch --config=experiments/grpo_think.py[:SIZE] [--config.key=value ...]
 
@@ -8,9 +8,9 @@ ends is its exit status: see `lwz.runtime.distributed`.
 
 import functools
 import importlib
+import inspect
 import os
 import pathlib
-import re
 import runpy
 import select
 import shlex
@@ -18,8 +18,8 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 if __name__ == '__main__':  # nothing is to be saved before `interrupts` listens
   for number in (signal.SIGTERM, signal.SIGINT):
@@ -29,10 +29,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lwz.runtime import distributed, interrupts, keys, refusal, setup
-
-_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-flags.mark_flag_as_required('config')
+from lwz.rl import registry
+from lwz.runtime import command_line, distributed, interrupts, keys, refusal, setup
+from lwz.store import lock
 
 
 class Stage(NamedTuple):
@@ -40,17 +39,24 @@ class Stage(NamedTuple):
 
   reads: tuple[str, ...]
   check: Callable
-  run: Callable
+  run: Callable  # where it trains, a generator of the records of its steps
 
 
-def stage_of(c) -> Stage:
-  """Returns the stage of a config. Preflight looks at another stage, which is handed to it here."""
+def stage_of(c, rewards: registry.Given = None) -> Stage:
+  """Returns the stage of a config.
+
+  What a config cannot hold is handed to it here: to preflight the stage that it looks at, and the
+  functions that `reward.functions` names.
+  """
   module = _stage('stage', c.stage)
-  if c.stage != 'preflight':
-    return Stage(module.READS, module.check, module.run)
-  other = _stage('preflight.stage', c.preflight.stage)
-  functions = (functools.partial(fn, stage=other) for fn in (module.check, module.run))
-  return Stage(module.READS, *functions)
+  given: dict[str, Any] = {}
+  if c.stage == 'preflight':
+    given['stage'] = _stage('preflight.stage', c.preflight.stage)
+  if c.reward.functions:
+    if 'rewards' not in inspect.signature(module.run).parameters:
+      raise ValueError(f'stage={c.stage} reads no rewards; give functions to a run of GRPO')
+    given['rewards'] = rewards or {}
+  return Stage(module.READS, *(functools.partial(fn, **given) for fn in (module.check, module.run)))
 
 
 def _stage(key: str, name: str) -> types.ModuleType:
@@ -72,10 +78,19 @@ def needs(c, experiments: pathlib.Path) -> list:
     path = experiments / f'{experiment}.py'
     if not path.exists():
       raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
-    need = runpy.run_path(str(path))['get_config'](size)
+    need = load(path, size)
     inherit(need, c)
     found += [*needs(need, experiments), need]
   return list({setup.run_name(need): need for need in found}.values())
+
+
+def load(path: pathlib.Path, *size: str):
+  """Returns the config of an experiment file; it may import others of its folder."""
+  sys.path.insert(0, str(path.resolve().parents[1]))
+  try:
+    return runpy.run_path(str(path))['get_config'](*size)
+  finally:
+    del sys.path[0]
 
 
 def inherit(need, c) -> None:
@@ -106,20 +121,29 @@ def _named(c, need) -> list[str]:
 
 
 class Door:
-  """Runs experiments, and what they need, as the files in one folder define them."""
+  """Runs experiments, and what they need, as the files in one folder define them.
 
-  def __init__(self, experiments: pathlib.Path):
-    self._experiments = experiments
+  `rewards` are those that `reward.functions` of a config names.
+  """
+
+  def __init__(self, experiments: pathlib.Path, rewards: registry.Given = None):
+    self._experiments, self._rewards = experiments, rewards
     self._defaults = functools.cache(self._defaults_of)
 
   def launch(self, c) -> None:
     """Runs what `c` needs and then `c` itself."""
+    for _ in self.steps(c):
+      pass
+
+  def steps(self, c) -> Generator[dict[str, Any]]:
+    """Runs what `c` needs and then `c` itself, and yields the record of each of its steps."""
     print(
       f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
       f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
     )
     if c.debug.replay:
-      return stage_of(c).run(c)
+      yield from self._stage(c).run(c)
+      return
     if self.is_complete(c):
       if not setup.is_unchanged(c, stage_of(c).reads, self._defaults(c.size)):
         self._check(c)  # what may change must have a right value all the same
@@ -131,7 +155,7 @@ class Door:
     for config in (*missing, c):
       self._check_identity(config)  # else a run of another config counts as missing
     if missing and c.needs_policy == 'stop':
-      kept = [a for key, a in overrides(sys.argv).items() if keys.of(key).inherited]
+      kept = [a for key, a in command_line.overrides(sys.argv).items() if keys.of(key).inherited]
       commands = [
         f'  python -m lwz.launch --config={self._experiments}/{need.experiment}.py:{need.size} '
         + shlex.join([*kept, *_named(c, need)])
@@ -145,16 +169,27 @@ class Door:
     todo = [*missing, c]
     for config in todo:
       self._check(config)
-    for config in todo:
-      name, began = setup.run_name(config), time.monotonic()
-      print(f'{name}: {config.stage}, size {config.size}')
-      stage_of(config).run(config)
-      print(f'{name}: done in {time.monotonic() - began:.0f} s')
+    for need in missing:
+      for _ in self._execute(need):
+        pass
+    yield from self._execute(c)
+
+  def _stage(self, c) -> Stage:
+    return stage_of(c, self._rewards)
+
+  def _execute(self, c) -> Generator[dict[str, Any]]:
+    name, began = setup.run_name(c), time.monotonic()
+    print(f'{name}: {c.stage}, size {c.size}')
+    try:
+      yield from self._stage(c).run(c) or ()
+    finally:
+      lock.release(setup.run_folder(c) / 'LOCK')
+    print(f'{name}: done in {time.monotonic() - began:.0f} s')
 
   def _check(self, c) -> None:
     distributed.check(c.stage)
     keys.check(c)
-    stage_of(c).check(c)
+    self._stage(c).check(c)
 
   def _check_identity(self, c) -> None:
     if c.stage in keys.RESUMABLE:
@@ -167,16 +202,21 @@ class Door:
   def _defaults_of(self, size: str):
     """Returns the config of base.py, where there is one: what an older run counts new keys as."""
     path = self._experiments / 'base.py'
-    return runpy.run_path(str(path))['get_config'](size) if path.exists() else None
+    return load(path, size) if path.exists() else None
 
 
-def main(argv) -> None:
-  c = _CONFIG.value
+def prepare(c) -> None:
+  """Tells JAX where to keep what it compiles, and how exact to be; before the first use of it."""
   cache = os.path.join(os.path.expanduser(c.runs_dir), '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   if c.rollout.exact:
     same_bits()
+
+
+def main(argv) -> None:
+  c = flags.FLAGS.config
+  prepare(c)
   distributed.start(c.debug.heartbeat)
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):
@@ -227,45 +267,9 @@ def command() -> str:
   return shlex.join([os.path.basename(sys.executable), '-m', 'lwz.launch', *sys.argv[1:]])
 
 
-def parse(argv):
-  """Parses flags; a key or value that does not fit ends the process with a sentence."""
-  try:
-    for key in overrides(argv):
-      if key in keys.RENAMED:
-        raise ValueError(f'--config.{key} is called --config.{keys.RENAMED[key]} now')
-    for argument in argv[1:]:
-      name, _, value = argument.lstrip('-').partition('=')
-      if name == 'config' and not os.path.exists(value.split(':')[0]):
-        raise ValueError(f'{value}: no such config file; experiments/ has one per experiment')
-    rest = flags.FLAGS(argv)
-    if len(rest) > 1:
-      raise ValueError(f'unexpected argument {rest[1]!r}: keys are set by --config.key=value')
-    return rest
-  except (AttributeError, KeyError, OSError, TypeError, ValueError, flags.Error) as error:
-    refusal.show(ValueError(explained(error)))
-  sys.exit(refusal.STATUS)
-
-
-def explained(error: Exception) -> str:
-  """Returns a sentence about a flag, or a config file, that ml_collections could not take."""
-  if not isinstance(error, AttributeError | KeyError):
-    # What the config file itself raises comes with its stack, as text.
-    return re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip()
-  message = re.sub(r'Other fields present: ".*?}"', '', str(error), flags=re.DOTALL)
-  quoted = re.findall(r"""['"](\w+)['"]""", message.replace("\\'", "'"))
-  name, *near = quoted or [message]
-  near += [new for old, new in keys.RENAMED.items() if old.endswith(f'.{name}')]
-  hint = f'Did you mean "{near[0]}"?' if near else 'experiments/base.py has every key.'
-  return f'there is no key {name!r}. {hint}'
-
-
-def overrides(argv) -> dict[str, str]:
-  """Returns {dotted key: argument} of the `--config.key=value` of a command line."""
-  given = [argument for argument in argv[1:] if argument.lstrip('-').startswith('config.')]
-  return {a.lstrip('-').removeprefix('config.').partition('=')[0]: a for a in given}
-
-
 if __name__ == '__main__':
+  config_flags.DEFINE_config_file('config', lock_config=True)
+  flags.mark_flag_as_required('config')
   logging.set_verbosity(logging.WARNING)
   sys.path.insert(0, os.getcwd())
-  app.run(main, flags_parser=parse)
+  app.run(main, flags_parser=command_line.parse)

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 
 from lwz import launch
 from lwz.report import arms as arms_table
-from lwz.runtime import arms, cluster, hyper, interrupts, jobs, keys, refusal, setup
+from lwz.runtime import arms, cluster, command_line, hyper, interrupts, jobs, keys, refusal, setup
 from lwz.store import atomic, status
 
 
@@ -78,7 +78,7 @@ class Sweep:
     values = dict(values)
     size = values.pop('size', size)
     sizes = (size,) if size else ()
-    given = launch.overrides(['', *self._arguments])
+    given = command_line.overrides(['', *self._arguments])
     if twice := sorted(given.keys() & values.keys()):
       raise ValueError(f'--config.{twice[0]}: the sweep gives it a value; leave it out here')
     if 'name' in given or 'name' in values:
@@ -181,7 +181,7 @@ def _parsed(c, arguments: Sequence[str]):
     config_flags.DEFINE_config_dict('config', c, flag_values=values, sys_argv=argv)
     values(argv)
   except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
-    raise ValueError(launch.explained(error)) from None
+    raise ValueError(command_line.explained(error)) from None
   return values['config'].value
 
 

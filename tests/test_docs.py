@@ -188,6 +188,24 @@ def test_readmes_ten_lines_run(capsys):
 
 
 @pytest.mark.slow
+def test_readmes_notebook_runs_twice(tmp_path):
+  """As a program in a folder of its own; the second start finds everything done."""
+  ((language, text),) = blocks('From Python')
+  assert language == 'python'
+  (tmp_path / 'mine.py').write_text(text, encoding='utf-8')
+  command, environment = [sys.executable, 'mine.py'], os.environ | {'PYTHONPATH': str(tree.ROOT)}
+  first, second = (
+    subprocess.run(
+      command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    for _ in range(2)
+  )
+  assert '2 0.0' in first.stdout and '3 0.0' not in first.stdout
+  assert 'complete, nothing to do' in second.stdout
+  assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_readmes_recipes_work(tmp_path):
   """In a copy of the repository: save each file, run each command."""
   root, left_out = tmp_path / 'lwz', shutil.ignore_patterns('.*', 'runs', '__pycache__', 'results')

@@ -34,8 +34,10 @@ MAY_IMPORT = {
   'launch': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages'},
   'sweep': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'launch'},
   'runs': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'launch'},
+  'notebook': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'launch'},
+  'lwz': {'notebook'},  # the package itself, see `lwz/__init__.py`
 }
-READ_THE_CONFIG = ('runtime', 'judge', 'rl', 'stages', 'launch', 'sweep', 'runs')
+READ_THE_CONFIG = ('runtime', 'judge', 'rl', 'stages', 'launch', 'sweep', 'runs', 'notebook')
 
 CONFIG = {'ml_collections'}
 TOKENIZER = {'tokenizers', 'transformers'}
@@ -64,9 +66,9 @@ def parts_of(module):
 
 
 def room_of(module):
-  """`lwz.reward.length` -> 'reward'; `lwz.types`, and `lwz` itself -> 'ground'."""
-  parts = parts_of(module)
-  return 'ground' if len(parts) == 1 or parts[1] in GROUND else parts[1]
+  """`lwz.reward.length` -> 'reward'; `lwz.types` -> 'ground'; `lwz` itself -> 'lwz'."""
+  room = parts_of(module)[:2][-1]
+  return 'ground' if room in GROUND else room
 
 
 def imports_downward(module, source):

@@ -56,7 +56,10 @@ class Progress:
     self._began, self._pending = 0.0, False
     self._first: tuple[int, float] | None = None
     self._printed: float | None = None
-    self._console = None if quiet else rich.console.Console(file=file, stderr=file is None)
+    # In a notebook rich would write past sys.stderr, which its caller may have redirected.
+    self._console = (
+      None if quiet else rich.console.Console(file=file, stderr=file is None, force_jupyter=False)
+    )
     self._bar: rich.progress.Progress | None = None
 
   def __enter__(self) -> 'Progress':
@@ -138,10 +141,10 @@ def closing_table(
 
   `file` is standard output, unless given. Green and red follow `directions.of`.
   """
-  console = rich.console.Console(file=file)
+  console = rich.console.Console(file=file, force_jupyter=False)
   plain = not console.is_terminal
   if plain:  # a log has no width to fit: nothing is cut
-    console = rich.console.Console(file=file, width=240)
+    console = rich.console.Console(file=file, width=240, force_jupyter=False)
   table = rich.table.Table(
     title=rich.text.Text(title),
     title_justify='left',

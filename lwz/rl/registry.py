@@ -6,7 +6,7 @@ Every entry is `(c, mesh) -> function`. A new one is a function in its room and 
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from absl import logging
@@ -67,6 +67,7 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   'writing': lambda c, mesh: _writing(c, mesh, (c.reward.model, *c.reward.ensemble)),
   'format': lambda c, mesh: components.per_answer(components.format),
 }
+Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
 
 SCALE = 'scale.json'  # file of an exported reward model: mean and deviation of its scores
@@ -83,14 +84,23 @@ def is_server(value: str) -> bool:
   return value.startswith(('http://', 'https://'))
 
 
-def check_rewards(c) -> None:
+def rewards(c, mesh: jax.sharding.Mesh, given: Given = None) -> dict[str, components.Reward]:
+  """Returns the rewards that `reward.weights` names, in its order."""
+  given = given or {}
+  return {
+    name: given[name] if name in given else REWARDS[name](c, mesh) for name in c.reward.weights
+  }
+
+
+def check_rewards(c, given: Given = None) -> None:
   """Raises ValueError if a reward, a reward model or the scale of its scores is invalid."""
   if not any(c.reward.weights.values()):  # `keys` has refused negative ones
     raise ValueError('reward.weights are all 0: give at least one reward a positive weight')
   for name in c.reward.weights:
-    if name not in REWARDS:
-      known = ', '.join(REWARDS)
-      raise ValueError(f'reward.weights.{name}: there is no such reward; choose from {known}')
+    if name not in (known := {**REWARDS, **(given or {})}):
+      raise ValueError(
+        f'reward.weights.{name}: there is no such reward; choose from {", ".join(known)}'
+      )
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if value and not is_server(value) and not setup.is_experiment(value):
       _scale(c, value)

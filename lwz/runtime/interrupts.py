@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -42,6 +43,31 @@ def listen() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.01)
 
   sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+  """Inside, the first SIGINT in a training loop has the run saved; others are KeyboardInterrupts.
+
+  For a program whose signals are its own, such as a notebook's: they are given back at the end.
+  """
+  if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+    yield
+    return
+  before = signal.getsignal(signal.SIGINT)
+
+  def note(number, frame) -> None:
+    signal.signal(number, signal.default_int_handler)
+    if not _LOOPS:
+      signal.default_int_handler(number, frame)
+    _HEARD.append(number)
+
+  signal.signal(signal.SIGINT, note)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    _HEARD.clear()
 
 
 def heard() -> bool:

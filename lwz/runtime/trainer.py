@@ -122,6 +122,7 @@ class Trainer:
     self._best: float | None = None  # the latest value of the metric `checkpoint.best`
     self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
     self._open = contextlib.ExitStack()  # the files and guards that `__iter__` enters
+    self._is_between = False  # two updates: `state` is the last one's, and may be saved
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
@@ -131,8 +132,14 @@ class Trainer:
       for opened in (self._writer, self._bar, self._watchdog, interrupts.kept()):
         stack.enter_context(opened or contextlib.nullcontext())
       for step in range(self.extra['step'], self._c.train.num_steps):
+        self._watchdog.reset()
         with self._profiled(step):
-          yield step
+          try:
+            yield step
+          except GeneratorExit:  # no further step is wanted, or an error ended this one
+            if self._is_between and jax.process_count() == 1:
+              self._save()
+            raise
 
   def update(self, fn: Callable, state, *batch) -> tuple[Any, dict[str, Any]]:
     """Returns `fn(state, *batch)`, one optimiser step: the state, and its metrics on the host.
@@ -141,6 +148,7 @@ class Trainer:
     written to `faults/`, once for consecutive faults, so that the step can be run again.
     """
     hosts.check_same(f'the batch of step {self.extra["step"]}', batch)
+    self._is_between = False
     state, values = fn(state, *batch)
     values = jax.device_get(values)
     if not all(np.isfinite(value).all() for value in values.values()):
@@ -162,16 +170,18 @@ class Trainer:
 
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
-  ) -> None:
-    """Records a finished step. `show` names the metrics on the progress bar.
+  ) -> dict[str, float]:
+    """Records a finished step, and returns the record. `show` names metrics on the progress bar.
 
-    Raises `interrupts.Stopped` if the run was asked to stop, and RuntimeError if more than
+    A stage yields it to its caller, who may ask for no further step: then this one is saved. Raises
+    `interrupts.Stopped` if the run was asked to stop, and RuntimeError if more than
     `debug.max_skipped` steps in a row were not finite.
     """
     now = time.monotonic()
     values = {name: float(value) for name, value in values.items()} | self.laps
+    values['seconds'] = now - self._began
     if self._writer:
-      self._writer.write(step, values | {'seconds': now - self._began})
+      self._writer.write(step, values)
     self._began, self.laps = now, {}
     self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
     self._watchdog.reset()
@@ -186,7 +196,9 @@ class Trainer:
       self._save()
     if stopping:
       self._leave()
-    self._lapped = time.monotonic()
+    self._watchdog.pause()  # what the caller does before it asks for another step
+    self._lapped, self._is_between = time.monotonic(), not self._faults
+    return {'step': step, **values}
 
   def _agree(self) -> tuple[bool, bool]:
     """Returns (a process was asked to stop, `checkpoint.minutes` have passed on process 0)."""

@@ -1,7 +1,6 @@
 """Stack traces of a run that stands still, by `faulthandler`."""
 
 import faulthandler
-import sys
 from typing import IO
 
 
@@ -13,7 +12,7 @@ class Watchdog:
         dog.reset()
 
   It changes nothing in the run. With 0 seconds it never writes. Python has one such timer in a
-  process, so one watchdog at a time is on guard.
+  process, so one watchdog at a time is on guard. `pause` ends its guard until the next `reset`.
   """
 
   def __init__(self, seconds: float, file: IO[str] | None = None):
@@ -22,12 +21,15 @@ class Watchdog:
   def reset(self) -> None:
     """Starts the time anew: the run has moved."""
     if self._seconds:
-      faulthandler.dump_traceback_later(self._seconds, repeat=True, file=self._file or sys.stderr)
+      faulthandler.dump_traceback_later(self._seconds, repeat=True, file=self._file or 2)
 
   def __enter__(self) -> 'Watchdog':
     self.reset()
     return self
 
   def __exit__(self, *error) -> None:
+    self.pause()
+
+  def pause(self) -> None:
     if self._seconds:
       faulthandler.cancel_dump_traceback_later()

@@ -8,6 +8,7 @@ It keeps nothing, so it has no folder, and a second start writes again.
 """
 
 import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import rich.console
@@ -25,6 +26,7 @@ from lwz.store import run as run_lib
 # What a terminal would obey, as Unicode's symbols for it.
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
 _CODES |= dict.fromkeys(range(0x7F, 0xA0), '\N{SYMBOL FOR DELETE}')
+_SLOTS = 32  # prompts that are answered at a time
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
 
 
@@ -32,7 +34,7 @@ READS = (
   *(*setup.READS, *setup.MESH, *setup.MODEL, 'prompt', 'data.style', 'data.template'),
   *('rollout.temperature', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
   *('rollout.min_tokens', 'rollout.top_p', 'rollout.top_k', 'rollout.exact', 'rollout.block'),
-  *('rollout.int8', 'rollout.attention'),
+  *('rollout.int8', 'rollout.attention', 'rollout.slots'),
 )
 
 
@@ -53,46 +55,60 @@ def check(c) -> None:
 
 
 def run(c) -> None:
+  printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
+  stats = scheduler.Stats()
+  (completion,) = write(c, [c.prompt], lambda index, text: printer.show(text), stats)
+  printer.show(completion.text, last=True)
+  cut = f'cut at rollout.max_tokens={c.rollout.max_tokens}'
+  ended = 'to its end' if completion.finished else cut
+  print(f'{stats.tokens:,} tokens, {stats.tokens / stats.seconds:.3g} per second, {ended}')
+
+
+def write(
+  c,
+  prompts: Sequence[str],
+  on_text: Callable[[int, str], None] | None = None,
+  stats: scheduler.Stats | None = None,
+) -> list[local.Completion]:
+  """Returns the completion of each prompt by the model that `c.init` names; see `local.stream`."""
   source = setup.reference(c, c.init)
   config = setup.computed(c, model_source.config(source))
   tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source))
   limits = c.rollout.temperature, c.rollout.top_p, c.rollout.top_k
   sampling = engine_spec.sampling(tok, config, source, *limits)
-  ids = templates.prompt_ids(tok, c.prompt, *_style(c, source))
-  if len(ids) > c.rollout.max_prompt_tokens:
+  style = _style(c, source)
+  ids = [np.array(templates.prompt_ids(tok, prompt, *style), np.int32) for prompt in prompts]
+  if (longest := max(map(len, ids))) > c.rollout.max_prompt_tokens:
     raise ValueError(
-      f'the prompt has {len(ids)} tokens, more than rollout.max_prompt_tokens='
+      f'the prompt has {longest} tokens, more than rollout.max_prompt_tokens='
       f'{c.rollout.max_prompt_tokens}: raise it, or shorten the prompt'
     )
   if config.scalar_head:
     raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
   mesh = setup.mesh(c)
   params = setup.load_params(c, source, config, mesh)
-  engine = rollout_program.engine(engine_spec.from_config(c, config, mesh, sampling, num_slots=1))
+  num_slots = min(len(ids), c.rollout.slots or _SLOTS)
+  spec = engine_spec.from_config(c, config, mesh, sampling, num_slots=num_slots)
+  engine = rollout_program.engine(spec)
   asked = local.requests(
-    [np.array(ids, np.int32)],
+    ids,
     num_samples=1,
     max_tokens=c.rollout.max_tokens,
     min_tokens=c.rollout.min_tokens,
     seed=c.seed,
     step=0,
   )
-  stats = scheduler.Stats()
-  printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
-  (completion,) = local.stream(
+  found = local.stream(
     engine,
     engine.reshard(params),
     asked,
     # Tokens that end a text are no part of it, though one may read as a stop string does.
     decode=tokenizer.decoder(tok, sampling.stop_ids),
     stops=templates.STOPS,
-    on_text=lambda index, text: printer.show(text),
+    on_text=on_text,
     stats=stats,
   )
-  printer.show(completion.text, last=True)
-  cut = f'cut at rollout.max_tokens={c.rollout.max_tokens}'
-  ended = 'to its end' if completion.finished else cut
-  print(f'{stats.tokens:,} tokens, {stats.tokens / stats.seconds:.3g} per second, {ended}')
+  return sorted(found, key=lambda completion: completion.index)
 
 
 def _style(c, source: str) -> tuple[str, str]:

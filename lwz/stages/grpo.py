@@ -11,6 +11,7 @@ Dynamic sampling (`rl.max_resamples`) repeats 1 to 3 while too few groups are in
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -48,11 +49,11 @@ READS = (
 )
 
 
-def check(c) -> None:
+def check(c, rewards: registry.Given = None) -> None:
   references = ['init'] if registry.is_server(c.reward.model) else ['init', 'reward.model']
   validation.config(c, references)
   validation.mesh(c, references)
-  registry.check_rewards(c)
+  registry.check_rewards(c, rewards)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
@@ -75,13 +76,13 @@ def check(c) -> None:
   evaluator.check(c)
 
 
-def run(c) -> None:
+def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok)
   prompts = sampling.fitting(c, tok, setup.writing_prompts(c))
   mesh = setup.mesh(c)
-  rewards = {name: registry.REWARDS[name](c, mesh) for name in c.reward.weights}
+  rewards = registry.rewards(c, mesh, rewards)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)
   if c.debug.replay:
@@ -129,7 +130,7 @@ def run(c) -> None:
     values |= observe.step(step, batches[0], list(rewards))
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
-    loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
+    yield loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
   _finish(c, opened, config, len(prompts), evaluate.samples())
 
 

@@ -46,7 +46,7 @@ def check(c) -> None:
     )
 
 
-def run(c) -> None:
+def run(c) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   if c.init == 'random' and not c.data.tokenizer:
     hosts.first(lambda: _train_tokenizer(c, opened.folder))
@@ -91,7 +91,9 @@ def run(c) -> None:
     state, values = loop.update(step_fn, state, next(batches))
     if step + 1 == c.train.num_steps:
       measured |= _evaluate(c, eval_fn, state.params, tests)
-    loop.record(step, state, values | measured, show=('loss',), extra={'data': batches.get_state()})
+    yield loop.record(
+      step, state, values | measured, show=('loss',), extra={'data': batches.get_state()}
+    )
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
   setup.finish(

@@ -14,6 +14,7 @@ the writing reward its scale; and the model in the Hugging Face form of a sequen
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -54,7 +55,7 @@ def check(c) -> None:
   reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
 
 
-def run(c) -> None:
+def run(c) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   train, heldout = preference_pairs.load(c, opened.folder)
   tok = setup.load_tokenizer(c, opened.folder)
@@ -93,7 +94,7 @@ def run(c) -> None:
     pairs, margins = zip(*[texts[i] for i in batch], strict=True)
     minibatch, num_micro = reward_model.minibatch(pairs, margins, _shape(c, mesh))
     state, values = loop.update(step_fn, state, minibatch, num_micro)
-    loop.record(step, state, values | measured, show=('loss', 'accuracy'))
+    yield loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
   padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
   tables, result = _judged(

@@ -32,14 +32,14 @@ READS = (
 )
 
 
-def check(c) -> None:
-  registry.check_rewards(c)
+def check(c, rewards: registry.Given = None) -> None:
+  registry.check_rewards(c, rewards)
   _texts(c)
 
 
-def run(c) -> None:
+def run(c, rewards: registry.Given = None) -> None:
   mesh, (names, samples) = setup.mesh(c), zip(*_texts(c), strict=True)
-  values = [_values(registry.REWARDS[name](c, mesh), samples) for name in c.reward.weights]
+  values = [_values(reward, samples) for reward in registry.rewards(c, mesh, rewards).values()]
   rows = [
     (
       *(name, words.count_words(sample.parsed.answer)),

@@ -18,6 +18,7 @@ from lwz import jsonl
 from lwz.store import atomic
 
 BUSY = 'is writing this run'  # stands in the error of `acquire`
+_HELD: dict[str, 'Lock'] = {}  # by path: those of this process
 
 
 class Lock:
@@ -32,6 +33,7 @@ class Lock:
     self._thread = threading.Thread(target=self._keep, name=f'lock of {path}', daemon=True)
     self._thread.start()
     atomic.guard(path.parent, self.check)
+    _HELD[os.fspath(path)] = self
     atexit.register(self.release)
 
   def check(self) -> None:
@@ -55,6 +57,8 @@ class Lock:
   def release(self) -> None:
     """Deletes the file if it still belongs to this lock. A second call does nothing."""
     atexit.unregister(self.release)
+    if _HELD.get(os.fspath(self._path)) is self:
+      del _HELD[os.fspath(self._path)]
     if self._stop.is_set() or os.getpid() != self._owner['pid']:  # a fork inherits no lock
       return
     self._stop.set()
@@ -123,6 +127,12 @@ def holder(path: epath.PathLike, *, patience: float = 60.0) -> str:
   except FileNotFoundError:
     return ''
   return f'process {seen["pid"]} on {seen["host"]}' if beating else ''
+
+
+def release(path: epath.PathLike) -> None:
+  """Releases the lock that this process holds on the file, if it holds one."""
+  if held := _HELD.get(os.fspath(path)):
+    held.release()
 
 
 def _is_stale(path: epath.Path, seen: dict[str, Any], patience: float) -> bool:

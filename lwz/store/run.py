@@ -22,10 +22,11 @@ from lwz.store import atomic, inputs, lock
 class Identity:
   """The keys that decide whether two configs are of one run; others may change on a resume.
 
-  A key that an older folder does not hold counts as its value in `defaults`, a flat config; without
-  one it is not compared. `files` finds {key: {name: path}}, the files that the run reads: they are
-  compared by content, see `store.inputs`. A run that `renews` is not refused for other files: it
-  reads again what has changed, and is not complete until then.
+  A key that an older folder does not hold counts as its value in `defaults`, a flat config, and as
+  absent if it is not there either, as another run's reward is; without defaults it is not compared.
+  `files` finds {key: {name: path}}, the files that the run reads: they are compared by content, see
+  `store.inputs`. A run that `renews` is not refused for other files: it reads again what has
+  changed, and is not complete until then.
   """
 
   includes: Callable[[str], bool]  # dotted key -> whether another value makes another run
@@ -40,7 +41,8 @@ class Identity:
   ) -> dict[str, tuple[str | None, str | None]]:
     """Returns {key: (value in the folder, value now)} of identity keys whose values differ."""
     before, now = self.upgrade(flatten(old)), flatten(new)
-    known = {**{key: self.defaults.get(key, now[key]) for key in now}, **before}
+    absent = {key: None for key in now} if self.defaults else now
+    known = {**{key: self.defaults.get(key, absent[key]) for key in now}, **before}
     return {
       key: (before.get(key), now.get(key))
       for key in sorted(known)
