@@ -6,7 +6,8 @@
 A sweep file has `get_hyper(h)`, see `lwz.runtime.hyper`, and either `get_config(size)`, as an
 experiment has, or EXPERIMENT, the name of one. Each arm is an ordinary run, with the name of its
 experiment and of every value that differs from it, started by `python -m lwz.launch` in a process
-of its own; runs that arms need are run once, before them. Started again, a sweep goes on.
+of its own; runs that arms need are run once, before them. Started again, a sweep goes on. Several
+at a time divide the GPUs or the cores; on fewer cores a run rounds otherwise, in the last bits.
 
 Ends with 0 if every arm is complete, 1 if one failed, 75 if it was stopped, and 2 if refused.
 """

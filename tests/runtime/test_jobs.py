@@ -106,6 +106,11 @@ def test_interrupted_all_save_and_a_second_start_goes_on(tmp_path):
   assert run(todo()) == {'a': 'complete', 'b': 'complete', 'c': 'complete'}
 
 
+def test_ctrl_c_reaches_the_processes_through_us_alone(tmp_path):
+  run([job(tmp_path, 'a', 'open("group", "w").write(str(os.getpgrp()))')])
+  assert int((tmp_path / 'a' / 'group').read_text()) != os.getpgrp()
+
+
 def test_the_last_words_of_a_log_are_its_last_line_or_a_whole_refusal(tmp_path):
   log = tmp_path / 'log'
   log.write_text('step 1\nlwz: config.json is of another run:\n  seed: 0, 1\n\n')
