@@ -68,8 +68,10 @@ def test_the_example_has_twelve_arms_that_share_what_they_need(monkeypatch, tmp_
   assert '--config.rl.advantage=mean_reward' in last.command
 
 
-def test_list_prints_every_arm_and_begins_nothing(tmp_path):
-  output = run(f'--sweep={EXAMPLE}:micro', '--list', f'--config.runs_dir={tmp_path}')
+def test_list_prints_every_arm_and_begins_nothing(monkeypatch, tmp_path, capsys):
+  monkeypatch.chdir(jobs.ROOT)
+  sweep.main([f'--sweep={EXAMPLE}:micro', '--list', f'--config.runs_dir={tmp_path}'])
+  output = capsys.readouterr().out
   assert re.search(
     r'^ *12 +grpo_think-micro-data.style=direct-rl.advantage=mean_reward-s2 +wai', output, re.M
   )

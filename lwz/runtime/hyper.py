@@ -15,12 +15,13 @@ Arm = dict[str, Any]
 
 
 def sweep(name: str, values: Iterable[Any]) -> list[Arm]:
-  """Returns an arm for each value of one key.
+  """Returns an arm for each value of one key; NumPy's numbers become Python's.
 
   >>> sweep('seed', [0, 1])
   [{'seed': 0}, {'seed': 1}]
   """
-  arms = [{name.removeprefix('config.'): value} for value in values]
+  plain = (value.item() if hasattr(value, 'item') else value for value in values)
+  arms = [{name.removeprefix('config.'): value} for value in plain]
   if not arms:
     raise ValueError(f'sweep({name!r}): give it at least one value')
   return arms

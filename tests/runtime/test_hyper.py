@@ -1,5 +1,6 @@
 """Arithmetic of sweeps."""
 
+import numpy as np
 import pytest
 
 from lwz.runtime import hyper as h
@@ -29,6 +30,12 @@ def test_chained_parts_follow_each_other():
 
 def test_the_prefix_of_a_key_may_be_there():
   assert h.sweep('config.rl.loss', ['grpo']) == h.sweep('rl.loss', ['grpo'])
+
+
+def test_values_of_numpy_are_numbers_that_a_command_line_can_hold():
+  rates = h.sweep('train.learning_rate', np.array([1e-3, 1e-4]))
+  assert [repr(arm['train.learning_rate']) for arm in rates] == ['0.001', '0.0001']
+  assert repr(h.sweep('seed', np.arange(2))) == "[{'seed': 0}, {'seed': 1}]"
 
 
 def test_arms_are_not_shared():
