@@ -126,24 +126,33 @@ def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]
   """Returns comparisons of each metric, between groups that differ by one key, paired by seed.
 
   The first value of a key, in the order of the runs, is compared with every other one: it is the
-  one that is claimed to be better.
+  one that is claimed to be better. Where several pairs of groups differ in the same way, their
+  average comes first: a difference for each seed that all of them have.
   """
-  found = []
   keys = list(groups[0].values) if groups else []
+  found = []
   for key in keys:
-    choices = list(dict.fromkeys(group.values[key] for group in groups))
-    for first, second in itertools.product(groups, groups):
-      shared = {k: v for k, v in first.values.items() if k != key}
-      if first.values[key] != choices[0] or second.values[key] == choices[0]:
-        continue
-      if shared != {k: v for k, v in second.values.items() if k != key}:
-        continue
-      where = ', '.join(f'{_short(k, keys)}={v}' for k, v in shared.items())
-      one, other = (f'{_short(key, keys)}={group.values[key]}' for group in (first, second))
+    first, *others = dict.fromkeys(group.values[key] for group in groups)
+    rest = [other for other in keys if other != key]
+    average = f'average over {", ".join(_short(k, keys) for k in rest)}'
+    for value in others:
+      pairs = {}
+      for one, other in itertools.product(groups, groups):
+        differ = (one.values[key], other.values[key]) == (first, value)
+        if differ and all(one.values[k] == other.values[k] for k in rest):
+          where = ', '.join(f'{_short(k, keys)}={one.values[k]}' for k in rest)
+          pairs[where] = one, other
       for metric in metrics:
-        if (difference := _difference(first, second, metric)).num:
-          verdict = _verdict(difference, directions.of(metric))
-          found.append(Comparison(metric, one, other, where, difference, verdict))
+        each = {where: _differences(*pair, metric) for where, pair in pairs.items()}
+        if len(each) > 1:
+          shared = set.intersection(*map(set, each.values()))
+          pooled = {s: sum(one[s] for one in each.values()) / len(each) for s in sorted(shared)}
+          each = {average: pooled, **each}
+        for where, differences in each.items():
+          if (found_interval := interval(differences.values())).num:
+            verdict = _verdict(found_interval, directions.of(metric))
+            better, worse = (f'{_short(key, keys)}={side}' for side in (first, value))
+            found.append(Comparison(metric, better, worse, where, found_interval, verdict))
   return found
 
 
@@ -166,11 +175,14 @@ def curve(group: Group, metric: str) -> list[dict[str, float]]:
   return found
 
 
-def _difference(first: Group, second: Group, metric: str) -> Interval:
+def _differences(first: Group, second: Group, metric: str) -> dict[tuple[str, ...], float]:
+  """Returns first - second of each pair of runs, by their seeds."""
   others = {run.seeds: run for run in second.runs}
-  return interval(
-    run.last(metric) - others[run.seeds].last(metric) for run in first.runs if run.seeds in others
-  )
+  return {
+    run.seeds: run.last(metric) - others[run.seeds].last(metric)
+    for run in first.runs
+    if run.seeds in others
+  }
 
 
 def _verdict(difference: Interval, direction: int) -> str:

@@ -78,7 +78,8 @@ def test_differences_are_of_pairs_of_equal_seeds():
   found, _ = groups.of(factorial(0.2))
   compared = groups.compare(found, ['reward/length'])
   styles = [one for one in compared if one.first == 'style=think']
-  assert len(compared) == 4 and [one.where for one in styles] == [
+  assert len(compared) == 6 and [one.where for one in styles] == [
+    'average over advantage',
     'advantage=balanced',
     'advantage=mean_reward',
   ]
@@ -86,9 +87,10 @@ def test_differences_are_of_pairs_of_equal_seeds():
     ends = (one.difference.mean, one.difference.low, one.difference.high)
     assert ends == pytest.approx((0.2, 0.2, 0.2)) and one.verdict == 'holds'
   # 0.01 x seed: a mean of 0.01 and a deviation of 0.01
-  (other, _) = (one for one in compared if one.first == 'advantage=balanced')
+  (average, other, _) = (one for one in compared if one.first == 'advantage=balanced')
   half = 4.302653 * 0.01 / math.sqrt(3)
   assert other.difference[:3] == pytest.approx((0.01, 0.01 - half, 0.01 + half), rel=1e-5)
+  assert average.difference[:3] == pytest.approx(other.difference[:3])
   assert other.verdict == 'cannot tell' and '3 pairs by seed, t' in other.sentence()
 
 
@@ -108,6 +110,22 @@ def test_the_verdict_follows_the_direction_of_the_metric(metric, effect, verdict
   one = groups.compare(found, [metric])[0]
   assert one.verdict == verdict and claim in one.claim()
   assert one.sentence().startswith(f'{one.claim()}: {verdict}; difference ')
+
+
+def test_the_average_is_taken_within_each_seed_that_all_groups_have():
+  runs = [
+    run(value, seed, a=a, b=b)
+    for a, b, values in (
+      ('u', 'x', (1.0, 2.0, 9.0)),
+      ('u', 'y', (3.0, 4.0)),
+      ('v', 'x', (0.0, 0.0, 0.0)),
+      ('v', 'y', (0.0, 1.0)),
+    )
+    for seed, value in enumerate(values)
+  ]
+  average = groups.compare(groups.of(runs)[0], ['reward/length'])[0]
+  assert (average.first, average.second, average.where) == ('a=u', 'a=v', 'average over b')
+  assert (average.difference.mean, average.difference.num) == (pytest.approx(2.25), 2)  # 2, 2.5
 
 
 def test_seeds_without_a_partner_are_left_out():
