@@ -256,4 +256,4 @@ def missing(record: Mapping[str, Any], *names: str) -> str:
       kind = type(value).__name__
       said = 'null' if value is None else 'empty' if is_empty else f'no text but {kind}'
       return f'{name!r} is {said}'
-  return f'no field {names[0]!r}; there are {sorted(record)}'
+  return f'no field {names[0]!r}; there are {sorted(record)!r:.200}'

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import pkgutil
 import runpy
 import select
 import shlex
@@ -29,6 +30,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lwz import stages
 from lwz.rl import registry
 from lwz.runtime import command_line, distributed, interrupts, keys, refusal, setup
 from lwz.store import lock
@@ -60,12 +62,9 @@ def stage_of(c, rewards: registry.Given = None) -> Stage:
 
 
 def _stage(key: str, name: str) -> types.ModuleType:
-  try:
-    return importlib.import_module(f'lwz.stages.{name}')
-  except ModuleNotFoundError as error:
-    if error.name != f'lwz.stages.{name}':
-      raise
-    raise ValueError(f'{key}: there is no {name!r}; start from a file of experiments/') from None
+  if name not in (known := [module.name for module in pkgutil.iter_modules(stages.__path__)]):
+    raise ValueError(f'{key}: there is no {name!r}; choose from {", ".join(known)}')
+  return importlib.import_module(f'lwz.stages.{name}')
 
 
 def needs(c, experiments: pathlib.Path) -> list:
@@ -74,14 +73,26 @@ def needs(c, experiments: pathlib.Path) -> list:
   for key, value in references(c):
     if not setup.is_experiment(value):
       continue  # a folder or a model: there is nothing to run
-    experiment, _, size = value.partition(':')
-    path = experiments / f'{experiment}.py'
-    if not path.exists():
-      raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
-    need = load(path, size)
+    need = _config_of(key, value, experiments)
+    if (kinds := keys.of(key).stages) and need.stage not in kinds:
+      raise ValueError(f'{key}={value}: a run of {need.stage}; name one of {" or ".join(kinds)}')
     inherit(need, c)
+    if setup.run_name(need) == setup.run_name(c):
+      raise ValueError(f'{key}={value}: the run needs itself; set another --config.name')
     found += [*needs(need, experiments), need]
   return list({setup.run_name(need): need for need in found}.values())
+
+
+def _config_of(key: str, value: str, experiments: pathlib.Path):
+  """Returns the config of experiment:size, which a key names."""
+  name, _, size = value.partition(':')
+  path = experiments / f'{name}.py'
+  if not path.exists():
+    raise FileNotFoundError(f'{key}={value}: there is no experiment {path}')
+  try:
+    return load(path, size)
+  except ValueError as error:
+    raise ValueError(f'{key}={value}: {error}') from error
 
 
 def load(path: pathlib.Path, *size: str):
@@ -142,6 +153,8 @@ class Door:
       f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
     )
     if c.debug.replay:
+      if c.stage not in keys.TRAINING or not pathlib.Path(c.debug.replay, 'batch.npz').is_file():
+        raise ValueError(f'debug.replay={c.debug.replay}: name a faults/step-... of this training')
       yield from self._stage(c).run(c)
       return
     if self.is_complete(c):
@@ -189,7 +202,13 @@ class Door:
   def _check(self, c) -> None:
     distributed.check(c.stage)
     keys.check(c)
-    self._stage(c).check(c)
+    stage = self._stage(c)
+    for key in keys.names(lambda key: key.holds == 'reference'):
+      held = keys.get(c, key)
+      for value in held if isinstance(held, tuple) else (held,):
+        if keys.is_under(key, stage.reads) and setup.is_experiment(value):
+          _config_of(key, value, self._experiments)
+    stage.check(c)
 
   def _check_identity(self, c) -> None:
     if c.stage in keys.RESUMABLE:

@@ -32,6 +32,7 @@ def read(path: epath.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], list[R
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file; expected the benchmark as JSON or JSON lines')
+  jsonl.check_regular(path)
   data = path.read_bytes()
   whole = _whole(data)
   if whole is not None:

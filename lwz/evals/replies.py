@@ -45,9 +45,11 @@ _CORRECTS = re.compile(
   re.I,
 )
 
+_LONGEST = 30_000  # characters of a reply: the patterns take time by the square of its length
+
 
 def spoken(text: str) -> str:
-  """A judge's reply without its thoughts; '' if the thoughts never end."""
+  """A judge's reply without its thoughts; '' if they never end, or if it is endless."""
   text = text.strip()
   while text.startswith('<think>'):
     text = text.partition('</think>')[2].strip()
@@ -56,7 +58,7 @@ def spoken(text: str) -> str:
   opened = _OPENS.search(head)
   if closed and not (opened and _end(text, opened.start()) > len(head)):
     return spoken(rest)
-  return text
+  return text if len(text) <= _LONGEST else ''
 
 
 def objects(text: str) -> tuple[list[Pairs], str]:

@@ -28,7 +28,10 @@ class ReplyJournal:
     self._path, self._every, self._unsaved = epath.Path(path), every, 0
     self._remote = '://' in os.fspath(self._path)
     self._records: dict[str, dict[str, Any]] = {}
-    data = self._path.read_bytes() if self._path.exists() else b''
+    data = b''
+    if self._path.exists():
+      jsonl.check_regular(self._path)
+      data = self._path.read_bytes()
     lines = []
     for line in jsonl.scan(data.split(b'\n')):
       if isinstance(line.record.get('key'), str):

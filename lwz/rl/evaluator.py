@@ -29,7 +29,7 @@ from absl import logging
 from etils import epath
 
 from lwz import hosts, jsonl, types
-from lwz.data import templates
+from lwz.data import templates, tokenizer
 from lwz.evals import anchors, answers, arena, offline, plan, standings
 from lwz.judge import contest, journal, systems
 from lwz.judge import judge as judge_lib
@@ -116,7 +116,8 @@ class Evaluator:
     folder: epath.Path,
     trained: Sequence[types.Prompt],
   ):
-    self._c, self._tok, self._folder = c, tok, folder / 'evaluations'
+    self._c, self._folder = c, folder / 'evaluations'
+    self._decode = tokenizer.decoder(tok)
     if (folder / 'checkup').exists() and not self._folder.exists():  # its name before 0.2
       hosts.first(lambda: (folder / 'checkup').rename(self._folder))
     self._tasks = tasks.of(c, trained) if c.eval.every else []
@@ -200,7 +201,7 @@ class Evaluator:
         self._engines[mode],
         placed,
         [self._request(i) for i in todo],
-        decode=lambda ids: str(self._tok.decode(list(ids))),
+        decode=self._decode,
       )
       for reply in replies if todo else ():
         if is_first:

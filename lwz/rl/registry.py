@@ -102,7 +102,9 @@ def check_rewards(c, given: Given = None) -> None:
         f'reward.weights.{name}: there is no such reward; choose from {", ".join(known)}'
       )
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
-    if value and not is_server(value) and not setup.is_experiment(value):
+    if is_server(value):
+      http_lib.Endpoint(value, key_env=c.reward.key_env)
+    elif value and not setup.is_experiment(value):
       _scale(c, value)
 
 

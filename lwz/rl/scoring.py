@@ -20,7 +20,6 @@ class Scoring:
     rollout = ...                            # scorer.add(trajectory), as they end
     scores = scorer.scores(scorer.samples(rollout))
 
-  `decode` leaves special tokens in the text: a policy must not learn that they go unnoticed.
   Rewards that are not `deferred` are computed in the background, the others in `scores`.
   """
 

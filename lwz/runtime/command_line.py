@@ -8,6 +8,15 @@ from absl import flags
 
 from lwz.runtime import keys, refusal
 
+# Parts of what the parser of flags says, and what is to be given.
+_WANTED = {
+  'int()': 'choose a whole number',
+  'to float': 'choose a number',
+  'boolean': 'choose True or False',
+  'as tuple': 'choose a tuple, as "(\'a\', \'b\')"',
+  'ConfigDict': 'a group of keys; set them one by one',
+}
+
 
 def parse(argv):
   """Parses flags; a key or value that does not fit ends the process with a sentence."""
@@ -15,6 +24,8 @@ def parse(argv):
     for key in overrides(argv):
       if key in keys.RENAMED:
         raise ValueError(f'--config.{key} is called --config.{keys.RENAMED[key]} now')
+      if key in ('experiment', 'size'):
+        raise ValueError(f'--config.{key}: the config file sets it; choose --config=FILE.py:SIZE')
     for argument in argv[1:]:
       name, _, value = argument.lstrip('-').partition('=')
       if name == 'config' and not os.path.exists(value.split(':')[0]):
@@ -32,7 +43,9 @@ def explained(error: Exception) -> str:
   """Returns a sentence about a flag, or a config file, that ml_collections could not take."""
   if not isinstance(error, AttributeError | KeyError):
     # What the config file itself raises comes with its stack, as text.
-    return re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip()
+    said = re.split(r'\n(?:ValueError|TypeError): ', str(error))[-1].strip().removeprefix('flag ')
+    wanted = [text for part, text in _WANTED.items() if part in said.partition(': ')[2]]
+    return f'{said.partition(": ")[0]}: {wanted[0]}' if wanted else said
   message = re.sub(r'Other fields present: ".*?}"', '', str(error), flags=re.DOTALL)
   quoted = re.findall(r"""['"](\w+)['"]""", message.replace("\\'", "'"))
   name, *near = quoted or [message]

@@ -19,6 +19,7 @@ from lwz.runtime import places
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
+WRITING = ('pretrain', 'grpo')  # their result writes
 RESUMABLE = (*TRAINING, 'policy_pairs', 'prompts', 'evaluate')  # stages whose runs have an identity
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
@@ -34,6 +35,7 @@ class Key(NamedTuple):
   is_input: bool = False  # files to read: part of a run's identity by content, see `store.inputs`
   inherited: bool = False  # a needed run takes the value of the run that needs it
   may_change: Collection[str] = ()  # stages whose runs may be resumed with another value
+  stages: tuple[str, ...] = ()  # of the runs that a reference may name
 
 
 def _count(low: int = 0, high: int = MANY, **facts: Any) -> Key:
@@ -55,7 +57,7 @@ KEYS: dict[str, Key] = {
   'needs': Key(may_change=ALWAYS),
   'needs_seed': _count(high=2**31, inherited=True),
   'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
-  'init': Key(holds='reference'),
+  'init': Key(holds='reference', stages=TRAINING),
   'data.folder': Key(holds='path', is_input=True, inherited=True),
   'data.tokenizer': Key(holds='path', is_input=True, inherited=True),
   'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
@@ -67,7 +69,7 @@ KEYS: dict[str, Key] = {
   'data.row_length': _count(2, 2**24),
   'data.formatted_share': _share(),
   'data.slack': _share(0, _BELOW_1),
-  'data.prompts': Key(holds='reference', is_input=True, inherited=True),
+  'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=('prompts',)),
   'data.preferences': Key(holds='path', is_input=True, inherited=True),
   'data.written': Key(holds='reference'),
   **{f'data.share_{end}': _share() for end in ('from', 'to')},
@@ -121,7 +123,10 @@ KEYS: dict[str, Key] = {
   'rollout.slots': _count(high=10**6),
   'rollout.block': _count(1, 2**20),
   'rollout.attention': Key(may_change=ALWAYS),
-  **{f'reward.{name}': Key(holds='reference') for name in ('model', 'ensemble', 'heldout')},
+  **dict.fromkeys(
+    ('reward.model', 'reward.ensemble', 'reward.heldout'),
+    Key(holds='reference', stages=('reward_model',)),
+  ),
   'reward.caution': Key(0.0, 1e6),
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
@@ -131,7 +136,7 @@ KEYS: dict[str, Key] = {
   'reward.max_failures': _share(),
   'eval': Key(may_change=TRAINING),
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
-  'eval.systems': Key(holds='reference', may_change=TRAINING),
+  'eval.systems': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'eval.prompts': _count(may_change=TRAINING),
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
   'eval.slots': _count(1, 10**6, may_change=TRAINING),
@@ -143,7 +148,7 @@ KEYS: dict[str, Key] = {
   'eval.batches': _count(1, may_change=ALWAYS),
   'eval.pairs': _count(may_change=ALWAYS),
   'judge': Key(may_change=TRAINING),
-  'judge.model': Key(holds='reference', may_change=TRAINING),
+  'judge.model': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'judge.key_env': Key(may_change=ALWAYS),
   'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
   'judge.top_p': _share(1e-9, optional=True, may_change=TRAINING),
@@ -166,6 +171,7 @@ KEYS: dict[str, Key] = {
   'log.tensorboard': Key(inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
   'preflight': Key(may_change=ALWAYS),
+  'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),
   'export.folder': Key(holds='path', may_change=ALWAYS),
   'report': Key(may_change=ALWAYS),
   'score.texts': Key(holds='path', may_change=ALWAYS),
@@ -189,8 +195,8 @@ RENAMED = {
   'report.figures': 'report.metrics',
 }
 
-_PASSWORD = re.compile(r'://[^/?#\s]*@')  # user:password@ in an address
 _ALIAS = re.compile(r'([^/@:=]{1,80})=(.+)')
+_SERVER = {'reward': r"(^|[('\s])https?:", 'eval': '@https?:', 'judge': '@https?:'}
 
 
 def get(c, key: str) -> Any:
@@ -266,12 +272,9 @@ def check(c) -> None:
       if not of(key).optional:
         raise ValueError(f'{key}=None: give it a value; experiments/base.py has the default')
       continue
-    if _PASSWORD.search(str(value)):
-      raise ValueError(
-        f'{key}: an address must not hold a password; put it into an environment variable and name '
-        'that under judge.key_env, eval.key_env or reward.key_env'
-      )
-    if of(key).holds == 'path':
+    places.check_password(key, value)
+    server = _SERVER.get(key.partition('.')[0], '$.')
+    if (holds := of(key).holds) and (holds == 'path' or not re.search(server, str(value))):
       places.check(key, value)
     kind = str if low is None else int  # of the elements of a tuple
     if isinstance(value, tuple) and not all(isinstance(one, kind) for one in value):

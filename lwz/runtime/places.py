@@ -9,6 +9,16 @@ from lwz.store import checkpoint
 _BUCKETS = ('gs://', 's3://', 'az://', 'hf://')
 # In the path of a run: what the libraries that write checkpoints misread, and what is no text.
 _UNSAFE = re.compile(rf'[{re.escape("".join(checkpoint.UNSAFE))}\x00-\x1f\x7f\ud800-\udfff]')
+_PASSWORD = re.compile(r'://[^/?#\s]*@')  # user:password@ in an address
+
+
+def check_password(key: str, value: object) -> None:
+  """Raises ValueError for an address that holds a password."""
+  if _PASSWORD.search(str(value)):
+    raise ValueError(
+      f'{key}: an address must not hold a password; put it into an environment variable and name '
+      'that under judge.key_env, eval.key_env or reward.key_env'
+    )
 
 
 def check(key: str, value: str | Sequence[str]) -> None:

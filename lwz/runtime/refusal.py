@@ -19,7 +19,9 @@ def is_refusal(error: BaseException) -> bool:
   if last is None or not isinstance(error, ValueError | RuntimeError | ImportError):
     return False
   frame = last.tb_frame
-  is_ours = frame.f_globals.get('__name__', '').startswith(('lwz.', 'experiments', '__main__'))
+  is_ours = frame.f_globals.get('__name__', '').startswith(
+    ('lwz.', 'experiments', '<run_path>', '__main__')
+  )
   # The instruction tells a `raise` from an error of what the line calls.
   return is_ours and dis.opname[frame.f_code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from lwz.data import prompts as prompt_lib
+from lwz.data import tokenizer
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import (
@@ -92,6 +93,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     c, opened.folder, num_rewards=len(rewards), stop_if_asked=loop.stop_if_asked
   )
   sampled = engine_spec.sampling(tok, config, str(opened.folder), c.rollout.temperature)
+  decode = tokenizer.decoder(tok)
   generator = generation.Generator(c, config, mesh, sampled)
   greedy = generation.engine(c, config, mesh, dataclasses.replace(sampled, temperature=0.0))
   learn = learner.Learner(c, config, mesh, compiled)
@@ -106,7 +108,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       chosen = sampling.take(c, prompts, number)  # 1
       prompt_ids = [sampling.prompt_ids(c, tok, prompt) for prompt in chosen]
       stored = store.open(number, state.params)
-      with scoring.Scoring(c, tok.decode, rewards, chosen) as scorer:
+      with scoring.Scoring(c, decode, rewards, chosen) as scorer:
         rollout, cost = generator.sample(  # 2, and 3 begins in the background
           number, state.params, chosen, prompt_ids, stored, on_end=scorer.add
         )

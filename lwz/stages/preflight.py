@@ -72,11 +72,12 @@ def _plan(c, stage) -> list[fit.Entry]:
     calls = {
       'prefill': c.rl.prompts_per_step,
       'decode': -(-c.rollout.max_tokens // c.rollout.block),
-      'score': -(-num // programs['score'].abstract_args[1]['ids'].shape[0]),
       'logprob': c.rl.num_minibatches,
       'reference': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
+    if 'score' in programs:  # else a server scores
+      calls['score'] = -(-num // programs['score'].abstract_args[1]['ids'].shape[0])
   return memory_plan.plan(programs, calls)
 
 

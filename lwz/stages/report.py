@@ -21,6 +21,7 @@ from lwz.store import atomic, metrics, status
 from lwz.store import record as record_lib
 from lwz.store import run as run_lib
 
+_OF_VALID = ('redundancy', 'words/', 'valid_only/')  # absent where no answer is valid
 _WIDTH, _ACROSS = 324, 3  # of a curve, and how many beside each other
 _MANY = 10  # with more curves their legend is a plot of its own
 _LONGEST = 32  # characters of a run's name in a legend
@@ -36,8 +37,13 @@ def check(c) -> None:
   if not c.report.metrics:
     raise ValueError('report.metrics is empty: name metrics, as in "(\'redundancy\',)"')
   names, _ = _names(c)
-  for name in names:
-    metrics.read(epath.Path(c.runs_dir) / name)
+  records = [metrics.read(epath.Path(c.runs_dir) / name) for name in names]
+  known = {key for read in records for record in read for key in record}
+  for name in c.report.metrics:
+    if name not in known and not name.startswith(_OF_VALID):
+      new = metrics.current_name(name)
+      hint = f'it is called {new}' if new in known else f'choose from {", ".join(sorted(known))}'
+      raise ValueError(f'report.metrics: no run of report.runs has {name!r}; {hint}')
 
 
 def run(c) -> None:

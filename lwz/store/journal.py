@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from lwz import jsonl
 from lwz.store import atomic
 
 _POLICY = 'policy'
@@ -47,6 +48,7 @@ class TrajectoryJournal:
     found = {}
     for path in sorted(self._path.glob('*.npz')) if self._path.exists() else ():
       try:
+        jsonl.check_regular(path)
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
           entry = dict(arrays)
       except (OSError, ValueError, EOFError, zipfile.BadZipFile):

@@ -22,6 +22,11 @@ PARAMS = {'w': np.arange(3.0, dtype=np.float32)}
 class Tokenizer:
   """A token per character."""
 
+  added_tokens_decoder, all_special_ids, eos_token_id = {}, (), 0
+
+  def get_vocab(self):
+    return {}
+
   def encode(self, text, **_):
     return [ord(x) for x in text]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from lwz import jsonl
 from lwz.data import files as files_lib
 from lwz.data.funnel import conversations, parquet
 
@@ -34,7 +35,11 @@ def name(source: epath.PathLike) -> str:
 def read(
   path: epath.PathLike, paths: conversations.Paths = conversations.GUESSED
 ) -> Iterator[conversations.Row]:
-  """The rows of one file. Never raises for its content: an unreadable row has a `fault`."""
+  """The rows of one file. Never raises for its content: an unreadable row has a `fault`.
+
+  Raises ValueError for a FIFO or a device.
+  """
+  jsonl.check_regular(path)
   kind = files_lib.kind(path)
   if kind == '.parquet':
     return parquet.read(path, paths)
