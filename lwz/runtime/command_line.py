@@ -13,7 +13,7 @@ _WANTED = {
   'int()': 'choose a whole number',
   'to float': 'choose a number',
   'boolean': 'choose True or False',
-  'as tuple': 'choose a tuple, as "(\'a\', \'b\')"',
+  'as tuple': "choose a tuple, as \"('a', 'b')\"",
   'ConfigDict': 'a group of keys; set them one by one',
 }
 
