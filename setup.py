@@ -48,6 +48,7 @@ EXTRAS = {
     'setuptools',
   ],
   'data': ['pyarrow'],
+  'track': ['wandb', 'trackio'],  # sinks of metrics and samples beside TensorBoard
   'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],  # jobs of SLURM, for sweeps
   # One of these per environment.

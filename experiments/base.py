@@ -288,7 +288,9 @@ def _run(c) -> None:
   """Logs, checkpoints and faults of a run."""
   c.log = ConfigDict()
   c.log.samples_every = 10  # steps between two sets of samples on disk
-  c.log.tensorboard = True
+  # Where metrics and samples go besides the run's files; also 'wandb' and 'trackio' (pip install
+  # them), without a network by WANDB_MODE=offline and by trackio's default.
+  c.log.sinks = ('tensorboard',)
 
   c.profile = ConfigDict()
   c.profile.steps = ()  # steps of which a jax.profiler trace and a memory profile are written

@@ -24,7 +24,7 @@ def leave(root, experiment, *, steps=None, done=True, **changed):
   folder = setup.run_folder(c)
   identity = run.Identity(includes=lambda key: True)
   opened = run.open_run(folder, c.to_dict(), identity=identity, command=[])
-  with metrics.Writer(folder, start_step=0, tensorboard=False) as writer:
+  with metrics.Writer(folder, start_step=0) as writer:
     for step in range(c.train.num_steps if steps is None else steps):
       writer.write(step, {'loss': 1.0, 'seconds': 2.0})
   if steps != 0:

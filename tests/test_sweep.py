@@ -84,9 +84,7 @@ HYPER = '\n\ndef get_hyper(h):\n  return '
 
 def test_a_config_of_the_sweeps_own_is_the_experiment_and_what_differs(tmp_path):
   text = f'{GET}  c = base_model.get_config(size)\n  c.train.num_steps = 2\n  return c\n'
-  found = arms_of(
-    tmp_path, text + HYPER + "h.sweep('train.rows', [8, 4])", '--config.log.tensorboard=False'
-  )
+  found = arms_of(tmp_path, text + HYPER + "h.sweep('train.rows', [8, 4])", '--config.log.sinks=()')
   first, second = found.plan([1, 2])
   assert [first.name, second.name] == [
     'base_model-micro-train.num_steps=2',
@@ -94,7 +92,7 @@ def test_a_config_of_the_sweeps_own_is_the_experiment_and_what_differs(tmp_path)
   ]
   assert second.command[3:] == [
     f'--config={tmp_path}/experiments/base_model.py:micro',
-    '--config.log.tensorboard=False',
+    '--config.log.sinks=()',
     '--config.name=base_model-micro-train.num_steps=2-train.rows=4',
     f'--config.runs_dir={tmp_path}',
     '--config.train.num_steps=2',

@@ -16,6 +16,7 @@ from lwz.data import templates
 from lwz.model import qwen
 from lwz.model.attention import packed as packed_attention
 from lwz.runtime import places
+from lwz.store import sinks
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
@@ -168,7 +169,7 @@ KEYS: dict[str, Key] = {
   'judge.price_out': Key(0.0, 1e6, may_change=ALWAYS),
   'log': Key(may_change=ALWAYS),
   'log.samples_every': _count(1, may_change=ALWAYS),
-  'log.tensorboard': Key(inherited=True, may_change=ALWAYS),
+  'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
   'preflight': Key(may_change=ALWAYS),
   'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),
@@ -193,6 +194,7 @@ RENAMED = {
   'rl.max_redraws': 'rl.max_resamples',
   'eval.rows': 'eval.slots',
   'report.figures': 'report.metrics',
+  'log.tensorboard': 'log.sinks',
 }
 
 _ALIAS = re.compile(r'([^/@:=]{1,80})=(.+)')
@@ -279,8 +281,9 @@ def check(c) -> None:
     kind = str if low is None else int  # of the elements of a tuple
     if isinstance(value, tuple) and not all(isinstance(one, kind) for one in value):
       raise ValueError(f'{key}={value}: each of them must be {kind.__name__}')
-    if choices and value not in choices:
-      raise ValueError(f'{key}: there is no {value!r}; choose from {", ".join(choices)}')
+    for one in value if isinstance(value, tuple) else (value,):
+      if choices and one not in choices:
+        raise ValueError(f'{key}: there is no {one!r}; choose from {", ".join(choices)}')
     if low is None or high is None:
       continue
     for one in value if isinstance(value, tuple) else (value,):

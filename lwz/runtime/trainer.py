@@ -1,6 +1,7 @@
 """The training loop of a stage: state, checkpoints, metrics, and an orderly stop."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,10 +19,10 @@ from lwz.model import parameters, qwen, sharding
 from lwz.programs import placement, program
 from lwz.report import directions, terminal
 from lwz.runtime import interrupts, setup, watchdog
-from lwz.store import checkpoint, faulty_step, inputs, metrics, run
+from lwz.store import checkpoint, faulty_step, inputs, metrics, run, sinks
 
 READS = (
-  *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.tensorboard', 'train.offload'),
+  *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.sinks', 'train.offload'),
   *('train.num_steps', 'train.learning_rate', 'train.warmup_steps', 'train.decay_steps'),
   *('train.final_share', 'train.b1', 'train.b2', 'train.weight_decay', 'train.max_norm'),
   'train.moments',
@@ -113,7 +114,9 @@ class Trainer:
         'was trained with; put that back, or give this run another `name`'
       )
     if jax.process_index() == 0:
-      self._writer = metrics.Writer(opened.folder, start_step=start, tensorboard=c.log.tensorboard)
+      make = functools.partial(sinks.make, start_step=start, config=c.to_dict())
+      outlets = [make(name, opened.folder) for name in c.log.sinks]
+      self._writer = metrics.Writer(opened.folder, start_step=start, sinks=outlets)
     self._bar = terminal.Progress(
       c.train.num_steps, start=start, label=setup.run_name(c), quiet=not self._writer
     )

@@ -10,6 +10,7 @@ from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
 from lwz.rollout import sampler
 from lwz.runtime import keys, setup
+from lwz.store import sinks
 
 _CHECKED = 100_000  # documents of a corpus that are read before a run begins
 
@@ -25,6 +26,7 @@ def config(c, references: Sequence[str]) -> None:
     raise ValueError(f'train.num_steps={c.train.num_steps}: choose at least 1')
   if c.data.lower > c.data.upper:
     raise ValueError(f'data.lower={c.data.lower} is above data.upper={c.data.upper}: lower it')
+  sinks.check(c.log.sinks)
   if c.checkpoint.best:
     directions.check('checkpoint.best', c.checkpoint.best)
   if c.data.folder:

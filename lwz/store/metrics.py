@@ -1,16 +1,18 @@
-"""Metrics of a run: a record per step in metrics.jsonl, and the same scalars for TensorBoard."""
+"""Metrics of a run: a record per step in metrics.jsonl, and the same scalars for its sinks."""
 
 import collections
 import numbers
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
 from etils import epath
 
 from lwz import jsonl
-from lwz.store import atomic, record
+from lwz.store import atomic, record, samples
+from lwz.store import sinks as sinks_lib
 
 _SHOWN = 5  # steps that a message names
 
@@ -38,28 +40,23 @@ class Writer:
         writer.write(0, {'loss': 2.5})
   """
 
-  def __init__(self, folder: epath.PathLike, *, start_step: int, tensorboard: bool = True):
-    self._path = epath.Path(folder) / 'metrics.jsonl'
+  def __init__(
+    self, folder: epath.PathLike, *, start_step: int, sinks: Sequence[sinks_lib.Sink] = ()
+  ):
+    self._folder, self._sinks = epath.Path(folder), list(sinks)
+    self._path = self._folder / 'metrics.jsonl'
     self._path.parent.mkdir(parents=True, exist_ok=True)
     kept = [r for r in _records(self._path) if r['step'] < start_step]
     _check_steps(self._path, [r['step'] for r in kept], start_step)
     self._text = ''.join(map(record.encode, kept))
     atomic.write_text(self._path, self._text)
     self._file = None if atomic.is_remote(self._path) else self._path.open('ab')
-    self._board = None
-    if tensorboard:
-      import tensorboardX
-
-      logdir = os.fspath(epath.Path(folder) / 'tensorboard')
-      # Files are named by the second, and one of the same name would be overwritten.
-      self._board = tensorboardX.SummaryWriter(
-        logdir, purge_step=start_step, filename_suffix=f'.{time.time_ns()}'
-      )
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes `{"step", "time", **sorted values}`, time in seconds since 1970.
 
-    NaN and infinities are null in the file and absent from TensorBoard.
+    NaN and infinities are null in the file and absent from the sinks, which get the step's samples,
+    too, where those are on disk.
     Raises ValueError for a value that is no scalar, or one named step or time.
     """
     if reserved := {'step', 'time'} & values.keys():
@@ -82,11 +79,10 @@ class Writer:
       except OSError as error:
         why = f'{error.strerror}; fix that, and run the same command again'
         raise OSError(error.errno, why, str(self._path)) from error
-    if self._board:
-      for name, value in scalars.items():
-        if value is not None:
-          self._board.add_scalar(name, value, int(step), walltime=now)
-      self._board.flush()
+    finite = {name: value for name, value in scalars.items() if value is not None}
+    shown = samples.read_step(self._folder, int(step)) if self._sinks else []
+    for sink in self._sinks:
+      sink.write(int(step), finite, shown)
 
   def sync(self) -> None:
     """Has the records survive a loss of power: call it before a checkpoint that counts on them."""
@@ -96,8 +92,8 @@ class Writer:
   def close(self) -> None:
     if self._file:
       self._file.close()
-    if self._board:
-      self._board.close()
+    for sink in self._sinks:
+      sink.close()
 
   def __enter__(self) -> 'Writer':
     return self

@@ -43,6 +43,12 @@ def read(folder: epath.PathLike) -> dict[int, list[dict[str, Any]]]:
   return dict(sorted(found.items()))
 
 
+def read_step(folder: epath.PathLike, step: int) -> list[dict[str, Any]]:
+  """Returns the samples of a step, [] where it has none."""
+  path = epath.Path(folder) / 'samples' / f'step-{step:06d}.jsonl'
+  return jsonl.read(path, skip='last')[0] if path.exists() else []
+
+
 def _page(number: int, sample: dict[str, Any]) -> str:
   verdict = 'valid' if sample['valid'] else f'not valid: {sample["fault"]}'
   title = f'{number}. {verdict}; {sample["words"]} words, asked for {sample["lower"]} to '

@@ -49,7 +49,7 @@ def loop(monkeypatch, tmp_path):
   def make(steps, **keys):
     c = base.get_config('micro')
     c.experiment, c.train.num_steps = 'test', steps
-    c.log.tensorboard = False
+    c.log.sinks = ()
     for key, value in keys.items():
       room, name = key.split('__')
       c[room][name] = value

@@ -17,7 +17,7 @@ def leave(runs, name, *, value, seed=0, done=True, **changed):
   c.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changed.items()})
   identity = run.Identity(includes=lambda key: True)
   opened = run.open_run(setup.run_folder(c), c.to_dict(), identity=identity, command=[])
-  with metrics.Writer(opened.folder, start_step=0, tensorboard=False) as writer:
+  with metrics.Writer(opened.folder, start_step=0) as writer:
     for step in range(c.train.num_steps):
       writer.write(step, {'reward/length': value, 'words/answer': 10 * value})
   if done:

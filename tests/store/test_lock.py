@@ -138,7 +138,7 @@ from lwz.store import lock, metrics
 from etils import epath
 folder = epath.Path(sys.argv[1])
 held = lock.acquire(folder / 'LOCK', beat=float(sys.argv[2]))
-with metrics.Writer(folder, start_step=0, tensorboard=False) as writer:
+with metrics.Writer(folder, start_step=0) as writer:
   for step in range(1000):
     writer.write(step, {'loss': 1.0})
     print(step, flush=True)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from lwz.store import metrics
+from lwz.store import metrics, samples, sinks
 
 
 def events(folder):
@@ -28,13 +29,15 @@ def scalars(folder):
 
 
 def fill(folder, steps, *, start_step=0, tensorboard=False):
-  with metrics.Writer(folder, start_step=start_step, tensorboard=tensorboard) as writer:
+  named = ['tensorboard'] if tensorboard else []
+  made = [sinks.make(name, folder, start_step=start_step, config={}) for name in named]
+  with metrics.Writer(folder, start_step=start_step, sinks=made) as writer:
     for step in steps:
       writer.write(step, {'loss': float(step)})
 
 
 def test_a_record_is_on_disk_when_write_returns(tmp_path):
-  writer = metrics.Writer(tmp_path, start_step=0, tensorboard=False)
+  writer = metrics.Writer(tmp_path, start_step=0)
   writer.write(np.int32(3), {'b': jnp.float32(0.5), 'a': 2})
   (record,) = metrics.read(tmp_path)
   assert list(record) == ['step', 'time', 'a', 'b']
@@ -44,7 +47,8 @@ def test_a_record_is_on_disk_when_write_returns(tmp_path):
 
 
 def test_what_is_not_finite_is_null_and_keeps_its_key(tmp_path):
-  with metrics.Writer(tmp_path, start_step=0) as writer:
+  board = sinks.make('tensorboard', tmp_path, start_step=0, config={})
+  with metrics.Writer(tmp_path, start_step=0, sinks=[board]) as writer:
     writer.write(0, {'loss': float('nan'), 'rate': np.float32('inf'), 'fine': 1.0})
   (line,) = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   record = json.loads(line, parse_constant=pytest.fail)
@@ -77,7 +81,7 @@ def test_old_records_keep_their_bytes(tmp_path):
 
 @pytest.mark.parametrize('name', ['step', 'time'])
 def test_names_of_the_record_itself_are_refused(tmp_path, name):
-  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+  with metrics.Writer(tmp_path, start_step=0) as writer:
     with pytest.raises(ValueError, match=name):
       writer.write(0, {name: 1.0})
     assert metrics.read(tmp_path) == []
@@ -85,7 +89,7 @@ def test_names_of_the_record_itself_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize('value', ['text', [1.0], np.zeros(2)])
 def test_what_is_no_scalar_is_refused(tmp_path, value):
-  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+  with metrics.Writer(tmp_path, start_step=0) as writer:
     with pytest.raises(ValueError):
       writer.write(0, {'loss': value})
     assert metrics.read(tmp_path) == []
@@ -97,6 +101,66 @@ def test_tensorboard_has_the_same_scalars_and_is_told_to_purge(tmp_path):
   fill(tmp_path, range(2, 4), start_step=2, tensorboard=True)
   starts = [e.step for e in events(tmp_path) if e.HasField('session_log')]
   assert starts == [0, 2]
+
+
+SAMPLE = dict.fromkeys(samples.KEYS, '') | {'prompt': 'Write.', 'text': 'A text.', 'valid': True}
+
+
+class Module:
+  """Weights & Biases, or trackio, as far as a sink calls them."""
+
+  def __init__(self):
+    self.given, self.records, self.ended = {}, [], False
+
+  def init(self, **given):
+    self.given = given
+    return self
+
+  def log(self, record, *, step):
+    self.records.append((step, record))
+
+  def finish(self):
+    self.ended = True
+
+  def Table(self, *, columns, data):
+    return columns, data
+
+
+@pytest.mark.parametrize('name', ['wandb', 'trackio'])
+def test_trackers_get_metrics_and_samples_and_know_the_run_again(name, tmp_path, monkeypatch):
+  found = []
+  for start in (0, 1):
+    monkeypatch.setitem(sys.modules, name, module := Module())
+    sink = sinks.make(name, tmp_path / 'run', start_step=start, config={'seed': 3})
+    with metrics.Writer(tmp_path / 'run', start_step=start, sinks=[sink]) as writer:
+      samples.write(tmp_path / 'run', start, [SAMPLE | {'rewards': {'length': 0.5, 'mine': None}}])
+      writer.write(start, {'loss': 2.0, 'rate': float('nan')})
+      writer.write(start + 1, {'loss': 1.0})
+    table = ['prompt', 'text', 'length', 'mine'], [['Write.', 'A text.', 0.5, None]]
+    assert module.records == [
+      (start, {'loss': 2.0, 'samples': table}),
+      (start + 1, {'loss': 1.0}),
+    ]
+    assert module.ended and module.given['resume'] == 'allow'
+    assert module.given['config'] == {'seed': 3}
+    found.append({key: module.given.get(key) for key in ('project', 'name', 'id', 'dir')})
+  assert found[0] == found[1] and found[0]['name'] == 'run'
+  assert (name == 'wandb') == (found[0]['id'] is not None)
+
+
+def test_tensorboard_has_the_samples(tmp_path):
+  samples.write(tmp_path, 0, [SAMPLE | {'rewards': {}}])
+  fill(tmp_path, range(1), tensorboard=True)
+  values = [value for event in events(tmp_path) for value in event.summary.value]
+  texts = [value.tensor.string_val[0] for value in values if value.HasField('tensor')]
+  assert [b'A text.' in text for text in texts] == [True]
+
+
+def test_a_sink_that_is_not_installed_is_named(monkeypatch):
+  monkeypatch.setattr(sinks.importlib.util, 'find_spec', lambda name: None)
+  sinks.check(['tensorboard'])
+  with pytest.raises(ImportError, match=r'log\.sinks: wandb is not installed; pip install wandb'):
+    sinks.check(['tensorboard', 'wandb'])
 
 
 def test_no_metrics_is_an_error(tmp_path):
@@ -116,7 +180,7 @@ def test_the_file_has_its_name(tmp_path):
 
 
 def test_a_full_disk_is_named(tmp_path):
-  with metrics.Writer(tmp_path, start_step=0, tensorboard=False) as writer:
+  with metrics.Writer(tmp_path, start_step=0) as writer:
     writer._file.close()
     writer._file = os.fdopen(os.open('/dev/full', os.O_WRONLY), 'wb', buffering=0)
     with pytest.raises(OSError, match=r'No space left on device; fix that.*metrics.jsonl'):
