@@ -3,6 +3,7 @@
 import collections.abc
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -265,3 +266,30 @@ def chat(
       'chat_template.jinja or tokenizer_config.json'
     )
   return json.loads(done.stdout)
+
+
+_BREAK = '\ufdd0'  # no character of any text, for use inside a program
+
+
+def chat_ids(
+  tokenizer: transformers.PreTrainedTokenizerBase,
+  conversations: collections.abc.Sequence[
+    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
+  ],
+) -> list[list[int]]:
+  """The ids of the texts of `chat`; a special token inside a message gets those of its characters.
+
+  A text that is judged, or a request, could otherwise end the user's turn and write the reply.
+  """
+  names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+  special = re.compile('|'.join(re.escape(s) for s in sorted(names, key=len) if len(s) > 1) or '$a')
+
+  def broken(message: collections.abc.Mapping[str, Any]) -> dict[str, Any]:
+    text = message['content'].replace(_BREAK, '')
+    return {**message, 'content': special.sub(lambda m: m[0][0] + _BREAK + m[0][1:], text)}
+
+  texts = chat(tokenizer, [[broken(message) for message in one] for one in conversations])
+  return [
+    [i for p in text.split(_BREAK) for i in tokenizer.encode(p, add_special_tokens=False)]
+    for text in texts
+  ]

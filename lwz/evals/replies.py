@@ -51,13 +51,15 @@ _LONGEST = 30_000  # characters of a reply: the patterns take time by the square
 def spoken(text: str) -> str:
   """A judge's reply without its thoughts; '' if they never end, or if it is endless."""
   text = text.strip()
-  while text.startswith('<think>'):
-    text = text.partition('</think>')[2].strip()
-  head, closed, rest = text.partition('</think>')
-  # Thoughts whose opening tag stands in the prompt; a tag inside an object is quoted.
-  opened = _OPENS.search(head)
-  if closed and not (opened and _end(text, opened.start()) > len(head)):
-    return spoken(rest)
+  while text:
+    head, closed, rest = text.partition('</think>')
+    # Thoughts whose opening tag stands in the prompt; a tag inside an object is quoted.
+    opened = None if head.startswith('<think>') else _OPENS.search(head)
+    if opened and _end(text, opened.start()) > len(head):
+      break
+    if not closed and not head.startswith('<think>'):
+      break
+    text = rest.strip()
   return text if len(text) <= _LONGEST else ''
 
 

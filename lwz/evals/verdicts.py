@@ -35,7 +35,7 @@ _ADVERBS = (
 _TEXT = r'(?:answer|response|assistant|reply|job|text|essay|piece|story|choice|option)'
 _SAID = re.compile(
   r'(?:verdict|winner|choice|preference|judge?ment|result|conclusion|decision|'
-  r'(?m:^\W*(?:final\s+)?answer)'
+  r'(?m:^\W{0,8}(?:final\s+)?answer)'
   rf'|判断|结论|裁决|裁定|选择|胜者|获胜者?|获胜方|答案|{_BETTER})'
   rf'(?:\s+(?:overall|{_TEXT}|one|of the two|answers)){{0,4}}'
   r'的?(?:回答|答案|助手|文章|作品|一方|一篇)?'

@@ -15,6 +15,7 @@ _FIXED = frozenset({'model', 'messages', 'prompt'})
 # Left out for a server that does not know them; max_tokens is renamed.
 ADAPTED = frozenset({'stream_options', 'stream', 'top_k', 'max_tokens'})
 _CUT = ('length', 'max_tokens', 'model_length')  # a finish_reason at the limit of tokens
+_ENDED = ('stop', 'eos', 'eos_token', 'end_turn', 'stop_sequence')  # by the model itself
 _CHARACTERS = 3  # per token, a low estimate for the budget before the server has counted
 
 
@@ -98,7 +99,7 @@ def read(answer: Any) -> dict[str, Any]:
       raise http_lib.NoAnswer(f'nothing at the limit: finish_reason {reason}; raise max_tokens')
     if not isinstance(text, str):
       raise ValueError(f'content is {"null" if text is None else type(text).__name__}')
-    if reason != 'stop':
+    if reason not in _ENDED:
       raise ValueError(f'an empty text, finish_reason {reason}')
   usage = answer.get('usage') or {}
   return {
@@ -111,4 +112,4 @@ def read(answer: Any) -> dict[str, Any]:
 
 def _count(usage: Any, name: str) -> int:
   value = usage.get(name) if isinstance(usage, dict) else None
-  return value if isinstance(value, int) and value >= 0 else 0
+  return value if isinstance(value, int) and 0 <= value < 2**40 else 0

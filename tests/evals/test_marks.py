@@ -171,6 +171,7 @@ def test_long_replies_take_no_time():
     '"',
     '> ',
     '[',
+    '</think>',
   ):
     marks.read(piece * (100_000 // len(piece)))
   assert time.monotonic() - began < 20

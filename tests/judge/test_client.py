@@ -110,6 +110,21 @@ def test_an_empty_text_that_the_model_ended_is_its_answer():
   assert (reply.text, reply.fault, reply.finished, len(server.seen)) == ('', '', True, 1)
 
 
+@pytest.mark.parametrize('reason', ['end_turn', 'eos_token'])
+def test_servers_that_name_the_end_otherwise_end_too(reason):
+  with scripted.serve(lambda n, p: scripted.completion('', reason)) as server:
+    (reply,) = client.write(to(server), [ask('a')])
+  assert (reply.text, reply.fault, len(server.seen)) == ('', '', 1)
+
+
+def test_a_count_of_tokens_that_is_none_is_zero(tmp_path):
+  answer = scripted.completion('yes', 'stop')
+  answer['usage'] = {'prompt_tokens': 10**400, 'completion_tokens': 2**63}
+  with scripted.serve(lambda n, p: answer) as server:
+    (reply,) = client.write(to(server), [ask('a')], cache=tmp_path / 'r.sqlite')
+  assert (reply.text, reply.tokens_in, reply.tokens_out) == ('yes', 0, 0)
+
+
 def said(reason, **message):
   answer = scripted.completion(None, reason)
   answer['choices'][0]['message'] |= message

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _HAN_DIGITS = {han: digit for digit, han in enumerate('零一二三四五六七八九')} | {'两': 2, '〇': 0}
+_HAN_DIGITS |= {str(digit): digit for digit in range(10)}
 _HAN_UNITS = {'十': 10, '百': 100, '千': 1_000, '万': 10_000, 'k': 1_000, 'w': 10_000}
 
 _SMALL = [
@@ -43,20 +44,21 @@ _N = (
   rf'(?:[\s-]+(?:and[\s-]+)?(?:{_SPELT})){{0,6}}\b'
 )
 _EN = re.compile(
-  rf'(?<![\d.,$£€])(?<!worth )(?<!worth a )(?P<low>{_N})(?P<lowk>\s?k|\s+thousand)?'
+  r'(?<![\d.,$£€])(?<!worth )(?<!worth a )(?<!few )(?<!couple )(?<!couple of )(?<!several )(?<!many )'
+  rf'(?<!half )(?<!half a )(?P<low>{_N})(?P<lowk>\s?k|\s+thousand)?'
   r'(?:[\s-]*words?\b)?'
-  rf'(?:\s*(?:-|–|—|~|to|and|or)\s*(?P<high>{_N})(?P<highk>\s?k|\s+thousand)?)?'
+  rf'(?:\s*(?:-\s*(?:to|or)\b|-|–|—|~|to|and|or)\s*(?P<high>{_N})(?P<highk>\s?k|\s+thousand)?)?'
   r'\s*(?P<plus>\+?)[\s-]*(?:or more\s+|English\s+|Chinese\s+)?(?:words?|(?<=Chinese )characters)\b'
   r'|\b(?:words?[\s-]*(?:count|limit|target|length)|number of words|length in words)\b'
   rf'[^\d\n.;]{{0,30}}?(?P<low_>{_DIGITS})(?P<lowk_>\s?k)?'
   rf'(?:\s*(?:-|–|—|~|to|and|or)\s*(?P<high_>{_DIGITS})(?P<highk_>\s?k)?)?(?P<plus_>\+?)(?![\d%])',
   re.IGNORECASE,
 )
-_ZH_N = rf'(?:{_DIGITS})\s?[万千百kKwW]?|[零一二两三四五六七八九十百千万〇]{{1,10}}'
+_ZH_N = rf'(?:\d[万千百]){{2,3}}|(?:{_DIGITS})\s?[万千百kKwW]?|[零一二两三四五六七八九十百千万〇]{{1,10}}'
 _ZH = re.compile(
-  rf'(?P<low>{_ZH_N})\s*(?:个?字?(?:-|–|—|~|～|到|至)+\s*(?P<high>{_ZH_N}))?'
+  rf'(?<!几)(?<!(?<!字)数)(?P<low>{_ZH_N})\s*(?:个?字?(?:-|–|—|~|～|到|至)+\s*(?P<high>{_ZH_N}))?'
   r'\s*[多余来]?(?:个|英文|英语|中文)*'
-  r'(?:(?:汉|多)?字(?!节|符|母|体|段|典|幕)'
+  r'(?:(?:汉|多)?字(?!节|符|母|体|段|典|幕|(?<=[千百]字)[文令])'
   r'|单?词(?!语|汇|组|条|典|性|牌))'
   rf'|(?:字数|词数|篇幅)[^\d\n。，,；;]{{0,12}}?(?P<low_>{_ZH_N})'
   rf'(?:\s*(?:-|–|—|~|～|到|至)+\s*(?P<high_>{_ZH_N}))?'
@@ -64,14 +66,14 @@ _ZH = re.compile(
 )
 _AT_LEAST = re.compile(
   r'(?:at least|no less than|not less than|no fewer than|minimum(?: of| length of)?|min\.?|'
-  r'(?<!no )(?<!not )more than|over)\W*(?:of\s+)?$'
+  r'(?<!no )(?<!not )more than|over|upwards of)\W*(?:of\s+)?$'
   r'|(?:不少于|不低于|不得少于|不能少于|至少|最少|超过(?<!不超过)(?<!不得超过)|大于)\W*$',
   re.IGNORECASE,
 )
 _AT_MOST = re.compile(
   r'(?:at most|no more than|not more than|no longer than|maximum(?: of| length of)?|up to|under|'
-  r'(?<!no )(?<!not )less than|(?<!no )fewer than|within|below|max\.?|limit of|'
-  r'not exceed(?:ing)?)\W*'
+  r'(?<!no )(?<!not )less than|(?<!no )fewer than|within|below|max\.?|limit(?: of| is)?|'
+  r'(?:not|n[\'’]t|never) exceed(?:ing)?)\W*'
   r'(?:of\s+)?$'
   r'|(?:不超过|不多于|不得超过|至多|最多|(?<![不得能])少于|(?<!不)低于|控制在)\W*$',
   re.IGNORECASE,
@@ -182,8 +184,12 @@ def _plain(number: str) -> float:
 def _chinese(match: Mapping[str, str | None]) -> tuple[int, int]:
   first, second = ((match[name] or '').replace(' ', '') for name in ('low', 'high'))
   if not second:
-    # A single numeral is part of a word, as in 十字路口 and 千字文.
-    return (int(_han(first)),) * 2 if len(first) > 1 or first.isdigit() else (0, 0)
+    if re.fullmatch(r'[一二两三四五六七八九]{2}[百千万]', first):  # 三四千字
+      low, high = int(_han(first[0] + first[2])), int(_han(first[1:]))
+      return (low, high) if low < high else (0, 0)
+    # Any other single numeral is part of a word, as in 十字路口.
+    is_number = len(first) > 1 or first.isdigit() or first in '百千万'
+    return (int(_han(first)),) * 2 if is_number else (0, 0)
   if second[-1] in _HAN_UNITS and first[-1] not in _HAN_UNITS and _han(first) < 100:
     first += second[-1]  # 2-3千字
   return int(_han(first)), int(_han(second))
