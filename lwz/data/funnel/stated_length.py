@@ -44,8 +44,8 @@ _N = (
   rf'(?:[\s-]+(?:and[\s-]+)?(?:{_SPELT})){{0,6}}\b'
 )
 _EN = re.compile(
-  r'(?<![\d.,$£€])(?<!worth )(?<!worth a )(?<!few )(?<!couple )(?<!couple of )(?<!several )(?<!many )'
-  rf'(?<!half )(?<!half a )(?P<low>{_N})(?P<lowk>\s?k|\s+thousand)?'
+  r'(?<![\d.,$£€])(?<!worth )(?<!worth a )(?<!few )(?<!couple )(?<!couple of )'
+  rf'(?<!several )(?<!many )(?<!half )(?<!half a )(?P<low>{_N})(?P<lowk>\s?k|\s+thousand)?'
   r'(?:[\s-]*words?\b)?'
   rf'(?:\s*(?:-\s*(?:to|or)\b|-|–|—|~|to|and|or)\s*(?P<high>{_N})(?P<highk>\s?k|\s+thousand)?)?'
   r'\s*(?P<plus>\+?)[\s-]*(?:or more\s+|English\s+|Chinese\s+)?(?:words?|(?<=Chinese )characters)\b'
@@ -54,7 +54,9 @@ _EN = re.compile(
   rf'(?:\s*(?:-|–|—|~|to|and|or)\s*(?P<high_>{_DIGITS})(?P<highk_>\s?k)?)?(?P<plus_>\+?)(?![\d%])',
   re.IGNORECASE,
 )
-_ZH_N = rf'(?:\d[万千百]){{2,3}}|(?:{_DIGITS})\s?[万千百kKwW]?|[零一二两三四五六七八九十百千万〇]{{1,10}}'
+_ZH_N = (
+  rf'(?:\d[万千百]){{2,3}}|(?:{_DIGITS})\s?[万千百kKwW]?|[零一二两三四五六七八九十百千万〇]{{1,10}}'
+)
 _ZH = re.compile(
   rf'(?<!几)(?<!(?<!字)数)(?P<low>{_ZH_N})\s*(?:个?字?(?:-|–|—|~|～|到|至)+\s*(?P<high>{_ZH_N}))?'
   r'\s*[多余来]?(?:个|英文|英语|中文)*'
