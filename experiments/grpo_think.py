@@ -14,7 +14,7 @@ def get_config(size: str = 'tiny'):
   pocket = size in base.POCKET
   c.init = f'pretrain:{size}'
   c.reward.model = f'reward_model:{size if pocket else "72b"}'
-  c.reward.heldout = f'referee:{size}' if pocket else ''
+  c.reward.heldout = 'referee:tiny' if size == 'tiny' else ''  # micro: where one is named
   rewards = ('reward.model', 'reward.ensemble', 'reward.heldout')
   c.needs = ('init', *rewards, 'data.prompts', 'judge.model')
   c.train.num_steps = 3 if size == 'micro' else 120 if pocket else 150

@@ -16,7 +16,7 @@ def get_config(size: str = 'tiny'):
   c.stage = 'reward_model'
   pocket = size in base.POCKET
   c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
-  c.data.written = f'policy_pairs:{size}' if pocket else ''
+  c.data.written = 'policy_pairs:tiny' if size == 'tiny' else ''
   c.data.share_to = 0.6  # the referee has the rest
   c.data.tests = 'results/tiny/cheats.jsonl' if size == 'tiny' else ''
   c.needs = ('init', 'data.written')

@@ -88,6 +88,7 @@ ONLY_WHEN = {
   'eval.sends': 'a system is an endpoint',
   'eval.slots': 'our own engine judges',
   'eval.style': 'a system is no run of ours',
+  'needs_seed': 'a model is named by its experiment',
   'judge.': 'the judge is an endpoint or a model',
   'reward.': 'an ensemble, a server or a foreign model gives rewards',
   'rl.clip': 'a gradient is computed by a program that was compiled with it',
@@ -188,6 +189,18 @@ def test_policies_are_compared_offline(name, recorded):
   assert 'complete, nothing to do' in launch(f'{name}:micro', recorded)
 
 
+@pytest.mark.slow
+def test_a_referee_judges_at_micro(recorded):
+  named = ('--config.reward.heldout=referee:micro', '--config.name=refereed')
+  launch('grpo_think:micro', recorded, *named)  # runs the referee first
+  lines = (recorded / 'refereed' / 'metrics.jsonl').read_text().splitlines()
+  found = [json.loads(line) for line in lines if 'eval/referee/corpus' in line]
+  assert [record['step'] for record in found] == [0, 2]
+  assert all(0 < record['eval/referee/corpus'] < 1 for record in found)
+  assert all(record['eval/logp/corpus'] < 0 < record['eval/distinct/corpus'] for record in found)
+  assert 'by the referee' in (recorded / 'refereed' / 'report.html').read_text()
+
+
 def test_a_run_that_is_not_there_is_named(tmp_path):
   output = launch('report:micro', tmp_path, fails=True)
   assert 'grpo_think-micro/metrics.jsonl: no metrics here' in output
@@ -197,6 +210,8 @@ def test_stages_read_what_they_declare(recorded):
   for experiment in ('grpo_think', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
+  written = ('--config.data.written=policy_pairs:micro', '--config.name=written')
+  launch('reward_model:micro', recorded, *written)
   read = {}
   for line in (recorded / 'reads.jsonl').read_text().splitlines():
     stage, key = json.loads(line)

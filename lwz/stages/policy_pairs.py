@@ -19,9 +19,16 @@ from lwz.judge import client, systems
 from lwz.runtime import keys, setup, validation
 
 READS = (
-  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, 'pairs', 'data.tested'),
-  *('data.lower', 'data.upper', 'data.template', 'eval.slots', 'rollout.max_prompt_tokens'),
-  *('rollout.max_tokens', 'rollout.exact', 'rollout.block', 'rollout.int8', 'rollout.attention'),
+  *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, 'init', 'train.attention', 'pairs'),
+  *('data.lower', 'data.upper', 'data.template', 'data.tested', 'eval.slots'),
+  *(
+    'rollout.max_prompt_tokens',
+    'rollout.max_tokens',
+    'rollout.exact',
+    'rollout.block',
+    'rollout.int8',
+    'rollout.attention',
+  ),
 )
 
 MIN_WORDS = 5  # of an answer: less is no text to learn from

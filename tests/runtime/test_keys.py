@@ -122,7 +122,7 @@ def test_a_needed_run_takes_what_is_inherited_and_nothing_else():
 
 
 def test_needed_runs_are_of_the_seed_that_is_asked_for():
-  c = grpo_think.get_config('micro')
+  c = grpo_think.get_config('tiny')
   folders = {}
   for c.needs_seed in (0, 3):
     needs = launch.needs(c, pathlib.Path(grpo_think.__file__).parent)
