@@ -41,8 +41,8 @@ class QwenConfig:
         f'num_attention_heads={self.num_attention_heads} is not a multiple of '
         f'num_key_value_heads={self.num_key_value_heads}'
       )
-    if self.head_dim % 2:
-      raise ValueError(f'head_dim={self.head_dim} must be even: RoPE rotates its two halves')
+    if self.head_dim < 2 or self.head_dim % 2:
+      raise ValueError(f'head_dim={self.head_dim} must be even, 2 or more: RoPE rotates two halves')
 
   @property
   def num_positions(self) -> int:

@@ -87,6 +87,7 @@ def test_a_wrong_size_is_told_the_right_ones():
   [
     ({'num_key_value_heads': 3}, 'num_attention_heads=4 is not a multiple'),
     ({'head_dim': 5}, 'head_dim=5 must be even'),
+    ({'head_dim': 0}, 'head_dim=0 must be even, 2 or more'),
   ],
 )
 def test_an_impossible_shape_is_refused(changes, complaint):
