@@ -24,14 +24,17 @@ _REASON = re.compile(
 _VALUE = re.compile(
   r'(?P<mark>\d{1,2})(?:\.0+)?(?![\d.,，]*\d|\s*[%％+½])'
   r'(?:\s*[(（]?\s*(?:[/／]|out\s+of)\s*(?P<of>\d+(?:\.\d+)?|ten)[)）]?)?\s*(?:分|points?\b)?'
-  r'(?!\s*(?:[-–—−~～/／、→]|,?\s*\b(?:to|or|and|maybe|perhaps|possibly|even)\b'
-  r'|至|到|或者?|，?可能|，?也许)+\s*(?:maybe|even|a\s)?\s*\d)',
+  r'(?!\s*(?:[-–—−~～/／、→]|[,(（]?\s*\b(?:to|or|and|maybe|perhaps|possibly|even|almost|nearly)\b'
+  r'|[，(（]?(?:至|到|或许|或者?|可能|也许))+\s*(?:maybe|even|an?\s)?\s*\d)',
   re.I,
 )
 _WRAP = r'[\s"“‘\'*_`\[【]{0,8}'
-_RANGE = r'(?!1\s*(?:[-–—~～]|to|至|到)\s*10\b)'  # of the scale
+_TO_TEN = r'1\s*(?:[-–—~～]|to|至|到)\s*10\b'
+_RANGE = rf'(?!{_TO_TEN})'  # of the scale
+_SCALE = rf'(?:(?:on\s+(?:an?|the)\s+scale\s+)?(?:of|from)\s+{_TO_TEN}|out\s+of\s+(?:10|ten)\b),?'
 _LABELLED = re.compile(
-  rf'(?<![A-Za-z]){_SCORE}["”’\'*_`\]\s]{{0,8}}(?:[(（][^()（）\n]{{0,30}}[)）])?[*_\s]{{0,4}}'
+  rf'(?<![A-Za-z])(?:{_SCORE}|final\s+answer|最终答案)["”’\'*_`\],\s]{{0,8}}'
+  rf'(?:[(（][^()（）\n]{{0,30}}[)）]|{_SCALE})?[*_\s]{{0,4}}'
   rf'(?:[:：=|→—–>]|\s-\s|\bis\b|\bof\b|为|是)\s*(?:an?\s)?{_WRAP}{_RANGE}(?P<at>[-−+~≈]?\d)'
   rf'|\\boxed\s*\{{\s*(?:\\text\s*\{{)?\s*(?P<box>\d)|\[\[\s*{_RANGE}(?P<both>\d)',
   re.I,

@@ -33,6 +33,7 @@ _ADVERBS = (
   r'therefore|thus|ultimately|also)\s+){0,4}'
 )
 _TEXT = r'(?:answer|response|assistant|reply|job|text|essay|piece|story|choice|option)'
+_BOTH = rf'(?:they|them|both|the two)(?:\s+(?:of\s+them|{_TEXT}s?))?'
 _SAID = re.compile(
   r'(?:verdict|winner|choice|preference|judge?ment|result|conclusion|decision|'
   r'(?m:^\W{0,8}(?:final\s+)?answer)'
@@ -53,8 +54,8 @@ _ENDS = (
   r'as|here)\b))'
 )
 _IS = re.compile(
-  rf'{_side("is")}["”*_`)]{{0,4}}(?:\'s answer)?\s+(?:(?:is|was|seems|appears|remains|did|does|'
-  rf'provides|gives|offers|delivers|wrote|performs|reads)\s+(?:to be\s+)?{_ADVERBS}'
+  rf'{_side("is")}["”*_`)]{{0,4}}(?:[\'’]s\s+{_TEXT})?\s+(?:(?:is|was|seems|appears|remains|'
+  rf'did|does|provides|gives|offers|delivers|wrote|performs|reads)\s+(?:to be\s+)?{_ADVERBS}'
   rf'(?:(?P<up>better|superior|stronger|preferable|preferred|best|winner)|'
   rf'(?P<down>worse|weaker|inferior)){_ENDS}|(?P<wins>wins\b|won\b))'
   rf'|{_side("han")}["”*_`]{{0,4}}\s*的?(?:整体|回答|答案|文章|作品)?(?:质量|表现|内容)?'
@@ -64,6 +65,9 @@ _IS = re.compile(
   r'|(?P<hdown>不如|逊于|劣于|更差|较差))(?!地|的地方)'
   r'|(?P<tie>(?:it is|it\'s|this is|call it|declare)\s+(?:an?\s+)?(?:tie|draw)\b'
   r'|neither (?:answer |response |one )?is (?:clearly )?better|equally (?:good|strong|bad|matched)'
+  rf'|(?:(?:judge|consider|find|rate|deem|call)\s+{_BOTH}(?:\s+(?:to be|as))?|{_BOTH}\s+are)\s+'
+  r'(?:(?:about|roughly|nearly|essentially)\s+)?equal'
+  r'(?=["”*_`\s]*(?:in (?:overall )?quality|overall|$|[\n.,;:!]))'
   r'|of equal (?:quality|merit)|不相上下|难分(?:高下|伯仲|胜负)|旗鼓相当|'
   r'(?:一样|同样)好|平局|打平)',
   re.I,
