@@ -47,23 +47,23 @@ _EN = re.compile(
   r'(?<![\d.,$£€])(?<!worth )(?<!worth a )(?<!few )(?<!couple )(?<!couple of )'
   rf'(?<!several )(?<!many )(?<!half )(?<!half a )(?P<low>{_N})(?P<lowk>\s?k|\s+thousand)?'
   r'(?:[\s-]*words?\b)?'
-  rf'(?:\s*(?:-\s*(?:to|or)\b|-|–|—|~|to|and|or)\s*(?P<high>{_N})(?P<highk>\s?k|\s+thousand)?)?'
+  rf'(?:\s*(?:-\s*(?:to|or)\b|-|–|—|~|/|to|and|or)\s*(?P<high>{_N})(?P<highk>\s?k|\s+thousand)?)?'
   r'\s*(?P<plus>\+?)[\s-]*(?:or more\s+|English\s+|Chinese\s+)?(?:words?|(?<=Chinese )characters)\b'
   r'|\b(?:words?[\s-]*(?:count|limit|target|length)|number of words|length in words)\b'
   rf'[^\d\n.;]{{0,30}}?(?P<low_>{_DIGITS})(?P<lowk_>\s?k)?'
-  rf'(?:\s*(?:-|–|—|~|to|and|or)\s*(?P<high_>{_DIGITS})(?P<highk_>\s?k)?)?(?P<plus_>\+?)(?![\d%])',
+  rf'(?:\s*(?:-|–|—|~|/|to|and|or)\s*(?P<high_>{_DIGITS})(?P<highk_>\s?k)?)?(?P<plus_>\+?)(?![\d%])',
   re.IGNORECASE,
 )
 _ZH_N = (
   rf'(?:\d[万千百]){{2,3}}|(?:{_DIGITS})\s?[万千百kKwW]?|[零一二两三四五六七八九十百千万〇]{{1,10}}'
 )
 _ZH = re.compile(
-  rf'(?<!几)(?<!(?<!字)数)(?P<low>{_ZH_N})\s*(?:个?字?(?:-|–|—|~|～|到|至)+\s*(?P<high>{_ZH_N}))?'
+  rf'(?<!几)(?<!(?<!字)数)(?P<low>{_ZH_N})\s*(?:个?字?(?:-|–|—|~|～|/|到|至)+\s*(?P<high>{_ZH_N}))?'
   r'\s*[多余来]?(?:个|英文|英语|中文)*'
   r'(?:(?:汉|多)?字(?!节|符|母|体|段|典|幕|(?<=[千百]字)[文令])'
   r'|单?词(?!语|汇|组|条|典|性|牌))'
   rf'|(?:字数|词数|篇幅)[^\d\n。，,；;]{{0,12}}?(?P<low_>{_ZH_N})'
-  rf'(?:\s*(?:-|–|—|~|～|到|至)+\s*(?P<high_>{_ZH_N}))?'
+  rf'(?:\s*(?:-|–|—|~|～|/|到|至)+\s*(?P<high_>{_ZH_N}))?'
   r'\s*(?:个?字|词)?(?![\d页天分行])'
 )
 _AT_LEAST = re.compile(
@@ -84,7 +84,7 @@ _AFTER_LEAST = re.compile(r'^\s*(?:\+|or more|minimum|at least|以上|起)', re.
 _AFTER_MOST = re.compile(
   r'^\s*(?:or less|or fewer|max(?:imum)?\b|以内|以下|之内|内)', re.IGNORECASE
 )
-# The length of a part of the text, of one of several texts, and of a given text.
+# The length of a part of the text, of one of several texts, of a given text, and words one knows.
 _PART = re.compile(
   r'\b(?:each|every|per)\b(?!.*\ban?\s*$)|\b(?:for each|per|every)\b(?=.*\ban?\s*$)'
   r'|\b(?:paragraphs|sections|chapters|parts|scenes|essays|articles|stories|posts|letters|pieces|'
@@ -100,10 +100,15 @@ _PART_AFTER = re.compile(
   re.IGNORECASE,
 )
 _GIVEN = re.compile(
-  r'\b(?:following|attached|given|original|above|this|these|my)\W*$|(?:以下|上面|这篇|原文)\W*$',
+  r'\b(?:following|attached|given|original|above|this|these|my)\W*$|(?:以下|上面|这篇|原文)\W*$'
+  r'|\b(?:I|we|you|he|she|they)(?:[\'’](?:ve|d)|\s+(?:have|had|can|could|already|only|now|just))*'
+  r'\s+(?:learn(?:ed|t)|memori[sz]ed|kn[eo]w|read|wr[io]te|written|remember(?:ed)?|studied)\s+'
+  r'(?:(?:about|around|over|almost|nearly|some|more than)\s+)*$|\bvocabulary (?:of|is)\W*$'
+  r'|(?:[学背记认读看写]|学会|记住|认识)了(?:大约|将近|超过|近|约)?$',
   re.IGNORECASE,
 )
 _AROUND = 60  # characters examined on either side
+_SEARCHED = 20_000  # characters at either end of a text: a request says it before or after a quote
 
 
 class Stated(NamedTuple):
@@ -121,8 +126,11 @@ def find(text: str) -> Stated | None:
   find('写一篇不少于3000字的小说') == Stated('at least', 3000, 3000)
 
   Words of English, characters of Chinese. The length of a part ('each chapter 500 words') or of a
-  given text ('this 800-word article') does not count.
+  given text ('this 800-word article') does not count, nor do words that somebody learned or read,
+  nor what stands in the middle of a text of more than 40,000 characters.
   """
+  if len(text) > 2 * _SEARCHED:
+    text = text[:_SEARCHED] + ' … ' + text[-_SEARCHED:]
   found = set()
   for pattern, number, unit in (
     (_EN, _english, r'word|characters'),
@@ -184,7 +192,7 @@ def _plain(number: str) -> float:
 
 
 def _chinese(match: Mapping[str, str | None]) -> tuple[int, int]:
-  first, second = ((match[name] or '').replace(' ', '') for name in ('low', 'high'))
+  first, second = (re.sub(r'\s', '', match[name] or '') for name in ('low', 'high'))
   if not second:
     if re.fullmatch(r'[一二两三四五六七八九]{2}[百千万]', first):  # 三四千字
       low, high = int(_han(first[0] + first[2])), int(_han(first[1:]))

@@ -18,6 +18,12 @@ from lwz.data.funnel import stated_length
     ('between 1000 and 1500 words', 'range', 1000, 1500),
     ('a 2k word story', 'about', 2000, 2000),
     ('2-3k words', 'range', 2000, 3000),
+    ('1000/1500 words', 'range', 1000, 1500),
+    ('Word count: 1,000 / 1,500', 'range', 1000, 1500),
+    ('写一篇1000/1500字的作文', 'range', 1000, 1500),
+    ('I have read much. Write 500 words of French.', 'about', 500, 500),
+    ('I learned 500 words this year; write 800 words about it.', 'about', 800, 800),
+    ('x ' * 100_000 + 'Write 500 words.', 'about', 500, 500),
     ('3000+ words', 'at least', 3000, 3000),
     ('1000 words or more', 'at least', 1000, 1000),
     ('500 words. Again: 500 words', 'about', 500, 500),
@@ -26,6 +32,7 @@ from lwz.data.funnel import stated_length
     ('不超过800字', 'at most', 800, 800),
     ('800字以内', 'at most', 800, 800),
     ('字数2000字以上', 'at least', 2000, 2000),
+    ('500\n字', 'about', 500, 500),
     ('三千字左右', 'about', 3000, 3000),
     ('一万五千字', 'about', 15000, 15000),
     ('1.5万字', 'about', 15000, 15000),
@@ -93,6 +100,12 @@ def test_a_stated_length_is_found(text, kind, low, high):
     'For each topic, write a 500-word essay',
     '500 words for each chapter',
     'I read 100 words a day',
+    'I learned 500 words of French this year',
+    "I've already memorized over 2,000 words",
+    'She can read about 300 words now.',
+    'a vocabulary of 5,000 words',
+    '我今年背了500个单词',
+    '他学会了大约三千个汉字',
     'A picture is worth a thousand words',
     'say a word or two words about it',
     'with 5 keywords',
@@ -118,3 +131,10 @@ def test_what_is_none_of_the_answer_is_none(text):
   began = time.monotonic()
   assert stated_length.find(text) is None
   assert time.monotonic() - began < 5  # not quadratic
+
+
+def test_long_texts_take_no_time():
+  for piece in ('500 words ', '写500字。', 'word count '):
+    began = time.process_time()
+    stated_length.find(piece * 40_000)
+    assert time.process_time() - began < 1
