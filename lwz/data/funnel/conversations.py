@@ -8,41 +8,26 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from lwz import jsonl
+from lwz.data.funnel import transcripts
 
 # Fields of a request in known data sets: a list of turns, or a text.
 TURNS = (
   *('conversation', 'messages', 'conversations', 'conversation_a', 'items', 'turns', 'dialog'),
-  *('dialogue', 'data', 'prompt', 'chosen'),
+  *('dialogue', 'data', 'prompt', 'chosen', 'chat', 'contents', 'input'),
 )
-TEXTS = (*('prompt', 'query', 'question', 'instruction', 'text', 'inputs', 'input', 'chosen'),)
+TEXTS = (
+  *('prompt', 'query', 'question', 'instruction', 'text', 'inputs', 'input', 'chosen'),
+  *('request', 'chat'),
+)
+BODIES = ('body', 'params', 'request')  # of requests to a server
 ADDED = ('input', 'context')  # to an instruction
 USERS = ('user', 'human', 'prompter', 'usr', '用户')  # roles of the user
+_OTHERS = ('assistant', 'gpt', 'bot', 'model', '助手')
 MEDIA = ('image', 'images', 'video', 'audio')
-IDS = ('conversation_hash', 'conversation_id', 'id', 'idx', 'index')
+IDS = ('conversation_hash', 'conversation_id', 'id', 'idx', 'index', 'custom_id')
 NOTHING = 'no turn of a user, and no text'  # the most common fault
 _IMAGE = 'an image, a sound or a film belongs to the request'
 _MEDIUM = re.compile(r'<(?:image|video|audio|imagehere)(?:[_ ]?\d+)?>', re.I)
-# The marks before a user's and an assistant's turn in a transcript.
-_USER = re.compile(
-  r'\s*(?:<s>\s*)?(?:\[INST\]|\[\|Human\|\]|(?:###\s*)?(?:Human|User|用户|人类|问)\s*[:：]'
-  r'|<\|im_start\|>user\b|<\|user\|>|<\|start_header_id\|>user<\|end_header_id\|>)\s*',
-  re.I,
-)
-_ASSISTANT = re.compile(
-  r'\s*(?:\[/INST\]|\[\|AI\|\]|^[ \t]*(?:###\s*)?(?:Assistant|AI|GPT|Bot|助手|答)\s*[:：]'
-  r'|###\s*Assistant\s*[:：]|<\|eot_id\|>|<\|im_end\|>|<\|assistant\|>|<\|end\|>|</s>)',
-  re.I | re.M,
-)
-_SYSTEM = re.compile(
-  r'\s*(?:<\|begin_of_text\|>)?\s*(?:<\|im_start\|>system\b.*?<\|im_end\|>'
-  r'|<\|system\|>.*?(?=<\|user\|>)|<\|start_header_id\|>system.*?<\|eot_id\|>)',
-  re.S,
-)
-_INSTRUCTED = re.compile(
-  r'###\s*Instruction:\s*(.*?)\s*(?:###\s*Response:|$(?![\s\S]))'
-  r'|\bUSER:\s*(.*?)\s*\bASSISTANT:',
-  re.S,
-)
 _NO_INPUT = ('', 'n/a', 'none', 'nan', 'null', '<noinput>', 'noinput')
 _LARGEST = 1 << 28  # bytes of an array, which takes ten times as much memory
 _SHOWN = 160  # characters of the fault of a broken line
@@ -78,13 +63,15 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   """The request of one record, in the schema of a set that is known (WildChat-1M), or of `paths`.
 
   A conversation is a list of turns (`role` and `content`, or `from` and `value`), itself perhaps as
-  JSON text; the first turn of a user with a text counts. A row is 'flagged' where it, or any of its
-  turns, is `toxic` or has a moderation record with `flagged`; it is 'redacted' where that turn or
-  the row says so. Never raises: an error becomes `fault`, and so does a row that is a message of an
-  assistant, an answer to one, or part of a request with an image.
+  JSON text or in a request to a server; the first turn of a user with a text counts. A row is
+  'flagged' where it, or any of its turns, is `toxic` or has a moderation record with `flagged`; it
+  is 'redacted' where that turn or the row says so. Never raises: an error becomes `fault`, and so
+  does a row that is a message of an assistant, an answer to one, or part of a request with an image.
   """
   if not isinstance(record, dict):
     return Row(file, number, fault=f'no object but {type(record).__name__}')
+  for body in (record.get(name) for name in BODIES):
+    record = {**record, **body} if isinstance(body, dict) else record
   turns = _turns(record)
   turn = next((t for t in turns if _role(t) in USERS and _said(t)), {})
   key = next((str(record[k]) for k in IDS if isinstance(record.get(k), str | int)), '')
@@ -94,7 +81,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   if not isinstance(text, str):
     fault = f'no text at {paths.text!r}' if paths.text else _why_not(record)
     return Row(file, number, key=key, fault=fault)
-  text = _first_of_transcript(text)
+  text = transcripts.first(text)
   shown = _MEDIUM.search(text) or _has_media(turn) or any(record.get(name) for name in MEDIA)
   if fault := half_character(text) or (
     _IMAGE if shown else '' if text.strip() else _why_not(record)
@@ -141,7 +128,7 @@ def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
   """The turns of the first field that holds a conversation; texts alone are turns by turns."""
   for key in TURNS:
     turns = record.get(key)
-    if isinstance(turns, str) and turns.lstrip()[:1] == '[':
+    if isinstance(turns, str) and key != 'input' and turns.lstrip()[:1] == '[':
       try:
         turns = json.loads(turns)
       except (ValueError, RecursionError):
@@ -153,19 +140,41 @@ def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
         return [{'role': ('user', 'assistant')[i % 2], 'text': t} for i, t in enumerate(turns)]
     elif any(isinstance(turn, dict) and _role(turn) for turn in turns):
       return [turn for turn in turns if isinstance(turn, dict)]
-  return []
+  return _exported(record) or [record] * _is_turn(record)
+
+
+def _exported(record: dict[str, Any]) -> list[dict[str, Any]]:
+  """The messages of a conversation exported from ChatGPT, by time."""
+  nodes = record.get('mapping')
+  nodes = list(nodes.values()) if isinstance(nodes, dict) else []
+  messages = [
+    dig(node, 'message') for node in nodes if isinstance(dig(node, 'message.author'), dict)
+  ]
+  times = [message.get('create_time') for message in messages]
+  order = [time if isinstance(time, int | float) else 0 for time in times]
+  return [messages[i] for i in sorted(range(len(order)), key=order.__getitem__)]
+
+
+def _is_turn(record: dict[str, Any]) -> bool:
+  """Whether a record is itself a turn of a user, or one of a user and one of an assistant."""
+  if _role(record) not in USERS or not _said(record) or _answers(record):
+    return False
+  pair = any(isinstance(record.get(name), str) for name in _OTHERS)
+  named = any(isinstance(record.get(name), str) for name in ('role', 'from'))
+  return named or (pair and not any(name in record for name in TEXTS))
 
 
 def _role(turn: dict[str, Any]) -> str:
-  role = turn.get('role', turn.get('from'))
+  role = turn.get('role', turn.get('from', dig(turn, 'author.role')))
   if role is None:  # {'human': ..., 'assistant': ...}: question and answer
     role = next((name for name in USERS if isinstance(turn.get(name), str)), '')
   return str(role).lower()
 
 
 def _content(turn: dict[str, Any]) -> Any:
-  names = ('content', 'value', 'text', _role(turn))
+  names = ('content', 'value', 'text', 'parts', _role(turn))
   content = next((turn[name] for name in names if turn.get(name) is not None), None)
+  content = content.get('parts') if isinstance(content, dict) else content
   if isinstance(content, list):  # content in parts
     parts = [part.get('text') if isinstance(part, dict) else part for part in content]
     return '\n'.join(part for part in parts if isinstance(part, str))
@@ -179,11 +188,9 @@ def _said(turn: dict[str, Any]) -> bool:
 
 def _has_media(turn: dict[str, Any]) -> bool:
   parts = turn.get('content')
-  kinds = (
-    [part.get('type') for part in parts if isinstance(part, dict)]
-    if isinstance(parts, list)
-    else []
-  )
+  parts = parts.get('parts') if isinstance(parts, dict) else parts
+  parts = parts if isinstance(parts, list) else []
+  kinds = [p.get('type', p.get('content_type')) for p in parts if isinstance(p, dict)]
   return any(str(kind).startswith((*MEDIA, 'input_image', 'input_audio')) for kind in kinds)
 
 
@@ -194,7 +201,7 @@ def _alone(record: dict[str, Any]) -> Any:
   for name in TEXTS:
     text = record.get(name)
     text = text.get('text') if isinstance(text, dict) else text  # the root of a tree
-    if isinstance(text, str) and (name != 'chosen' or _USER.match(text)):
+    if isinstance(text, str) and (name != 'chosen' or transcripts.USER.match(text)):
       added = [str(record.get(more) or '') for more in ADDED] if name == 'instruction' else []
       return '\n\n'.join([text, *(m for m in added if m.strip().lower() not in _NO_INPUT)])
   return None
@@ -209,23 +216,10 @@ def _why_not(record: dict[str, Any]) -> str:
 
 def _answers(record: dict[str, Any]) -> str:
   """The reason why a record that is one message is not the first; else ''."""
-  role = record.get('role')
+  role = record.get('role', record.get('from') if 'value' in record else None)
   if isinstance(role, str) and role and role.lower() not in USERS:
     return f'a message of the {role.lower()}'
   return 'a later turn of a conversation' if role and record.get('parent_id') else ''
-
-
-def _first_of_transcript(text: str) -> str:
-  """The first request of a transcript, 'Human: ... Assistant: ...'; any other text as it is."""
-  system = _SYSTEM.match(text)
-  rest = text[system.end() :] if system else text
-  if begins := _USER.match(rest):
-    rest = rest[begins.end() :]
-    end = _ASSISTANT.search(rest)
-    return rest[: end.start()].strip() if end else rest.strip()
-  if instructed := _INSTRUCTED.search(text):
-    return re.sub(r'\n+###\s*Input:\s*', '\n\n', instructed[1] or instructed[2] or '')
-  return '' if re.match(r'\W*Assistant\s*[:：]', text) else text
 
 
 def _held(record: dict[str, Any], turns: list[dict[str, Any]], turn: dict[str, Any]) -> str:

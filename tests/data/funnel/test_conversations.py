@@ -23,6 +23,22 @@ WILDCHAT = {
   'redacted': False,
 }
 
+EXPORTED = {  # from ChatGPT, its messages in no order
+  'conversation_id': 'c',
+  'mapping': {
+    'd': {'message': {'author': {'role': 'user'}, 'content': {'parts': ['B']}, 'create_time': 3.0}},
+    'r': {'message': None, 'children': ['s']},
+    'u': {'message': {'author': {'role': 'user'}, 'content': {'parts': ['A']}, 'create_time': 1.5}},
+    's': {'message': {'author': {'role': 'system'}, 'content': {'parts': ['']}}},
+    'x': None,
+  },
+}
+ALONE = (
+  'User: Tom is the hero. Write a story.',
+  'Human: a history. Write it as an essay.',
+  '问：为什么？请写一篇文章。',
+)
+
 
 def row(record, **paths):
   return conversations.from_record(record, 'f', 7, conversations.Paths(**paths))
@@ -69,11 +85,40 @@ def test_the_first_request_of_a_user_counts():
     ({'text': 'Below is an instruction.\n\n### Instruction:\nA\n\n### Response:\nB'}, 'A'),
     ({'text': 'A chat with an assistant. USER: A ASSISTANT: B</s>'}, 'A'),
     ({'text': '用户：A\n助手：B'}, 'A'),
+    ({'system': 'SYSTEM: Be.', 'chat': 'USER: A\n\n\nASSISTANT: B <|endoftext|>\n'}, 'A'),  # Glaive
+    ({'chat': 'USER: A ASSISTANT: B USER: C ASSISTANT: D'}, 'A'),
+    ({'text': 'User: A. Assistant: B'}, 'A.'),
+    ({'input': '["x", "y"]', 'output': 'x'}, '["x", "y"]'),
+    ({'chat': [{'role': 'user', 'content': 'A'}]}, 'A'),
+    ({'custom_id': '1', 'body': {'messages': [{'role': 'user', 'content': 'A'}]}}, 'A'),  # OpenAI
+    ({'custom_id': '1', 'body': {'input': [{'role': 'user', 'content': 'A'}]}}, 'A'),
+    ({'custom_id': '1', 'params': {'messages': [{'role': 'user', 'content': 'A'}]}}, 'A'),
+    ({'request': {'contents': [{'role': 'user', 'parts': [{'text': 'A'}]}]}}, 'A'),  # Gemini
+    ({'request': 'A'}, 'A'),
+    ({'user': 'A', 'assistant': 'B'}, 'A'),
+    ({'system': 'Be.', 'human': 'A', 'gpt': 'B'}, 'A'),
+    ({'user': 'alice', 'prompt': 'A', 'assistant': 'model-1'}, 'A'),
+    ({'user': 'alice', 'question': 'A'}, 'A'),
+    ({'role': 'user', 'content': 'A'}, 'A'),
+    ({'role': 'user', 'content': [{'type': 'text', 'text': 'A'}]}, 'A'),
+    ({'from': 'human', 'value': 'A'}, 'A'),
+    ({'from': '2020', 'text': 'A'}, 'A'),
+    *(({'prompt': text}, text) for text in ALONE),
     ({'text': 'AI: a history. Write it as an essay.'}, 'AI: a history. Write it as an essay.'),
   ],
 )
 def test_schemas_are_known(record, text):
   assert row(record).text == text and not row(record).fault
+
+
+def test_an_export_has_its_earliest_request():
+  assert row(EXPORTED) == conversations.Row('f', 7, 'A', 'c')
+  picture = [{'content_type': 'image_asset_pointer'}, 'A']
+  message = {'author': {'role': 'user'}, 'content': {'parts': picture}}
+  assert 'an image' in row({'mapping': {'u': {'message': message}}}).fault
+  for broken in ({}, 'x', {'u': {'message': {'author': 3, 'content': 3, 'create_time': 'x'}}}):
+    assert row({'mapping': broken}).fault == conversations.NOTHING
+  assert row({'custom_id': 'q-1', 'body': {'prompt': 'A'}}).key == 'q-1'
 
 
 def test_paths_say_where():
@@ -127,6 +172,9 @@ def test_no_record_raises(record):
     ({'text': 'First, research.', 'role': 'assistant', 'parent_id': 'x'}, 'of the assistant'),
     ({'text': 'And then?', 'role': 'prompter', 'parent_id': 'x'}, 'a later turn'),
     ({'text': 'Be kind.', 'role': 'system'}, 'of the system'),
+    ({'role': 'assistant', 'content': 'B'}, 'of the assistant'),
+    ({'from': 'gpt', 'value': 'B'}, 'of the gpt'),
+    ({'role': 'user', 'content': 'A', 'parent_id': 'x'}, 'a later turn'),
     ({'text': 'Write about <image>.'}, 'an image'),
     ({'text': None}, "'text' is null"),
     ({'messages': []}, "'messages' is empty"),
