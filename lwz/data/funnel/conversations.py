@@ -66,7 +66,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   JSON text or in a request to a server; the first turn of a user with a text counts. A row is
   'flagged' where it, or any of its turns, is `toxic` or has a moderation record with `flagged`; it
   is 'redacted' where that turn or the row says so. Never raises: an error becomes `fault`, and so
-  does a row that is a message of an assistant, an answer to one, or part of a request with an image.
+  does a message of an assistant, an answer to one, or a part of a request with an image.
   """
   if not isinstance(record, dict):
     return Row(file, number, fault=f'no object but {type(record).__name__}')
