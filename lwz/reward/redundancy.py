@@ -56,14 +56,16 @@ LAYOUT = 0.2
 # Symbols in a row, whatever they are: five are a rule or an ellipsis, more begin to fill a page.
 DRONE = 5
 
-# Honest words have up to four links: `state-of-the-art`.
-CHAIN = 4
+# Honest words have up to four links (`state-of-the-art`), and no more letters than WORD; honest
+# tables have no more numbers in a row than COUNTED.
+CHAIN, WORD, COUNTED = 4, 64, 100
 
 _HAN = re.compile(f'[{texts.CHARACTERS}]')
 _ROW, _SHORT = re.compile(r'\|'), re.compile(r'#+ |[-*+] ')
 _LINK = re.compile("['’-]")
 _SPECIAL = re.compile(r"['’\d-]")
 _SYMBOL = re.compile(r'[=<>{}\[\]()\\|/_#$%^&~*+`@]')
+_NUMBERS = re.compile(rf'(?<!\w)(?:\d++[\W_]*+){{{COUNTED},}}+')
 _DRONE = re.compile(rf'(?:[^\w\s][^\S\n]*){{{2 * DRONE},}}')
 
 
@@ -87,13 +89,14 @@ def share(text: str) -> float:
   most LAYOUT of the text up to there: reports repeat them, and loops of them go further.
 
   A drone of symbols (`;;;;;;;;;;`) counts as a redundant word for every DRONE of them after the
-  first DRONE; the rule under a heading, no longer than the heading, does not. Shares are of the
-  larger of two sets. In Chinese the words are characters, and pairs of characters are content words
-  too. The text decides from the left: whether a word is redundant depends on what
-  precedes it and on its own sentence, so to append text never redeems any, and to append a copy of
-  earlier sentences or paragraphs, after a sentence end or a line break, never lowers the value. A
-  text without words and drones has none to repeat: 0. Meaning is out of reach: a sentence rewritten
-  in all new words counts as new.
+  first DRONE; the rule under a heading, no longer than the heading, does not. So does every number
+  after COUNTED in a row. A word longer than WORD characters is several. Shares are of the larger of
+  two sets. In Chinese the words are characters, and pairs of characters are content words too. The
+  text decides from the left: whether a word is redundant depends on what precedes it and on its own
+  sentence, so to append text never redeems any, and to append a copy of earlier sentences or
+  paragraphs, after a sentence end or a line break, never lowers the value. A text
+  without words and drones has none to repeat: 0. Meaning is out of reach: a sentence rewritten in
+  all new words counts as new.
 
     share('It rains. ' * 4) -> 0.75
   """
@@ -127,22 +130,25 @@ def share(text: str) -> float:
 
 
 def _tokens(sentence: str) -> list[str]:
-  """Returns the words without numbers; a chain (`river-river-river-...`) is its links."""
+  """Returns the words without numbers; a chain (`river-river-...`) or an endless word is parts."""
   found = texts.words(sentence.lower())
-  if not _SPECIAL.search(sentence):
+  endless = max(map(len, found), default=0) > WORD
+  if not endless and not _SPECIAL.search(sentence):
     return found
   parts: list[str] = []
   for word in found:
     links = [word] if word.isalpha() else _LINK.split(word)
     parts += links if len(links) > CHAIN else [word]
-  return [part for part in parts if not part.isdigit()]
+  parts = [part for part in parts if not part.isdigit() or len(part) > WORD]
+  return [p[i : i + WORD] for p in parts for i in range(0, len(p), WORD)] if endless else parts
 
 
 def _drones(text: str) -> int:
-  """Returns the number of redundant words that runs of symbols count as."""
+  """Returns the number of redundant words that runs of symbols and of numbers count as."""
+  count = sum(len(re.findall(r'\d+', run)) - COUNTED for run in _NUMBERS.findall(text))
   if not _DRONE.search(text):
-    return 0
-  count, heading = 0, 0
+    return count
+  heading = 0
   for line in text.split('\n'):
     worded = bool(re.search(r'\w', line))
     runs = [sum(not mark.isspace() for mark in run) for run in _DRONE.findall(line)]

@@ -430,3 +430,17 @@ def test_it_is_a_share_of_any_text(given_text):
 def test_a_chain_of_words_is_its_links(chain):
   assert format_lib.redundancy(chain) > 0.9
   assert format_lib.redundancy('A state-of-the-art mother-in-law can’t be had.') == 0
+
+
+@pytest.mark.parametrize('unit', ['a', 'abc', '1', 'ab1', '啊', 'ж'])
+def test_one_endless_word_repeats_itself(unit):
+  assert format_lib.redundancy(unit * 20_000) > 0.9
+  assert format_lib.redundancy('An essay. ' + unit * 20_000) > 0.9
+
+
+@pytest.mark.parametrize('between', [' ', ', ', '\n', '.\n', ' | '])
+def test_counting_is_no_text(between):
+  numbers = between.join(map(str, range(3_000)))
+  assert format_lib.redundancy(numbers) == 1.0
+  assert format_lib.redundancy('An essay. ' + numbers + between + 'The end.') > 0.9
+  assert format_lib.redundancy(between.join(map(str, range(100)))) == 0.0
