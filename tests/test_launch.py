@@ -43,7 +43,7 @@ def test_what_the_main_job_leaves_behind(micro_runs):
   # The sampler and the scorer are one model.
   assert all(r['learn/logp_gap'] < 1e-5 for r in records)
   assert all(0 <= r[f'reward/{n}'] <= 1 for r in records for n in ('length', 'writing', 'format'))
-  assert set(samples.read(folder)) == {0, 2}
+  assert set(samples.read(folder)) >= {0, 2}  # and where an alarm begins
   assert '<svg' in (folder / 'report.html').read_text()
   summary = done(micro_runs / 'reward_model-micro')
   assert {'all', 'cut', 'repeat'} <= summary['heldout_by_source'].keys()
@@ -253,7 +253,7 @@ def test_a_fault_of_ours_keeps_its_stack_and_a_refusal_does_not():
 
   assert refusal.is_refusal(raised(refused))
   assert not refusal.is_refusal(raised(fault))
-  assert not refusal.is_refusal(raised(lambda: corpus.split([], 'x')))
+  assert not refusal.is_refusal(raised(lambda: corpus.fraction(3)))
 
 
 def test_another_config_is_refused_before_what_it_needs_is_run(micro_runs, tmp_path):
@@ -283,7 +283,8 @@ def test_a_corpus_that_is_too_small_is_named_before_the_first_run(num, words, me
   for i in range(num):
     text = ' '.join([f'River number {i} runs past the mill.'] * words)[: 8 * words]
     (tmp_path / 'texts' / f'{i}.txt').write_text(text)
-  output = jobs.launch(MAIN, tmp_path, f'--config.data.folder={tmp_path / "texts"}', fails=True)
+  given = f'--config.data.folder={tmp_path / "texts"}', '--config.data.heldout=0.1'
+  output = jobs.launch(MAIN, tmp_path, *given, fails=True)
   assert re.search(message, output), output
   assert not (tmp_path / 'base_model-micro').exists()
 

@@ -48,8 +48,8 @@ def test_importing_lwz_or_a_room_loads_no_stage(module, heavy):
 
 def test_its_names_are_those_of_the_door():
   assert all(getattr(lwz, name) is getattr(notebook, name) for name in lwz.__all__)
-  with pytest.raises(AttributeError, match="module 'lwz' has no attribute 'runs'"):
-    _ = lwz.runs
+  with pytest.raises(AttributeError, match="module 'lwz' has no attribute 'walk'"):
+    _ = lwz.walk
 
 
 def test_it_defines_no_flag_of_a_command_line():

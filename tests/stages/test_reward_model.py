@@ -70,6 +70,7 @@ def test_a_long_pair_is_trained_on_in_parts_that_use_every_window():
 def config(tmp_path, **reward):
   plain = {
     'weights': {'writing': 1.0},
+    'key_env': '',
     'model': str(tmp_path),
     'ensemble': (),
     'heldout': '',
