@@ -198,7 +198,7 @@ def test_a_referee_judges_at_micro(recorded):
   assert [record['step'] for record in found] == [0, 2]
   assert all(0 < record['eval/referee/corpus'] < 1 for record in found)
   assert all(record['eval/logp/corpus'] < 0 < record['eval/distinct/corpus'] for record in found)
-  assert 'by the referee' in (recorded / 'refereed' / 'report.html').read_text()
+  assert 'the referee prefers' in (recorded / 'refereed' / 'report.html').read_text()
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):

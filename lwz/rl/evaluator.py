@@ -82,7 +82,7 @@ def plots(c) -> list[dict[str, Any]]:
     },
     {'keys': _both('win_rate'), 'title': 'held-out win rate', 'unit': f'by {by}'},
     {'keys': ['words/think', *_both('think')], 'title': 'words of thoughts, and held-out ones'},
-    {'keys': _both('plan'), 'title': 'share of the outline that the answer follows in order'},
+    {'keys': _both('plan'), 'title': 'outline followed, in order', 'unit': 'share'},
     {'keys': _both('words_finished'), 'title': 'words of held-out answers that were not cut'},
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
   ]

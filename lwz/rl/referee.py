@@ -32,8 +32,8 @@ MEASURES = ('referee', 'logp', 'disorder', 'marks', 'distinct')
 WIN_RATE, PAIRS = 'referee_win_rate', 'referee_pairs'
 TITLES = {
   'referee': ('score by the referee, valid answers', 'in [0, 1]'),
-  WIN_RATE: ('preferred by the referee to the answer of step 0', 'share of pairs'),
-  'logp': ('log-probability under the initial model', 'nats per token'),
+  WIN_RATE: ('the referee prefers now to step 0', 'share'),
+  'logp': ('log-probability, first model', 'nats per token'),
   'disorder': ('words out of place', '0 in prose, 1 if shuffled'),
   'marks': ('punctuation marks per word', ''),
   'distinct': ('distinct pairs of words', 'share'),
