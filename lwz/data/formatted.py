@@ -62,6 +62,12 @@ def states_length(document: types.Document) -> bool:
   return corpus.fraction(document.title, 'states_length') < 0.5
 
 
+def request(document: types.Document, passage: str) -> str:
+  """The request that a passage of the document answers; about half of them state its length."""
+  num_words = words.count_words(passage) if states_length(document) else None
+  return question(document.title, num_words)
+
+
 def example(
   document: types.Document,
   style: str,
@@ -78,8 +84,8 @@ def example(
   answer = corpus.passage(document, lower, upper)
   if answer is None:
     return None
-  request = question(document.title, words.count_words(answer) if state_length else None)
+  asked = question(document.title, words.count_words(answer) if state_length else None)
   return (
-    templates.render(request, style, template),
+    templates.render(asked, style, template),
     templates.completion(plan(answer), answer, style),
   )

@@ -10,7 +10,6 @@ import numpy as np
 from etils import epath
 
 from lwz import jsonl, types
-from lwz import text as words
 from lwz.data import corpus, damages, files, formatted
 
 # Files of a run of `policy_pairs`, and the source of its pairs.
@@ -94,8 +93,7 @@ def from_documents(
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, i], np.uint64)))
     other = kept[(i + 1 + int(rng.integers(len(kept) - 1))) % len(kept)][1]
     first = int(rng.integers(len(kinds)))
-    num_words = words.count_words(text) if formatted.states_length(document) else None
-    request = formatted.question(document.title, num_words)
+    request = formatted.request(document, text)
     if not is_in(request, share):
       continue
     for kind in (*kinds[first:], *kinds[:first]):

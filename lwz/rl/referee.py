@@ -84,8 +84,7 @@ class Referee:
     self._params = trainer.initial_params(c, config, mesh, config.dtype)
     program = language_model.token_logprob(config, self._shape, chunk=c.train.chunk, mesh=mesh)
     self._logprob = program.jit()
-    self._passages = list(passages)
-    self._corpus = self._of(self._passages, self.scores(self._passages))
+    self._corpus = self._of(passages, self.scores(passages))
 
   def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
     """Returns the referee's scores and the log-probabilities [B]; NaN for broken answers."""

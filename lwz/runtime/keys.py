@@ -1,8 +1,8 @@
 """The one table about config keys: bounds, paths and references, inheritance, identity.
 
-`experiments/base.py` gives every key its default and its meaning; everything else about a key is
-here. Each stage lists in `READS` the keys that it reads. The identity of a run is READS without the
-keys that may change on resume: a run folder is reused only by a config of the same identity.
+`experiments/base.py` gives every key its default and its meaning; everything else about it is here.
+Each stage lists in `READS` the keys that it reads. The identity of a run is READS without the keys
+that may change on resume: a run folder is reused only by a config of the same identity.
 """
 
 import os
@@ -86,8 +86,7 @@ KEYS: dict[str, Key] = {
   'prompts.min_words': _count(1, 1_000),
   'prompts.max_chars': _count(1, 10**7),
   'prompts.shortest': _count(0, 12_000),
-  'prompts.similarity': _share(0.1),
-  'prompts.overlap': _share(0.1),
+  **{f'prompts.{name}': _share(0.1) for name in ('similarity', 'overlap')},
   'prompts.examples': _count(high=1_000),
   'train.num_steps': _count(may_change=ALWAYS),
   'train.rows': _count(1, 10**6),
@@ -268,7 +267,7 @@ def _expanded(value: str) -> str:
 def check(c) -> None:
   """Raises ValueError for the first value outside its bounds, or a name that is no choice."""
   places.check_folder(c.runs_dir, c.name or '')
-  for key, value in _leaves(c):
+  for key, value in leaves(c):
     low, high, choices, *_ = of(key)
     if value is None:
       if not of(key).optional:
@@ -292,9 +291,10 @@ def check(c) -> None:
         raise ValueError(f'{key}={shown}: choose a number from {low:.10g} to {high:.10g}')
 
 
-def _leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields every dotted key of a config, and its value."""
   for name, value in c.items():
     if hasattr(value, 'items'):
-      yield from _leaves(value, f'{prefix}{name}.')
+      yield from leaves(value, f'{prefix}{name}.')
     else:
       yield f'{prefix}{name}', value

@@ -50,14 +50,18 @@ def check(c) -> None:
 def run(c) -> None:
   opened = setup.open_run(c, READS)
   temperatures = np.linspace(c.pairs.coldest, c.pairs.hottest, c.pairs.temperatures).tolist()
+  parts = [_openings(c, documents) for documents in setup.heldout(c)]
+  num_trained = len(parts[0])
+  openings = [*parts[0], *parts[1]]  # together: the engine is loaded once for each temperature
+  texts = [_written(c, openings, number, t) for number, t in enumerate(temperatures)]
   counts = {}
-  for name, documents in zip(preferences.WRITTEN, setup.heldout(c), strict=True):
-    openings = _openings(c, documents)
-    texts = [_written(c, openings, number, t) for number, t in enumerate(temperatures)]
+  for name, part in zip(
+    preferences.WRITTEN, (slice(num_trained), slice(num_trained, None)), strict=True
+  ):
     pairs = [
       types.Preference(request, passage, text, preferences.MODEL)
       for written in texts
-      for (request, passage), text in zip(openings, written, strict=True)
+      for (request, passage), text in zip(openings[part], written[part], strict=True)
       if text and text != passage
     ]
     preferences.save(opened.folder / name, pairs)
@@ -68,14 +72,8 @@ def run(c) -> None:
 
 def _openings(c, documents: list[types.Document]) -> list[tuple[str, str]]:
   """Returns (request, passage) of each document whose opening has the length of an answer."""
-  found = []
-  for document in documents:
-    passage = corpus.passage(document, c.data.lower, c.data.upper)
-    if passage is not None:
-      stated = formatted.states_length(document)
-      num_words = words_lib.count_words(passage) if stated else None
-      found.append((formatted.question(document.title, num_words), passage))
-  return found
+  passages = [(d, corpus.passage(d, c.data.lower, c.data.upper)) for d in documents]
+  return [(formatted.request(d, text), text) for d, text in passages if text is not None]
 
 
 def _written(c, openings: list[tuple[str, str]], number: int, temperature: float) -> list[str]:

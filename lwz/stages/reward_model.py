@@ -32,7 +32,7 @@ from lwz.store import atomic
 from lwz.store.hf import checkpoint as hf
 
 READS = (
-  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.DOCUMENTS, *trainer.READS),
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *trainer.READS),
   *(*preference_pairs.READS, 'data.row_length', 'data.long', 'train.rows', 'train.remat'),
   *('train.centring', 'eval.every', 'eval.pairs'),
 )

@@ -157,14 +157,6 @@ def prepare(runs: pathlib.Path, experiment: str) -> None:
   )
 
 
-def leaves(c, prefix: str = '') -> Iterator[tuple[str, Any]]:
-  for name, value in c.items():
-    if hasattr(value, 'items'):
-      yield from leaves(value, f'{prefix}{name}.')
-    else:
-      yield f'{prefix}{name}', value
-
-
 def must_be_refused(key: str, default: Any, text: str, reads: tuple[str, ...]) -> bool:
   """Whether a value cannot work; `reads` are the keys of the stage."""
   facts = keys.of(key)
@@ -197,7 +189,7 @@ def cases(seed: int = 0, share: float = 1.0) -> Iterator[Case]:
       if other:
         stage = launch.Stage(('preflight', *launch._stage('', other).READS), *stage[1:])
       reads[experiment] = stage.reads
-  for key, default in leaves(c):
+  for key, default in keys.leaves(c):
     if isinstance(default, bool):
       values = FLAGS
     elif isinstance(default, int | float):

@@ -12,7 +12,7 @@ from lwz import launch
 from lwz.runtime import keys, setup
 from lwz.store import run
 
-LEAVES = dict(keys._leaves(base.get_config('tiny')))
+LEAVES = dict(keys.leaves(base.get_config('tiny')))
 
 
 def is_number(value):
@@ -22,7 +22,7 @@ def is_number(value):
 @pytest.mark.parametrize('size', base.SIZES)
 def test_every_number_has_finite_bounds_and_its_default_lies_within(size):
   c = base.get_config(size)
-  for key, value in keys._leaves(c):
+  for key, value in keys.leaves(c):
     if is_number(value):
       low, high = keys.of(key)[:2]
       assert low is not None and math.isfinite(low) and math.isfinite(high), key
