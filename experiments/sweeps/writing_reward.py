@@ -1,0 +1,19 @@
+"""What makes the writing reward harder to fool: the means of the main job, and others, by three seeds.
+
+The outcome is the referee, which trains nothing: its win rate against step 0 on held-out titles.
+
+python -m lwz.sweep --sweep=experiments/sweeps/writing_reward.py
+"""
+
+EXPERIMENT = 'grpo_think'
+
+
+def get_hyper(h):
+  means = [
+    {},  # the main job: passages against damage, and against what the pretrained policy wrote
+    {'reward.model': 'reward_model_damage:tiny'},  # without the policy's texts
+    {'reward.ensemble': ('reward_model_second:tiny',)},  # two models, the lower bound
+    {'rl.kl_weight': 0.05},  # for comparison: the paper has no such term
+  ]
+  seeds = h.zipit([h.sweep('seed', [0, 1, 2]), h.sweep('needs_seed', [0, 1, 2])])
+  return h.product([means, seeds])
