@@ -1,5 +1,6 @@
 """One self-contained HTML page per run."""
 
+import itertools
 import math
 import os
 import re
@@ -50,27 +51,27 @@ def write(
   * `plots`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
   * `tables`: any other, as (caption, header, rows); `alarms` are such tables above the curves
   * `samples`: dicts with 'step' and any of 'prompt', 'think', 'answer', 'text', 'valid', 'fault',
-    'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first and
-    of the last step stand side by side, answers to one prompt facing each other; what lies between
-    is left out. An invalid one is shown as the whole `text` that was written; `sampled_for` says
+    'words', 'lower', 'upper' and 'rewards' (component -> value in [0, 1]). Those of the first, the
+    middle and the last step stand side by side, answers to one prompt in one row; other steps
+    are left out. An invalid one is shown as the whole `text` that was written; `sampled_for` says
     what prompts they answer
   * `notes`: sentences a reader has to know
 
   Raises ValueError for a sample without 'step'.
   """
-  steps, pairs = _pairs(list(samples))
+  steps, rows = _rows(list(samples))
   text = TEMPLATES.get_template('page.html.jinja').render(
     title=title,
     subtitle=subtitle,
     facts=dict(facts or {}),
-    table=[_row(row) for row in table],
+    table=[_change(row) for row in table],
     window=window,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
     plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
     tables=_lists(tables),
     alarms=_lists(alarms),
     steps=steps,
-    pairs=pairs,
+    rows=rows,
     sampled_for=sampled_for,
     notes=list(notes),
   )
@@ -85,7 +86,7 @@ def _lists(tables) -> list[tuple[str, list, list[list]]]:
   return [(caption, list(header), [list(r) for r in rows]) for caption, header, rows in tables]
 
 
-def _row(row: tuple[str, float, float, float]) -> dict[str, Any]:
+def _change(row: tuple[str, float, float, float]) -> dict[str, Any]:
   name, first, last, _ = row
   verdict = ('worse', '', 'better')[1 + directions.verdict(name, first, last)]
   arrow = ('▼', '', '▲')[1 + directions.moved(first, last)]
@@ -93,38 +94,44 @@ def _row(row: tuple[str, float, float, float]) -> dict[str, Any]:
   return dict(name=name, first=first, last=last, arrow=arrow, change=change, verdict=verdict)
 
 
-def _pairs(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
-  """The first and the last step, and their samples by twos; a side may be missing."""
+def _rows(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
+  """The first, the middle and the last step, and their samples in rows; a side may be missing."""
   for i, sample in enumerate(samples):
     if 'step' not in sample:
       raise ValueError(f"sample {i} has no 'step': the page compares the first with the last step")
-  if not samples:
-    return [], []
-  steps = sorted({sample['step'] for sample in samples})
-  before = [s for s in samples if s['step'] == steps[0]]
-  if len(steps) == 1:
-    return steps, [{'prompt': s.get('prompt'), 'cards': [_card(s)]} for s in before]
-  after = [s for s in samples if s['step'] == steps[-1]]
-  pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
-  single = []
-  for new in after:
-    old = next((s for s in before if s.get('prompt') == new.get('prompt')), None)
-    if old is None:
-      single.append(new)
-    else:
-      before.remove(old)
-      pairs.append((old, new))
-  for i in range(max(len(before), len(single))):
-    pairs.append((before[i] if i < len(before) else None, single[i] if i < len(single) else None))
-  return [steps[0], steps[-1]], [_pair(old, new) for old, new in pairs]
+  steps = _ends_and_middle(sorted({sample['step'] for sample in samples}))
+  columns = [[s for s in samples if s['step'] == step] for step in steps]
+  if len(steps) < 2:
+    return steps, [_row([sample]) for column in columns for sample in column]
+  rows: list[list[Mapping[str, Any] | None]] = []
+  for new in list(columns[-1]):
+    same = [_of(new.get('prompt'), column) for column in columns]
+    if sum(sample is not None for sample in same) > 1:
+      rows.append(same)
+      for column, sample in zip(columns, same, strict=True):
+        if sample is not None:
+          column.remove(sample)
+  rows += map(list, itertools.zip_longest(*columns))
+  return steps, [_row(row) for row in rows]
 
 
-def _pair(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, Any]:
-  """Returns two cards; a prompt that both share stands once, above them."""
-  prompts = {s.get('prompt') for s in (old, new) if s is not None}
+def _ends_and_middle(steps: list[int]) -> list[int]:
+  """Returns the first step, the one nearest to the middle of a run, and the last."""
+  inner = steps[1:-1]
+  middle = [min(inner, key=lambda step: abs(2 * step - steps[0] - steps[-1]))] if inner else []
+  return [*steps[:1], *middle, *steps[1:][-1:]]
+
+
+def _of(prompt: str | None, column: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+  return next((sample for sample in column if sample.get('prompt') == prompt), None)
+
+
+def _row(row: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+  """Returns cards; a prompt that all share stands once, above them."""
+  prompts = {sample.get('prompt') for sample in row if sample is not None}
   return {
-    'prompt': prompts.pop() if len(prompts) == 1 else None,
-    'cards': [None if s is None else _card(s) for s in (old, new)],
+    'prompt': prompts.pop() if len(row) > 1 and len(prompts) == 1 else None,
+    'cards': [None if sample is None else _card(sample) for sample in row],
   }
 
 

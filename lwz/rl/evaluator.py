@@ -173,14 +173,14 @@ class Evaluator:
     return dict(zip(names, hosts.all_gather(values)[0].tolist(), strict=True))
 
   def samples(self, num: int = 8) -> list[dict[str, Any]]:
-    """Returns sampled answers to `num` prompts by the first and the last policy, for the report."""
+    """Returns the sampled answers to `num` prompts at every evaluation, for the report."""
     path, found = self._folder / 'answers.jsonl', []
     if jax.process_index() or not path.exists():
       return []
     kept = [r for r in jsonl.read(path, skip='all')[0] if r.get('mode') == MODES[0] and 'step' in r]
     by_step = {(r['step'], r['idx']): str(r['text']) for r in kept}
     steps = sorted({step for step, _ in by_step})
-    for step, task in itertools.product(steps[:1] + steps[1:][-1:], tasks.spread(self._tasks, num)):
+    for step, task in itertools.product(steps, tasks.spread(self._tasks, num)):
       if (text := by_step.get((step, task.idx))) is not None:
         parsed = dataclasses.asdict(format_lib.parse(text, self._c.data.style))
         words = length.count_words(answers.final(text))

@@ -93,23 +93,32 @@ def test_the_same_run_gives_the_same_bytes(written):
 
 def test_a_change_is_better_or_worse_by_the_direction_of_its_metric():
   rows = [('loss', 2.0, 1.0, -1.0), ('reward/length', 0.5, 0.2, -0.3), ('entropy', 1.0, 2.0, 1.0)]
-  assert [page._row(row)['verdict'] for row in rows] == ['better', 'worse', '']
-  still = page._row(('loss', 1.0, 1.0, 0.0))
+  assert [page._change(row)['verdict'] for row in rows] == ['better', 'worse', '']
+  still = page._change(('loss', 1.0, 1.0, 0.0))
   assert (still['verdict'], still['arrow'], still['change']) == ('', '', '0')
 
 
-def test_first_and_last_samples_of_one_prompt_face_each_other():
-  samples = [sample(1, prompt=p) for p in 'ab'] + [sample(5, prompt='a')]
+def test_samples_of_one_prompt_stand_in_a_row():
+  samples = [sample(1, prompt=p) for p in 'ab'] + [sample(4, prompt='a'), sample(5, prompt='b')]
   samples += [sample(9, prompt=p) for p in 'cb']
-  steps, pairs = page._pairs(samples)
-  assert steps == [1, 9]
-  assert [pair['prompt'] for pair in pairs] == ['b', None]
-  assert [[card['prompt'] for card in pair['cards']] for pair in pairs] == [['b', 'b'], ['a', 'c']]
+  steps, rows = page._rows(samples)
+  assert steps == [1, 5, 9]
+  assert [row['prompt'] for row in rows] == ['b', None]
+  told = [[card and card['prompt'] for card in row['cards']] for row in rows]
+  assert told == [['b', 'b', 'b'], ['a', None, 'c']]
+
+
+@pytest.mark.parametrize(
+  ('steps', 'shown'),
+  [([], []), ([3], [3]), ([0, 9], [0, 9]), ([0, 1, 2, 100], [0, 2, 100]), ([0, 40, 80], [0, 40, 80])],
+)
+def test_the_middle_is_the_step_nearest_to_it(steps, shown):
+  assert page._ends_and_middle(steps) == shown
 
 
 def test_samples_of_one_step_stand_alone_and_sides_may_be_missing(written):
   assert 'Before and after' not in written(samples=[sample(3), sample(3)])
-  _, pairs = page._pairs([sample(1), sample(2), sample(2)])
+  _, pairs = page._rows([sample(1), sample(2), sample(2)])
   assert [[card is None for card in pair['cards']] for pair in pairs] == [
     [False, False],
     [True, False],
