@@ -1,6 +1,6 @@
 """A second writing reward model, for ensembles: the same pairs, another seed.
 
-  python -m lwz.launch --config=experiments/reward_model_second.py
+python -m lwz.launch --config=experiments/reward_model_second.py
 """
 
 from experiments import reward_model

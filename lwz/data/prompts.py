@@ -90,6 +90,19 @@ def _from_record(record: dict[str, Any]) -> types.Prompt:
   )
 
 
+def split(
+  found: collections.abc.Sequence[types.Prompt], share: float
+) -> tuple[list[types.Prompt], list[types.Prompt]]:
+  """Returns the prompts to train on, and a `share` for evaluations, chosen by a hash of the text.
+
+  All are for training where no other would be left for it.
+  """
+  kept = [p for p in found if corpus.fraction(p.text, 'tested') >= share]
+  if not kept:
+    return list(found), []
+  return kept, [p for p in found if corpus.fraction(p.text, 'tested') < share]
+
+
 def save(path: epath.PathLike, prompts: collections.abc.Iterable[types.Prompt]) -> None:
   """Writes what `load` reads."""
   jsonl.write(path, map(dataclasses.asdict, prompts))

@@ -30,14 +30,14 @@ from etils import epath
 
 from lwz import hosts, jsonl, types
 from lwz.data import templates, tokenizer
-from lwz.evals import anchors, answers, arena, offline, plan, standings
-from lwz.judge import contest, journal, systems
+from lwz.evals import answers, offline
+from lwz.judge import journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.reward import format as format_lib
 from lwz.reward import length
-from lwz.rl import referee, tasks
+from lwz.rl import rating, referee, tasks
 from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import setup, trainer
 from lwz.store import checksum
@@ -163,7 +163,7 @@ class Evaluator:
       answered[mode] = self._answers(mode, placed, policy, step)
       loop.lap(f'eval_{mode}')
       loop.stop_if_asked()
-    measured = hosts.first(functools.partial(self._measure, answered)) or {}
+    measured = hosts.first(functools.partial(self._measure, step, answered)) or {}
     if self._referee:
       measured |= self._refereed(self._referee, answered)
     loop.lap('eval_judge')
@@ -174,17 +174,22 @@ class Evaluator:
 
   def samples(self, num: int = 8) -> list[dict[str, Any]]:
     """Returns the sampled answers to `num` prompts at every evaluation, for the report."""
-    path, found = self._folder / 'answers.jsonl', []
-    if jax.process_index() or not path.exists():
+    if jax.process_index():
       return []
-    kept = [r for r in jsonl.read(path, skip='all')[0] if r.get('mode') == MODES[0] and 'step' in r]
-    by_step = {(r['step'], r['idx']): str(r['text']) for r in kept}
-    steps = sorted({step for step, _ in by_step})
-    for step, task in itertools.product(steps, tasks.spread(self._tasks, num)):
-      if (text := by_step.get((step, task.idx))) is not None:
+    by_step, found = self._sampled(), []
+    for step, task in itertools.product(sorted(by_step), tasks.spread(self._tasks, num)):
+      if (text := by_step[step].get(task.idx)) is not None:
         parsed = dataclasses.asdict(format_lib.parse(text, self._c.data.style))
         words = length.count_words(answers.final(text))
         found.append({'step': step, 'prompt': task.question, 'text': text, 'words': words} | parsed)
+    return found
+
+  def _sampled(self) -> dict[int, dict[int, str]]:
+    """Returns the sampled texts of all evaluations so far, by step and task."""
+    path, found = self._folder / 'answers.jsonl', {}
+    for r in jsonl.read(path, skip='all')[0] if path.exists() else ():
+      if r.get('mode') == MODES[0] and 'step' in r:
+        found.setdefault(r['step'], {})[r['idx']] = str(r['text'])
     return found
 
   def _answers(self, mode: str, placed, policy: int, step: int) -> dict[int, dict[str, Any]]:
@@ -236,60 +241,24 @@ class Evaluator:
     scores = {mode: judge.scores(answers) for mode, answers in answers_by.items()}
     return hosts.first(lambda: judge.measure(answers_by, scores)) or {}
 
-  def _measure(self, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, float]:
+  def _measure(
+    self, step: int, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]
+  ) -> dict[str, float]:
     """Returns all metrics of an evaluation."""
-    c = self._c
-    texts = {
-      _player(mode): {idx: answers.final(reply['text']) for idx, reply in replies.items()}
-      for mode, replies in answered.items()
-    }
+    earlier = {then: texts for then, texts in self._sampled().items() if then < step}
+    first = earlier[min(earlier)] if earlier else {}
+    opponents = tasks.with_baselines(self._tasks, first)
     with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
-      fixed = _fixed(c, self._tasks, kept)
-      met, judged = contest.judge(c, self._tasks, texts, kept, rivals=False, quiet=True)
-    found, _ = standings.pairings(met, judged.values)
-    measured = {FAILURES: len(judged.faults) / len(met)}
+      rated, failures = rating.of(self._c, opponents, answered, kept)
+    measured = {FAILURES: failures}
     for mode, replies in answered.items():
-      rated = anchors.rate(found, _player(mode), fixed, c.seed)
-      values = rated | _described(replies.values(), c.data.style)
+      values = rated[mode] | rating.described(replies.values(), self._c.data.style)
       measured |= {f'eval/{name}/{mode}': values[name] for name in METRICS}
-      if mode == 'sampled':
-        measured |= dict(zip(INTERVAL, (rated['low'], rated['high']), strict=True))
-    return measured
+    bounds = (rated[MODES[0]][name] for name in ('low', 'high'))
+    return measured | dict(zip(INTERVAL, bounds, strict=True))
 
 
 def _sound(text: str, style: str) -> str:
   """Returns the answer of a trajectory in valid format, else ''."""
   parsed = format_lib.parse(text, style)
   return parsed.answer if parsed.valid else ''
-
-
-def _player(mode: str) -> str:
-  return f'policy, {mode}'
-
-
-def _fixed(c, tasks: Sequence[arena.Task], kept) -> dict[str, float]:
-  """Returns the rating of each baseline, from comparisons among them alone; their mean is 1000."""
-  names = list(dict.fromkeys(name for task in tasks for name in task.baselines))
-  if len(names) == 1:
-    return {names[0]: 1000.0}
-  texts = {n: {t.idx: t.baselines[n] for t in tasks if n in t.baselines} for n in names}
-  alone = [dataclasses.replace(task, baselines={}) for task in tasks]
-  matches, judged = contest.judge(c, alone, texts, kept, rivals=True, quiet=True)
-  found, _ = standings.pairings(matches, judged.values)
-  return {row['player']: row['rating'] for row in standings.rate(found, names, c.seed)}
-
-
-def _described(replies, style: str) -> dict[str, float]:
-  """Returns the metrics of answers that need no judge."""
-  replies = list(replies)
-  parsed = [format_lib.parse(reply['text'], style) for reply in replies]
-  words = [length.count_words(answers.final(reply['text'])) for reply in replies]
-  finished = [num for num, reply in zip(words, replies, strict=True) if reply['finished']]
-  return {
-    'words': float(np.mean(words)),
-    'words_finished': float(np.mean(finished)) if finished else float('nan'),
-    'think': float(np.mean([length.count_words(p.think) for p in parsed])),
-    'finished': len(finished) / len(words),
-    'plan': referee.mean(np.array([plan.following(p.think, p.answer) for p in parsed if p.valid])),
-    'valid_format': float(np.mean([p.valid for p in parsed])),
-  }

@@ -1,12 +1,13 @@
 """The prompts of evaluations in training: none of them is trained on."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 from etils import epath
 
 from lwz import types
-from lwz.data import heldout_tasks
-from lwz.evals import arena
+from lwz.data import heldout_tasks, prompts
+from lwz.evals import answers, arena
 from lwz.runtime import setup
 
 
@@ -21,9 +22,19 @@ def load(c) -> list[arena.Task]:
 
 
 def of(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
-  """Returns the tasks of the file, or of held-out titles, without the prompts in `trained`."""
+  """Returns the tasks, without the prompts in `trained`.
+
+  They are those of `eval.file`; without one, the held-out share of `data.prompts`, which have no
+  baselines; without these, held-out titles.
+  """
   if c.eval.file:
     found = load(c)
+  elif c.data.prompts:
+    own = prompts.split(prompts.load(setup.prompt_file(c)), c.data.tested)[1]
+    found = [
+      arena.Task(idx, prompt.text, prompt.source, (prompt.lower + prompt.upper) // 2, {})
+      for idx, prompt in enumerate(own)
+    ]
   else:
     records = heldout_tasks.arena(
       setup.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=0
@@ -34,6 +45,20 @@ def of(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
     ]
   known = {_plain(prompt.text) for prompt in trained}
   return [task for task in found if _plain(task.question) not in known]
+
+
+def with_baselines(tasks: Sequence[arena.Task], first: Mapping[int, str]) -> list[arena.Task]:
+  """Returns the tasks as they are judged: where none has a baseline, against the `first` answers.
+
+  `first` are the texts of the first evaluation, by task; tasks without one are left out.
+  """
+  if any(task.baselines for task in tasks):
+    return list(tasks)
+  return [
+    dataclasses.replace(task, baselines={'start': answers.final(first[task.idx])})
+    for task in tasks
+    if task.idx in first
+  ]
 
 
 def _plain(text: str) -> str:

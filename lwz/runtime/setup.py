@@ -195,9 +195,10 @@ def prompt_file(c) -> str:
 
 
 def writing_prompts(c) -> list[types.Prompt]:
-  """Returns the prompt set: from a file, or the titles that no training has seen before."""
+  """Returns the prompts to train on: of a file, or titles that no training has seen before."""
   if c.data.prompts:
-    return prompts.load(prompt_file(c))
+    asked = c.eval.every and not c.eval.file  # evaluations have a share of them
+    return prompts.split(prompts.load(prompt_file(c)), c.data.tested if asked else 0)[0]
   return prompts.from_documents(
     heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
   )
@@ -221,9 +222,8 @@ def model_config(c, folder: epath.Path, tok, *, scalar_head: bool = False) -> co
   source = (
     os.fspath(folder) if hosts.of_first(model_source.is_run(folder)) else reference(c, c.init)
   )
-  random = source == 'random'
-  config = config_lib.preset(c.size) if random else model_source.config(source)
-  ends = end_ids(tok, config, '' if random else source)
+  config = config_lib.preset(c.size) if source == 'random' else model_source.config(source)
+  ends = end_ids(tok, config, '' if source == 'random' else source)
   if source != os.fspath(folder):
     config = dataclasses.replace(config, scalar_head=scalar_head)
     hosts.first(lambda: model_source.keep(folder, config, ends))

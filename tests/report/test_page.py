@@ -110,7 +110,13 @@ def test_samples_of_one_prompt_stand_in_a_row():
 
 @pytest.mark.parametrize(
   ('steps', 'shown'),
-  [([], []), ([3], [3]), ([0, 9], [0, 9]), ([0, 1, 2, 100], [0, 2, 100]), ([0, 40, 80], [0, 40, 80])],
+  [
+    ([], []),
+    ([3], [3]),
+    ([0, 9], [0, 9]),
+    ([0, 1, 2, 100], [0, 2, 100]),
+    ([0, 40, 80], [0, 40, 80]),
+  ],
 )
 def test_the_middle_is_the_step_nearest_to_it(steps, shown):
   assert page._ends_and_middle(steps) == shown

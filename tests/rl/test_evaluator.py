@@ -122,7 +122,7 @@ def test_metrics_of_both_modes(writes, tmp_path):
   assert loop.laps == ['eval_sampled', 'eval_greedy', 'eval_judge']
 
 
-def test_the_report_has_first_and_last_answers_to_the_same_held_out_prompts(writes, tmp_path):
+def test_the_report_has_all_answers_to_the_same_held_out_prompts(writes, tmp_path):
   write_arena(tmp_path)
   c = config(tmp_path, **{'train.num_steps': 6})
   due = evaluations(c, tmp_path)
@@ -131,7 +131,7 @@ def test_the_report_has_first_and_last_answers_to_the_same_held_out_prompts(writ
     due.step(Loop(), step, {'w': np.full(2, step, np.float32)})
   samples = due.samples(num=2)
   assert [(s['step'], s['prompt']) for s in samples] == [
-    *((0, 'Ode 0'), (0, 'Ode 1'), (5, 'Ode 0'), (5, 'Ode 1'))
+    (step, f'Ode {i}') for step in (0, 2, 4, 5) for i in (0, 1)
   ]
   assert all(s['valid'] and s['words'] == 10 and s['think'] == 'a plan' for s in samples)
 
@@ -179,6 +179,25 @@ def test_titles_that_grpo_asks_for_are_not_among_those_of_evaluations(tmp_path):
     f'Write about {title}' for title in tested
   )
   assert len(tasks.spread(found, 4)) == 4 and tasks.spread(found, 0) == found
+
+
+def test_a_share_of_the_users_prompts_is_kept_for_evaluations(writes, tmp_path):
+  rows = [{'text': f'Ode {i} of {i} words', 'lower': 8, 'upper': 12} for i in range(40)]
+  (tmp_path / 'mine.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  mine = {'eval.file': '', 'data.prompts': str(tmp_path / 'mine.jsonl'), 'data.tested': 0.25}
+  c = config(tmp_path, **mine)
+  trained = setup.writing_prompts(c)
+  found = tasks.of(c, trained)
+  assert 4 <= len(found) <= 16 and len(found) + len(trained) == 40
+  assert {t.question for t in found}.isdisjoint(p.text for p in trained)
+  assert len(setup.writing_prompts(config(tmp_path, **mine, **{'eval.every': 0}))) == 40
+  # Without baselines the judge compares with the first answers: those of the same length tie.
+  due = evaluations(c, tmp_path, trained)
+  first = due.step(Loop(), 0, PARAMS)
+  assert np.isnan(first['eval/win_rate/sampled']) and first['eval/words/sampled'] == 10
+  later = due.step(Loop(), 2, {'w': PARAMS['w'] + 1})
+  assert later['eval/win_rate/sampled'] == 0.5
+  assert later['eval/win_rate/greedy'] == 0
 
 
 class Judge:
