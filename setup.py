@@ -66,7 +66,8 @@ setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11',
-  packages=find_packages(include=['lwz', 'lwz.*']),
+  # Experiments lie beside lwz wherever it is installed: what they need is named by their files.
+  packages=find_packages(include=['lwz', 'lwz.*', 'experiments', 'experiments.*']),
   package_data={'lwz.report': ['*.jinja']},
   install_requires=CORE,
   extras_require=EXTRAS,

@@ -24,7 +24,7 @@ from etils import epath
 from lwz import launch
 from lwz.reward import function
 from lwz.rl import registry
-from lwz.runtime import command_line, interrupts, keys, refusal, setup
+from lwz.runtime import command_line, interrupts, keys, places, refusal, setup
 from lwz.stages import generate as generate_stage
 from lwz.store import metrics as metrics_lib
 from lwz.store import model_source
@@ -82,7 +82,7 @@ def load_config(experiment: str | os.PathLike, overrides: Mapping[str, Any] | No
   Raises ValueError or FileNotFoundError for a key, a value or an experiment that there is not.
   """
   name, _, size = os.fspath(experiment).partition(':')
-  path = pathlib.Path(name) if name.endswith('.py') else _experiments() / f'{name}.py'
+  path = pathlib.Path(name) if name.endswith('.py') else places.experiments() / f'{name}.py'
   if not path.exists():
     known = ', '.join(sorted(p.stem for p in path.parent.glob('[!_]*.py') if p.stem != 'base'))
     raise FileNotFoundError(f'{path}: there is no such experiment; choose from {known or "none"}')
@@ -128,7 +128,7 @@ def steps(c, rewards: Rewards | None = None, *, quiet: bool = False) -> Generato
 
 def _steps(c, rewards, quiet: bool) -> Generator[dict[str, float]]:
   launch.prepare(c)
-  door = launch.Door(_experiments(), rewards).steps(c)
+  door = launch.Door(places.experiments(), rewards).steps(c)
   try:
     while True:
       try:
@@ -210,15 +210,6 @@ def _given(c, rewards: Rewards):
       if name not in c.reward.weights:
         c.reward.weights[name] = 1.0
   return c, made
-
-
-def _experiments() -> pathlib.Path:
-  """Returns the folder of the experiments: here, above here, or that of the clone of lwz."""
-  here, clone = pathlib.Path.cwd(), pathlib.Path(__file__).parents[1]
-  for folder in (here, *here.parents, clone):
-    if (folder / 'experiments/base.py').exists():
-      return folder / 'experiments'
-  raise FileNotFoundError(f'{here}: no experiments/base.py here or above; start in a clone of lwz')
 
 
 @contextlib.contextmanager

@@ -31,7 +31,18 @@ from ml_collections import config_flags
 
 from lwz import launch
 from lwz.report import arms as arms_table
-from lwz.runtime import arms, cluster, command_line, hyper, interrupts, jobs, keys, refusal, setup
+from lwz.runtime import (
+  arms,
+  cluster,
+  command_line,
+  hyper,
+  interrupts,
+  jobs,
+  keys,
+  places,
+  refusal,
+  setup,
+)
 from lwz.store import atomic, status
 
 
@@ -53,7 +64,10 @@ class Sweep:
     self.path = path
     self._source = runpy.run_path(str(path), run_name=f'experiments.{path.stem}')
     self._arguments = list(arguments)
-    self._experiments = _experiments(path)
+    beside = [
+      folder for folder in (path.parent.parent, path.parent) if (folder / 'base.py').exists()
+    ]
+    self._experiments = beside[0] if beside else places.experiments()
     self._door = launch.Door(self._experiments)
     if 'get_hyper' not in self._source or ('EXPERIMENT' in self._source) == (
       'get_config' in self._source
@@ -103,7 +117,7 @@ class Sweep:
     path = self._experiments / f'{name}.py'
     if not path.exists():
       raise FileNotFoundError(f'{self.path}: there is no experiment {path}')
-    return runpy.run_path(str(path))['get_config'](*sizes)
+    return launch.load(path, *sizes)
 
   def plan(self, numbers: Sequence[int]) -> list[jobs.Job]:
     """Returns the arms of these numbers, after the runs that they need.
@@ -165,14 +179,6 @@ class Sweep:
     self.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({'sweep': os.fspath(self.path), 'arms': found}, indent=2)
     atomic.write_text(self.folder / 'sweep.json', text + '\n')
-
-
-def _experiments(path: pathlib.Path) -> pathlib.Path:
-  """Returns the folder of experiments that a sweep file belongs to."""
-  for folder in (path.parent.parent, path.parent):
-    if (folder / 'base.py').exists():
-      return folder
-  return pathlib.Path('experiments')
 
 
 def _parsed(c, arguments: Sequence[str]):

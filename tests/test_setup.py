@@ -2,9 +2,11 @@
 
 import ast
 import re
+import runpy
 import sys
 
 import pytest
+import setuptools
 
 from tests import tree
 
@@ -97,3 +99,12 @@ def test_the_lock_is_whole():
 )
 def test_a_fault_of_the_lock_is_found(fault, spoil):
   assert fault in '\n'.join(faults(spoil(locked())))
+
+
+def test_experiments_are_installed_beside_lwz(monkeypatch):
+  """Else `lwz.load_config` finds them in a clone alone."""
+  given = {}
+  monkeypatch.setattr(setuptools, 'setup', lambda **options: given.update(options))
+  monkeypatch.chdir(tree.ROOT)
+  runpy.run_path('setup.py')
+  assert {'experiments', 'experiments.sweeps', 'lwz.stages'} <= set(given['packages'])

@@ -1,6 +1,7 @@
-"""Places that a config names: paths and buckets, and the folder of a run."""
+"""Places: the folder of the experiments, and what a config names: paths, buckets, run folders."""
 
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 
@@ -10,6 +11,15 @@ _BUCKETS = ('gs://', 's3://', 'az://', 'hf://')
 # In the path of a run: what the libraries that write checkpoints misread, and what is no text.
 _UNSAFE = re.compile(rf'[{re.escape("".join(checkpoint.UNSAFE))}\x00-\x1f\x7f\ud800-\udfff]')
 _PASSWORD = re.compile(r'://[^/?#\s]*@')  # user:password@ in an address
+
+
+def experiments() -> pathlib.Path:
+  """Returns the folder of the experiments: here, above, or beside lwz, cloned or installed."""
+  here = pathlib.Path.cwd()
+  for folder in (here, *here.parents, pathlib.Path(__file__).parents[2]):
+    if (folder / 'experiments/base.py').exists():
+      return folder / 'experiments'
+  raise FileNotFoundError(f'{here}: no experiments/base.py here, above, or beside lwz; install lwz')
 
 
 def check_password(key: str, value: object) -> None:
