@@ -165,6 +165,8 @@ def _rl(c) -> None:
   c.rl = ConfigDict()
   c.rl.prompts_per_step = 1
   c.rl.group_size = 32  # samples per prompt
+  # Steps over which prompts grow from the shortest requests to all of them; 0: all from the start.
+  c.rl.short_first = 0
   # Dynamic sampling (DAPO): a step samples up to this many further batches, until prompts_per_step
   # groups have unequal rewards. Reward metrics describe the first batch: the others are selected.
   c.rl.max_resamples = 0

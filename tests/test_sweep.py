@@ -1,5 +1,6 @@
 """The door of many runs, as a user meets it."""
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from lwz import sweep
 from tests import jobs
 
+CLAIMS = sorted((jobs.ROOT / 'experiments/claims').glob('[!_]*.py'))
 EXAMPLE = 'experiments/sweeps/style_advantage_seed.py'
 
 
@@ -66,6 +68,22 @@ def test_the_example_has_twelve_arms_that_share_what_they_need(monkeypatch, tmp_
   last = found.plan([12])[-1]
   assert set(last.needs) == set(needed)
   assert '--config.rl.advantage=mean_reward' in last.command
+
+
+@pytest.mark.parametrize('path', CLAIMS, ids=lambda path: path.stem)
+def test_every_claim_is_a_sweep_of_three_seeds_that_says_what_would_refute_it(
+  monkeypatch, tmp_path, path
+):
+  monkeypatch.chdir(jobs.ROOT)
+  found = sweep.Sweep(path, 'tiny', [f'--config.runs_dir={tmp_path}'])
+  groups: dict[str, list] = {}
+  for arm in found.arms:
+    apart = {k: v for k, v in arm.values.items() if k not in ('seed', 'needs_seed')}
+    groups.setdefault(json.dumps(apart), []).append((arm.config.seed, arm.config.needs_seed))
+  assert len(groups) >= 2
+  assert all(seeds == [(0, 0), (1, 1), (2, 2)] for seeds in groups.values())
+  said = ast.get_docstring(ast.parse(path.read_text()))
+  assert 'aper' in said and 'Refuted if' in said and f'claims/{path.name}' in said
 
 
 def test_list_prints_every_arm_and_begins_nothing(monkeypatch, tmp_path, capsys):

@@ -19,7 +19,7 @@ from lwz.reward import components
 
 READS = (
   *('data.prompts', 'data.style', 'data.template', 'rl.max_resamples', 'rl.prompts_per_step'),
-  *('rollout.max_prompt_tokens', 'seed'),
+  *('rl.short_first', 'rollout.max_prompt_tokens', 'seed'),
 )
 
 _RESAMPLED = 2**32  # added to the seed: the order in which resampled batches take the prompts
@@ -49,10 +49,19 @@ def take(c, asked: Sequence[types.Prompt], number: int) -> list[types.Prompt]:
   resampled ones, of which a step may need fewer than it is allowed, go through them in another.
   """
   step, again = divmod(number, 1 + c.rl.max_resamples)
+  asked = _short_first(c, asked, step)
   if not again:
     return prompt_lib.take(asked, step, c.rl.prompts_per_step, c.seed)
   place = step * c.rl.max_resamples + again - 1
   return prompt_lib.take(asked, place, c.rl.prompts_per_step, c.seed + _RESAMPLED)
+
+
+def _short_first(c, asked: Sequence[types.Prompt], step: int) -> Sequence[types.Prompt]:
+  """Returns the prompts of a step: the share (step + 1) / `rl.short_first` with least words."""
+  if step + 1 >= c.rl.short_first:
+    return asked
+  num = -(-len(asked) * (step + 1) // c.rl.short_first)
+  return sorted(asked, key=lambda prompt: prompt.upper)[: max(num, c.rl.prompts_per_step)]
 
 
 def prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:

@@ -91,3 +91,15 @@ def test_resampling_leaves_no_prompt_out_and_first_batches_as_they_are():
   assert sorted(prompt.id for taken in again for prompt in taken) == sorted(
     prompt.id for prompt in asked * (2 * steps * P // len(asked))
   )
+
+
+def test_short_requests_come_first_and_all_of_them_once_the_schedule_is_over():
+  c = grpo_think.get_config('micro')
+  c.rl.short_first, c.rl.prompts_per_step = 4, 2
+  asked = [types.Prompt(f'p{i}', 'Write.', 1, upper) for i, upper in enumerate([7, 5, 3, 1, 8, 6])]
+  for step, longest in enumerate([3, 5, 7, 8]):  # of 2, 3, 5 and all 6 prompts
+    assert max(p.upper for p in sampling._short_first(c, asked, step)) == longest
+    assert max(p.upper for p in sampling.take(c, asked, step)) <= longest
+  late = sampling.take(c, asked, 5)
+  c.rl.short_first = 0
+  assert sampling.take(c, asked, 5) == late
