@@ -6,16 +6,18 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from typing import Any
 
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # suppresses 'PyTorch was not found ...'
 
 import tokenizers
 import transformers
-from etils import epath
 
-from lwz import jsonl, types
+from lwz import types
+from lwz.data import tokenizer_files
+
+save = tokenizer_files.save
+load = tokenizer_files.load
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
@@ -92,68 +94,6 @@ def train(
     pad_token=END,
     clean_up_tokenization_spaces=False,
   )
-
-
-def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike) -> None:
-  """Writes tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them.
-
-  A new folder appears only when it is complete, so that an interrupted one is not loaded.
-  """
-  folder = epath.Path(folder)
-  target = folder if folder.exists() else folder.parent / f'{folder.name}.partial'
-  target.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory() as local:  # transformers cannot write to a bucket
-    tokenizer.save_pretrained(local)
-    for path in epath.Path(local).iterdir():
-      path.copy(target / path.name, overwrite=True)
-  if target != folder:
-    target.rename(folder)
-
-
-def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
-  """Returns the tokenizer of a folder or of a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
-
-  Raises:
-    FileNotFoundError: the folder or hub id does not exist, or has no tokenizer.
-    ValueError: its files are damaged; the message names the folder.
-  """
-  folder = epath.Path(name)
-  files = []
-  if folder.is_dir():
-    files = [path for path in folder.iterdir() if path.suffix in ('.json', '.txt', '.jinja')]
-    if not {'tokenizer.json', 'vocab.json'} & {path.name for path in files}:
-      raise FileNotFoundError(f'{folder}: no tokenizer.json in it; `save` a tokenizer there first')
-  elif str(name).count('/') != 1 or str(name)[0] in './~' or folder.parent.is_dir():
-    raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
-  for path in files:
-    if path.suffix == '.json':
-      jsonl.document(path, remedy='save or download the tokenizer again')
-    else:
-      jsonl.contents(path)
-  try:
-    with tempfile.TemporaryDirectory() as local:  # transformers cannot read from a bucket
-      for path in files:
-        path.copy(epath.Path(local) / path.name)
-      name_or_copy = local if files else str(name)
-      found = transformers.AutoTokenizer.from_pretrained(name_or_copy, trust_remote_code=False)
-    ids = found.encode('a', add_special_tokens=False)
-    found.decode(ids)
-  except OSError as error:
-    raise FileNotFoundError(f'{name}: no tokenizer could be loaded: {error}') from error
-  except (KeyboardInterrupt, SystemExit):
-    raise
-  except BaseException as error:  # JSON of another shape raises anything, a panic of Rust too
-    reason = ' '.join(f'{type(error).__name__} {error}'.split())[:200]
-    raise ValueError(
-      f'{name}: its files are no tokenizer ({reason}); save or download it again'
-    ) from error
-  found.name_or_path = str(name)
-  if not ids or found.eos_token_id is None:
-    lacks = 'token that ends a text: set eos_token in' if ids else 'vocabulary: download'
-    raise ValueError(f'{name}: the tokenizer has no {lacks} its tokenizer_config.json')
-  if found.pad_token_id is None:  # lengths, not ids, say what is padding
-    found.pad_token = found.eos_token
-  return found
 
 
 def num_ids(tokenizer: transformers.PreTrainedTokenizerBase) -> int:

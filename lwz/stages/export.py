@@ -10,9 +10,9 @@ import re
 import jax.numpy as jnp
 from etils import epath
 
-from lwz.data import tokenizer
+from lwz.data import tokenizer, tokenizer_files
 from lwz.runtime import setup
-from lwz.store import model_source
+from lwz.store import atomic, model_source
 from lwz.store.hf import checkpoint as hf
 
 # Beside weights, what an export of ours or of transformers leaves; it may be written over.
@@ -62,4 +62,9 @@ def run(c) -> None:
   params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
   folder = _folder(c)
   hf.save(folder, config, params, tok, ends=ends)
+  if not atomic.is_remote(folder) and tokenizer_files.auto_differs(tok, folder):
+    print(
+      f'{folder}: AutoTokenizer of transformers 5 puts a tokenizer of its own in place of this '
+      'one; load it by PreTrainedTokenizerFast'
+    )
   print(f"{folder}: {c.export.dtype}, for AutoModelForCausalLM.from_pretrained('{folder}')")

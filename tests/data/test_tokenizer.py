@@ -4,9 +4,10 @@ import json
 import unicodedata
 
 import pytest
+import tokenizers
 import transformers
 
-from lwz.data import templates, tokenizer
+from lwz.data import templates, tokenizer, tokenizer_files
 
 TEXTS = [
   'Rivers carry water to the sea, and the sea gives it back to the clouds.',
@@ -262,3 +263,49 @@ def test_a_file_of_gigabytes_is_not_copied(trained, tmp_path, name):
     file.truncate(6 << 30)
   with pytest.raises(ValueError, match=f'{name}: 6,442,450,944 bytes'):
     tokenizer.load(tmp_path)
+
+
+# Of SmolLM2's kind: digits one by one, GPT-2's pattern, and no normaliser.
+ANOTHER = {
+  'normalizer': None,
+  'pre_tokenizer': {
+    'type': 'Sequence',
+    'pretokenizers': [
+      {'type': 'Digits', 'individual_digits': True},
+      {'type': 'ByteLevel', 'add_prefix_space': False, 'trim_offsets': True, 'use_regex': True},
+    ],
+  },
+}
+
+
+@pytest.fixture
+def another(trained, tmp_path):
+  """A folder whose tokenizer.json is not of Qwen2's kind, though its config.json says qwen2."""
+  tokenizer.save(trained, tmp_path / 't')
+  path = tmp_path / 't' / 'tokenizer.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | ANOTHER))
+  (tmp_path / 't' / 'config.json').write_text(json.dumps({'model_type': 'qwen2'}))
+  return tmp_path / 't'
+
+
+def test_the_tokenizer_of_the_folder_wins_over_that_of_the_model_s_type(another):
+  plain = tokenizers.Tokenizer.from_file(str(another / 'tokenizer.json'))
+  found = tokenizer.load(another)
+  texts = ['A sea.\n\nA river.', 'cafe\u0301', *TEXTS[:5]]
+  expected = [plain.encode(text, add_special_tokens=False).ids for text in texts]
+  assert tokenizer.encode(found, texts, end=False) == expected
+  auto = transformers.AutoTokenizer.from_pretrained(str(another))
+  assert tokenizer.encode(auto, texts[:2], end=False) != expected[:2]
+  assert tokenizer_files.auto_differs(found, another)
+  (another / 'config.json').write_text(json.dumps({'model_type': 'llama'}))
+  assert not tokenizer_files.auto_differs(found, another)
+
+
+def test_a_tokenizer_that_encodes_otherwise_than_its_file_is_refused(another):
+  path = another / 'tokenizer_config.json'
+  added = {'399': {'content': 'see', 'special': False}, '400': {'content': 'WE', 'special': False}}
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'added_tokens_decoder': added}))
+  with pytest.raises(
+    ValueError, match=r't: transformers encodes .* otherwise than tokenizer\.json'
+  ):
+    tokenizer.load(another)
