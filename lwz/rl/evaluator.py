@@ -10,7 +10,7 @@
 
 Training does not depend on it. Its random keys are its own and the same in every evaluation, so
 that its curves differ by the policy alone. Answers and verdicts are kept in `evaluations/` as they
-come: a run that was killed asks nothing twice.
+come: a run that was killed asks nothing twice; `store.by_prompt` has the marks of each answer.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from lwz.reward import length
 from lwz.rl import rating, referee, tasks
 from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import setup, trainer
-from lwz.store import checksum
+from lwz.store import by_prompt, checksum
 
 READS = (
   *('eval.every', 'eval.file', 'eval.prompts', 'data.lower', 'data.upper', 'data.style', 'seed'),
@@ -165,7 +165,7 @@ class Evaluator:
       loop.stop_if_asked()
     measured = hosts.first(functools.partial(self._measure, step, answered)) or {}
     if self._referee:
-      measured |= self._refereed(self._referee, answered)
+      measured |= self._refereed(step, self._referee, answered)
     loop.lap('eval_judge')
     loop.stop_if_asked()
     names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
@@ -227,7 +227,10 @@ class Evaluator:
     )
 
   def _refereed(
-    self, judge: referee.Referee, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    self,
+    step: int,
+    judge: referee.Referee,
+    answered: Mapping[str, Mapping[int, Mapping[str, Any]]],
   ) -> dict[str, float]:
     """Returns the referee's metrics: its models score in all processes, the first one compares."""
     found = {
@@ -239,6 +242,7 @@ class Evaluator:
     asked = [task.question for task in self._tasks]
     answers_by = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
     scores = {mode: judge.scores(answers) for mode, answers in answers_by.items()}
+    hosts.first(lambda: by_prompt.write(self._folder, step, _rows(answers_by, scores)))
     return hosts.first(lambda: judge.measure(answers_by, scores)) or {}
 
   def _measure(
@@ -262,3 +266,20 @@ def _sound(text: str, style: str) -> str:
   """Returns the answer of a trajectory in valid format, else ''."""
   parsed = format_lib.parse(text, style)
   return parsed.answer if parsed.valid else ''
+
+
+def _rows(
+  answers_by: Mapping[str, Sequence[referee.Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[dict[str, Any]]:
+  """Returns a record of each answer, for differences between runs by prompt."""
+  return [
+    {
+      'mode': mode,
+      'prompt': answer.request,
+      'valid_format': float(bool(answer.text)),
+      'words': length.count_words(answer.text) if answer.text else None,
+      **{name: values[i] for name, values in scores[mode].items()},
+    }
+    for mode, answers in answers_by.items()
+    for i, answer in enumerate(answers)
+  ]
