@@ -13,12 +13,13 @@ HIGHER_IS_BETTER = (
   *('reward/{}', 'valid_only/{}', 'valid_format', 'heldout/mean', 'tokens/finished'),
   *('eval/rating/greedy', 'eval/rating/sampled', 'eval/win_rate/{}'),
   *('eval/finished/{}', 'eval/valid_format/{}'),
+  *('eval/outcome/{}', 'eval/referee/{}', 'eval/referee_win_rate/{}'),
   *('tokens/per_second', 'learn/tokens_per_second', 'rollout/tokens_per_second', 'learn/mfu'),
 )
 LOWER_IS_BETTER = (
   *('loss', 'heldout/loss', 'heldout/perplexity'),
   *('heldout_formatted/loss', 'heldout_formatted/perplexity'),
-  *('redundancy', 'fault/{}', 'heldout/gap', 'heldout/gap_rise'),
+  *('eval/disorder/{}', 'redundancy', 'fault/{}', 'heldout/gap', 'heldout/gap_rise'),
   *('judge_failures', 'eval/judge_failures', 'learn/logp_gap', 'skipped', 'learn/skipped'),
   *('seconds', 'seconds/{}', 'rollout/seconds_to_first', 'rollout/seconds_to_last'),
 )

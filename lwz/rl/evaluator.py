@@ -279,6 +279,7 @@ def _rows(
       'valid_format': float(bool(answer.text)),
       'words': length.count_words(answer.text) if answer.text else None,
       **{name: values[i] for name, values in scores[mode].items()},
+      referee.OUTCOME: referee.outcome(scores[mode]['referee'])[i],
     }
     for mode, answers in answers_by.items()
     for i, answer in enumerate(answers)

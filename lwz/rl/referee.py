@@ -29,9 +29,10 @@ READS = ('data.row_length', 'data.template', 'reward', 'train.chunk')
 
 CORPUS = 'corpus'  # beside the modes of an evaluation: the passages of the same titles
 MEASURES = ('referee', 'logp', 'disorder', 'marks', 'distinct')
-WIN_RATE, PAIRS = 'referee_win_rate', 'referee_pairs'
+WIN_RATE, PAIRS, OUTCOME = 'referee_win_rate', 'referee_pairs', 'outcome'
 TITLES = {
   'referee': ('score by the referee, valid answers', 'in [0, 1]'),
+  OUTCOME: ('score by the referee, all answers', '0 where the format is broken'),
   WIN_RATE: ('the referee prefers now to step 0', 'share'),
   'logp': ('log-probability, first model', 'nats per token'),
   'disorder': ('words out of place', '0 in prose, 1 if shuffled'),
@@ -50,14 +51,14 @@ class Answer(NamedTuple):
 def names(modes: Sequence[str]) -> list[str]:
   """Returns the names of all metrics, of every mode."""
   of_all = [f'eval/{name}/{mode}' for name in MEASURES for mode in (*modes, CORPUS)]
-  return of_all + [f'eval/{name}/{mode}' for name in (WIN_RATE, PAIRS) for mode in modes]
+  return of_all + [f'eval/{name}/{mode}' for name in (WIN_RATE, PAIRS, OUTCOME) for mode in modes]
 
 
 def plots(modes: Sequence[str]) -> list[dict[str, Any]]:
   """Returns the curves of the referee, as arguments of `curves.draw`."""
   shown: list[dict[str, Any]] = []
   for name, (title, unit) in TITLES.items():
-    keys = [*modes] if name == WIN_RATE else [*modes, CORPUS]
+    keys = [*modes, *([CORPUS] if name in MEASURES else [])]
     shown.append({'keys': [f'eval/{name}/{key}' for key in keys], 'title': title, 'unit': unit})
   return shown
 
@@ -121,6 +122,7 @@ class Referee:
       values = self._of(answers, scores[mode])
       pairs = [(score, first[mode].get(request)) for request, score in now[mode].items()]
       both = [(score, then) for score, then in pairs if np.isfinite(score) and then is not None]
+      values[OUTCOME] = float(np.mean(outcome(scores[mode]['referee'])))
       values[PAIRS] = float(len(both))
       values[WIN_RATE] = win_rate(*np.array(both).reshape(-1, 2).T)
       measured |= {f'eval/{name}/{mode}': value for name, value in values.items()}
@@ -137,6 +139,11 @@ class Referee:
     """Returns the means over sound answers; those of style are of all of them as one text."""
     whole = '\n\n'.join(answer.text for answer in answers if answer.text)
     return {name: mean(values) for name, values in scores.items()} | style(whole)
+
+
+def outcome(scores_B: np.ndarray) -> np.ndarray:
+  """Returns the referee's scores, 0 for broken answers, as the writing reward has it."""
+  return np.nan_to_num(scores_B, nan=0.0)
 
 
 def win_rate(now_B: np.ndarray, then_B: np.ndarray) -> float:

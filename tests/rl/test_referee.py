@@ -116,3 +116,7 @@ def test_the_head_of_a_log_probability_is_the_request(monkeypatch):
   (text,), (head,) = seen['texts'], seen['heads']
   whole = ''.join(map(chr, text))
   assert 'Ode' in whole[:head] and whole[:head].endswith('<answer>') and whole[head:] == 'Sea.'
+
+
+def test_the_outcome_counts_a_broken_answer_as_nothing():
+  np.testing.assert_array_equal(referee.outcome(np.array([0.5, np.nan, 1.0])), [0.5, 0.0, 1.0])

@@ -18,4 +18,5 @@ def test_marks_of_the_last_evaluation_come_back_by_metric_and_prompt(tmp_path):
     'eval/words/sampled': {'Write about seas.': 2.0},
     'eval/referee/sampled': {'Write about seas.': 0.25},
     'eval/logp/sampled': {'Write about seas.': -4.0},
+    'eval/outcome/sampled': {'Write about seas.': 0.25, 'Write.': 0.0},
   }
