@@ -1,4 +1,4 @@
-"""What makes the writing reward harder to fool: the means of the main job, and others, by three seeds.
+"""What makes the writing reward harder to fool: the main job's means and others, by three seeds.
 
 The outcome is the referee, which trains nothing: its win rate against step 0 on held-out titles.
 

@@ -108,9 +108,9 @@ def _rows(samples: list[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, A
     same = [_of(new.get('prompt'), column) for column in columns]
     if sum(sample is not None for sample in same) > 1:
       rows.append(same)
-      for column, sample in zip(columns, same, strict=True):
-        if sample is not None:
-          column.remove(sample)
+      for column, found in zip(columns, same, strict=True):
+        if found is not None:
+          column.remove(found)
   rows += map(list, itertools.zip_longest(*columns))
   return steps, [_row(row) for row in rows]
 
