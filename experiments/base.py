@@ -87,6 +87,8 @@ def _data(c) -> None:
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
   c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
+  # Pairs whose request names this many terms and whose worse side covers fewer; 0: no such pairs.
+  c.data.requirements = 0
   c.data.share_from = 0.0  # pairs are made of the requests whose hash lies in
   c.data.share_to = 1.0  # [share_from, share_to): disjoint shares have no document in common
   c.data.tests = ''  # JSONL file of further test pairs, such as cheats that a policy found

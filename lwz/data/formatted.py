@@ -4,6 +4,7 @@ They replace the 1 % of long chains of thought that the paper mixes into its con
 which are distilled from a reasoning model.
 """
 
+import collections.abc
 import re
 
 from lwz import text as words
@@ -66,6 +67,16 @@ def request(document: types.Document, passage: str) -> str:
   """The request that a passage of the document answers; about half of them state its length."""
   num_words = words.count_words(passage) if states_length(document) else None
   return question(document.title, num_words)
+
+
+def covering(request: str, facets: collections.abc.Sequence[str]) -> str:
+  """The request with terms that the answer shall cover.
+
+  covering('Write about Rivers.', ['silt', 'flood']) == 'Write about Rivers. Cover: silt, flood.'
+  """
+  if templates.language(request) == 'zh':
+    return f'{request}涵盖：{"、".join(facets)}。'
+  return f'{request} Cover: {", ".join(facets)}.'
 
 
 def example(

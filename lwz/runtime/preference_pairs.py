@@ -1,7 +1,8 @@
 """The preference pairs that a config describes: from a file, or made of the corpus.
 
-Made ones set a passage against a damaged copy, and against what a policy wrote about its title
-(`data.written`). Tests are of documents that no model has learnt from, and of every kind of damage.
+Made ones set a passage against a damaged copy, against one that covers less of what is asked for
+(`data.requirements`), and against what a policy wrote about its title (`data.written`). Tests are
+of documents that no model has learnt from, and of every kind of damage.
 """
 
 import functools
@@ -10,13 +11,13 @@ import numpy as np
 from etils import epath
 
 from lwz import hosts, types
-from lwz.data import corpus, damages, preferences
+from lwz.data import corpus, damages, preferences, requirements
 from lwz.runtime import setup
 
 READS = (
   *(*setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper', 'data.preferences', 'seed'),
   *('data.skip_broken', 'data.written', 'data.damages', 'data.share_from', 'data.share_to'),
-  'data.tests',
+  *('data.requirements', 'data.tests'),
 )
 
 Pairs = list[types.Preference]
@@ -77,11 +78,13 @@ def _damaged(c) -> tuple[Pairs, Pairs]:
   train, heldout = setup.documents(c)
   if c.data.written:  # its passages are of the other held-out documents
     heldout = setup.heldout(c)[1]
-  kinds = tuple(c.data.damages) or damages.TRAINED
-  return (
-    preferences.from_documents(train, kinds=kinds, share=_share(c), **shape),
-    preferences.from_documents(heldout, kinds=tuple(damages.DAMAGES), every_kind=True, **shape),
-  )
+  kinds, every = tuple(c.data.damages) or damages.TRAINED, tuple(damages.DAMAGES)
+  trained = preferences.from_documents(train, kinds=kinds, share=_share(c), **shape)
+  tests = preferences.from_documents(heldout, kinds=every, every_kind=True, **shape)
+  if num := c.data.requirements:
+    trained += requirements.from_documents(train, num=num, share=_share(c), **shape)
+    tests += requirements.from_documents(heldout, num=num, **shape)
+  return trained, tests
 
 
 def _share(c) -> tuple[float, float]:
