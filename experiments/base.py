@@ -84,6 +84,10 @@ def _data(c) -> None:
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles
+  # Fine-tuning: prompts and answers, JSONL (.gz) or Parquet, or a GRPO run, for the best of its own
+  # rollouts (rejection sampling); '': formatted documents, as in pretraining.
+  c.data.examples = ''
+  c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
   c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
@@ -93,7 +97,7 @@ def _data(c) -> None:
   c.data.share_to = 1.0  # [share_from, share_to): disjoint shares have no document in common
   c.data.tests = ''  # JSONL file of further test pairs, such as cheats that a policy found
   c.data.long = 'refuse'  # reward models refuse a text longer than a row; 'window': read in parts
-  c.data.skip_broken = False  # skip and count unreadable lines of `preferences`; False: stop
+  c.data.skip_broken = False  # skip and count broken lines of preferences, examples; False: stop
 
 
 def _pairs(c) -> None:

@@ -10,7 +10,7 @@ where there is neither, set JAX_PLATFORMS=cpu.
   python -m lwz.launch --config=experiments/preflight.py
 """
 
-from experiments import base_model, grpo_nothink, grpo_think, pretrain, reward_model
+from experiments import base_model, grpo_nothink, grpo_think, pretrain, reward_model, sft
 
 EXPERIMENTS = {
   'base_model': base_model,
@@ -18,6 +18,7 @@ EXPERIMENTS = {
   'grpo_think': grpo_think,
   'pretrain': pretrain,
   'reward_model': reward_model,
+  'sft': sft,
 }
 
 

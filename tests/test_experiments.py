@@ -81,6 +81,7 @@ ALL = set(dotted(base.get_config('tiny')))
 ONLY_WHEN = {
   'data.long': 'a valid answer is scored',
   'data.skip_broken': 'a file of pairs is named',
+  'data.threshold': 'the rollouts of a run are named',
   'data.template': 'a system of an evaluation is no run of ours',
   'data.prompts': 'a file of prompts is named',
   'debug.heartbeat': 'several processes start, at the door',
@@ -207,7 +208,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 
 
 def test_stages_read_what_they_declare(recorded):
-  for experiment in ('grpo_think', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
+  for experiment in ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
   written = ('--config.data.written=policy_pairs:micro', '--config.name=written')

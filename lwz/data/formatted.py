@@ -100,3 +100,20 @@ def example(
     templates.render(asked, style, template),
     templates.completion(plan(answer), answer, style),
   )
+
+
+def examples(
+  found: collections.abc.Iterable[types.Document],
+  styles: collections.abc.Sequence[str],
+  *,
+  template: str,
+  lower: int,
+  upper: int,
+) -> list[tuple[str, str]]:
+  """Returns the `example` of each document in each style; about half state the length."""
+  made = [
+    example(document, style, template, lower, upper, states_length(document))
+    for document in found
+    for style in styles
+  ]
+  return [one for one in made if one is not None]

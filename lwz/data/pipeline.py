@@ -35,7 +35,8 @@ def pretrain(
   continues exactly as the original would, at once: the order is a function of seed and place.
 
   `plain` and `formatted` are token ids of documents, each with its end token, and are read when
-  they are needed; on average `share` of all tokens are of formatted ones. Raises ValueError for a
+  they are needed; on average `share` of all tokens are of formatted ones. Batches of pieces with
+  heads have `answer`, too (int32 [N, T]: 1 for tokens of answers). Raises ValueError for a
   share outside [0, 1], or a part with a positive share and no tokens.
   """
   if not 0 <= share <= 1:
@@ -87,20 +88,21 @@ class _Elements(collections.abc.Sequence):
     return len(self._pieces)
 
   def __getitem__(self, index):
-    return {'ids': self._pieces[index]}
+    return self._pieces.element(index)
 
 
 def _packed(
   dataset: grain.MapDataset, row_length: int, pad_id: int, *, seed: int, shuffle: bool
 ) -> grain.IterDataset:
   """Rows of whole documents (first-fit packing)."""
+  names = tuple(dataset[0])
   # All data is in memory or mapped, so prefetching threads would only cost time.
   options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   return grain.experimental.FirstFitPackIterDataset(
     dataset.to_iter_dataset(options),
-    length_struct={'ids': row_length},
+    length_struct=dict.fromkeys(names, row_length),
     num_packing_bins=_NUM_BINS,
-    padding_struct={'ids': pad_id},
+    padding_struct=dict.fromkeys(names, 0) | {'ids': pad_id},
     seed=seed,
     shuffle_bins=shuffle,
   )
@@ -108,8 +110,6 @@ def _packed(
 
 def _named(element: dict[str, Any]) -> Batch:
   """A batch of grain, with our names for its arrays."""
-  return {
-    'ids': element['ids'].astype(np.int32),
-    'segments': element['ids_segment_ids'].astype(np.int32),
-    'positions': element['ids_positions'].astype(np.int32),
-  }
+  names = {'ids': 'ids', 'segments': 'ids_segment_ids', 'positions': 'ids_positions'}
+  names |= {'answer': 'answer'} if 'answer' in element else {}
+  return {name: element[theirs].astype(np.int32) for name, theirs in names.items()}

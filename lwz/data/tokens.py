@@ -21,11 +21,21 @@ _INDEX = 'tokens.json'
 
 
 class Tokens(collections.abc.Sequence[np.ndarray]):
-  """Pieces of token ids: `tokens[i]`, int32, is read from the disk when it is asked for."""
+  """Pieces of token ids: `tokens[i]`, int32, is read from the disk when it is asked for.
 
-  def __init__(self, ids: np.ndarray, ends: np.ndarray, num_documents: int):
-    self._ids, self._ends = ids, ends
+  `heads`, where given, has the number of tokens of each piece that are no answer.
+  """
+
+  def __init__(self, ids: np.ndarray, ends: np.ndarray, num_documents: int, heads=None):
+    self._ids, self._ends, self._heads = ids, ends, heads
     self.num_documents = num_documents
+
+  def element(self, index) -> dict[str, np.ndarray]:
+    """Returns the `ids` of a piece and, where it has a head, 1 for each token of its `answer`."""
+    ids = self[index]
+    if self._heads is None:
+      return {'ids': ids}
+    return {'ids': ids, 'answer': (np.arange(len(ids)) >= self._heads[index]).astype(np.int32)}
 
   @property
   def num_tokens(self) -> int:
@@ -39,6 +49,18 @@ class Tokens(collections.abc.Sequence[np.ndarray]):
       raise IndexError(index)
     start = self._ends[index - 1] if index else 0
     return np.asarray(self._ids[start : self._ends[index]], np.int32)
+
+
+def of_answers(
+  heads: collections.abc.Sequence[collections.abc.Sequence[int]],
+  answers: collections.abc.Sequence[collections.abc.Sequence[int]],
+) -> Tokens:
+  """Returns ids in memory: a piece for each prompt and its answer."""
+  pieces = [np.array([*pair[0], *pair[1]], np.int32) for pair in zip(heads, answers, strict=True)]
+  ids = np.concatenate([np.zeros(0, np.int32), *pieces])
+  return Tokens(
+    ids, np.cumsum([*map(len, pieces)], dtype=np.int64), len(pieces), [*map(len, heads)]
+  )
 
 
 def write(

@@ -22,10 +22,15 @@ class RowShape:
   row_length: int
 
 
-def abstract_rows(shape: RowShape, mesh: placement.AnyMesh = None) -> dict:
-  """Returns the shapes of packed rows, as `rows.lay` and the pretraining pipeline make them."""
+def abstract_rows(
+  shape: RowShape, mesh: placement.AnyMesh = None, *, answers: bool = False
+) -> dict:
+  """Returns the shapes of packed rows, as `rows.lay` and the pretraining pipeline make them.
+
+  With `answers` they say which tokens are of an answer, the only ones that `row_logprob` counts.
+  """
   row = placement.array((shape.num_rows, shape.row_length), jnp.int32, mesh, 'rows', 'time')
-  return {'ids': row, 'segments': row, 'positions': row}
+  return dict.fromkeys(('ids', 'segments', 'positions', *(('answer',) if answers else ())), row)
 
 
 def row_hidden(
@@ -44,12 +49,15 @@ def row_hidden(
   )
 
 
-def predicts(segments_NT: jax.Array) -> jax.Array:
-  """bool [N, T]: tokens that predict the next one of their own segment.
+def predicts(rows) -> jax.Array:
+  """bool [N, T]: tokens that predict the next one of their own segment, if rows have it, an answer.
 
   The last token of a row, padding, and the step from one segment into the next predict nothing.
   """
+  segments_NT = rows['segments']
   same_NT = (segments_NT == jnp.roll(segments_NT, -1, axis=1)) & (segments_NT > 0)
+  if 'answer' in rows:
+    same_NT &= jnp.roll(rows['answer'], -1, axis=1) > 0
   return same_NT.at[:, -1].set(False)
 
 
@@ -70,7 +78,7 @@ def row_logprob(
     chunk=chunk,
     mesh=mesh,
   )
-  return logp_NT, entropy_NT, predicts(rows['segments'])
+  return logp_NT, entropy_NT, predicts(rows)
 
 
 def train_step(
@@ -82,11 +90,12 @@ def train_step(
   chunk: int,
   remat: str,
   offload: bool = False,
+  answers: bool = False,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, rows) -> (state, metrics): one step on rows of a shape, `micro_rows` at a time.
 
-  `offload`: see `placement.state`.
+  `offload`: see `placement.state`; `answers`: see `abstract_rows`.
   """
   if shape.num_rows % micro_rows:
     raise ValueError(
@@ -94,7 +103,7 @@ def train_step(
     )
 
   def step(state, rows):
-    num_tokens = jnp.maximum(jnp.sum(predicts(rows['segments'])).astype(jnp.float32), 1.0)
+    num_tokens = jnp.maximum(jnp.sum(predicts(rows)).astype(jnp.float32), 1.0)
 
     def loss_fn(params, micro):
       logp, entropy, mask = row_logprob(
@@ -113,8 +122,9 @@ def train_step(
     return state, metrics | norms | {'tokens': num_tokens}
 
   abstract_state = placement.state(config, optimizer, mesh, offload=offload)
-  args = (abstract_state, abstract_rows(shape, mesh))
-  return program.Program('pretrain', step, args, (0,), placement.results(abstract_state, mesh))
+  args = (abstract_state, abstract_rows(shape, mesh, answers=answers))
+  name = 'sft' if answers else 'pretrain'
+  return program.Program(name, step, args, (0,), placement.results(abstract_state, mesh))
 
 
 def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) -> jax.Array:
@@ -125,7 +135,12 @@ def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) ->
 
 
 def evaluate(
-  config: qwen.QwenConfig, shape: RowShape, *, chunk: int, mesh: placement.AnyMesh = None
+  config: qwen.QwenConfig,
+  shape: RowShape,
+  *,
+  chunk: int,
+  answers: bool = False,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, rows) -> (sum of negative log-probabilities, number of tokens)."""
 
@@ -134,7 +149,7 @@ def evaluate(
     return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
 
   params = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
-  return program.Program('evaluate', step, (params, abstract_rows(shape, mesh)))
+  return program.Program('evaluate', step, (params, abstract_rows(shape, mesh, answers=answers)))
 
 
 def token_logprob(

@@ -30,7 +30,7 @@ def of(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
   if c.eval.file:
     found = load(c)
   elif c.data.prompts:
-    own = prompts.split(prompts.load(setup.prompt_file(c)), c.data.tested)[1]
+    own = prompts.split(prompts.load(setup.input_file(c, 'data.prompts')), c.data.tested)[1]
     found = [
       arena.Task(idx, prompt.text, prompt.source, (prompt.lower + prompt.upper) // 2, {})
       for idx, prompt in enumerate(own)

@@ -22,7 +22,7 @@ import jax
 from lwz.runtime import refusal
 
 LOST = 76
-TOGETHER = ('pretrain', 'reward_model', 'grpo', 'export')  # stages that several processes share
+TOGETHER = ('pretrain', 'sft', 'reward_model', 'grpo', 'export')  # stages of several processes
 # How an error of the runtime begins that reaches Python as a ValueError.
 _STATUS = re.compile(r'(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
 # How those begin that no other process can be the cause of: a shape, a lack of memory.

@@ -19,8 +19,8 @@ from lwz.runtime import places
 from lwz.store import sinks
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
-TRAINING = ('pretrain', 'reward_model', 'grpo')  # their result does not depend on evaluations
-WRITING = ('pretrain', 'grpo')  # their result writes
+TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
+WRITING = ('pretrain', 'sft', 'grpo')  # their result writes
 RESUMABLE = (*TRAINING, 'policy_pairs', 'prompts', 'evaluate')  # stages whose runs have an identity
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
@@ -68,13 +68,13 @@ KEYS: dict[str, Key] = {
   'data.template': Key(choices=tuple(templates.TEMPLATES), inherited=True),
   'data.style': Key(choices=tuple(types.STYLES)),
   'data.row_length': _count(2, 2**24),
-  'data.formatted_share': _share(),
   'data.slack': _share(0, _BELOW_1),
   'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=('prompts',)),
   'data.preferences': Key(holds='path', is_input=True, inherited=True),
+  'data.examples': Key(holds='reference', is_input=True, stages=('grpo',)),
   'data.written': Key(holds='reference'),
   'data.requirements': _count(high=100),
-  **{f'data.share_{end}': _share() for end in ('from', 'to')},
+  **{f'data.{n}': _share() for n in ('share_from', 'share_to', 'formatted_share', 'threshold')},
   'data.tests': Key(holds='path', may_change=ALWAYS),
   'data.long': Key(choices=('refuse', 'window')),
   'data.skip_broken': Key(inherited=True),

@@ -25,6 +25,7 @@ READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir'
 MESH = ('mesh',)
 MODEL = ('init', 'data.tokenizer', 'train.attention', 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
+RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE'}  # of runs named there
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
@@ -115,9 +116,8 @@ def _files(c, reads: Sequence[str]) -> dict[str, dict[str, epath.Path]]:
   """Returns {key: {name: path}} of the files that are part of the identity by content."""
   found = {}
   for key in keys.names(lambda key: key.is_input):
-    if keys.is_identity(key, c.stage, reads) and (value := keys.get(c, key)):
-      if key == 'data.prompts':
-        value = prompt_file(c)
+    if keys.is_identity(key, c.stage, reads) and keys.get(c, key):
+      value = input_file(c, key) if key in RESULTS else keys.get(c, key)
       roots = value if isinstance(value, tuple) else (value,)
       found[key] = {
         f'{root}/{name}' if len(roots) > 1 else name: path
@@ -188,17 +188,18 @@ def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
   return corpus.split(found, c.data.heldout * c.data.tested)
 
 
-def prompt_file(c) -> str:
-  """Returns the file of `data.prompts`: its own path, or the result of a run of `prompts`."""
-  source = reference(c, c.data.prompts)
-  return source if source == c.data.prompts else os.path.join(source, 'prompts.jsonl')
+def input_file(c, key: str) -> str:
+  """Returns the file of a key: its own path, or the result of the run that it names."""
+  source = reference(c, value := keys.get(c, key))
+  is_run = source != value or model_source.is_run(source)
+  return os.path.join(source, RESULTS[key]) if is_run else source
 
 
 def writing_prompts(c) -> list[types.Prompt]:
   """Returns the prompts to train on: of a file, or titles that no training has seen before."""
   if c.data.prompts:
-    asked = c.eval.every and not c.eval.file  # evaluations have a share of them
-    return prompts.split(prompts.load(prompt_file(c)), c.data.tested if asked else 0)[0]
+    tested = c.data.tested if c.eval.every and not c.eval.file else 0  # evaluations have a share
+    return prompts.split(prompts.load(input_file(c, 'data.prompts')), tested)[0]
   return prompts.from_documents(
     heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
   )
@@ -219,9 +220,8 @@ def model_config(c, folder: epath.Path, tok, *, scalar_head: bool = False) -> co
   A first start takes that of `init`, or the preset of the size if `init` is 'random'. Raises
   ValueError if the tokenizer is not one of this model, see `end_ids`.
   """
-  source = (
-    os.fspath(folder) if hosts.of_first(model_source.is_run(folder)) else reference(c, c.init)
-  )
+  is_kept = hosts.of_first(model_source.is_run(folder))
+  source = os.fspath(folder) if is_kept else reference(c, c.init)
   config = config_lib.preset(c.size) if source == 'random' else model_source.config(source)
   ends = end_ids(tok, config, '' if source == 'random' else source)
   if source != os.fspath(folder):

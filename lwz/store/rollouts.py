@@ -73,8 +73,8 @@ class Archive:
     for name, value in values.items():
       self._open(name, create=True)[step].write(np.asarray(value)).result()
 
-  def read(self, step: int, policy: int) -> tuple[types.Rollout, types.Scores] | None:
-    """Returns the rollout and scores of a step by that policy, bit for bit, or None."""
+  def read(self, step: int, policy: int | None = None) -> tuple[types.Rollout, types.Scores] | None:
+    """Returns the rollout and scores of a step by that policy, or any, bit for bit, or None."""
     if not (self._path / 'lengths' / 'zarr.json').exists():
       return None
     opened = {name: self._open(name, create=False) for name in self._parts}
@@ -86,7 +86,7 @@ class Archive:
       found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
     except ValueError:  # a chunk is broken: its checksum says so
       return None
-    if int(found['policy']) != policy:
+    if policy is not None and int(found['policy']) != policy:
       return None
     rollout = types.Rollout(found['ids'], found['logp'], found['lengths'], found['finished'])
     return rollout, types.Scores(found['scores'], found['valid'])

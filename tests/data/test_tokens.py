@@ -74,6 +74,9 @@ class Counted:
     self.read += 1
     return np.full(3, index % 1_000, np.int32)
 
+  def element(self, index):
+    return {'ids': self[index]}
+
 
 def test_a_stream_over_a_billion_documents_opens_and_resumes_at_once():
   shape = {'share': 0.0, 'row_length': 4, 'num_rows': 2, 'seed': 0, 'pad_id': 0}

@@ -72,11 +72,11 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     return Row(file, number, fault=f'no object but {type(record).__name__}')
   for body in (record.get(name) for name in BODIES):
     record = {**record, **body} if isinstance(body, dict) else record
-  turns = _turns(record)
-  turn = next((t for t in turns if _role(t) in USERS and _said(t)), {})
+  turns = turns_of(record)
+  turn = next((t for t in turns if role_of(t) in USERS and _said(t)), {})
   key = next((str(record[k]) for k in IDS if isinstance(record.get(k), str | int)), '')
   key = '' if half_character(key) else key
-  guessed = _content(turn) if turns else _alone(record)
+  guessed = content_of(turn) if turns else _alone(record)
   text = dig(record, paths.text) if paths.text else guessed
   if not isinstance(text, str):
     fault = f'no text at {paths.text!r}' if paths.text else _why_not(record)
@@ -124,7 +124,7 @@ def half_character(text: str) -> str:
   return ''
 
 
-def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
+def turns_of(record: dict[str, Any]) -> list[dict[str, Any]]:
   """The turns of the first field that holds a conversation; texts alone are turns by turns."""
   for key in TURNS:
     turns = record.get(key)
@@ -138,7 +138,7 @@ def _turns(record: dict[str, Any]) -> list[dict[str, Any]]:
     if turns and all(isinstance(turn, str) for turn in turns):
       if not any(isinstance(record.get(name), str) for name in TEXTS if name != key):
         return [{'role': ('user', 'assistant')[i % 2], 'text': t} for i, t in enumerate(turns)]
-    elif any(isinstance(turn, dict) and _role(turn) for turn in turns):
+    elif any(isinstance(turn, dict) and role_of(turn) for turn in turns):
       return [turn for turn in turns if isinstance(turn, dict)]
   return _exported(record) or [record] * _is_turn(record)
 
@@ -157,22 +157,22 @@ def _exported(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _is_turn(record: dict[str, Any]) -> bool:
   """Whether a record is itself a turn of a user, or one of a user and one of an assistant."""
-  if _role(record) not in USERS or not _said(record) or _answers(record):
+  if role_of(record) not in USERS or not _said(record) or _answers(record):
     return False
   pair = any(isinstance(record.get(name), str) for name in _OTHERS)
   named = any(isinstance(record.get(name), str) for name in ('role', 'from'))
   return named or (pair and not any(name in record for name in TEXTS))
 
 
-def _role(turn: dict[str, Any]) -> str:
+def role_of(turn: dict[str, Any]) -> str:
   role = turn.get('role', turn.get('from', dig(turn, 'author.role')))
   if role is None:  # {'human': ..., 'assistant': ...}: question and answer
     role = next((name for name in USERS if isinstance(turn.get(name), str)), '')
   return str(role).lower()
 
 
-def _content(turn: dict[str, Any]) -> Any:
-  names = ('content', 'value', 'text', 'parts', _role(turn))
+def content_of(turn: dict[str, Any]) -> Any:
+  names = ('content', 'value', 'text', 'parts', role_of(turn))
   content = next((turn[name] for name in names if turn.get(name) is not None), None)
   content = content.get('parts') if isinstance(content, dict) else content
   if isinstance(content, list):  # content in parts
@@ -182,7 +182,7 @@ def _content(turn: dict[str, Any]) -> Any:
 
 
 def _said(turn: dict[str, Any]) -> bool:
-  content = _content(turn)
+  content = content_of(turn)
   return isinstance(content, str) and bool(content.strip())
 
 
@@ -275,7 +275,7 @@ def read_array(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
     return
   if isinstance(records, dict):
     lists = [value for value in records.values() if isinstance(value, list)]
-    records = lists[0] if len(lists) == 1 and not _turns(records) else [records]
+    records = lists[0] if len(lists) == 1 and not turns_of(records) else [records]
   if not isinstance(records, list):
     records = [records]
   for number, record in enumerate(records):

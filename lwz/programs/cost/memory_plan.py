@@ -15,10 +15,11 @@ PARTS = {
   'reference': 'learn',
   'grpo': 'learn',
   'pretrain': 'learn',
+  'sft': 'learn',
   'reward_model': 'learn',
   'evaluate': 'measure',
 }
-TRAINERS = ('grpo', 'pretrain', 'reward_model')
+TRAINERS = ('grpo', 'pretrain', 'sft', 'reward_model')
 TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
 
 
