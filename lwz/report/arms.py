@@ -41,7 +41,7 @@ class Live:
     self._shown: dict[str, tuple[str, float]] = {}  # name -> (state, time of its last line)
 
   def __enter__(self) -> 'Live':
-    if self._console.is_terminal:
+    if self._console.is_terminal and self._console.file.isatty():  # FORCE_COLOR makes no terminal
       self._live = rich.live.Live(console=self._console, auto_refresh=False)
       self._live.start()
     return self

@@ -64,7 +64,8 @@ class Progress:
 
   def __enter__(self) -> 'Progress':
     self._began = self._clock()
-    if self._console and self._console.is_terminal:
+    # A notebook forces colours (FORCE_COLOR), which rich takes for a terminal.
+    if self._console and self._console.is_terminal and self._console.file.isatty():
       self._bar = rich.progress.Progress(
         rich.progress.TextColumn('[bold]{task.description}', markup=True),
         rich.progress.BarColumn(bar_width=24),

@@ -49,6 +49,16 @@ def test_a_log_gets_a_line_at_first_then_every_ten_seconds_then_at_the_end():
   assert '\x1b' not in log.getvalue()
 
 
+def test_forced_colours_make_no_terminal_of_a_log(monkeypatch):
+  """As in a notebook, where a bar would outlive the file that it was opened on."""
+  monkeypatch.setenv('FORCE_COLOR', '1')
+  log = io.StringIO()
+  with terminal.Progress(3, label='grpo', file=log) as bar:
+    bar.update(3)
+  assert [line.split(',')[0] for line in log.getvalue().splitlines()][0] == 'grpo: step 3/3'
+  assert '\x1b' not in log.getvalue()
+
+
 def test_the_rate_leaves_the_first_step_out():
   clock = Clock()
   with terminal.Progress(10, file=io.StringIO(), clock=clock) as bar:
