@@ -342,4 +342,6 @@ def _tools(c) -> None:
     'redundancy',
     'words/answer',
     'learn/entropy',
+    'eval/outcome/sampled',
+    'eval/referee_win_rate/sampled',
   )

@@ -84,9 +84,8 @@ class Sweep:
       if name in first:
         raise ValueError(f'{path}: arms {first[name]} and {arm.number} are the same run, {name}')
       first[name] = arm.number
-    self.folder = (
-      epath.Path(self.arms[0].config.runs_dir) / f'{path.stem}-{self.arms[0].config.size}'
-    )
+    c = self.arms[0].config
+    self.folder = epath.Path(c.runs_dir) / f'{path.stem}-{c.size}'
 
   def _config(self, values: hyper.Arm, size: str):
     """Returns the config of an arm, with its name."""
@@ -177,7 +176,8 @@ class Sweep:
       for arm in self.arms
     ]
     self.folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({'sweep': os.fspath(self.path), 'arms': found}, indent=2)
+    record = {'sweep': os.fspath(self.path), 'claim': arms.claim(self._source['__doc__'])}
+    text = json.dumps(record | {'arms': found}, indent=2)
     atomic.write_text(self.folder / 'sweep.json', text + '\n')
 
 

@@ -1,9 +1,9 @@
-"""The paper's claims, a sweep each: what is claimed, where, with which figures, what refutes it.
+"""The paper's claims, a sweep each: what is claimed, where, with which numbers, what refutes it.
 
   python -m lwz.sweep --sweep=experiments/claims/NAME.py
   python -m lwz.launch --config=experiments/report.py --config.report.runs="('NAME-tiny',)"
 
-[H], [M] and [L] behind a figure say how sure it is: read in two or more accounts of the paper that
+[H], [M] and [L] behind a number say how sure it is: read in two or more accounts of the paper that
 agree, in one good one, or in a weak one. In every sweep the first value is the one that is claimed
 to be better.
 """

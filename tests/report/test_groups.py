@@ -174,3 +174,42 @@ def test_a_band_does_not_dwarf_the_curves():
   svg = curves.draw(rows, ['a'], title='t', bands={'a': ('low', 'high')})
   ticks = [float(x.replace('−', '-')) for x in re.findall(r'text-anchor: end[^>]*>([−\d.]+)<', svg)]
   assert min(ticks) >= -1.5 and max(ticks) <= 2.5
+
+
+def answered(marks, seed, style):
+  """A run whose last evaluation gave each prompt a mark."""
+  made = run(float(np.mean(list(marks.values()))), seed, metric=groups.OUTCOME, style=style)
+  return made._replace(prompts={groups.OUTCOME: marks})
+
+
+def test_differences_by_prompt_are_means_over_the_pairs_of_runs_that_answer_it():
+  runs = [
+    answered({'a': 1.0, 'b': 0.5}, 0, 'think'),
+    answered({'a': 0.8, 'b': 0.5, 'c': 9.0}, 1, 'think'),
+    answered({'a': 0.4, 'b': 0.1}, 0, 'direct'),
+    answered({'a': 0.4}, 1, 'direct'),
+  ]
+  by_seed, by_prompt = groups.compare(groups.of(runs)[0], [groups.OUTCOME])
+  assert (by_seed.by, by_seed.difference.num) == ('seed', 2)
+  assert (by_prompt.by, by_prompt.difference.num) == ('prompt', 2)
+  mean = ((0.6 + 0.4) / 2 + 0.4) / 2  # of a over two pairs, of b over one
+  assert by_prompt.difference.mean == pytest.approx(mean)
+  assert '2 pairs by prompt' in by_prompt.sentence()
+
+
+@pytest.mark.parametrize(
+  'effect, verdict', [(0.3, 'holds'), (-0.3, 'does not hold'), (0.0, 'cannot tell')]
+)
+def test_a_conclusion_says_whether_the_claim_holds_by_the_outcome_over_seeds(effect, verdict):
+  runs = [
+    answered(
+      {'a': 0.5 + 0.01 * seed * (style == 'think') + effect * (style == 'think')}, seed, style
+    )
+    for style in ('think', 'direct')
+    for seed in (-1, 0, 1)
+  ]
+  compared = groups.compare(groups.of(runs)[0], [groups.OUTCOME])
+  said = groups.conclusion('Thinking helps', compared)
+  assert said.startswith(f'Thinking helps: {verdict} at this size. Outcome: style=think minus')
+  assert ', 3 by seed' in said and ', 1 by prompt' in said
+  assert groups.conclusion('Thinking helps', []) == ''

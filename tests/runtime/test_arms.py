@@ -52,3 +52,15 @@ def test_the_command_line_has_what_differs():
     '--config.rl.kl_weight=0.5',
     '--config.rollout.exact=False',
   ]
+
+
+@pytest.mark.parametrize(
+  'docstring, claim',
+  [
+    ('Thinking helps (paper, Fig. 3).\n\nMore.', 'Thinking helps'),
+    ('\n  Large groups (of 32) help.', 'Large groups (of 32) help'),
+    (None, ''),
+  ],
+)
+def test_a_claim_is_the_first_line_without_its_place_in_the_paper(docstring, claim):
+  assert arms.claim(docstring) == claim
