@@ -1,7 +1,7 @@
 """Balanced advantages beat the mean reward (paper, section 3.1, Eq. 5).
 
 The paper normalises each of the three rewards in its group, then averages the advantages; in the
-mean of raw rewards that of the largest scale dominates. The argument is made in words: no numbers of
+mean of raw rewards that of the largest scale dominates. The argument is made in words: no number of
 an ablation is known [L].
 
 Refuted if the mean reward reaches the same or higher rewards of all three kinds, and the referee

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ _FEW = 10  # with fewer values the interval is Student's; percentiles of so few 
 _APART = 0.1  # share of its width by which the bootstrap must differ to be the one that is shown
 
 _LONG = 24  # characters of a label beside a plot
+_AVERAGE = 'average over'  # begins what several pairs of groups do not share
 _NOISE = 1e-9  # of sums of equal numbers
 
 OUTCOME = 'eval/outcome/sampled'  # decides about a claim: it trained nothing
@@ -138,14 +140,15 @@ def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]
 
   The first value of a key, in the order of the runs, is compared with every other one: it is the
   one that is claimed to be better. Where several pairs of groups differ in the same way, their
-  average comes first: a difference for each seed that all of them have.
+  average comes first: a difference for each seed that all of them have. Where keys go together, so
+  that not all of their combinations are there, the first group is compared with each that differs
+  from it by several.
   """
   keys = list(groups[0].values) if groups else []
   found = []
   for key in keys:
     first, *others = dict.fromkeys(group.values[key] for group in groups)
     rest = [other for other in keys if other != key]
-    average = f'average over {", ".join(_short(k, keys) for k in rest)}'
     for value in others:
       pairs = {}
       for one, other in itertools.product(groups, groups):
@@ -153,18 +156,35 @@ def compare(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]
         if apart and all(one.values[k] == other.values[k] for k in rest):
           where = ', '.join(f'{_short(k, keys)}={one.values[k]}' for k in rest)
           pairs[where] = one, other
-      for metric, by in itertools.product(metrics, ('seed', 'prompt')):
-        differ = _by_seed if by == 'seed' else _by_prompt
-        each = {where: differ(*pair, metric) for where, pair in pairs.items()}
-        if len(each) > 1:
-          shared = set.intersection(*map(set, each.values()))
-          pooled = {s: sum(one[s] for one in each.values()) / len(each) for s in sorted(shared)}
-          each = {average: pooled, **each}
-        for where, differences in each.items():
-          if (found_interval := interval(differences.values())).num:
-            verdict = _verdict(found_interval, directions.of(metric))
-            better, worse = (f'{_short(key, keys)}={side}' for side in (first, value))
-            found.append(Comparison(metric, better, worse, where, found_interval, verdict, by))
+      average = f'{_AVERAGE} {", ".join(_short(k, keys) for k in rest)}'
+      names = [f'{_short(key, keys)}={side}' for side in (first, value)]
+      found += _compared(pairs, metrics, names, average)
+  if len(groups) < math.prod(len({group.values[key] for group in groups}) for key in keys):
+    for other in groups[1:]:
+      if sum(groups[0].values[key] != other.values[key] for key in keys) > 1:
+        found += _compared({'': (groups[0], other)}, metrics, [groups[0].label, other.label], '')
+  return found
+
+
+def _compared(
+  pairs: Mapping[str, tuple[Group, Group]],
+  metrics: Sequence[str],
+  names: Sequence[str],
+  average: str,
+) -> list[Comparison]:
+  """Returns the comparisons of pairs of groups that differ in the same way."""
+  found = []
+  for metric, by in itertools.product(metrics, ('seed', 'prompt')):
+    differences = _by_seed if by == 'seed' else _by_prompt
+    each = {where: differences(*pair, metric) for where, pair in pairs.items()}
+    if len(each) > 1:
+      shared = set.intersection(*map(set, each.values()))
+      pooled = {s: sum(one[s] for one in each.values()) / len(each) for s in sorted(shared)}
+      each = {average: pooled, **each}
+    for where, values in each.items():
+      if (at := interval(values.values())).num:
+        verdict = _verdict(at, directions.of(metric))
+        found.append(Comparison(metric, names[0], names[1], where, at, verdict, by))
   return found
 
 
@@ -213,7 +233,7 @@ def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
   It holds if every comparison by seed does, and does not if one does not: the first value of a key
   is the one that is claimed to be better.
   """
-  own = [one for one in compared if one.metric == OUTCOME and not one.where]
+  own = [one for one in compared if one.metric == OUTCOME and _is_whole(one)]
   verdicts = [one.verdict for one in own if one.by == 'seed']
   if not verdicts:
     return ''
@@ -224,6 +244,10 @@ def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
     for one in own
   ]
   return f'{claim}: {verdict} at this size. Outcome: {"; ".join(parts)}.'
+
+
+def _is_whole(one: Comparison) -> bool:
+  return not one.where or one.where.startswith(_AVERAGE)
 
 
 def _verdict(difference: Interval, direction: int) -> str:

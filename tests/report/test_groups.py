@@ -213,3 +213,19 @@ def test_a_conclusion_says_whether_the_claim_holds_by_the_outcome_over_seeds(eff
   assert said.startswith(f'Thinking helps: {verdict} at this size. Outcome: style=think minus')
   assert ', 3 by seed' in said and ', 1 by prompt' in said
   assert groups.conclusion('Thinking helps', []) == ''
+
+
+def test_where_keys_go_together_the_first_group_meets_each_that_differs_by_several():
+  runs = [
+    run(value, seed, metric=groups.OUTCOME, init=init, rate=rate)
+    for init, rate, value in (('cpt', '1', 0.7), ('sft', '0', 0.4), ('sft', '1', 0.6))
+    for seed in range(2)
+  ]
+  compared = groups.compare(groups.of(runs)[0], [groups.OUTCOME])
+  assert [(one.first, one.second, one.where) for one in compared] == [
+    ('init=cpt', 'init=sft', 'rate=1'),
+    ('rate=1', 'rate=0', 'init=sft'),
+    ('init=cpt, rate=1', 'init=sft, rate=0', ''),
+  ]
+  assert compared[-1].difference.mean == pytest.approx(0.3)
+  assert 'init=cpt, rate=1 minus init=sft, rate=0' in groups.conclusion('RL helps', compared)
