@@ -194,6 +194,9 @@ def _rl(c) -> None:
   # length, from 0 at max_tokens - overlong_margin down to -1 at max_tokens.
   c.rl.overlong = 'keep'
   c.rl.overlong_margin = 2_800  # tokens
+  # Save and stop once such an alarm has rung in 3 steps in a row: 'high', all of that severity, or
+  # names, 'loop,language'. The run goes on without the key.
+  c.rl.stop_on_alarm = ''
 
 
 def _rollout(c) -> None:

@@ -12,7 +12,7 @@ from lwz.rl import registry, sampling
 from lwz.store import metrics
 from lwz.store import samples as sample_files
 
-READS = ('log.samples_every', 'reward.writing_floor', 'train.num_steps')
+READS = ('log.samples_every', 'reward.writing_floor', 'rl.stop_on_alarm', 'train.num_steps')
 
 PLOTS = (
   {
@@ -26,12 +26,21 @@ PLOTS = (
 )
 
 
+def check(c) -> None:
+  """Raises ValueError if `rl.stop_on_alarm` names an alarm that there is not."""
+  alarms.stops(alarms.RULES, c.rl.stop_on_alarm, {})
+
+
 class Observer:
   """Observes every step of a run. Its `state` goes into checkpoints and starts a resumed run."""
 
   def __init__(self, c, mesh, folder: epath.Path, state: dict[str, Any]):
     self._c, self._folder, self.state = c, folder, state
     self._heldout = registry.heldout(c, mesh)
+
+  def stops(self) -> str:
+    """Returns why the steps so far end the run, as `rl.stop_on_alarm` says, or ''."""
+    return alarms.stops(alarms.RULES, self._c.rl.stop_on_alarm, self.state.get('rung', {}))
 
   def step(self, step: int, batch: sampling.Batch, names: list[str]) -> dict[str, float]:
     """Returns the metrics of a batch.

@@ -17,7 +17,7 @@ from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
-from lwz.report import curves, number, page, summary, terminal
+from lwz.report import curves, number, page, summary, table, terminal
 from lwz.runtime import keys
 from lwz.store import inputs, metrics, model_source, run, samples
 
@@ -269,7 +269,7 @@ def finish(
   answers: Sequence[dict[str, Any]] = (),
   result: dict[str, Any] | None = None,
 ) -> None:
-  """Writes the report and DONE, and prints the closing table, of the metrics `shown`.
+  """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
   `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables` and `alarms` those of
   `page.write`; `answers` are samples for held-out prompts, shown in place of those in the run's
@@ -295,6 +295,6 @@ def finish(
     )
     terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
     opened.mark_done({row.name: row.last for row in rows} | (result or {}))
-    print(f'report: {opened.report}')
+    print(*(table.markdown(*one) for one in alarms), f'report: {opened.report}', sep='\n')
 
   hosts.first(close)

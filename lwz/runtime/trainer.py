@@ -171,6 +171,11 @@ class Trainer:
       self._save()
       self._leave()
 
+  def stop(self, why: str) -> None:
+    """Saves and raises RuntimeError: the same command would not go on. Before a step's update."""
+    self._save()
+    raise RuntimeError(f'{self._close()}: {why}')
+
   def record(
     self, step: int, state, values: dict[str, float], *, show: Sequence[str], extra=None
   ) -> dict[str, float]:
@@ -223,12 +228,15 @@ class Trainer:
     self._saved = time.monotonic()
 
   def _leave(self) -> None:
-    """Closes what `__iter__` has opened: the caller will not resume it. Raises Stopped."""
+    raise interrupts.Stopped(self._close())
+
+  def _close(self) -> str:
+    """Closes what `__iter__` has opened: the caller will not resume it. Returns how far it is."""
     self._checkpoints.wait()
     self._open.close()
     # It may be older than this step: `record` saves nothing while steps are skipped.
     step, of = self._checkpoints.latest(), self._c.train.num_steps
-    raise interrupts.Stopped(f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}')
+    return f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}'
 
   def _note_fault(self, state, batch, values) -> None:
     step, what = self.extra['step'], ', '.join(faulty_step.not_finite(batch, values))

@@ -74,6 +74,7 @@ def check(c, rewards: registry.Given = None) -> None:
   generation.check(c)
   validation.decoding(c, c.init)
   learner.check(c)
+  observer.check(c)
   evaluator.check(c)
 
 
@@ -102,6 +103,8 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
 
   state = loop.state
   for step in loop:
+    if why := observe.stops():
+      loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
     values = evaluate.step(loop, step, state.params)
     batches, informative = [], np.zeros(0, bool)
     for number in sampling.batch_numbers(c, step):

@@ -108,3 +108,20 @@ def test_numbers_gone_wrong_stop_the_run_and_can_be_run_again(tmp_path, count):
   assert 'skipped: 1.0 then, 1.0 now' in again
   assert before == {p: p.stat().st_mtime_ns for p in before}
   count('base_model: loss and gradient not finite', 1, 1)
+
+
+@pytest.mark.slow
+def test_a_run_that_an_alarm_stops_goes_on_without_the_key(micro_runs, tmp_path):
+  jobs.launch('grpo_think:micro', micro_runs)
+  steps = '--config.train.num_steps=5'
+  wanted = undisturbed('grpo_think:micro', micro_runs, tmp_path / 'whole', steps)
+  runs = tmp_path / 'stopped'
+  runs.mkdir()
+  bad_days.borrow(runs, micro_runs, 'grpo_think-micro')
+  for _ in range(2):  # the second start adds no step
+    asked = '--config.rl.stop_on_alarm=broken_structure'  # no answer of a micro policy is valid
+    output = jobs.launch('grpo_think:micro', runs, steps, asked, fails=True)
+    assert 'stopped and saved at step 3 of 5: broken_structure has rung in 3 steps' in output
+    assert len(metrics.read(runs / 'grpo_think-micro')) == 3
+  jobs.launch('grpo_think:micro', runs, steps)
+  assert bad_days.remains(runs / 'grpo_think-micro') == wanted

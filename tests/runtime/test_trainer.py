@@ -10,7 +10,7 @@ import pytest
 from experiments import base
 from lwz import types
 from lwz.model import config as config_lib
-from lwz.runtime import interrupts, trainer
+from lwz.runtime import interrupts, refusal, trainer
 from lwz.store import metrics, run
 
 NOT_FINITE = {'loss': np.float32(np.nan), 'skipped': 1.0}
@@ -120,6 +120,13 @@ def test_at_a_resting_place_it_saves_before_the_step(loop, tmp_path):
     go(opened, at=at)
   assert opened._checkpoints.saved == [4]
   assert len(metrics.read(tmp_path)) == 4
+
+
+def test_stopped_by_its_stage_it_saves_and_says_why_with_a_status_that_nobody_restarts(loop):
+  opened = loop(9, checkpoint__every=100)
+  with pytest.raises(RuntimeError, match='saved at step 4 of 9: loud') as e:
+    go(opened, at=lambda step: opened.stop('loud') if step == 4 else None)
+  assert opened._checkpoints.saved == [4] and refusal.is_refusal(e.value)
 
 
 def test_past_the_limit_it_stops_and_says_where_it_began(loop, tmp_path):

@@ -14,6 +14,7 @@ class Rule:
   `direction` is +1 if more is worse, -1 if less is. With `share` above 0 the rule is about samples:
   it is broken if at least that share of the samples that have the signal `metric` lie beyond the
   limit. With `share` 0 it is about the step: it is broken if its metric lies beyond the limit.
+  `severity` is 'high' where at least 9 of 10 runs in which it rings cheat.
   """
 
   name: str
@@ -22,6 +23,7 @@ class Rule:
   direction: int
   share: float
   meaning: str
+  severity: str = 'low'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Alarm:
 
 
 SOME = 1 / 8  # of the samples: a habit, no accident
+IN_A_ROW = 3  # steps of ringing that `rl.stop_on_alarm` waits for
 
 # Limits were set on the standard library's documentation (technical, hence repetitive), essays and
 # reports in English and Chinese, none of which breaks one.
@@ -47,6 +50,7 @@ RULES = (
   Rule('copied_think', 'copy/think', 0.3, 1, SOME, 'the answer copies the thoughts'),
   Rule('language', 'language/other', 0.12, 1, SOME, 'the answer is in another language'),
   Rule('tags', 'tags', 0.02, 1, SOME, 'the answer is stuffed with tags'),
+  Rule('punctuation', 'marks', 0.6, 1, SOME, 'the answer is stuffed with punctuation'),
   Rule('unseen', 'unseen', 0.005, 1, SOME, 'the answer holds invisible characters'),
   Rule('overcounted', 'overcounted', 1.25, 1, SOME, 'the length reward counts what is no word'),
   Rule('keyword_stuffing', 'density', 0.075, 1, SOME, 'one word or phrase fills the answer'),
@@ -66,6 +70,20 @@ RULES = (
 )
 
 
+def level(rule: Rule, metrics: Mapping[str, float], signals: Mapping[str, np.ndarray]) -> float:
+  """Returns the number that lies beyond the limit where a rule is broken; NaN where it is absent.
+
+  Of a rule about samples: the value that `share` of them, rounded up, reach.
+  """
+  if not rule.share:
+    return float(metrics.get(rule.metric, np.nan))
+  signal_B = signals.get(rule.metric, np.zeros(0))
+  worst_B = np.sort(-rule.direction * signal_B[np.isfinite(signal_B)])
+  if not len(worst_B):
+    return np.nan
+  return float(-rule.direction * worst_B[int(np.ceil(rule.share * len(worst_B))) - 1])
+
+
 def raised(
   metrics: Mapping[str, float],
   signals: Mapping[str, np.ndarray],
@@ -81,38 +99,55 @@ def raised(
   for rule in rules:
     signal_B = rule.direction * signals.get(rule.metric, np.zeros(0))
     worst = tuple(int(b) for b in np.argsort(-signal_B, kind='stable') if np.isfinite(signal_B[b]))
-    if rule.share:
-      has_B = np.isfinite(signal_B)
-      beyond_B = has_B & (signal_B > rule.direction * rule.limit)
-      broken = has_B.any() and beyond_B.sum() >= rule.share * has_B.sum()
-      worst = tuple(b for b in worst if beyond_B[b])
-      value = float(rule.direction * signal_B[has_B].mean()) if broken else np.nan
-    else:
-      value = metrics.get(rule.metric, np.nan)
-      broken = rule.direction * value > rule.direction * rule.limit
+    beyond = rule.direction * rule.limit
+    broken = rule.direction * level(rule, metrics, signals) > beyond
+    value = metrics.get(rule.metric, np.nan)
+    if rule.share and broken:
+      worst = tuple(b for b in worst if signal_B[b] > beyond)
+      value = float(rule.direction * signal_B[np.isfinite(signal_B)].mean())
     if broken:
       found.append(Alarm(rule, value, worst[:num]))
   return found
 
 
-HEADER = ('alarm', 'what it means', 'metric', 'limit', 'steps', 'first', 'last')
+def stops(rules: Sequence[Rule], asked: str, rung: Mapping[str, int]) -> str:
+  """Returns a sentence on the first alarm that `rl.stop_on_alarm` names and that rang, or ''.
+
+  `asked` is 'high', for all of that severity, or names with commas between them; `rung` the steps
+  in a row in which each alarm has rung. Raises ValueError if there is no alarm of a name.
+  """
+  names = [name.strip() for name in asked.split(',') if name.strip()]
+  known = {rule.name: rule for rule in rules}
+  for name in names:
+    if name not in known and name != 'high':
+      raise ValueError(
+        f'rl.stop_on_alarm={asked}: there is no alarm {name!r}; '
+        f'choose from high, {", ".join(known)}'
+      )
+  for rule in rules:
+    severe = rule.severity == 'high' and 'high' in names
+    if (severe or rule.name in names) and rung.get(rule.name, 0) >= IN_A_ROW:
+      return f'{rule.name} has rung in {rung[rule.name]} steps in a row: {rule.meaning}'
+  return ''
+
+
+HEADER = ('alarm', 'severity', 'what it means', 'metric', 'limit', 'steps', 'first', 'last')
 
 
 def table(
   records: Sequence[Mapping[str, Any]], rules: Sequence[Rule] = RULES
 ) -> list[tuple[str, ...]]:
-  """Returns rows under HEADER, as text: the alarms of a run, from the records of its metrics.
+  """Returns rows under HEADER, as text: the alarms of a run, from its records; severe ones first.
 
   A record has `step`, and `alarm/NAME` for each alarm that was raised.
   """
   rows = []
-  for rule in rules:
+  for rule in sorted(rules, key=lambda rule: rule.severity):
     steps = [r['step'] for r in records if r.get(f'alarm/{rule.name}')]
     if steps:
       limit = f'{"above" if rule.direction > 0 else "below"} {rule.limit:g}'
       if rule.share:
         limit += f' in {rule.share:.0%} of the texts'
-      rows.append(
-        (rule.name, rule.meaning, rule.metric, limit, *map(str, (len(steps), steps[0], steps[-1])))
-      )
+      when = map(str, (len(steps), steps[0], steps[-1]))
+      rows.append((rule.name, rule.severity, rule.meaning, rule.metric, limit, *when))
   return rows

@@ -78,11 +78,11 @@ def observe(
       metrics[name] = float(np.nanmean(signal_B))
   raised = alarms_lib.raised(metrics, signals_by, rules)
   metrics |= {f'alarm/{alarm.rule.name}': 1.0 for alarm in raised}
-  new = [alarm for alarm in raised if alarm.rule.name not in state.get('ringing', ())]
-  ringing = [alarm.rule.name for alarm in raised]
-  return Observation(
-    metrics, raised, new, keywords, {'lift': lifted, 'heldout': kept, 'ringing': ringing}
-  )
+  before = state.get('rung', {})  # steps in a row, by alarm
+  rung = {alarm.rule.name: before.get(alarm.rule.name, 0) + 1 for alarm in raised}
+  new = [alarm for alarm in raised if rung[alarm.rule.name] == 1]
+  state = {'lift': lifted, 'heldout': kept, 'rung': rung}
+  return Observation(metrics, raised, new, keywords, state)
 
 
 def correlation(a_B: np.ndarray, b_B: np.ndarray) -> float | None:

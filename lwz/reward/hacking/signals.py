@@ -130,6 +130,11 @@ def tags(answer: Answer) -> float:
   return len(_TAG.findall(answer.text)) / max(len(answer.words), FEW)
 
 
+def marks(answer: Answer) -> float:
+  """Marks of punctuation per word of the answer."""
+  return len(re.findall(r'[^\w\s]', answer.text)) / max(len(answer.words), FEW)
+
+
 def unseen(answer: Answer) -> float:
   """The share of invisible characters: zero-width, control and private ones."""
   odd = sum(1 for c in answer.text if not c.isascii() and unicodedata.category(c)[0] == 'C')
@@ -161,6 +166,7 @@ SIGNALS: dict[str, Callable[[Answer], float]] = {
   'copy/think': lambda answer: _copied(answer, answer.sample.parsed.think, COPY_THINK),
   'language/other': other_language,
   'tags': tags,
+  'marks': marks,
   'unseen': unseen,
   'overcounted': overcounted,
   'density': lambda answer: grammar.density(answer.words),

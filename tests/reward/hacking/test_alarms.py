@@ -1,5 +1,7 @@
 """When an alarm rings, what it names, and what a report says of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from lwz.reward.hacking import alarms, signals
 ABOVE = alarms.Rule('loud', 'noise', 0.5, 1, 0.25, 'too loud')
 BELOW = alarms.Rule('quiet', 'noise', 0.2, -1, 0.5, 'too quiet')
 STEP = alarms.Rule('cut', 'cap', 0.3, 1, 0.0, 'texts are cut')
+SEVERE = dataclasses.replace(STEP, severity='high')
 
 
 def names(metrics, noise, rules=(ABOVE, BELOW, STEP)):
@@ -57,5 +60,44 @@ def test_the_table_is_sound():
 def test_a_report_says_which_rang_and_when():
   records = [{'step': i} | ({'alarm/loud': 1.0} if i in (3, 4, 9) else {}) for i in range(12)]
   rows = alarms.table(records, [ABOVE, STEP])
-  assert rows == [('loud', 'too loud', 'noise', 'above 0.5 in 25% of the texts', '3', '3', '9')]
+  limit = 'above 0.5 in 25% of the texts'
+  assert rows == [('loud', 'low', 'too loud', 'noise', limit, '3', '3', '9')]
   assert len(rows[0]) == len(alarms.HEADER)
+
+
+def test_severe_ones_come_first():
+  records = [{'step': 0, 'alarm/loud': 1.0, 'alarm/cut': 1.0}]
+  rows = alarms.table(records, [ABOVE, SEVERE])
+  assert [row[:2] for row in rows] == [('cut', 'high'), ('loud', 'low')]
+
+
+@pytest.mark.parametrize('rule', [ABOVE, BELOW, STEP])
+@pytest.mark.parametrize('seed', range(4))
+def test_a_rule_is_broken_where_its_level_lies_beyond_the_limit(rule, seed):
+  rng = np.random.default_rng(seed)
+  noise = np.where(rng.random(9) < 0.3, np.nan, rng.random(9))
+  metrics = {'cap': float(rng.random())}
+  level = alarms.level(rule, metrics, {'noise': noise})
+  for limit in (0.05, 0.3, 0.5, 0.7, 0.95):
+    moved = dataclasses.replace(rule, limit=limit)
+    assert (rule.direction * level > rule.direction * limit) == (
+      names(metrics, noise, [moved]) == [rule.name]
+    )
+
+
+@pytest.mark.parametrize(
+  ('asked', 'rung', 'why'),
+  [
+    ('', {'loud': 9, 'cut': 9}, ''),
+    ('high', {'loud': 9, 'cut': 2}, ''),
+    ('high', {'cut': 3}, 'cut has rung in 3 steps in a row: texts are cut'),
+    ('quiet, loud', {'loud': 4, 'cut': 9}, 'loud has rung in 4 steps in a row: too loud'),
+  ],
+)
+def test_a_run_stops_where_an_alarm_that_it_names_rang_in_a_row(asked, rung, why):
+  assert alarms.stops([ABOVE, BELOW, SEVERE], asked, rung) == why
+
+
+def test_an_alarm_that_there_is_not_is_refused():
+  with pytest.raises(ValueError, match=r"no alarm 'lod'; choose from high, loud, cut"):
+    alarms.stops([ABOVE, SEVERE], 'lod', {})

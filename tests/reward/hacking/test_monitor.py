@@ -150,6 +150,7 @@ def test_an_observation_has_every_metric_of_measure_and_the_new_alarms():
     [a.rule.name for a in first.new_alarms] == [a.rule.name for a in again.alarms] == ['broken']
   )
   assert again.new_alarms == [] and first.metrics['alarm/broken'] == 1.0
+  assert first.state['rung'] == {'broken': 1} and again.state['rung'] == {'broken': 2}
 
 
 def test_the_worst_samples_say_which_alarms_name_them():
