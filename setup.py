@@ -68,7 +68,7 @@ setup(
   python_requires='>=3.11',
   # Experiments lie beside lwz wherever it is installed: what they need is named by their files.
   packages=find_packages(include=['lwz', 'lwz.*', 'experiments', 'experiments.*']),
-  package_data={'lwz.report': ['*.jinja']},
+  package_data={'lwz.report': ['*.jinja'], 'experiments': ['data/*.jsonl']},
   install_requires=CORE,
   extras_require=EXTRAS,
 )
