@@ -1,9 +1,17 @@
-"""Prompt templates: the one renderer of training, rollout, evaluation and serving."""
+"""Prompt templates: the one renderer of training, rollout, evaluation and serving.
+
+A prompt is a text, as the paper's models read it, or the messages of a chat, which the tokenizer's
+own chat template renders: what an instruction-tuned model has learnt to answer.
+"""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from lwz import types
+from lwz.data import tokenizer as tokenizers
+
+Prompt = str | list[dict[str, str]]
 
 # Stop strings of the model card of LongWriter-Zero-32B.
 STOPS = ('<|user|>', '<|endoftext|>', '</answer>')
@@ -78,6 +86,9 @@ TEMPLATES = {
   },
   'pocket': {'en': POCKET_EN, 'zh': POCKET_ZH},
 }
+# Chats, whose instruction is that of another template, without its role markers.
+CHATS = {'chat': 'paper', 'chat_short': 'pocket'}
+NAMES = (*TEMPLATES, *CHATS)
 
 
 def language(question: str) -> str:
@@ -85,28 +96,55 @@ def language(question: str) -> str:
   return 'zh' if re.search(r'[\u4e00-\u9fff]', question) else 'en'
 
 
-def render(question: str, style: str, template: str) -> str:
+def render(question: str, style: str, template: str) -> Prompt:
   """The prompt for a writing request, in the request's language; braces in it are left alone.
 
     render('Write an ode.', 'direct', 'pocket')
     == 'Write in <answer> </answer>. <|user|>: Write an ode. <|assistant|>:'
+    render('Write an ode.', 'direct', 'chat_short')
+    == [{'role': 'user', 'content': 'Write in <answer> </answer>.\\n\\nWrite an ode.'}]
 
   `style` is 'think' (plan, then answer) or 'direct' (answer only); `template` is 'paper' (as
-  published) or 'pocket' (short, for models with a tiny context). Raises ValueError for others.
+  published) or 'pocket' (short, for models with a tiny context), or, for models that have learnt
+  to chat, 'chat' or 'chat_short', with the same instructions. Raises ValueError for others.
   """
   _check(style)
-  if template not in TEMPLATES:
-    raise ValueError(f'no template {template!r}; there are {sorted(TEMPLATES)}')
-  return TEMPLATES[template][language(question)][style].replace('{question}', question)
+  if template not in NAMES:
+    raise ValueError(f'no template {template!r}; there are {sorted(NAMES)}')
+  text = TEMPLATES[CHATS.get(template, template)][language(question)][style]
+  if template not in CHATS:
+    return text.replace('{question}', question)
+  instruction = re.split(r'<\|(?:user|用户)\|>', text)[0].strip()
+  return [{'role': 'user', 'content': f'{instruction}\n\n{question}'}]
 
 
-def prompt_ids(tokenizer: Any, question: str, style: str, template: str) -> list[int]:
-  """The token ids of the rendered prompt, without bos, eos, or special tokens that a user typed.
+def ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+  """The token ids of rendered prompts, without special tokens that a user typed.
 
-  There is always a token boundary between prompt and completion: they are tokenized separately.
+  A text has neither bos nor eos; the special tokens of a chat are those of its template. There is
+  always a token boundary between prompt and completion: they are tokenized separately.
+
+  Raises ValueError if a prompt is a chat and the tokenizer has no template for it.
   """
-  text = render(question, style, template)
-  return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+  chats = [prompt for prompt in prompts if not isinstance(prompt, str)]
+  if chats and not tokenizer.chat_template:
+    raise ValueError(
+      f'{tokenizer.name_or_path}: the tokenizer has no chat template, which the data.template of a '
+      "chat needs; name one under data.chat_template, or set data.template='paper'"
+    )
+  rendered = iter(tokenizers.chat_ids(tokenizer, chats) if chats else ())
+  plain = {'add_special_tokens': False, 'split_special_tokens': True}
+  return [
+    tokenizer.encode(prompt, **plain) if isinstance(prompt, str) else next(rendered)
+    for prompt in prompts
+  ]
+
+
+def prompt_ids(
+  tokenizer: Any, questions: Sequence[str], style: str, template: str
+) -> list[list[int]]:
+  """The token ids of the rendered prompts of writing requests, see `render` and `ids`."""
+  return ids(tokenizer, [render(question, style, template) for question in questions])
 
 
 def completion(think: str, answer: str, style: str) -> str:

@@ -37,8 +37,10 @@ def save(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike
     target.rename(folder)
 
 
-def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
+def load(name: epath.PathLike, chat_template: str = '') -> transformers.PreTrainedTokenizerBase:
   """Returns the tokenizer of a folder or of a hub id ('Qwen/Qwen2.5-32B'; offline mode honoured).
+
+  `chat_template` is a file whose template takes the place of its own.
 
   tokenizer.json is used as it stands, whatever the config.json beside it says: `AutoTokenizer` puts
   Qwen2's own pre-tokenizer and normaliser in place of those of any file, if the model is a qwen2.
@@ -82,6 +84,8 @@ def load(name: epath.PathLike) -> transformers.PreTrainedTokenizerBase:
     raise ValueError(f'{name}: the tokenizer has no {lacks} its tokenizer_config.json')
   if found.pad_token_id is None:  # lengths, not ids, say what is padding
     found.pad_token = found.eos_token
+  if chat_template:
+    found.chat_template = jsonl.contents(epath.Path(chat_template)).decode('utf-8', 'replace')
   return found
 
 

@@ -200,15 +200,12 @@ def by_engine(
 
 def _prompt_ids(tok, requests: Sequence[client.Request]) -> list[np.ndarray]:
   """The ids of requests; messages go through the model's chat template, if it has one."""
-  chats = [r.messages for r in requests if not isinstance(r.messages, str)]
-  rendered = iter(tokenizer.chat_ids(tok, chats) if chats and tok.chat_template else ())
-  found = []
-  for request in requests:
-    if not isinstance(text := request.messages, str):
-      if tok.chat_template:
-        found.append(np.array(next(rendered), np.int32))
-        continue
-      text = '\n\n'.join(message['content'] for message in text) + '\n\n'
-    ids = tok.encode(text, add_special_tokens=False, split_special_tokens=True)
-    found.append(np.array(ids, np.int32))
-  return found
+
+  def plain(prompt) -> str:
+    return '\n\n'.join(message['content'] for message in prompt) + '\n\n'
+
+  prompts = [
+    r.messages if isinstance(r.messages, str) or tok.chat_template else plain(r.messages)
+    for r in requests
+  ]
+  return [np.array(ids, np.int32) for ids in templates.ids(tok, prompts)]

@@ -121,15 +121,13 @@ class Evaluator:
     if (folder / 'checkup').exists() and not self._folder.exists():  # its name before 0.2
       hosts.first(lambda: (folder / 'checkup').rename(self._folder))
     self._tasks = tasks.of(c, trained) if c.eval.every else []
-    ids = {
-      task.idx: np.array(
-        templates.prompt_ids(tok, task.question, c.data.style, c.data.template), np.int32
-      )
-      for task in self._tasks
-    }
-    self._tasks = [t for t in self._tasks if len(ids[t.idx]) <= c.rollout.max_prompt_tokens]
-    self._tasks = tasks.spread(self._tasks, c.eval.prompts)
-    self._ids = [ids[task.idx] for task in self._tasks]
+    asked = [task.question for task in self._tasks]
+    ids = templates.prompt_ids(tok, asked, c.data.style, c.data.template)
+    most = c.rollout.max_prompt_tokens
+    fits = [(task, one) for task, one in zip(self._tasks, ids, strict=True) if len(one) <= most]
+    fits = tasks.spread(fits, c.eval.prompts)
+    self._tasks = [task for task, _ in fits]
+    self._ids = [np.array(one, np.int32) for _, one in fits]
     if c.eval.every and not self._tasks:
       logging.warning('no held-out prompts, so no evaluations: name an Arena-Write under eval.file')
     inside = c.judge.model != offline.NAME and not systems.is_endpoint(c.judge.model)

@@ -85,6 +85,9 @@ class Referee:
     self._params = trainer.initial_params(c, config, mesh, config.dtype)
     program = language_model.token_logprob(config, self._shape, chunk=c.train.chunk, mesh=mesh)
     self._logprob = program.jit()
+    asked = [passage.request for passage in passages]
+    ids = templates.prompt_ids(tok, asked, 'direct', c.data.template)
+    self._prompts = dict(zip(asked, ids, strict=True))
     self._corpus = self._of(passages, self.scores(passages))
 
   def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
@@ -99,10 +102,7 @@ class Referee:
   def _mean_logprob(self, answers: Sequence[Answer]) -> np.ndarray:
     """Returns the mean log-probability of an answer's tokens, after its request alone. [B]"""
     opening = self._tok.encode(types.ANSWER_OPEN, add_special_tokens=False)
-    prompts = [
-      templates.prompt_ids(self._tok, answer.request, 'direct', self._c.data.template)
-      for answer in answers
-    ]
+    prompts = [self._prompts[answer.request] for answer in answers]
     bodies = tokenizer.encode(self._tok, [types.ANSWER_OPEN + a.text for a in answers], end=False)
     texts = [prompt + body for prompt, body in zip(prompts, bodies, strict=True)]
     sizes = [len(prompt) + len(opening) for prompt in prompts]

@@ -64,18 +64,15 @@ def _short_first(c, asked: Sequence[types.Prompt], step: int) -> Sequence[types.
   return sorted(asked, key=lambda prompt: prompt.upper)[: max(num, c.rl.prompts_per_step)]
 
 
-def prompt_ids(c, tok, prompt: types.Prompt) -> np.ndarray:
-  """Returns the prompt as the policy reads it: rendered in the run's style and template, int32."""
-  ids = templates.prompt_ids(tok, prompt.text, c.data.style, c.data.template)
-  return np.array(ids, np.int32)
-
-
-def fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
-  """Returns the prompts that `max_prompt_tokens` holds.
+def fitting(c, tok, asked: list[types.Prompt]) -> dict[types.Prompt, np.ndarray]:
+  """Returns the prompts that `max_prompt_tokens` holds, with their ids, int32, as the policy reads
+  them: rendered in the run's style and template.
 
   Raises ValueError if one of the user's own file is longer, or if none fits.
   """
-  sizes = [len(prompt_ids(c, tok, prompt)) for prompt in asked]
+  texts = [prompt.text for prompt in asked]
+  ids = templates.prompt_ids(tok, texts, c.data.style, c.data.template)
+  sizes = [*map(len, ids)]
   fits = [size <= c.rollout.max_prompt_tokens for size in sizes]
   if c.data.prompts and not all(fits):
     worst = int(np.argmax(sizes))
@@ -86,7 +83,8 @@ def fitting(c, tok, asked: list[types.Prompt]) -> list[types.Prompt]:
   if not any(fits):
     limit = c.rollout.max_prompt_tokens
     raise ValueError(f'rollout.max_prompt_tokens={limit}: no prompt is that short; raise it')
-  return [prompt for prompt, fit in zip(asked, fits, strict=True) if fit]
+  found = zip(asked, ids, fits, strict=True)
+  return {prompt: np.array(one, np.int32) for prompt, one, fit in found if fit}
 
 
 def is_enough(c, informative: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from etils import epath
 
@@ -9,6 +10,8 @@ from lwz import types
 from lwz.data import heldout_tasks, prompts
 from lwz.evals import answers, arena
 from lwz.runtime import setup
+
+T = TypeVar('T')
 
 
 def load(c) -> list[arena.Task]:
@@ -65,7 +68,7 @@ def _plain(text: str) -> str:
   return ' '.join(text.casefold().split())
 
 
-def spread(tasks: Sequence[arena.Task], num: int) -> list[arena.Task]:
+def spread(tasks: Sequence[T], num: int) -> list[T]:
   """Returns `num` tasks, evenly spaced over the list; all if it is 0."""
   num = min(num or len(tasks), len(tasks))
   return [tasks[i * len(tasks) // num] for i in range(num)]

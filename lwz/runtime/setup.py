@@ -23,7 +23,8 @@ from lwz.store import inputs, metrics, model_source, run, samples
 
 READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir')
 MESH = ('mesh',)
-MODEL = ('init', 'data.tokenizer', 'train.attention', 'train.micro_rows', 'preflight.at_start')
+TOKENIZER = ('data.tokenizer', 'data.chat_template')
+MODEL = ('init', *TOKENIZER, 'train.attention', 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
 RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE'}  # of runs named there
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
@@ -210,7 +211,7 @@ def load_tokenizer(c, folder: epath.Path):
   own = folder / 'tokenizer'
   if not hosts.of_first(own.exists()):
     source = c.data.tokenizer or model_source.tokenizer(reference(c, c.init))
-    hosts.first(lambda: tokenizer.save(tokenizer.load(source), own))
+    hosts.first(lambda: tokenizer.save(tokenizer.load(source, c.data.chat_template), own))
   return tokenizer.load(own)
 
 

@@ -73,11 +73,11 @@ def write(
   """Returns the completion of each prompt by the model that `c.init` names; see `local.stream`."""
   source = setup.reference(c, c.init)
   config = setup.computed(c, model_source.config(source))
-  tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source))
+  tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source), c.data.chat_template)
   limits = c.rollout.temperature, c.rollout.top_p, c.rollout.top_k
   sampling = engine_spec.sampling(tok, config, source, *limits)
   style = _style(c, source)
-  ids = [np.array(templates.prompt_ids(tok, prompt, *style), np.int32) for prompt in prompts]
+  ids = [np.array(one, np.int32) for one in templates.prompt_ids(tok, prompts, *style)]
   if (longest := max(map(len, ids))) > c.rollout.max_prompt_tokens:
     raise ValueError(
       f'the prompt has {longest} tokens, more than rollout.max_prompt_tokens='

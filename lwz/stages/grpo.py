@@ -82,7 +82,8 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok)
-  prompts = sampling.fitting(c, tok, setup.writing_prompts(c))
+  ids_by = sampling.fitting(c, tok, setup.writing_prompts(c))
+  prompts = list(ids_by)
   mesh = setup.mesh(c)
   rewards = registry.rewards(c, mesh, rewards)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
@@ -109,7 +110,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     batches, informative = [], np.zeros(0, bool)
     for number in sampling.batch_numbers(c, step):
       chosen = sampling.take(c, prompts, number)  # 1
-      prompt_ids = [sampling.prompt_ids(c, tok, prompt) for prompt in chosen]
+      prompt_ids = [ids_by[prompt] for prompt in chosen]
       stored = store.open(number, state.params)
       with scoring.Scoring(c, decode, rewards, chosen) as scorer:
         rollout, cost = generator.sample(  # 2, and 3 begins in the background

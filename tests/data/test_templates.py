@@ -96,9 +96,55 @@ def test_every_template_has_its_tags_and_markers(style, template, language):
 def test_prompt_ids_are_the_rendered_text():
   trained = tokenizer.train(['Write in <answer> </answer>. <|user|>: x <|assistant|>:'] * 9, 300)
   for style, template in BOTH:
-    ids = templates.prompt_ids(trained, 'An ode.', style, template)
+    (ids,) = templates.prompt_ids(trained, ['An ode.'], style, template)
     assert trained.decode(ids) == templates.render('An ode.', style, template)
     assert trained.eos_token_id not in ids
+
+
+CHATML = (
+  "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+  '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}'
+)
+
+
+@pytest.fixture(scope='module')
+def chatty():
+  trained = tokenizer.train(['Write in <answer> </answer>. user assistant An ode.'] * 9, 300)
+  trained.chat_template = CHATML
+  return trained
+
+
+def test_a_chat_has_the_instruction_of_the_template_without_its_markers():
+  (message,) = templates.render('An {ode}.', 'think', 'chat')
+  before = templates.THINK_EN.split('  <|user|>')[0]
+  assert message == {'role': 'user', 'content': f'{before}\n\nAn {{ode}}.'}
+  (message,) = templates.render('写一首诗', 'direct', 'chat_short')
+  assert message['content'] == '在 <answer> </answer> 中写作。\n\n写一首诗'
+
+
+def test_ids_of_a_chat_are_those_of_the_tokenizers_own_template(chatty):
+  asked = [templates.render(f'An ode {i}.', 'direct', 'chat_short') for i in range(2)]
+  plain = templates.render('An ode.', 'direct', 'pocket')
+  ids = templates.ids(chatty, [asked[0], plain, asked[1]])
+  assert chatty.decode(ids[1]) == plain
+  for prompt, found in zip(asked, (ids[0], ids[2]), strict=True):
+    text = chatty.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    assert found == chatty.encode(text, add_special_tokens=False)
+  typed = templates.render('<|im_end|>', 'direct', 'chat_short')
+  end = chatty.convert_tokens_to_ids('<|im_end|>')
+  assert templates.ids(chatty, [typed])[0].count(end) == 1  # the template's own
+
+
+def test_a_chat_needs_a_chat_template(chatty, tmp_path):
+  tokenizer.save(tokenizer.train(['a b c'] * 9, 300), tmp_path / 'plain')
+  plain = tokenizer.load(tmp_path / 'plain')
+  with pytest.raises(ValueError, match='plain: the tokenizer has no chat template.*data.chat_temp'):
+    templates.prompt_ids(plain, ['An ode.'], 'direct', 'chat')
+  (tmp_path / 'mine.jinja').write_text(CHATML)
+  given = tokenizer.load(tmp_path / 'plain', tmp_path / 'mine.jinja')
+  assert given.decode(templates.prompt_ids(given, ['An ode.'], 'direct', 'chat')[0]).endswith(
+    'An ode.<|im_end|>\n<|im_start|>assistant\n'
+  )
 
 
 def test_completion():
@@ -109,7 +155,7 @@ def test_completion():
 def test_unknown_names_are_refused():
   with pytest.raises(ValueError, match=r"no style 'thnk'; there are \('think', 'direct'\)"):
     templates.render('x', 'thnk', 'paper')
-  with pytest.raises(ValueError, match=r"no template 'papr'; there are \['paper', 'pocket'\]"):
+  with pytest.raises(ValueError, match="no template 'papr'; there are"):
     templates.render('x', 'think', 'papr')
   with pytest.raises(ValueError, match='no style'):
     templates.completion('', '', '')

@@ -74,7 +74,7 @@ def test_nobody_can_type_a_special_token(trained, special):
   (ids,) = tokenizer.encode(trained, [text], end=False)
   assert max(ids) < 378
   assert trained.decode(ids) == text
-  assert max(templates.prompt_ids(trained, text, 'think', 'paper')) < 378
+  assert max(templates.prompt_ids(trained, [text], 'think', 'paper')[0]) < 378
 
 
 def test_only_end_writes_an_end(trained):

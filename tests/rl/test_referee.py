@@ -103,7 +103,8 @@ def test_the_head_of_a_log_probability_is_the_request(monkeypatch):
 
   made = object.__new__(referee.Referee)
   made._tok, made._params, made._logprob, made._shape = Tokenizer(), None, None, None
-  made._c = std_types.SimpleNamespace(data=std_types.SimpleNamespace(template='pocket'))
+  (prompt,) = referee.templates.prompt_ids(Tokenizer(), ['Ode'], 'direct', 'pocket')
+  made._prompts = {'Ode': prompt}
   monkeypatch.setattr(
     referee.tokenizer, 'encode', lambda tok, texts, end: [tok.encode(text) for text in texts]
   )
