@@ -27,7 +27,7 @@ class Example:
   think: str
   answer: str
 
-  def rendered(self, style: str, template: str) -> tuple[str, str]:
+  def rendered(self, style: str, template: str) -> tuple[templates.Prompt, str]:
     """Returns the prompt as a rollout renders it, and its completion."""
     return (
       templates.render(self.prompt, style, template),

@@ -86,7 +86,7 @@ def example(
   lower: int,
   upper: int,
   state_length: bool,
-) -> tuple[str, str] | None:
+) -> tuple[templates.Prompt, str] | None:
   """A training example: (prompt, completion), the answer being the document's opening.
 
   The two are tokenized separately, as in a rollout, and joined as ids. `style` and `template` are
@@ -109,7 +109,7 @@ def examples(
   template: str,
   lower: int,
   upper: int,
-) -> list[tuple[str, str]]:
+) -> list[tuple[templates.Prompt, str]]:
   """Returns the `example` of each document in each style; about half state the length."""
   made = [
     example(document, style, template, lower, upper, states_length(document))

@@ -121,7 +121,7 @@ def dropped(
 def _filling(
   near: list[tuple[int, str]], far: list[tuple[int, str]], size: int
 ) -> tuple[list[str], int]:
-  """Takes (words, sentence) out of the lists, of about `size` words; returns what is missing, too."""
+  """Takes (words, sentence) out of the lists, about `size` words; returns what is missing, too."""
   found: list[str] = []
   while near or far:
     places = [(abs(words_here - size), i) for i, (words_here, _) in enumerate([*near, *far])]

@@ -5,13 +5,13 @@ own chat template renders: what an instruction-tuned model has learnt to answer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lwz import types
 from lwz.data import tokenizer as tokenizers
 
-Prompt = str | list[dict[str, str]]
+Prompt = str | Sequence[Mapping[str, Any]]
 
 # Stop strings of the model card of LongWriter-Zero-32B.
 STOPS = ('<|user|>', '<|endoftext|>', '</answer>')

@@ -71,7 +71,8 @@ def _groups(own, folder: epath.Path) -> Iterator[tuple[types.Prompt, types.Rollo
     max_tokens=own.rollout.max_tokens,
     num_rewards=len(weights_R),
   )
-  prompts = sampling.fitting(own, tokenizer.load(folder / 'tokenizer'), setup.writing_prompts(own))
+  tok = tokenizer.load(folder / 'tokenizer')
+  prompts = list(sampling.fitting(own, tok, setup.writing_prompts(own)))
   for number in range(num_batches):
     if (stored := archive.read(number)) is None:
       continue  # dynamic sampling had no need of it

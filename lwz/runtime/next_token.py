@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from lwz.data import pipeline, tokenizer, tokens
+from lwz.data import pipeline, templates, tokenizer, tokens
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
@@ -39,12 +39,14 @@ def check(c) -> None:
     )
 
 
-def encoded(tok, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+def encoded(
+  tok, pairs: Sequence[tuple[templates.Prompt, str]]
+) -> list[tuple[list[int], list[int]]]:
   """Returns the ids of prompts and of completions, these with an end token.
 
   They are encoded apart, as in a rollout, where no token spans both.
   """
-  prompts = tokenizer.encode(tok, [prompt for prompt, _ in pairs], end=False)
+  prompts = templates.ids(tok, [prompt for prompt, _ in pairs])
   completions = tokenizer.encode(tok, [completion for _, completion in pairs], end=True)
   return list(zip(prompts, completions, strict=True))
 

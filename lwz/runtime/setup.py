@@ -253,9 +253,7 @@ def _circumstances(c) -> dict[str, str]:
   found = {'seed': str(c.seed), 'device': devices, 'date': f'{datetime.date.today()}'}
   if commit := run.versions()['lwz']:
     found['commit'] = commit[:10]
-  if changed:
-    found['changed'] = ', '.join(changed)
-  return found
+  return found | ({'changed': ', '.join(changed)} if changed else {})
 
 
 def finish(

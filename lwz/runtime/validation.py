@@ -43,6 +43,11 @@ def config(c, references: Sequence[str]) -> None:
   elif c.init == 'random' and c.stage not in ('pretrain', 'preflight'):
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
   if c.data.template in templates.CHATS and not setup.is_experiment(c.init):
+    if c.init == 'random':
+      raise ValueError(
+        f"data.template={c.data.template}: init='random' has not learnt to chat; name a model that "
+        "has, or set data.template='paper'"
+      )
     source = c.data.tokenizer or model_source.tokenizer(c.init)
     tok = tokenizer.load(source, c.data.chat_template)
     templates.prompt_ids(tok, ['Write.'], c.data.style, c.data.template)

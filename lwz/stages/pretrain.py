@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 
 from lwz import hosts, types
-from lwz.data import corpus, formatted, tokenizer, tokens
+from lwz.data import corpus, formatted, templates, tokenizer, tokens
 from lwz.model import config as config_lib
 from lwz.runtime import next_token, setup
 from lwz.store import atomic
@@ -59,7 +59,7 @@ def _train_tokenizer(c, folder) -> None:
     for document in documents():
       yield from tokenizer.slices(_text(document))
     for document in itertools.islice(documents(), 0, None, 4):
-      yield from map(''.join, _examples(c, [document]))
+      yield from (f'{prompt}{completion}' for prompt, completion in _examples(c, [document]))
 
   vocab_size = config_lib.preset(c.size).vocab_size
   tokenizer.save(tokenizer.train(texts(), vocab_size), folder / 'tokenizer')
@@ -132,7 +132,7 @@ def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
   return [ids for ids in whole if len(ids) <= c.data.row_length]
 
 
-def _examples(c, documents: list[types.Document]) -> list[tuple[str, str]]:
+def _examples(c, documents: list[types.Document]) -> list[tuple[templates.Prompt, str]]:
   """Returns (request, completion) of each document in both styles."""
   shape = {'template': c.data.template, 'lower': c.data.lower, 'upper': c.data.upper}
   return formatted.examples(documents, types.STYLES, **shape)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from lwz.data import corpus, examples, formatted, tokens
+from lwz.data import corpus, examples, formatted, templates, tokens
 from lwz.rl import best_samples
 from lwz.runtime import next_token, setup
 from lwz.store import model_source
@@ -23,7 +23,7 @@ READS = (
   *('data.style', 'data.examples', 'data.threshold', 'data.skip_broken'),
 )
 
-Pairs = list[tuple[str, str]]  # prompts and completions, as text
+Pairs = list[tuple[templates.Prompt, str]]  # prompts and completions, as text
 
 
 def check(c) -> None:
@@ -91,9 +91,9 @@ def _tokens(c, tok, pairs: Pairs) -> tokens.Tokens:
       kept.append(ids)
     elif c.data.examples and not (c.data.skip_broken or _is_run(c)):
       raise ValueError(
-        f'data.examples={c.data.examples}: the example of {prompt[-60:]!r} has {size} tokens, more '
-        f'than data.row_length={c.data.row_length}: raise it, drop the example, or leave such ones '
-        'out with data.skip_broken=True'
+        f'data.examples={c.data.examples}: the example of {str(prompt)[-60:]!r} has {size} tokens, '
+        f'more than data.row_length={c.data.row_length}: raise it, drop the example, or leave such '
+        'ones out with data.skip_broken=True'
       )
   if num_long := len(pairs) - len(kept):
     print(f'{num_long} of {len(pairs)} examples left out: longer than data.row_length')

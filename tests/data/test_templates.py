@@ -138,7 +138,9 @@ def test_ids_of_a_chat_are_those_of_the_tokenizers_own_template(chatty):
 def test_a_chat_needs_a_chat_template(chatty, tmp_path):
   tokenizer.save(tokenizer.train(['a b c'] * 9, 300), tmp_path / 'plain')
   plain = tokenizer.load(tmp_path / 'plain')
-  with pytest.raises(ValueError, match='plain: the tokenizer has no chat template.*data.chat_temp'):
+  with pytest.raises(
+    ValueError, match=r'plain: the tokenizer has no chat template.*data\.chat_temp'
+  ):
     templates.prompt_ids(plain, ['An ode.'], 'direct', 'chat')
   (tmp_path / 'mine.jinja').write_text(CHATML)
   given = tokenizer.load(tmp_path / 'plain', tmp_path / 'mine.jinja')
