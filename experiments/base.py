@@ -1,13 +1,14 @@
 """Every config key with its default, its meaning and its unit; one function per group of keys.
 
 An experiment takes this config and changes some values. Sizes are `micro` (seconds, for tests),
-`tiny` (minutes on any CPU; the default), and those of Qwen2.5, `0.5b` to `72b`.
+`tiny` (minutes on any CPU; the default), those of Qwen2.5, `0.5b` to `72b`, and those of Qwen3.
 """
 
 from ml_collections import ConfigDict
 
 POCKET = ('micro', 'tiny')
-SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b')
+QWEN3 = tuple(f'qwen3-{size}' for size in ('0.6b', '1.7b', '4b', '8b', '14b', '32b'))
+SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWEN3)
 
 # Overrides at the two small sizes. The values further down are the paper's wherever it states one.
 TINY = {

@@ -27,6 +27,10 @@ def config(**changes):
   return config_lib.QwenConfig(**(numbers | changes))
 
 
+# What the families other than Qwen2.5 change.
+FAMILIES = {'qwen3': {'qkv_bias': False, 'qk_norm': True}, 'llama': {'qkv_bias': False}}
+
+
 def params(config, seed=0):
   """Random parameters in which nothing is neutral: no bias is 0, no norm's weight is 1."""
   rng = np.random.default_rng(seed)

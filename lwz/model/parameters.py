@@ -45,17 +45,22 @@ def describe(config: QwenConfig) -> dict:
   layers = {
     'attention_norm': Param((L, D), ('layers', 'embed'), 'ones'),
     'wq': Param((L, D, H, C), ('layers', 'embed', 'heads', 'head_dim'), 'normal', decay=True),
-    'bq': Param((L, H, C), ('layers', 'heads', 'head_dim'), 'zeros'),
     'wk': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal', decay=True),
-    'bk': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
     'wv': Param((L, D, K, C), ('layers', 'embed', 'kv_heads', 'head_dim'), 'normal', decay=True),
-    'bv': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
     'wo': Param((L, H, C, D), ('layers', 'heads', 'head_dim', 'embed'), 'normal', decay=True),
     'mlp_norm': Param((L, D), ('layers', 'embed'), 'ones'),
     'w_gate': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal', decay=True),
     'w_up': Param((L, D, F), ('layers', 'embed', 'mlp'), 'normal', decay=True),
     'w_down': Param((L, F, D), ('layers', 'mlp', 'embed'), 'normal', decay=True),
   }
+  if config.qkv_bias:
+    layers |= {
+      'bq': Param((L, H, C), ('layers', 'heads', 'head_dim'), 'zeros'),
+      'bk': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
+      'bv': Param((L, K, C), ('layers', 'kv_heads', 'head_dim'), 'zeros'),
+    }
+  if config.qk_norm:
+    layers |= {name: Param((L, C), ('layers', 'head_dim'), 'ones') for name in ('q_norm', 'k_norm')}
   params = {
     'embed': Param((V, D), ('vocab', 'embed'), 'normal', decay=True),
     'layers': layers,

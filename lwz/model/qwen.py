@@ -1,5 +1,8 @@
 """Qwen2.5 (arXiv 2412.15115) as a description of its parameters and pure functions over them.
 
+Qwen3 (arXiv 2505.09388) and Llama differ from it in the biases and norms of q, k and v alone, which
+a layer has or has not, see `config.QwenConfig`.
+
 Training and decoding run the same `_layer`; they differ in the `attend` they hand it.
 
     x = embed(ids)
@@ -55,12 +58,12 @@ num_params = parameters.num_params
 
 
 def rms_norm(
-  x_BTD: Float[Array, 'B T D'], weight_D: Float[Array, 'D'], eps: float
-) -> Float[Array, 'B T D']:
+  x_BTD: Float[Array, 'B T *H D'], weight_D: Float[Array, 'D'], eps: float
+) -> Float[Array, 'B T *H D']:
   """x / sqrt(mean(x^2) + eps) in float32, cast down, then times the weight (arXiv 1910.07467)."""
   x32 = x_BTD.astype(jnp.float32)
   normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-  return normed.astype(x_BTD.dtype) * weight_D.astype(x_BTD.dtype)[None, None, :]
+  return normed.astype(x_BTD.dtype) * weight_D.astype(x_BTD.dtype)[(None,) * (x_BTD.ndim - 1)]
 
 
 def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mesh=None):
@@ -75,17 +78,24 @@ def _layer(x_BTD, weights, config: QwenConfig, phases_BTc, attend: Callable, mes
 def _attention(x_BTD, w, config: QwenConfig, phases_BTc, attend: Callable, mesh):
   cos, sin = phases_BTc
   h_BTD = _gathered(rms_norm(x_BTD, w['attention_norm'], config.rms_norm_eps), mesh)
-  q_BTHC = _product(h_BTD, w['wq'], mesh) + w['bq'][None, None]
-  k_BTKC = _product(h_BTD, w['wk'], mesh) + w['bk'][None, None]
-  v_BTKC = _product(h_BTD, w['wv'], mesh) + w['bv'][None, None]
+  q_BTHC, k_BTKC, v_BTKC = (_projection(h_BTD, w, one, mesh) for one in 'qkv')
   q_BTHC = activations.constrain(q_BTHC, mesh, 'rows', 'time', 'heads', None)
   k_BTKC = activations.constrain(k_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
   v_BTKC = activations.constrain(v_BTKC, mesh, 'rows', 'time', 'kv_heads', None)
+  if config.qk_norm:
+    q_BTHC = rms_norm(q_BTHC, w['q_norm'], config.rms_norm_eps)
+    k_BTKC = rms_norm(k_BTKC, w['k_norm'], config.rms_norm_eps)
   q_BTHC = reference_lib.rotate(q_BTHC, cos, sin)
   k_BTKC = reference_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
   return _residual(x_BTD + _product(mixed_BTHC, w['wo'], mesh), mesh), carry
+
+
+def _projection(h_BTD, w, one: str, mesh):
+  """q, k or v, with a bias where the layer has one."""
+  x_BTHC = _product(h_BTD, w[f'w{one}'], mesh)
+  return x_BTHC + w[f'b{one}'][None, None] if f'b{one}' in w else x_BTHC
 
 
 @jax.named_scope('mlp')

@@ -10,9 +10,10 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from tests import fakes
 
-# arXiv 2412.15115 and the config.json of each base model: hidden, layers, heads, key-value heads,
-# intermediate, vocabulary, tied, eps, positions. Then what follows from them by arithmetic:
-# parameters (tied counted once), those outside the embeddings, bytes of bf16 cache per token.
+# arXiv 2412.15115, 2505.09388 and the config.json of each base model: hidden, layers, heads,
+# key-value heads, intermediate, vocabulary, tied, eps, positions. Then what follows from them by
+# arithmetic: parameters (tied counted once), those outside the embeddings, bytes of bf16 cache per
+# token.
 PUBLISHED = {
   '0.5b': (896, 24, 14, 2, 4_864, 151_936, True, 1e-6, 32_768),
   '1.5b': (1_536, 28, 12, 2, 8_960, 151_936, True, 1e-6, 131_072),
@@ -21,6 +22,12 @@ PUBLISHED = {
   '14b': (5_120, 48, 40, 8, 13_824, 152_064, False, 1e-5, 131_072),
   '32b': (5_120, 64, 40, 8, 27_648, 152_064, False, 1e-5, 131_072),
   '72b': (8_192, 80, 64, 8, 29_568, 152_064, False, 1e-5, 131_072),
+  'qwen3-0.6b': (1_024, 28, 16, 8, 3_072, 151_936, True, 1e-6, 32_768),
+  'qwen3-1.7b': (2_048, 28, 16, 8, 6_144, 151_936, True, 1e-6, 32_768),
+  'qwen3-4b': (2_560, 36, 32, 8, 9_728, 151_936, True, 1e-6, 32_768),
+  'qwen3-8b': (4_096, 36, 32, 8, 12_288, 151_936, False, 1e-6, 32_768),
+  'qwen3-14b': (5_120, 40, 40, 8, 17_408, 151_936, False, 1e-6, 32_768),
+  'qwen3-32b': (5_120, 64, 64, 8, 25_600, 151_936, False, 1e-6, 40_960),
 }
 COUNTS = {
   '0.5b': (494_032_768, 357_898_112, 12_288),
@@ -30,6 +37,12 @@ COUNTS = {
   '14b': (14_770_033_664, 13_212_898_304, 196_608),
   '32b': (32_763_876_352, 31_206_740_992, 262_144),
   '72b': (72_706_203_648, 70_214_787_072, 327_680),
+  'qwen3-0.6b': (596_049_920, 440_467_456, 114_688),
+  'qwen3-1.7b': (1_720_574_976, 1_409_410_048, 114_688),
+  'qwen3-4b': (4_022_468_096, 3_633_511_936, 147_456),
+  'qwen3-8b': (8_190_735_360, 6_946_075_648, 147_456),
+  'qwen3-14b': (14_768_307_200, 13_212_482_560, 163_840),
+  'qwen3-32b': (32_762_123_264, 31_206_298_624, 262_144),
 }
 
 
@@ -86,6 +99,7 @@ def test_a_wrong_size_is_told_the_right_ones():
   'changes, complaint',
   [
     ({'num_key_value_heads': 3}, 'num_attention_heads=4 is not a multiple'),
+    ({'qk_norm': True}, 'qkv_bias and qk_norm: no family has both'),
     ({'head_dim': 5}, 'head_dim=5 must be even'),
     ({'head_dim': 0}, 'head_dim=0 must be even, 2 or more'),
   ],

@@ -73,12 +73,13 @@ def test_what_does_not_divide_is_refused_by_name():
 
 
 @functools.cache
-def measured(shape):
+def measured(shape, family=''):
   """Logits, gradients, and parameters after one step of SGD on packed rows, on a mesh."""
+  config = dataclasses.replace(CONFIG, **fakes.FAMILIES.get(family, {}))
   num = int(np.prod(shape))
   mesh = sharding.make_mesh(shape, devices(num))
-  shards = sharding.shardings(CONFIG, mesh, sharding.TRAIN)
-  params = jax.device_put(fakes.params(CONFIG), shards)
+  shards = sharding.shardings(config, mesh, sharding.TRAIN)
+  params = jax.device_put(fakes.params(config), shards)
   rng = np.random.default_rng(0)
   rows = {
     'ids': rng.integers(0, CONFIG.vocab_size, (8, 12)).astype(np.int32),
@@ -92,23 +93,25 @@ def measured(shape):
   def step(params, rows):
     def loss_fn(params):
       logp, _, mask = language_model.row_logprob(
-        params, rows, CONFIG, temperature=1.0, chunk=24, mesh=mesh
+        params, rows, config, temperature=1.0, chunk=24, mesh=mesh
       )
       return losses.next_token(logp, mask)
 
-    hidden = language_model.row_hidden(params, rows, CONFIG, mesh=mesh)
+    hidden = language_model.row_hidden(params, rows, config, mesh=mesh)
     grads = jax.grad(loss_fn)(params)
     state, _ = update.apply(update.init(params, optimizer), grads, optimizer)
-    return qwen.lm_head(params, hidden, CONFIG), grads, state.params
+    return qwen.lm_head(params, hidden, config), grads, state.params
 
   if num > 1:
     assert not params['layers']['w_up'].sharding.is_fully_replicated or shape == (8,)
   return jax.device_get(step(params, rows))
 
 
-@pytest.mark.parametrize('shape', MESHES, ids=str)
-def test_no_mesh_changes_a_number(shape):
-  alone, cut = measured((1,)), measured(shape)
+@pytest.mark.parametrize(
+  'shape, family', [*((shape, '') for shape in MESHES), ((2, 2, 2), 'qwen3'), ((1, 2, 4), 'llama')]
+)
+def test_no_mesh_changes_a_number(shape, family):
+  alone, cut = measured((1,), family), measured(shape, family)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), alone, cut)
   assert np.abs(jax.tree.leaves(alone[1])[0]).max() > 1e-4
 

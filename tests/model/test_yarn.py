@@ -57,6 +57,15 @@ def test_frequencies_are_those_of_transformers(theta, head_dim, changes):
   assert yarn.attention_factor(ours) == pytest.approx(factor)
 
 
+def test_llama_3_slows_what_turns_seldom_and_scales_nothing_else():
+  scaling = yarn.Llama3(8.0, 1.0, 4.0, 8_192)
+  plain = inv_freq(5e5, 64)
+  turns = 8_192 * np.asarray(plain) / (2 * np.pi)
+  ratio = np.asarray(yarn.stretch(plain, 5e5, scaling) / plain)
+  np.testing.assert_allclose(ratio, 1 / 8 + np.clip((turns - 1) / 3, 0, 1) * 7 / 8, rtol=1e-6)
+  assert yarn.attention_factor(scaling) == 1 and {ratio.min(), ratio.max()} == {0.125, 1.0}
+
+
 def test_phases_are_stretched_and_both_are_scaled():
   positions = jnp.array([[0, 3, 31_000]])
   cos, sin = reference_attention.rope_phases(positions, 64, 1e6, QWEN)

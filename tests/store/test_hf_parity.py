@@ -5,6 +5,10 @@ import numpy as np
 import pytest
 
 from lwz.model import qwen
+from lwz.model.attention import decode as decode_attention
+from lwz.programs import rollout as program
+from lwz.rollout import local, sampler
+from lwz.rollout import spec as spec_lib
 from lwz.store.hf import checkpoint as hf
 from tests import fakes
 
@@ -24,13 +28,13 @@ SIZES = {
 }
 
 
-def theirs(kind='Qwen2ForCausalLM', dtype=torch.float32, **changes):
+def theirs(kind='ForCausalLM', dtype=torch.float32, family='Qwen2', **changes):
   """A random model of theirs, in which no bias is 0 and no norm's weight is 1."""
   torch.manual_seed(0)
-  config = transformers.Qwen2Config(
+  config = getattr(transformers, family + 'Config')(
     **(SIZES | changes), num_labels=1, pad_token_id=0, attn_implementation='eager'
   )
-  model = getattr(transformers, kind)(config)
+  model = getattr(transformers, family + kind)(config)
   with torch.no_grad():
     for name, parameter in model.named_parameters():
       parameter.copy_(0.3 * torch.randn(parameter.shape) + ('norm' in name))
@@ -74,6 +78,25 @@ CASES = {
       'original_max_position_embeddings': 512,
     },
   },
+  'norms of q and k, heads wider than the model': {'family': 'Qwen3', 'head_dim': 10},
+  'norms of q and k, heads narrower, tied': {
+    **{'family': 'Qwen3', 'head_dim': 2, 'num_key_value_heads': 4},
+    'tie_word_embeddings': True,
+  },
+  'no biases': {'family': 'Llama'},
+  'no biases, heads wider than the model, tied': {
+    **{'family': 'Llama', 'head_dim': 6, 'num_attention_heads': 8},
+    'tie_word_embeddings': True,
+  },
+  'scaled as Llama 3 is': {
+    'family': 'Llama',
+    'head_dim': 16,
+    'rope_theta': 100.0,
+    'rope_scaling': {
+      **{'rope_type': 'llama3', 'factor': 8.0, 'original_max_position_embeddings': 64},
+      **{'low_freq_factor': 1.0, 'high_freq_factor': 4.0},
+    },
+  },
   'yarn with numbers of its own': {
     'rope_scaling': {
       'rope_type': 'yarn',
@@ -106,6 +129,31 @@ def test_there_and_back(tmp_path, changes):
   np.testing.assert_array_equal(logits_of(again, ids), expected)
 
 
+DECODED = [
+  *[('Qwen2', backend) for backend in ('xla', 'triton')],
+  *[('Qwen3', backend) for backend in decode_attention.BACKENDS],
+  *[('Llama', backend) for backend in decode_attention.BACKENDS],
+]
+
+
+@pytest.mark.parametrize('family, backend', DECODED, ids=lambda x: x)
+def test_what_is_written_with_a_cache_is_as_likely_to_them(tmp_path, family, backend):
+  model = theirs(family=family, head_dim=16)
+  model.save_pretrained(tmp_path)
+  config, params = hf.load(tmp_path)
+  sampling = sampler.Sampling(num_ids=config.vocab_size)
+  spec = spec_lib.EngineSpec(config, 2, 8, 12, sampling, exact=True, num_steps=4, attention=backend)
+  engine = program.engine(spec)
+  prompts = [ids_of(n, seed=n)[0].astype(np.int32) for n in (8, 5)]
+  asked = local.requests(prompts, num_samples=1, max_tokens=12, seed=0, step=0)
+  for written in local.stream(engine, engine.reshard(params), asked, decode=str):
+    prompt = prompts[written.index]
+    ids = np.concatenate([prompt, written.ids])[None].astype(int)
+    logp = torch.log_softmax(torch.tensor(logits_of(model, ids)[0]), -1).numpy()
+    expected = logp[np.arange(len(prompt) - 1, ids.shape[1] - 1), written.ids]
+    np.testing.assert_allclose(written.logp, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize('changes', [{}, CASES['yarn']], ids=['plain', 'yarn'])
 def test_far_positions_agree(tmp_path, changes):
   model = theirs(num_hidden_layers=1, **changes)
@@ -130,10 +178,12 @@ def test_in_bfloat16_and_in_many_files(tmp_path):
   np.testing.assert_allclose(logits(wide, exact, ids), logits_of(model.float(), ids), atol=1e-4)
 
 
-@pytest.mark.parametrize('tied', [False, True])
-def test_a_reward_model_there_and_back(tmp_path, tied):
-  kind = 'Qwen2ForSequenceClassification'
-  model = theirs(kind, tie_word_embeddings=tied)
+@pytest.mark.parametrize(
+  'tied, family', [(False, 'Qwen2'), (True, 'Qwen2'), (False, 'Qwen3'), (True, 'Llama')]
+)
+def test_a_reward_model_there_and_back(tmp_path, tied, family):
+  kind = 'ForSequenceClassification'
+  model = theirs(kind, tie_word_embeddings=tied, family=family)
   model.save_pretrained(tmp_path / 'theirs')
   config, params = hf.load(tmp_path / 'theirs')
   ids = ids_of(24)

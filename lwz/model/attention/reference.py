@@ -11,7 +11,10 @@ from lwz.model import yarn as yarn_lib
 
 
 def rope_phases(
-  positions_BT: Int[Array, 'B T'], head_dim: int, theta: float, yarn: yarn_lib.Yarn | None = None
+  positions_BT: Int[Array, 'B T'],
+  head_dim: int,
+  theta: float,
+  yarn: yarn_lib.Yarn | yarn_lib.Llama3 | None = None,
 ) -> tuple[Float[Array, 'B T {head_dim//2}'], Float[Array, 'B T {head_dim//2}']]:
   """cos and sin of position * theta^(-2i/C), i < C/2 (RoFormer, arXiv 2104.09864, Eq. 15).
 

@@ -1,6 +1,8 @@
-"""config.json of Hugging Face's Qwen2 <-> `QwenConfig`, in the keys of transformers 4 and of 5."""
+"""config.json of Hugging Face's Qwen2, Qwen3 and Llama <-> `QwenConfig`.
 
-import dataclasses
+In the keys of transformers 4 and of 5.
+"""
+
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -11,9 +13,15 @@ import numpy as np
 
 from lwz import jsonl
 from lwz.model import config as config_lib
-from lwz.model import yarn as yarn_lib
+from lwz.store.hf import rope as rope_lib
 
-CAUSAL, SCALAR = 'Qwen2ForCausalLM', 'Qwen2ForSequenceClassification'
+# model_type, begin of the architecture's name, qkv_bias, qk_norm.
+FAMILIES = (
+  ('qwen2', 'Qwen2', True, False),
+  ('qwen3', 'Qwen3', False, True),
+  ('llama', 'Llama', False, False),
+)
+CAUSAL, SCALAR = 'ForCausalLM', 'ForSequenceClassification'
 END = 151_643  # <|endoftext|>, bos and eos of the base models
 
 # The sizes have the same name on both sides, and no default.
@@ -38,25 +46,26 @@ FIELDS: jsonl.Fields = SIZES | {
   'rms_norm_eps': jsonl.Span(float, 1e-20, 1),
   'rope_parameters': dict,
   'rope_scaling': dict,
-  'rope_theta': jsonl.Span(float, 2, 1e12),
+  'rope_theta': rope_lib.THETA,
   'tie_word_embeddings': bool,
   'torch_dtype': str,
+  'sliding_window': int,
   'use_sliding_window': bool,
 }
-ROPE_FIELDS: jsonl.Fields = {
-  'attention_factor': jsonl.Span(float, 1e-3, 1e3),
-  'beta_fast': jsonl.Span(float, 1e-3, 1e6),
-  'beta_slow': jsonl.Span(float, 1e-3, 1e6),
-  'factor': jsonl.Span(float, 1, 1e6),
-  'original_max_position_embeddings': jsonl.Span(int, 1, 10**9),
-  'partial_rotary_factor': float,
-  'rope_theta': FIELDS['rope_theta'],
-  'rope_type': str,
-  'truncate': bool,
-  'type': str,
+# Options of other models, with the values that change nothing; an absent one changes nothing.
+INERT: dict[str, tuple[Any, ...]] = {
+  **dict.fromkeys(('attention_bias', 'mlp_bias', 'use_mrope', 'qk_layernorm'), (False,)),
+  **dict.fromkeys(('use_bidirectional_attention', 'rope_interleave'), (False,)),
+  **dict.fromkeys(('num_experts', 'num_local_experts', 'n_routed_experts'), (0,)),
+  **dict.fromkeys(('attn_logit_softcapping', 'final_logit_softcapping', 'clip_qkv'), ()),
+  **dict.fromkeys(('dual_chunk_attention_config', 'quantization_config'), ()),
+  **dict.fromkeys(('embedding_multiplier', 'residual_multiplier', 'logits_scaling'), (1.0,)),
+  **dict.fromkeys(('partial_rotary_factor', 'logit_scale'), (1.0,)),
+  'is_causal': (True,),
+  'no_rope_layers': ([],),
+  'use_sliding_window': (False,),
 }
 DTYPES = ('float32', 'bfloat16', 'float16')
-YARN = tuple(field.name for field in dataclasses.fields(yarn_lib.Yarn))
 
 
 def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
@@ -73,27 +82,35 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
     raise FileNotFoundError(
       f'{path}: missing, so this is no whole model; download or save it again'
     )
-  raw = jsonl.document(path, remedy='download it again')
+  return parse(jsonl.document(path, remedy='download it again'), path)
+
+
+def parse(raw: dict[str, Any], path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
+  """`read` of what a file says in the keys of a config.json; `path` is named in errors."""
   raw = {key: value for key, value in raw.items() if value is not None}
   if faults := _misshapen(raw):
     raise ValueError(f'{path}: {"; ".join(faults)}; mend it, or download it again')
-  rope = _rope(raw)
+  rope = rope_lib.read(raw)
   eps_and_theta = {'rms_norm_eps': raw.get('rms_norm_eps'), 'rope_theta': rope.get('rope_theta')}
   sizes: dict[str, Any] = {key: raw.get(key) for key in SIZES} | eps_and_theta
   faults = [f'{key} is missing' for key, value in sizes.items() if value is None]
-  if rope['rope_type'] == 'yarn' and rope.get('factor') is None:
-    faults.append('rope_scaling.factor is missing')
+  faults += [
+    f'rope_scaling.{key} is missing' for key in rope_lib.needed(rope) if rope.get(key) is None
+  ]
   faults += _unsupported(raw, rope)
   if faults:
     raise ValueError(f'{path}: ' + '; '.join(faults))
+  ((_, _, bias, norm),) = (family for family in FAMILIES if family[0] == raw['model_type'])
   try:
     config = config_lib.QwenConfig(
       **sizes,
-      head_dim=raw.get('head_dim') or raw['hidden_size'] // raw['num_attention_heads'],
+      head_dim=raw.get('head_dim') or _head_dim(raw),
       tie_word_embeddings=raw.get('tie_word_embeddings', False),
       initializer_range=raw.get('initializer_range', 0.02),
-      rope_scaling=_yarn(rope),
-      scalar_head=_architecture(raw) == SCALAR,
+      rope_scaling=rope_lib.scaling(rope),
+      scalar_head=_architecture(raw).endswith(SCALAR),
+      qkv_bias=bias,
+      qk_norm=norm,
     )
   except (TypeError, ValueError) as error:
     raise ValueError(f'{path}: {error}') from error
@@ -145,12 +162,11 @@ def text(
     eos = tokenizer.eos_token_id
     ids = (tokenizer.bos_token_id, tokenizer.pad_token_id, eos)
     bos = next((i for i in ids if i is not None), None)
-  scaling = {}
-  if config.rope_scaling is not None:
-    said = {k: v for k, v in dataclasses.asdict(config.rope_scaling).items() if v is not None}
-    scaling = {'rope_type': 'yarn', 'type': 'yarn'} | said
+  scaling = rope_lib.written(config)
+  flags = config.qkv_bias, config.qk_norm
+  ((family, name, *_),) = (family for family in FAMILIES if family[2:] == flags)
   raw: dict[str, Any] = {
-    'architectures': [SCALAR if config.scalar_head else CAUSAL],
+    'architectures': [name + (SCALAR if config.scalar_head else CAUSAL)],
     'attention_dropout': 0.0,
     'bos_token_id': bos,
     'dtype': dtype.name,
@@ -158,16 +174,20 @@ def text(
     'head_dim': config.head_dim,
     'hidden_act': 'silu',
     'initializer_range': config.initializer_range,
-    'max_window_layers': config.num_hidden_layers,
-    'model_type': 'qwen2',
+    'model_type': family,
     'rms_norm_eps': config.rms_norm_eps,
     'rope_parameters': {'rope_theta': config.rope_theta, 'rope_type': 'default'} | scaling,
     'rope_theta': config.rope_theta,
     'tie_word_embeddings': config.tie_word_embeddings,
     'torch_dtype': dtype.name,
     'use_cache': True,
-    'use_sliding_window': False,
   }
+  if family == 'llama':
+    raw |= {'mlp_bias': False}
+  else:
+    raw |= {'max_window_layers': config.num_hidden_layers, 'use_sliding_window': False}
+  if family != 'qwen2':  # whose biases are no option
+    raw |= {'attention_bias': False}
   raw |= {key: getattr(config, key) for key in SIZES}
   if scaling:
     raw['rope_scaling'] = scaling
@@ -187,35 +207,22 @@ def _misshapen(raw: dict[str, Any]) -> list[str]:
     rope = raw.get(name)
     if isinstance(rope, dict):
       given = {key: value for key, value in rope.items() if value is not None}
-      found += [f'{name}.{fault}' for fault in jsonl.faults(given, ROPE_FIELDS)]
+      found += [f'{name}.{fault}' for fault in jsonl.faults(given, rope_lib.FIELDS)]
   return found
 
 
-def _rope(raw: dict[str, Any]) -> dict[str, Any]:
-  """RoPE in the new form: {'rope_theta', 'rope_type', ...}.
-
-  Where a file has both forms, the old one is heard, as by transformers.
-  """
-  scaling = raw.get('rope_scaling') or {}
-  new = raw.get('rope_parameters') or {}
-  rope = {'rope_theta': new.get('rope_theta', raw.get('rope_theta'))} | (scaling or new)
-  rope['rope_type'] = rope.get('rope_type') or rope.pop('type', None) or 'default'
-  if rope['rope_type'] == 'yarn':
-    rope.setdefault('original_max_position_embeddings', raw.get('max_position_embeddings'))
-  return rope
-
-
-def _yarn(rope: dict[str, Any]) -> yarn_lib.Yarn | None:
-  if rope['rope_type'] != 'yarn':
-    return None
-  said = {key: rope[key] for key in YARN if rope.get(key) is not None}
-  whole = ('original_max_position_embeddings', 'truncate')
-  numbers: dict[str, Any] = {k: v if k in whole else float(v) for k, v in said.items()}
-  return yarn_lib.Yarn(**numbers)
+def _head_dim(raw: dict[str, Any]) -> int:
+  """The width that transformers takes where the file does not say."""
+  return 128 if raw['model_type'] == 'qwen3' else raw['hidden_size'] // raw['num_attention_heads']
 
 
 def _architecture(raw: dict[str, Any]) -> str:
-  return (raw.get('architectures') or [CAUSAL])[0]
+  return (raw.get('architectures') or [_begin(raw) + CAUSAL])[0]
+
+
+def _begin(raw: dict[str, Any]) -> str:
+  """How the name of the architecture begins, 'Qwen2'; of an unknown model_type, as Qwen2's."""
+  return {family[0]: family[1] for family in FAMILIES}.get(raw.get('model_type', ''), 'Qwen2')
 
 
 def _dtype(raw: dict[str, Any]) -> str | None:
@@ -225,23 +232,28 @@ def _dtype(raw: dict[str, Any]) -> str | None:
 
 def _unsupported(raw: dict[str, Any], rope: dict[str, Any]) -> list[str]:
   """Returns sentences about what the file asks for and the model cannot do."""
+  begin, kind = _begin(raw), raw.get('model_type')
   asked = {
-    'model_type': (raw.get('model_type'), ('qwen2',)),
-    'architectures': (_architecture(raw), (CAUSAL, SCALAR)),
+    'model_type': (kind, tuple(family[0] for family in FAMILIES)),
+    'architectures': (_architecture(raw), (begin + CAUSAL, begin + SCALAR)),
     'hidden_act': (raw.get('hidden_act', 'silu'), ('silu',)),
     'dtype': (_dtype(raw), (None, *DTYPES)),
-    'rope_type': (rope['rope_type'], ('default', 'yarn')),
+    'rope_type': (rope['rope_type'], ('default', *rope_lib.SCALINGS)),
     'partial_rotary_factor': (rope.get('partial_rotary_factor', 1.0), (1.0,)),
-    'use_sliding_window': (bool(raw.get('use_sliding_window')), (False,)),
     'layer_types': (sorted(set(raw.get('layer_types') or ())), ([], ['full_attention'])),
-    'quantization_config': (raw.get('quantization_config'), (None,)),
   }
-  if rope['rope_type'] == 'yarn':  # DeepSeek's two
-    asked |= {
-      f'rope_scaling.{key}': (rope.get(key), (None,)) for key in ('mscale', 'mscale_all_dim')
-    }
+  known = INERT | ({'attention_bias': (True,)} if kind == 'qwen2' else {})
+  asked |= {key: (raw[key], none) for key, none in known.items() if key in raw}
+  if 'use_sliding_window' not in raw and kind == 'llama' and 'sliding_window' in raw:
+    asked['sliding_window'] = (raw['sliding_window'], ())  # here it needs no other key
+  asked |= {
+    f'rope_scaling.{key}': (value, ())
+    for key, value in rope.items()
+    if value is not None and (key not in rope_lib.FIELDS or key.startswith('mscale'))
+  }
   return [
-    f'{key} = {value!r} is not supported, only {" or ".join(map(repr, known))}'
+    f'{key} = {value!r:.80} is not supported, '
+    + (f'only {" or ".join(map(repr, known))}' if known else 'leave it out if it is not in use')
     for key, (value, known) in asked.items()
     if value not in known
   ]

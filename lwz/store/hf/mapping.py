@@ -26,6 +26,8 @@ TABLE = (
   ('layers.bk', 'model.layers.{}.self_attn.k_proj.bias', 'KC', 'KC'),
   ('layers.wv', 'model.layers.{}.self_attn.v_proj.weight', 'DKC', 'KC D'),
   ('layers.bv', 'model.layers.{}.self_attn.v_proj.bias', 'KC', 'KC'),
+  ('layers.q_norm', 'model.layers.{}.self_attn.q_norm.weight', 'C', 'C'),
+  ('layers.k_norm', 'model.layers.{}.self_attn.k_norm.weight', 'C', 'C'),
   ('layers.wo', 'model.layers.{}.self_attn.o_proj.weight', 'HCD', 'D HC'),
   ('layers.mlp_norm', 'model.layers.{}.post_attention_layernorm.weight', 'D', 'D'),
   ('layers.w_gate', 'model.layers.{}.mlp.gate_proj.weight', 'DF', 'F D'),

@@ -93,11 +93,24 @@ def test_defaults_are_those_of_hugging_face(read):
 
 
 UNSUPPORTED = {
-  "model_type = 'llama'": {'model_type': 'llama'},
+  "model_type = 'mistral'": {'model_type': 'mistral'},
+  "architectures = 'Qwen2ForCausalLM'": {'model_type': 'qwen3'},
+  "architectures = 'Qwen2ForProcessRewardModel'": {'architectures': ['Qwen2ForProcessRewardModel']},
+  'use_mrope = True': {'use_mrope': True},
+  'num_experts = 60': {'num_experts': 60},
+  'is_causal = False': {'is_causal': False},
+  'attention_bias = False': {'attention_bias': False},
+  'mlp_bias = True': {'mlp_bias': True},
+  "dual_chunk_attention_config = {'chunk_size': 262144}": {
+    'dual_chunk_attention_config': {'chunk_size': 262144}
+  },
+  'attn_logit_softcapping = 50.0': {'attn_logit_softcapping': 50.0},
+  'rope_scaling.mrope_section = [16, 24]': {
+    'rope_scaling': {'type': 'default', 'mrope_section': [16, 24]}
+  },
   "architectures = 'Qwen2ForRewardModel'": {'architectures': ['Qwen2ForRewardModel']},
   "hidden_act = 'gelu'": {'hidden_act': 'gelu'},
   "rope_type = 'longrope'": {'rope_scaling': {'type': 'longrope', 'factor': 4.0}},
-  "rope_type = 'llama3'": {'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 1e6}},
   'rope_scaling.mscale = 0.7': {'rope_scaling': {'type': 'yarn', 'factor': 4.0, 'mscale': 0.7}},
   "rope_type = 'dynamic'": {'rope_scaling': {'rope_type': 'dynamic', 'factor': 4.0}},
   "rope_type = 'linear'": {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 1e6}},
@@ -105,6 +118,7 @@ UNSUPPORTED = {
     'rope_parameters': {'partial_rotary_factor': 0.5, 'rope_theta': 1e6}
   },
   'use_sliding_window = True': {'use_sliding_window': True},
+  'partial_rotary_factor = 0.25': {'partial_rotary_factor': 0.25},
   "layer_types = ['full_attention', 'sliding_attention']": {
     'layer_types': ['full_attention', 'sliding_attention']
   },
@@ -118,6 +132,56 @@ def test_what_the_model_cannot_do_is_refused_by_name(read, tmp_path, fault, chan
   with pytest.raises(ValueError) as caught:
     read(OLD | changes)
   assert str(caught.value).startswith(f'{tmp_path / "config.json"}: {fault} is not supported')
+
+
+# As published: Qwen3-0.6B-Base and Llama-3.2-1B, what differs from `OLD` in kind.
+QWEN3 = {key: value for key, value in OLD.items() if key != 'sliding_window'} | {
+  **{'architectures': ['Qwen3ForCausalLM'], 'model_type': 'qwen3', 'attention_bias': False},
+  **{'head_dim': 128, 'hidden_size': 1024, 'intermediate_size': 3072, 'max_window_layers': 28},
+  **{'num_attention_heads': 16, 'num_hidden_layers': 28, 'rms_norm_eps': 1e-6},
+  **{'max_position_embeddings': 32768, 'vocab_size': 151936, 'tie_word_embeddings': True},
+}
+LLAMA = {key: OLD[key] for key in OLD if 'window' not in key} | {
+  **{'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'attention_bias': False},
+  **{'mlp_bias': False, 'pretraining_tp': 1, 'rope_theta': 500000.0},
+  'rope_scaling': {
+    **{'factor': 32.0, 'high_freq_factor': 4.0, 'low_freq_factor': 1.0, 'rope_type': 'llama3'},
+    'original_max_position_embeddings': 8192,
+  },
+}
+
+
+def test_families_are_told_by_their_type_and_written_as_such(read):
+  qwen3, llama = read(QWEN3)[0], read(LLAMA)[0]
+  assert qwen3 == config_lib.preset('qwen3-0.6b')
+  assert read({k: v for k, v in QWEN3.items() if k != 'head_dim'})[0].head_dim == 128
+  assert (llama.qkv_bias, llama.qk_norm, llama.head_dim) == (False, False, 128)
+  assert llama.rope_scaling == yarn.Llama3(32.0, 1.0, 4.0, 8_192)
+  assert llama.num_positions == 131_072  # the scaling is within them
+  for config, raw in ((qwen3, QWEN3), (llama, LLAMA)):
+    again = written(config)
+    assert read(again)[0] == config
+    assert {key for key in raw if again.get(key) != raw[key]} <= {'pretraining_tp', 'rope_scaling'}
+    assert ('max_window_layers' in again) == ('max_window_layers' in raw)
+  old = {k: v for k, v in LLAMA.items() if k not in ('rope_theta', 'rope_scaling')}
+  assert read(old)[0].rope_theta == 10_000  # as of the first of them
+
+
+@pytest.mark.parametrize(
+  'raw, fault',
+  [
+    (QWEN3 | {'attention_bias': True}, 'attention_bias = True is not supported'),
+    (QWEN3 | {'layer_types': ['sliding_attention']}, 'layer_types = '),
+    (LLAMA | {'attention_bias': True}, 'attention_bias = True is not supported'),
+    (LLAMA | {'mlp_bias': True}, 'mlp_bias = True is not supported'),
+    (LLAMA | {'sliding_window': 4096}, 'sliding_window = 4096 is not supported'),
+    (LLAMA | {'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0}}, 'low_freq_factor is mis'),
+    (LLAMA | {'rope_scaling': LLAMA['rope_scaling'] | {'low_freq_factor': 8}}, 'must exceed'),
+  ],
+)
+def test_what_a_family_cannot_do_is_refused_by_name(read, raw, fault):
+  with pytest.raises(ValueError, match=f'config.json: .*{fault}'):
+    read(raw)
 
 
 YARN = {'factor': 4.0, 'original_max_position_embeddings': 32_768}

@@ -15,6 +15,8 @@ from tests import fakes
 
 CONFIG = fakes.config()
 FORMS = {'own': {}, 'tied': {'tie_word_embeddings': True}, 'scalar': {'scalar_head': True}}
+FORMS |= fakes.FAMILIES
+NAMES = {'qwen3': 'Qwen3', 'llama': 'Llama'}
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -29,7 +31,9 @@ def test_every_value_of_ours_is_in_one_tensor_of_theirs(form):
     assert [tensor.layer for tensor in mine] == layers
     assert sum(math.prod(tensor.shape) for tensor in mine) == math.prod(param.shape)
   assert {tensor.leaf for tensor in tensors} == described.keys()
-  assert len({tensor.name for tensor in tensors}) == len(tensors) == 12 * L + len(described) - 12
+  stacked = sum(param.axes[0] == 'layers' for param in described.values())
+  assert len(tensors) == stacked * L + len(described) - stacked
+  assert len({tensor.name for tensor in tensors}) == len(tensors)
 
 
 def test_letters_are_those_of_the_shapes():
@@ -55,9 +59,12 @@ def test_names_and_shapes_are_those_of_hugging_face(form):
   config = dataclasses.replace(CONFIG, **FORMS[form])
   kind = 'ForSequenceClassification' if config.scalar_head else 'ForCausalLM'
   sizes = dataclasses.asdict(config)
-  del sizes['dtype'], sizes['scalar_head'], sizes['rope_theta']
+  for ours in ('dtype', 'scalar_head', 'rope_theta', 'qkv_bias', 'qk_norm'):
+    del sizes[ours]
   with torch.device('meta'):
-    model = getattr(transformers, 'Qwen2' + kind)(transformers.Qwen2Config(**sizes, num_labels=1))
+    name = NAMES.get(form, 'Qwen2')
+    described = getattr(transformers, name + 'Config')(**sizes, num_labels=1)
+    model = getattr(transformers, name + kind)(described)
   theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
   if config.tie_word_embeddings:  # in the model, but no tensor of a checkpoint
     del theirs['lm_head.weight']
