@@ -17,6 +17,7 @@ _APART = 0.1  # share of its width by which the bootstrap must differ to be the 
 
 _LONG = 24  # characters of a label beside a plot
 _AVERAGE = 'average over'  # begins what several pairs of groups do not share
+_ALONG = ('train.num_steps', 'train.decay_steps')  # seldom what a comparison is about
 _NOISE = 1e-9  # of sums of equal numbers
 
 OUTCOME = 'eval/outcome/sampled'  # decides about a claim: it trained nothing
@@ -117,7 +118,7 @@ def of(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
   every = sorted(set().union(*(run.config for run in runs)))
   differing = [key for key in every if len({run.config.get(key) for run in runs}) > 1]
   kept = list(differing)
-  for key in differing:
+  for key in sorted(differing, key=lambda key: key not in _ALONG):  # these are dropped first
     fewer = [other for other in kept if other != key]
     if _num_parts(runs, fewer) == _num_parts(runs, kept):
       kept = fewer
@@ -239,11 +240,12 @@ def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
     return ''
   verdict = 'holds' if {*verdicts} == {'holds'} else 'cannot tell'
   verdict = 'does not hold' if 'does not hold' in verdicts else verdict
-  parts = [
-    f'{one.first} minus {one.second} {one.difference.show()}, {one.difference.num} by {one.by}'
-    for one in own
-  ]
-  return f'{claim}: {verdict} at this size. Outcome: {"; ".join(parts)}.'
+  parts: dict[str, list[str]] = {}
+  for one in own:
+    shown = f'{one.difference.show()} ({one.difference.num} by {one.by})'
+    parts.setdefault(f'{one.first} minus {one.second}', []).append(shown)
+  said = '; '.join(f'{pair} {", ".join(shown)}' for pair, shown in parts.items())
+  return f'{claim}: {verdict} at this size. Outcome: {said}.'
 
 
 def _is_whole(one: Comparison) -> bool:

@@ -211,13 +211,13 @@ def test_a_conclusion_says_whether_the_claim_holds_by_the_outcome_over_seeds(eff
   compared = groups.compare(groups.of(runs)[0], [groups.OUTCOME])
   said = groups.conclusion('Thinking helps', compared)
   assert said.startswith(f'Thinking helps: {verdict} at this size. Outcome: style=think minus')
-  assert ', 3 by seed' in said and ', 1 by prompt' in said
+  assert '(3 by seed), ' in said and '(1 by prompt).' in said
   assert groups.conclusion('Thinking helps', []) == ''
 
 
 def test_where_keys_go_together_the_first_group_meets_each_that_differs_by_several():
   runs = [
-    run(value, seed, metric=groups.OUTCOME, init=init, rate=rate)
+    run(value, seed, metric=groups.OUTCOME, init=init, rate=rate, train__num_steps=rate)
     for init, rate, value in (('cpt', '1', 0.7), ('sft', '0', 0.4), ('sft', '1', 0.6))
     for seed in range(2)
   ]
