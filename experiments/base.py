@@ -187,6 +187,8 @@ def _rl(c) -> None:
   c.rl.num_epochs = 1  # passes over the samples of a step
   c.rl.num_minibatches = 1  # updates per epoch
   c.rl.loss = 'grpo'  # or 'gspo' (set the clips to 3e-4 and 4e-4), 'cispo' (set clip_low to 1)
+  # Of the loss 'distill' (clips apply): A = log teacher - log policy, token by token, no rewards.
+  c.rl.teacher = ''  # a model with the tokenizer of `init`, which it is to become like
   c.rl.clip_low = 0.2  # the probability ratio is clipped to [1 - clip_low, 1 + clip_high]
   c.rl.clip_high = 0.2
   c.rl.ratio_cap = 0.0  # dual clip: the largest ratio where the advantage is negative; 0: no cap

@@ -16,7 +16,7 @@ def get_config(size: str = 'tiny'):
   c.reward.model = f'reward_model:{size if pocket else "72b"}'
   c.reward.heldout = 'referee:tiny' if size == 'tiny' else ''  # micro: where one is named
   rewards = ('reward.model', 'reward.ensemble', 'reward.heldout')
-  c.needs = ('init', *rewards, 'data.prompts', 'judge.model')
+  c.needs = ('init', *rewards, 'data.prompts', 'judge.model', 'rl.teacher')
   c.train.num_steps = 3 if size == 'micro' else 120 if pocket else 150
   # 7e-4 drifts into what the reward model pays for and no reader reads, see LOG.md.
   c.train.learning_rate = 2e-4 if pocket else 1e-6

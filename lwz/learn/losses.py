@@ -145,7 +145,7 @@ def weighted(aggregate: Aggregate, weight_BT: Float[AnyArray, 'B T']) -> Aggrega
 def grpo(
   logp_BT: Float[AnyArray, 'B T'],
   old_logp_BT: Float[AnyArray, 'B T'],
-  advantage_B: Real[AnyArray, 'B'],
+  advantage_B: Real[AnyArray, 'B'] | Real[AnyArray, 'B T'],
   mask_BT: Mask,
   *,
   clip_low: Scalar,
@@ -162,7 +162,7 @@ def grpo(
   Args:
     logp_BT: log-probabilities under the policy that is trained.
     old_logp_BT: those recorded when the tokens were sampled; a constant.
-    advantage_B: one advantage per trajectory, a constant.
+    advantage_B: one advantage per trajectory, or one per token, a constant.
     mask_BT: which tokens the policy wrote.
     clip_low, clip_high: epsilon below and above 1.
     aggregate: `token_mean`, `sequence_mean` or `budget_mean(num_tokens)`.
@@ -250,13 +250,14 @@ def check(name: str, *, clip_low: float, clip_high: float, ratio_cap: float) -> 
 
 
 def _log_ratio(logp_BT, old_logp_BT, advantage_B, mask_BT):
-  """log(pi / pi_old) and the advantages [B, 1], in float32; only pi is differentiated.
+  """log(pi / pi_old) and the advantages [B, 1] or [B, T], in float32; only pi is differentiated.
 
   Padding may hold any log-probability: its ratio is fixed to 1 before exp can overflow.
   """
   old_logp_BT = jax.lax.stop_gradient(jnp.asarray(old_logp_BT, jnp.float32))
   log_ratio_BT = jnp.asarray(logp_BT, jnp.float32) - old_logp_BT
-  advantage_B1 = jax.lax.stop_gradient(jnp.asarray(advantage_B, jnp.float32))[:, None]
+  advantage_B1 = jax.lax.stop_gradient(jnp.asarray(advantage_B, jnp.float32))
+  advantage_B1 = advantage_B1.reshape(len(log_ratio_BT), -1)
   return jnp.where(jnp.asarray(mask_BT, bool), log_ratio_BT, 0.0), advantage_B1
 
 

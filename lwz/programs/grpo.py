@@ -48,9 +48,10 @@ class Objective:
   clip_low: float  # epsilons of the policy loss
   clip_high: float
   aggregate: Callable
-  policy_loss: Callable = losses.grpo  # or one with the same signature: `gspo`, `cispo`
+  policy_loss: Callable = losses.grpo  # or one with the same arguments: `gspo`, `cispo`
   kl_weight: float = 0.0  # beta; above 0 the minibatch holds the reference's 'ref_logp'
   entropy_weight: float = 0.0  # of the entropy bonus
+  teacher: bool = False  # `policy_loss` reads the minibatch's 'teacher_logp'
   weighted: bool = False  # tokens are weighted by the minibatch's 'weight', `truncated_weight`
 
 
@@ -91,6 +92,8 @@ def update_step(
   arrays = _abstract_minibatch(shape, mesh)
   if objective.kl_weight:
     arrays['ref_logp'] = arrays['old_logp']
+  if objective.teacher:
+    arrays['teacher_logp'] = arrays['old_logp']
   if objective.weighted:
     arrays['weight'] = arrays['old_logp']
   return program.Program(
@@ -113,6 +116,7 @@ def _loss(objective, minibatch, counts, logp_BT, entropy_BT, mask_BT):
   aggregate_policy, old_BT = aggregate, minibatch['old_logp']
   if objective.weighted:
     aggregate_policy = losses.weighted(aggregate, minibatch['weight'])
+  teacher = {'teacher_logp_BT': minibatch['teacher_logp']} if objective.teacher else {}
   loss, metrics = objective.policy_loss(
     logp_BT,
     old_BT,
@@ -121,6 +125,7 @@ def _loss(objective, minibatch, counts, logp_BT, entropy_BT, mask_BT):
     clip_low=objective.clip_low,
     clip_high=objective.clip_high,
     aggregate=aggregate_policy,
+    **teacher,
   )
   # These metrics are means over the micro-batch's own tokens: its share of all makes them add up.
   share = token_mean(jnp.ones_like(logp_BT), mask_BT)
@@ -146,8 +151,8 @@ def logprob_step(
 ) -> program.Program:
   """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
 
-  Those of a reference, for the KL term, or of the policy before its first update, where the
-  sampler's own are not trusted. Parameters are of `dtype`, by default the compute dtype.
+  Those of a reference, of a teacher, or of the policy before its first update, where the sampler's
+  own are not trusted. Parameters are of `dtype`, by default the compute dtype.
   """
 
   def step(params, minibatch, num_micro):
@@ -213,7 +218,7 @@ def minibatch(
     shape: that of `update_step`.
     halvings: how often, at most, rows may be halved where all trajectories are short, see
       `row_shape`; a jitted step is compiled once for each length of rows.
-    extras_BT: further numbers per token, `ref_logp` and `weight` of `update_step`.
+    extras_BT: further numbers per token, `ref_logp`, `teacher_logp` and `weight` of `update_step`.
   """
   B, T = old_logp_BT.shape
   longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))

@@ -19,7 +19,7 @@ from lwz.learn import advantage, losses
 from lwz.model import config as config_lib
 from lwz.programs import grpo, program
 from lwz.programs.cost import mfu
-from lwz.rl import registry, sampling
+from lwz.rl import fixed_models, registry, sampling
 from lwz.runtime import keys, setup, trainer
 
 READS = (
@@ -63,6 +63,7 @@ def check(c) -> None:
     )
   _check_clips(c)
   _check_halvings(c)
+  fixed_models.check(c)
 
 
 def _check_clips(c) -> None:
@@ -109,22 +110,29 @@ def plots(c) -> list[dict[str, Any]]:
     )
   if c.rl.kl_weight:
     found.append({'keys': ['learn/kl_reference'], 'title': 'KL to the reference', 'unit': 'nats'})
+  if c.rl.teacher:
+    found.append({'keys': ['learn/kl_teacher'], 'title': 'KL to the teacher', 'unit': 'nats'})
   if mfu.mfu(1.0, 1.0) is not None:
     found.append({'keys': ['learn/mfu'], 'title': 'model FLOPs utilisation of learning'})
   return found
 
 
 def programs(
-  c, policy: config_lib.QwenConfig, mesh: jax.sharding.Mesh
+  c,
+  policy: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh,
+  teacher: config_lib.QwenConfig | None = None,
 ) -> dict[str, program.Program]:
   """Returns the programs of learning: the update, and log-probabilities that the loss needs."""
   shape, temperature = _batch_shape(c, mesh), c.rollout.temperature
-  logprob = functools.partial(grpo.logprob_step, policy, shape, temperature=temperature, mesh=mesh)
+  logprob = functools.partial(grpo.logprob_step, shape=shape, temperature=temperature, mesh=mesh)
   found = {}
   if c.rl.tis_cap:  # of the policy itself, from its masters
-    found['logprob'] = logprob(dtype=jnp.float32)
+    found['logprob'] = logprob(policy, dtype=jnp.float32)
   if c.rl.kl_weight:
-    found['reference'] = dataclasses.replace(logprob(), name='reference')
+    found['reference'] = dataclasses.replace(logprob(policy), name='reference')
+  if teacher:
+    found['teacher'] = dataclasses.replace(logprob(teacher), name='teacher')
   objective = grpo.Objective(
     clip_low=c.rl.clip_low,
     clip_high=c.rl.clip_high,
@@ -132,6 +140,7 @@ def programs(
     policy_loss=registry.LOSSES[c.rl.loss](c, mesh),
     kl_weight=c.rl.kl_weight,
     entropy_weight=c.rl.entropy_weight,
+    teacher=bool(teacher),
     weighted=bool(c.rl.tis_cap),
   )
   found['grpo'] = grpo.update_step(
@@ -173,7 +182,7 @@ def _advantages(c, mesh, batch: sampling.Batch):
 
 
 class Learner:
-  """The updates of a run. The reference model is loaded only if the loss has a KL term."""
+  """The updates of a run. A reference or a teacher is loaded only if the loss reads it."""
 
   def __init__(
     self,
@@ -183,13 +192,11 @@ class Learner:
     compiled: dict[str, program.Program],
   ):
     self._c, self._config, self._mesh = c, config, mesh
-    names = {'grpo', 'logprob', 'reference'} & compiled.keys()
+    names = {'grpo', 'logprob', *fixed_models.LOGPROBS} & compiled.keys()
     # A batch that a step does not merge with others is asked for twice: `informative`, then `step`.
     self._advantages = functools.lru_cache(maxsize=1)(functools.partial(_advantages, c, mesh))
     self._fns = {name: compiled[name].jit() for name in names}
-    self._reference = None
-    if 'reference' in compiled:
-      self._reference = trainer.initial_params(c, config, mesh, config.dtype)
+    self._fixed = fixed_models.load(c, config, mesh, names)
 
   def step(
     self, loop: trainer.Trainer, state: types.TrainState, step: int, sampled: sampling.Batch
@@ -266,8 +273,8 @@ class Learner:
   ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Returns the loss's inputs per token [B, T], computed before the first update, and metrics."""
     c, found, seen = self._c, {'old_logp': np.asarray(rollout.logp)}, {}
-    if 'reference' in self._fns:
-      found['ref_logp'] = self._logprob('reference', self._reference, batch, rollout)
+    for name, other in self._fixed.items():
+      found[fixed_models.LOGPROBS[name]] = self._logprob(name, other, batch, rollout)
     if 'logprob' in self._fns:
       own_BT = self._logprob('logprob', params, batch, rollout)
       weight_BT = losses.truncated_weight(own_BT, found['old_logp'], cap=c.rl.tis_cap)

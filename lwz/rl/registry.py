@@ -15,7 +15,7 @@ from etils import epath
 from lwz import jsonl
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
-from lwz.learn import advantage, losses, overlong
+from lwz.learn import advantage, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
 from lwz.reward import components, writing
 from lwz.runtime import setup
@@ -36,12 +36,14 @@ ADVANTAGES: dict[str, Callable[..., Callable]] = {
   ),
   'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
-# arguments and results of `losses.grpo`
+# arguments and results of `losses.grpo`; those of TAUGHT also take `teacher_logp_BT`
 LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
   'gspo': lambda c, mesh: losses.gspo,
   'cispo': lambda c, mesh: losses.cispo,
+  'distill': lambda c, mesh: distillation.loss,
 }
+TAUGHT = ('distill',)  # losses that need `rl.teacher`
 # (scores_PGR, valid_PG, lengths_PG, finished_PG) -> (scores_PGR, valid_PG)
 OVERLONG: dict[str, Callable[..., Callable]] = {
   'keep': lambda c, mesh: overlong.keep,

@@ -52,6 +52,7 @@ READS = (
 
 def check(c, rewards: registry.Given = None) -> None:
   references = ['init'] if registry.is_server(c.reward.model) else ['init', 'reward.model']
+  references += ['rl.teacher'] if c.rl.teacher else []
   validation.config(c, references)
   validation.mesh(c, references)
   registry.check_rewards(c, rewards)
@@ -146,6 +147,8 @@ def models(c) -> dict[str, qwen.QwenConfig]:
   if not registry.is_server(c.reward.model):
     model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
+  if c.rl.teacher:
+    found['teacher'] = setup.expected(c, c.rl.teacher)
   return found
 
 
@@ -153,8 +156,8 @@ def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """Returns the programs that a run compiles: generation, scoring, learning."""
-  policy = models['policy']
-  found = {**generation.programs(c, policy, mesh), **learner.programs(c, policy, mesh)}
+  policy, teacher = models['policy'], models.get('teacher')
+  found = generation.programs(c, policy, mesh) | learner.programs(c, policy, mesh, teacher)
   if 'reward' in models:  # else a server scores
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)

@@ -74,6 +74,7 @@ def _plan(c, stage) -> list[fit.Entry]:
       'decode': -(-c.rollout.max_tokens // c.rollout.block),
       'logprob': c.rl.num_minibatches,
       'reference': c.rl.num_minibatches,
+      'teacher': c.rl.num_minibatches,
       'grpo': c.rl.num_epochs * c.rl.num_minibatches,
     }
     if 'score' in programs:  # else a server scores

@@ -10,12 +10,15 @@ import pytest
 
 from experiments import grpo_think
 from lwz import types
+from lwz.data import tokenizer
 from lwz.learn import advantage
 from lwz.model import config as config_lib
 from lwz.programs.cost import fit, memory_plan, mfu
+from lwz.rl import fixed_models, registry, sampling
 from lwz.rl import learner as learner_lib
-from lwz.rl import registry, sampling
 from lwz.runtime import setup
+from lwz.store import model_source
+from tests import fakes
 
 P, G, T = 2, 4, 96
 B = P * G
@@ -156,6 +159,48 @@ def test_a_reference_is_there_only_for_a_kl_term(monkeypatch):
     )
 
 
+def test_a_teachers_log_probabilities_reach_the_loss(monkeypatch):
+  monkeypatch.setattr(fixed_models, 'check', lambda c: None)
+  monkeypatch.setattr(model_source, 'config', lambda source: config_lib.preset('micro'))
+  monkeypatch.setattr(setup, 'load_params', lambda c, source, *_: jnp.float32(len(source)))
+  c = config(**{'rl.loss': 'distill', 'rl.teacher': 'a/run'})
+  for minibatch in step(c, 'teacher')[0]:
+    there = minibatch['mask']
+    wanted = minibatch['old_logp'][there] + len('a/run')
+    np.testing.assert_allclose(minibatch['teacher_logp'][there], wanted, rtol=1e-6)
+    assert (minibatch['teacher_logp'][~there] == 0).all() and 'ref_logp' not in minibatch
+
+
+@pytest.mark.parametrize(
+  'changes', [{'rl.loss': 'distill'}, {'rl.teacher': 'sft:micro'}], ids=['no teacher', 'no loss']
+)
+def test_a_teacher_and_its_loss_go_together(changes):
+  with pytest.raises(ValueError, match=r"rl\.loss='.*set both or neither"):
+    learner_lib.check(config(**changes))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(tmp_path):
+  def model(name, text, **changes):
+    folder = tmp_path / name
+    model_source.keep(folder, fakes.config(**changes))
+    tokenizer.save(tokenizer.train([text], 300), folder / 'tokenizer')
+    return str(folder)
+
+  (tmp_path / 'own').mkdir(), (tmp_path / 'twin').mkdir(), (tmp_path / 'other').mkdir()
+  (tmp_path / 'marks').mkdir()
+  text = 'A river runs to the sea. ' * 9
+  own = model('own', text)
+  c = config(**{'rl.loss': 'distill', 'init': own})
+  c.rl.teacher = model('twin', text)
+  learner_lib.check(c)
+  c.rl.teacher = model('other', 'Something else altogether, other words. ' * 9)
+  with pytest.raises(ValueError, match=r'rl\.teacher=.*other: its vocabulary is not that of init='):
+    learner_lib.check(c)
+  c.rl.teacher = model('marks', text, scalar_head=True)
+  with pytest.raises(ValueError, match='a reward model gives marks'):
+    learner_lib.check(c)
+
+
 def test_short_trajectories_lie_in_short_rows():
   long, short = (config(**{'train.halvings': n, 'rl.overlong': 'keep'}) for n in (0, 1))
   learner_lib.check(short)
@@ -187,6 +232,10 @@ def test_programs_are_those_that_the_loss_asks_for_and_the_reference_stays():
   assert fit.bytes_per_device(found['grpo'].residents) == reference > 0
   assert set(found['reference'].residents) == {'masters and Adam'}
   assert set(found['logprob'].residents) == {'Adam', 'reference'}
+  built = learner_lib.programs(config(**{'rl.loss': 'distill'}), policy, mesh, policy)
+  assert 'teacher_logp' in built['grpo'].abstract_args[1]
+  found = {entry.program.name: entry for entry in memory_plan.plan(built)}
+  assert set(found['grpo'].residents) == {'teacher'}
 
 
 def test_every_choice_has_a_function():

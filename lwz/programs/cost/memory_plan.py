@@ -13,6 +13,7 @@ PARTS = {
   'score': 'judge',
   'logprob': 'learn',
   'reference': 'learn',
+  'teacher': 'learn',
   'grpo': 'learn',
   'pretrain': 'learn',
   'sft': 'learn',
@@ -20,6 +21,7 @@ PARTS = {
   'evaluate': 'measure',
 }
 TRAINERS = ('grpo', 'pretrain', 'sft', 'reward_model')
+FIXED = ('reference', 'teacher')  # models that stay beside the policy
 TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
 
 
@@ -28,10 +30,10 @@ def plan(
 ) -> list[fit.Entry]:
   """Returns a run's programs, each with what stays beside it, in the order of a step.
 
-  fp32 masters and Adam stay always, a policy's reward model and its reference, where it has one,
-  from the first step to the last, on the same devices. The bf16 copy and the cache of writing are
-  made and freed inside that part. Programs are at the largest shapes that they meet; `calls` are
-  per step, at most, by name, 1 where not named.
+  fp32 masters and Adam stay always, a policy's reward model, reference and teacher, where it has
+  them, from the first step to the last, on the same devices. The bf16 copy and the cache of writing
+  are made and freed inside that part. Programs are at the largest shapes that they meet; `calls`
+  are per step, at most, by name, 1 where not named.
   """
   trainer = next(programs[name] for name in TRAINERS if name in programs)
   state = trainer.abstract_args[0]
@@ -41,12 +43,13 @@ def plan(
     residents = {}
     if one is not trainer:
       # What takes the masters as its argument finds only Adam beside it.
-      takes_masters = name in TAKE_MASTERS or not (judged or name == 'reference')
+      takes_masters = name in TAKE_MASTERS or not (judged or name in FIXED)
       residents = {'Adam': state.opt_state} if takes_masters else {'masters and Adam': state}
     if judged and name != 'score':
       residents['reward model'] = programs['score'].abstract_args[0]
-    if 'reference' in programs and name != 'reference':
-      residents['reference'] = programs['reference'].abstract_args[0]
+    for other in FIXED:
+      if other in programs and name != other:
+        residents[other] = programs[other].abstract_args[0]
     if name == 'prefill' and 'decode' in programs:
       residents['cache'] = programs['decode'].abstract_args[1]
     part = PARTS.get(name, name)
