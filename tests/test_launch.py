@@ -66,11 +66,15 @@ def test_a_mesh_gives_the_same_curves(micro_runs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
   'name',
-  # base_model is the stage of pretrain.
-  [pytest.param('base_model', marks=pytest.mark.slow), 'pretrain', 'reward_model', 'grpo_think'],
+  # base_model is the stage of pretrain, whose loop sft shares.
+  [
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('base_model', 'sft')),
+    *('pretrain', 'reward_model', 'grpo_think'),
+  ],
 )
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, tmp_path):
-  jobs.launch(MAIN, micro_runs)
+  for experiment in (MAIN, *(['sft:micro'] if name == 'sft' else [])):
+    jobs.launch(experiment, micro_runs)
   for folder in micro_runs.iterdir():
     if folder.name != f'{name}-micro':
       (tmp_path / folder.name).symlink_to(folder)

@@ -31,6 +31,13 @@ def loss(
     jnp.asarray(x, jnp.float32) for x in (old_logp_BT, teacher_logp_BT)
   )
   gap_BT = jnp.where(jnp.asarray(mask_BT, bool), teacher_logp_BT - old_logp_BT, 0.0)
-  clips = {'clip_low': clip_low, 'clip_high': clip_high}
-  value, metrics = losses.grpo(logp_BT, old_logp_BT, gap_BT, mask_BT, aggregate=aggregate, **clips)
+  value, metrics = losses.grpo(
+    logp_BT,
+    old_logp_BT,
+    gap_BT,
+    mask_BT,
+    clip_low=clip_low,
+    clip_high=clip_high,
+    aggregate=aggregate,
+  )
   return value, metrics | {'kl_teacher': losses.masked_mean(-gap_BT, mask_BT)}

@@ -17,10 +17,10 @@ LOGPROBS = {'reference': 'ref_logp', 'teacher': 'teacher_logp'}
 
 def check(c) -> None:
   """Raises ValueError if the loss and the teacher do not go together, or teacher and policy."""
-  if (c.rl.loss in registry.TAUGHT) != bool(c.rl.teacher):
+  if (c.rl.loss in registry.DISTILLING) != bool(c.rl.teacher):
     raise ValueError(
       f'rl.loss={c.rl.loss!r} and rl.teacher={c.rl.teacher!r}: a teacher goes with the loss '
-      f'{" or ".join(registry.TAUGHT)}, and that with a teacher; set both or neither'
+      f'{" or ".join(registry.DISTILLING)}, and that with a teacher; set both or neither'
     )
   named = [value for value in (c.init, c.rl.teacher) if value]
   sources = [setup.reference(c, value) for value in named]

@@ -36,14 +36,14 @@ ADVANTAGES: dict[str, Callable[..., Callable]] = {
   ),
   'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
-# arguments and results of `losses.grpo`; those of TAUGHT also take `teacher_logp_BT`
+# arguments and results of `losses.grpo`; those of DISTILLING also take `teacher_logp_BT`
 LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
   'gspo': lambda c, mesh: losses.gspo,
   'cispo': lambda c, mesh: losses.cispo,
   'distill': lambda c, mesh: distillation.loss,
 }
-TAUGHT = ('distill',)  # losses that need `rl.teacher`
+DISTILLING = ('distill',)  # losses that need `rl.teacher`
 # (scores_PGR, valid_PG, lengths_PG, finished_PG) -> (scores_PGR, valid_PG)
 OVERLONG: dict[str, Callable[..., Callable]] = {
   'keep': lambda c, mesh: overlong.keep,

@@ -148,3 +148,15 @@ def test_no_tokens_are_an_error():
     heldout([[]])
   with pytest.raises(ValueError, match='share'):
     stream(share=1.5)
+
+
+def test_tokens_of_answers_are_told_wherever_a_piece_lies():
+  heads = [[1] * (i % 5 + 1) for i in range(60)]
+  answers = [[2] * (i % 7 + 1) for i in range(60)]
+  pieces = tokens.of_answers(heads, answers)
+  for batch in (
+    *take(iter(pipeline.pretrain(pieces, pieces, share=0.0, seed=0, **SHAPE)), 5),
+    *pipeline.heldout(pieces, num_batches=2, **SHAPE),
+  ):
+    np.testing.assert_array_equal(batch['answer'], batch['ids'] == 2)
+    assert (batch['segments'][batch['answer'] > 0] > 0).all()

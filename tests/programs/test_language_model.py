@@ -75,3 +75,29 @@ def test_evaluation_is_the_sum_of_log_softmax_over_predicted_tokens():
   np.testing.assert_allclose(float(loss) / int(num_tokens), plain(args[0])[0], atol=1e-6)
   empty = jax.tree.map(np.zeros_like, ROWS)
   assert tuple(map(float, built.jit()(args[0], empty))) == (0.0, 0.0)
+
+
+def test_fine_tuning_is_the_mean_over_tokens_of_answers():
+  heads = [3, 1, 5, 4, 1, 2]  # the third text is a prompt alone
+  laid = rows_lib.lay(TEXTS, num_rows=4, row_length=12)
+  answer = np.zeros_like(ROWS['ids'])
+  for row, offset, head, text in zip(laid.row, laid.offset, heads, TEXTS, strict=True):
+    answer[row, offset + head : offset + len(text)] = 1
+  rows = ROWS | {'answer': answer}
+  logp, _ = fakes.logprob(fakes.params(CONFIG), fakes.padded(TEXTS), CONFIG)
+  counted = [
+    logp[b, head - 1 : len(text) - 1]
+    for b, (head, text) in enumerate(zip(heads, TEXTS, strict=True))
+  ]
+  wanted = -np.concatenate(counted)
+  how = {'chunk': 5, 'answers': True}
+  built = language_model.train_step(
+    CONFIG, optax.sgd(RATE), SHAPE, micro_rows=2, remat='none', **how
+  )
+  args = (update.init(fakes.params(CONFIG), optax.sgd(RATE)), rows)
+  _, metrics = result = built.jit()(*args)
+  assert built.name == 'sft' and fakes.fits(built, args, result)
+  np.testing.assert_allclose(metrics['loss'], wanted.mean(), rtol=1e-5)
+  assert metrics['tokens'] == len(wanted)
+  evaluated = language_model.evaluate(CONFIG, SHAPE, **how).jit()(fakes.params(CONFIG), rows)
+  np.testing.assert_allclose(evaluated, (wanted.sum(), len(wanted)), rtol=1e-5)

@@ -1,0 +1,59 @@
+"""What fine-tuning trains on: documents, files; whole examples; prompts that are held out."""
+
+import json
+
+import pytest
+
+from experiments import sft
+from lwz.data import formatted, tokenizer
+from lwz.runtime import setup
+from lwz.stages import sft as stage
+
+
+def config(**changes):
+  c = sft.get_config('micro')
+  c.data.update(changes)
+  return c
+
+
+def written(tmp_path, num, size=3):
+  path = tmp_path / 'pairs.jsonl'
+  pairs = [{'prompt': f'Write about {i}.', 'answer': 'word ' * size} for i in range(num)]
+  path.write_text(''.join(json.dumps(pair) + '\n' for pair in pairs))
+  return str(path)
+
+
+@pytest.mark.parametrize('style', ['think', 'direct'])
+def test_without_a_file_documents_are_learnt_and_no_held_out_title(style):
+  pairs, _ = stage._pairs(config(style=style))
+  heldout = setup.documents(config())[1]
+  asked = {f'Write about {document.title}' for document in heldout}
+  said = [
+    prompt.partition('<|user|>: ')[2].partition(' <|assistant|>')[0] for prompt, _ in pairs['train']
+  ]
+  assert len(said) > 1_000
+  assert not asked & {one.partition(' in about ')[0].removesuffix('.') for one in said}
+  assert all(('<think>' in answer) == (style == 'think') for _, answer in pairs['train'][:50])
+  assert len(pairs['heldout']) > 100
+
+
+def test_a_share_of_a_files_prompts_is_held_out(tmp_path):
+  pairs, note = stage._pairs(config(examples=written(tmp_path, 100), style='direct'))
+  assert len(pairs['train']) + len(pairs['heldout']) == 100 and 10 < len(pairs['heldout']) < 30
+  assert not set(pairs['train']) & set(pairs['heldout']) and note == 'pairs.jsonl'
+  with pytest.raises(ValueError, match=r'data\.heldout=0\.2 of its 1 examples leaves'):
+    stage._pairs(config(examples=written(tmp_path, 1), style='direct'))
+
+
+def test_an_example_longer_than_a_row_is_refused_or_left_out_never_cut(tmp_path, capsys):
+  long = formatted.question('Lists'), 'word ' * 400
+  short = formatted.question('Rivers'), 'A text.'
+  tok = tokenizer.train([*long, *short], 300)
+  with pytest.raises(ValueError, match=r'has \d+ tokens, more than data\.row_length=256'):
+    stage._tokens(config(examples=written(tmp_path, 2)), tok, [short, long])
+  for c in (config(), config(examples=written(tmp_path, 2), skip_broken=True)):
+    found = stage._tokens(c, tok, [short, long])
+    assert '1 of 2 examples left out' in capsys.readouterr().out
+    assert [tok.decode(ids) for ids in found] == [''.join(short) + tok.eos_token]
+    element = found.element(0)
+    assert tok.decode(element['ids'][element['answer'] > 0]) == 'A text.' + tok.eos_token
