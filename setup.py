@@ -44,6 +44,11 @@ EXTRAS = {
     'hypothesis',
     'ruff',
     'mypy',
+    # Notebooks, see notebooks/build.py.
+    'jupytext',
+    'nbclient',
+    'nbformat',
+    'ipykernel',
     # The build backend, so that the lock alone suffices to install lwz without build isolation.
     'setuptools',
   ],
@@ -51,6 +56,7 @@ EXTRAS = {
   'track': ['wandb', 'trackio'],  # sinks of metrics and samples beside TensorBoard
   'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],  # jobs of SLURM, for sweeps
+  'notebooks': ['jupytext', 'nbclient', 'nbformat', 'ipykernel'],
   # One of these per environment.
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],

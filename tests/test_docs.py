@@ -32,6 +32,7 @@ HISTORY = ('LOG.md', 'CHANGELOG.md')  # may say what a file was called when it w
 def files():
   """Every file of the repository, as a path from its root."""
   paths = [path for path in tree.ROOT.iterdir() if path.is_file()]
+  paths += (tree.ROOT / 'notebooks').glob('*.*')
   for top in ('lwz', 'tests', 'benchmarks', 'experiments', 'launch', 'results', '.ci'):
     paths += [path for path in (tree.ROOT / top).rglob('*') if '__pycache__' not in path.parts]
   return {path.relative_to(tree.ROOT).as_posix() for path in paths}
