@@ -61,9 +61,7 @@ def test_readme_has_their_table():
 
 def test_badges_and_install_cells_come_with_the_address():
   address = 'https://example.org/someone/lwz'
-  assert (
-    'colab' not in build.table('')
-    and "REPOSITORY = ''" in build.notebook(SOURCES[0]).cells[1].source
-  )
+  assert 'open in Colab' not in build.table('')
+  assert "REPOSITORY = ''" in build.notebook(SOURCES[0], '').cells[1].source
   assert build.table(address).count('/github/someone/lwz/blob/main/notebooks/0') == len(SOURCES)
   assert f'REPOSITORY = {address!r}' in build.notebook(SOURCES[0], address).cells[1].source
