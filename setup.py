@@ -49,11 +49,13 @@ EXTRAS = {
     'nbclient',
     'nbformat',
     'ipykernel',
+    'gguf',
     # The build backend, so that the lock alone suffices to install lwz without build isolation.
     'setuptools',
   ],
   'data': ['pyarrow'],
   'track': ['wandb', 'trackio'],  # sinks of metrics and samples beside TensorBoard
+  'gguf': ['gguf'],  # models in GGUF files
   'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],  # jobs of SLURM, for sweeps
   'notebooks': ['jupytext', 'nbclient', 'nbformat', 'ipykernel'],

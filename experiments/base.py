@@ -46,7 +46,8 @@ def get_config(size: str) -> ConfigDict:
   c.needs = ()  # keys whose values name other runs (experiment:size), which must be complete first
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
-  # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id.
+  # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
+  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships.
   c.init = 'random'
   c.prompt = ''  # the request that experiments/generate.py answers
 

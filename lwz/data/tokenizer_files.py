@@ -84,6 +84,13 @@ def load(name: epath.PathLike, chat_template: str = '') -> transformers.PreTrain
     raise ValueError(f'{name}: the tokenizer has no {lacks} its tokenizer_config.json')
   if found.pad_token_id is None:  # lengths, not ids, say what is padding
     found.pad_token = found.eos_token
+  return templated(found, chat_template)
+
+
+def templated(
+  found: transformers.PreTrainedTokenizerBase, chat_template: str
+) -> transformers.PreTrainedTokenizerBase:
+  """Returns the tokenizer with the template of a file in place of its own, where one is named."""
   if chat_template:
     found.chat_template = jsonl.contents(epath.Path(chat_template)).decode('utf-8', 'replace')
   return found

@@ -16,7 +16,7 @@ from lwz.data import templates, tokenizer
 from lwz.judge import client
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
-from lwz.runtime import engine_spec, keys, setup
+from lwz.runtime import engine_spec, keys, setup, tokenizers
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
@@ -147,7 +147,7 @@ def by_engine(
   folder = setup.reference(c, source)
   config = setup.computed(c, model_source.config(folder))
   mesh = setup.mesh(c)
-  tok = tokenizer.load(model_source.tokenizer(folder))
+  tok = tokenizers.load(folder)
   sampling = engine_spec.sampling(tok, config, folder, temperature, top_p, top_k)
   decode = tokenizer.decoder(tok, sampling.stop_ids)
   params = setup.load_params(c, folder, config, mesh)

@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 import jax
 
-from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.rl import registry
-from lwz.runtime import setup, trainer
+from lwz.runtime import setup, tokenizers, trainer
 from lwz.store import model_source
 
 # Program -> the log-probabilities of a minibatch that it computes.
@@ -33,7 +32,7 @@ def check(c) -> None:
     raise ValueError(
       f'rl.teacher={c.rl.teacher}: a reward model gives marks; name a model that writes'
     )
-  own, theirs = (tokenizer.load(model_source.tokenizer(source)) for source in sources)
+  own, theirs = (tokenizers.load(source) for source in sources)
   if own.get_vocab() != theirs.get_vocab():
     raise ValueError(
       f'rl.teacher={c.rl.teacher}: its vocabulary is not that of init={c.init}, so that it cannot '

@@ -18,7 +18,7 @@ from lwz.judge import http as http_lib
 from lwz.learn import advantage, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
 from lwz.reward import components, writing
-from lwz.runtime import setup
+from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
 
 READS = (
@@ -149,7 +149,7 @@ def scorer(c, mesh, value: str) -> writing.Scorer:
   scale = _scale(c, value)
   config = setup.computed(c, model_source.config(source))
   params = setup.load_params(c, source, config, mesh)
-  tok = tokenizer.load(model_source.tokenizer(source))
+  tok = tokenizers.load(source)
   setup.end_ids(tok, config, source)
   shape = score_shape(c, mesh)
   score_fn = reward_model.score(config, shape, mesh=mesh).jit()

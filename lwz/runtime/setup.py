@@ -18,7 +18,7 @@ from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
 from lwz.report import curves, number, page, summary, table, terminal
-from lwz.runtime import keys
+from lwz.runtime import keys, tokenizers
 from lwz.store import inputs, metrics, model_source, run, samples
 
 READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir')
@@ -210,8 +210,8 @@ def load_tokenizer(c, folder: epath.Path):
   """Returns the tokenizer that the run's folder keeps; a first start copies that of `init`."""
   own = folder / 'tokenizer'
   if not hosts.of_first(own.exists()):
-    source = c.data.tokenizer or model_source.tokenizer(reference(c, c.init))
-    hosts.first(lambda: tokenizer.save(tokenizer.load(source, c.data.chat_template), own))
+    source = c.data.tokenizer or reference(c, c.init)
+    hosts.first(lambda: tokenizer.save(tokenizers.load(source, c.data.chat_template), own))
   return tokenizer.load(own)
 
 

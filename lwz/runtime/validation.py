@@ -4,13 +4,13 @@ import collections
 import itertools
 from collections.abc import Sequence
 
-from lwz.data import corpus, templates, tokenizer
+from lwz.data import corpus, templates
 from lwz.model import sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
 from lwz.rollout import sampler
-from lwz.runtime import keys, setup
-from lwz.store import model_source, sinks
+from lwz.runtime import keys, setup, tokenizers
+from lwz.store import sinks
 
 _CHECKED = 100_000  # documents of a corpus that are read before a run begins
 
@@ -39,7 +39,7 @@ def config(c, references: Sequence[str]) -> None:
         f'{counts[True]} held out: add documents, or change the share'
       )
   if c.data.tokenizer:
-    tokenizer.load(c.data.tokenizer)
+    tokenizers.load(c.data.tokenizer)
   elif c.init == 'random' and c.stage not in ('pretrain', 'preflight'):
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
   if c.data.template in templates.CHATS and not setup.is_experiment(c.init):
@@ -48,8 +48,7 @@ def config(c, references: Sequence[str]) -> None:
         f"data.template={c.data.template}: init='random' has not learnt to chat; name a model that "
         "has, or set data.template='paper'"
       )
-    source = c.data.tokenizer or model_source.tokenizer(c.init)
-    tok = tokenizer.load(source, c.data.chat_template)
+    tok = tokenizers.load(c.data.tokenizer or c.init, c.data.chat_template)
     templates.prompt_ids(tok, ['Write.'], c.data.style, c.data.template)
   longest = min(setup.expected(c, keys.get(c, key)).num_positions for key in references)
   if c.data.row_length > longest:

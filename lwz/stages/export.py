@@ -10,8 +10,8 @@ import re
 import jax.numpy as jnp
 from etils import epath
 
-from lwz.data import tokenizer, tokenizer_files
-from lwz.runtime import setup
+from lwz.data import tokenizer_files
+from lwz.runtime import setup, tokenizers
 from lwz.store import atomic, model_source
 from lwz.store.hf import checkpoint as hf
 
@@ -57,7 +57,7 @@ def run(c) -> None:
   source = setup.reference(c, c.init)
   config = model_source.config(source)
   dtype = jnp.dtype(c.export.dtype)
-  tok = tokenizer.load(model_source.tokenizer(source))
+  tok = tokenizers.load(source)
   ends = setup.end_ids(tok, config, source)
   params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
   folder = _folder(c)

@@ -19,7 +19,7 @@ from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, scheduler
-from lwz.runtime import engine_spec, setup, validation
+from lwz.runtime import engine_spec, setup, tokenizers, validation
 from lwz.store import model_source
 from lwz.store import run as run_lib
 
@@ -73,7 +73,7 @@ def write(
   """Returns the completion of each prompt by the model that `c.init` names; see `local.stream`."""
   source = setup.reference(c, c.init)
   config = setup.computed(c, model_source.config(source))
-  tok = tokenizer.load(c.data.tokenizer or model_source.tokenizer(source), c.data.chat_template)
+  tok = tokenizers.load(c.data.tokenizer or source, c.data.chat_template)
   limits = c.rollout.temperature, c.rollout.top_p, c.rollout.top_k
   sampling = engine_spec.sampling(tok, config, source, *limits)
   style = _style(c, source)

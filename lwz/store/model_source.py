@@ -1,4 +1,4 @@
-"""Sources of parameters: the folder of a run, or a Hugging Face model (a folder or a hub id).
+"""Sources of parameters: a run's folder, a Hugging Face model (folder or hub id), or a GGUF file.
 
 A run keeps its model's configuration in `model.json`, in the form of Hugging Face's config.json.
 """
@@ -15,7 +15,7 @@ from etils import epath
 
 from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
-from lwz.store import atomic, checkpoint
+from lwz.store import atomic, checkpoint, gguf, gguf_header
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping
@@ -38,12 +38,14 @@ def end_ids(source: epath.PathLike) -> tuple[int, ...]:
   """Returns the ids of the tokens that end a text, as far as the model's own files name them."""
   if is_run(source):
     return hf_config.end_ids([epath.Path(source) / KEPT])
+  if file := gguf_header.locate(source):
+    return gguf.end_ids(gguf_header.read(file).metadata)
   folder = hf.local(source)
   return hf_config.end_ids([folder / 'config.json', folder / 'generation_config.json'])
 
 
 def config(source: epath.PathLike) -> config_lib.QwenConfig:
-  """The configuration of a run's model or of a Hugging Face model; no weight is read.
+  """The configuration of a run's model, a Hugging Face model or a file; no weight is read.
 
   Compute is in the dtype that the file names, bfloat16 where it names none.
 
@@ -54,6 +56,8 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
       'the name of a model is empty (init, reward.model, one of eval.systems): name a run, a '
       'folder or a hub id'
     )
+  if file := gguf_header.locate(source):
+    return gguf.config(file)
   path = epath.Path(source) / KEPT if is_run(source) else hf.local(source) / 'config.json'
   found, dtype = hf_config.read(path)
   return dataclasses.replace(found, dtype=jnp.dtype(dtype or jnp.bfloat16))
@@ -82,7 +86,9 @@ def params(
     body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}
     loaded = checkpoint.load_params(source, body)
   else:
-    found = hf.load(source, mesh, dtype, progress=progress)[1]
+    file = gguf_header.locate(source)
+    load = functools.partial(gguf.load, file) if file else functools.partial(hf.load, source)
+    found = load(mesh, dtype, progress=progress)[1]
     loaded = {name: leaf for name, leaf in found.items() if name in abstract}
   if 'score' in abstract and 'score' not in loaded:
     initial = jax.jit(

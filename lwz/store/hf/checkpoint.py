@@ -2,15 +2,13 @@
 
 import collections
 import collections.abc
-import dataclasses
-import itertools
+import functools
 import json
 import pathlib
 import tempfile
 import warnings
 from typing import Any
 
-import flax.traverse_util
 import huggingface_hub
 import jax
 import jax.numpy as jnp
@@ -20,14 +18,14 @@ from jax.experimental import multihost_utils
 
 from lwz import jsonl
 from lwz.model import config as config_lib
-from lwz.model import qwen, sharding
+from lwz.model import qwen
 from lwz.store import atomic
 from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping, placement, safetensors
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 _SHOWN = 100  # of the tensors that are wrong
-EMBED = 'model.embed_tokens.weight'
+EMBED, HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
 
 
 def load(
@@ -37,10 +35,10 @@ def load(
   *,
   progress: collections.abc.Callable[[int, int], None] | None = None,
 ) -> tuple[config_lib.QwenConfig, qwen.Params]:
-  """The configuration and the parameters of a Qwen2 checkpoint; needs no tokenizer.
+  """The configuration and the parameters of a checkpoint; needs no tokenizer.
 
-  A Qwen2ForSequenceClassification gives a config with `scalar_head`. Where config.json ties the
-  embeddings, an `lm_head.weight` is let through only as a copy of them.
+  A Qwen2ForSequenceClassification, as of the other families, gives a config with `scalar_head`.
+  Where config.json ties the embeddings, an `lm_head.weight` is let through only as a copy of them.
 
   Tensor after tensor goes to the devices, and each reads the part it holds: beside the parameters,
   a host has no more than its part of one tensor in memory.
@@ -60,28 +58,17 @@ def load(
   config, named = hf_config.read(path / 'config.json')
   files, promised = _files(path)
   found = _checked(path, files, promised, config)
-  wanted = mapping.tensors(config)
   dtype = jnp.dtype(dtype or named or safetensors.DTYPES[found[EMBED][1]])
-  copied = config.tie_word_embeddings and 'lm_head.weight' in found
-  if copied and not placement.same(
-    ('lm_head.weight', found['lm_head.weight'][0]), (EMBED, found[EMBED][0]), config.vocab_size
-  ):
+  reads = {
+    name: functools.partial(safetensors.read, file, name) for name, (file, _) in found.items()
+  }
+  copied = config.tie_word_embeddings and HEAD in found
+  if copied and not placement.same(reads[HEAD], reads[EMBED], config.vocab_size):
     raise ValueError(
-      f'{path}: config.json ties the embeddings, but lm_head.weight is not the embedding; '
+      f'{path}: config.json ties the embeddings, but {HEAD} is not the embedding; '
       'set tie_word_embeddings to false to use it, or delete the tensor'
     )
-  counted = itertools.count(1)
-
-  def read():
-    if progress is not None:
-      progress(next(counted), len(wanted))
-
-  leaves = {}
-  for name, leaf in mapping.flatten(sharding.abstract(config, mesh, sharding.TRAIN, dtype)).items():
-    parts = [(tensor, found[tensor.name][0]) for tensor in wanted if tensor.leaf == name]
-    leaves[name] = placement.assemble(parts, leaf, read)
-  params = flax.traverse_util.unflatten_dict(leaves, sep='.')
-  return dataclasses.replace(config, dtype=dtype), params
+  return placement.load(config, mesh, dtype, reads, progress)
 
 
 def save(
@@ -179,7 +166,7 @@ def _checked(
   shapes = {tensor.name: tensor.shape for tensor in mapping.tensors(config)}
   known = dict(shapes)
   if config.tie_word_embeddings and not config.scalar_head:
-    known['lm_head.weight'] = known[EMBED]
+    known[HEAD] = known[EMBED]
   found, faults = {}, []
   for file in files:
     for name, entry in safetensors.header(file).items():

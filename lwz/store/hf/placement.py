@@ -1,27 +1,60 @@
-"""Assembly of a leaf on its devices from tensors of safetensors files.
+"""Assembly of parameters on their devices from the tensors of files.
 
 A stacked leaf is filled on the devices, layer by layer; of what is read, only one piece is on the
 host at a time.
 """
 
-import pathlib
-from collections.abc import Callable, Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwz.store.hf import mapping, safetensors
+from lwz.model import config as config_lib
+from lwz.model import qwen, sharding
+from lwz.store.hf import mapping
 
 PIECE = 1 << 26  # bytes of a tensor that are read at once
 
 
+Read = Callable[[tuple[slice, ...]], np.ndarray]  # a range of a tensor, one slice per dimension
+
+
+def load(
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh | None,
+  dtype: np.dtype,
+  reads: Mapping[str, Read],
+  progress: Callable[[int, int], None] | None = None,
+) -> tuple[config_lib.QwenConfig, qwen.Params]:
+  """The parameters, laid over `mesh` by `sharding.TRAIN`, and their configuration in this dtype.
+
+  `reads` has every tensor of `mapping.tensors`, by its name.
+  """
+  counted = itertools.count(1)
+
+  def read():
+    if progress is not None:
+      progress(next(counted), len(wanted))
+
+  wanted = mapping.tensors(config)
+  leaves = {}
+  for name, leaf in mapping.flatten(sharding.abstract(config, mesh, sharding.TRAIN, dtype)).items():
+    parts = [(tensor, reads[tensor.name]) for tensor in wanted if tensor.leaf == name]
+    leaves[name] = assemble(parts, leaf, read)
+  params = flax.traverse_util.unflatten_dict(leaves, sep='.')
+  return dataclasses.replace(config, dtype=dtype), params
+
+
 def assemble(
-  parts: Sequence[tuple[mapping.Tensor, pathlib.Path]],
+  parts: Sequence[tuple[mapping.Tensor, Read]],
   wanted: jax.ShapeDtypeStruct,
   read: Callable[[], None],
 ) -> jax.Array:
-  """Returns the leaf from its tensors and their files: one per layer, in order, if stacked.
+  """Returns the leaf from its tensors: one per layer, in order, if stacked.
 
   Each device reads the part it holds; without a sharding in `wanted`, the first local device all.
   `read` is called after every tensor.
@@ -29,8 +62,8 @@ def assemble(
   shape, dtype = wanted.shape, wanted.dtype
   where = wanted.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   if parts[0][0].layer is None:
-    ((tensor, file),) = parts
-    leaf = _part(tensor, file, shape, dtype, where)
+    ((tensor, of),) = parts
+    leaf = _part(tensor, of, shape, dtype, where)
     read()
     return leaf
   zeros = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=where)
@@ -40,36 +73,37 @@ def assemble(
     out_shardings=where,
   )
   leaf = zeros()
-  for at, (tensor, file) in enumerate(parts):
-    layer = _part(tensor, file, shape[1:], dtype, _without_layers(where))
+  for at, (tensor, of) in enumerate(parts):
+    layer = _part(tensor, of, shape[1:], dtype, _without_layers(where))
     leaf = jax.block_until_ready(put(leaf, layer, at))  # else the host runs ahead of the devices
+    del layer  # else it is held while the next one is read
     read()
   return leaf
 
 
-def same(one: tuple[str, pathlib.Path], other: tuple[str, pathlib.Path], num_rows: int) -> bool:
-  """Returns whether two tensors (name, file) of `num_rows` rows are equal, read in pieces."""
+def same(one: Read, other: Read, num_rows: int) -> bool:
+  """Returns whether two tensors of `num_rows` rows are equal, read in pieces."""
   for start in range(0, num_rows, 4_096):
     rows = slice(start, min(start + 4_096, num_rows))
-    first, second = (_read(file, name, (rows, slice(None))) for name, file in (one, other))
+    first, second = (read((rows, slice(None))) for read in (one, other))
     if not np.array_equal(first, second):
       return False
   return True
 
 
-def _part(tensor, file, shape, dtype, where) -> jax.Array:
+def _part(tensor, read: Read, shape, dtype, where) -> jax.Array:
   held: dict[tuple, np.ndarray] = {}  # devices that hold the same part share one reading
 
   def part(index):
     key = tuple(dim.indices(size)[:2] for dim, size in zip(index, shape, strict=True))
     if key not in held:
-      held[key] = _pieces(tensor, file, key, dtype)
+      held[key] = _pieces(tensor, read, key, dtype)
     return held[key]
 
   return jax.make_array_from_callback(shape, where, part)
 
 
-def _pieces(tensor, file, bounds, dtype) -> np.ndarray:
+def _pieces(tensor, read: Read, bounds, dtype) -> np.ndarray:
   """The part of a tensor between `bounds` of our dimensions, read along its own first one."""
   block = np.empty([stop - start for start, stop in bounds], dtype)
   along = next(group[0] for group in tensor.groups if group)
@@ -81,16 +115,8 @@ def _pieces(tensor, file, bounds, dtype) -> np.ndarray:
     inside = [slice(None)] * len(bounds)
     inside[along] = slice(low - start, index[along].stop - start)
     with np.errstate(over='ignore'):  # what is infinite then is refused by `model_source.params`
-      block[tuple(inside)] = mapping.to_ours(
-        tensor, lambda ranges: _read(file, tensor.name, ranges), tuple(index)
-      )
+      block[tuple(inside)] = mapping.to_ours(tensor, read, tuple(index))
   return block
-
-
-def _read(file: pathlib.Path, name: str, ranges: tuple[slice, ...]) -> np.ndarray:
-  # Opened for each piece: the pages of a mapped file that were read would count as ours till then.
-  with safetensors.opened(file) as opened:
-    return opened.get_slice(name)[ranges]
 
 
 def _without_layers(where: jax.sharding.Sharding) -> jax.sharding.Sharding:

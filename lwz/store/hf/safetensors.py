@@ -70,6 +70,13 @@ def opened(file: pathlib.Path) -> Any:
     raise ValueError(f'{file}: {error}; download the file again') from error
 
 
+def read(file: pathlib.Path, name: str, ranges: tuple[slice, ...]) -> np.ndarray:
+  """Reads a range of a tensor, one slice per dimension."""
+  # Opened for each piece: the pages of a mapped file that were read would count as ours till then.
+  with opened(file) as mapped:
+    return mapped.get_slice(name)[ranges]
+
+
 def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
   """The bytes of a tensor."""
   return dtype.itemsize * math.prod(shape)
