@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lwz.reward.hacking import alarms, signals
+from tests import tree
 
 ABOVE = alarms.Rule('loud', 'noise', 0.5, 1, 0.25, 'too loud')
 BELOW = alarms.Rule('quiet', 'noise', 0.2, -1, 0.5, 'too quiet')
@@ -96,6 +97,16 @@ def test_a_rule_is_broken_where_its_level_lies_beyond_the_limit(rule, seed):
 )
 def test_a_run_stops_where_an_alarm_that_it_names_rang_in_a_row(asked, rung, why):
   assert alarms.stops([ABOVE, BELOW, SEVERE], asked, rung) == why
+
+
+def test_severities_and_limits_are_those_that_were_measured():
+  text = (tree.ROOT / 'results' / 'alarms.md').read_text('utf-8')
+  lines = text.partition('| alarm |')[2].partition('\n\n')[0].splitlines()[2:]
+  rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+  assert {name: (severity, limit) for name, severity, limit, *_ in rows} == {
+    rule.name: (rule.severity, f'{"above" if rule.direction > 0 else "below"} {rule.limit:g}')
+    for rule in alarms.RULES
+  }
 
 
 def test_an_alarm_that_there_is_not_is_refused():
