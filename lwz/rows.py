@@ -103,21 +103,6 @@ def batches(
     yield members, lay(found, row_length=row_length, num_rows=num_rows)
 
 
-def answer_mask(rows: Rows, prompt_lengths: Sequence[int]) -> np.ndarray:
-  """Returns bool [N, T]: tokens that predict one of their sequence's tokens after its prompt.
-
-  The loss mask of supervised fine-tuning; empty for a sequence that is all prompt.
-
-  >>> answer_mask(lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=1), [2, 1]).tolist()
-  [[False, True, False, True, False, False]]
-  """
-  mask = np.zeros(rows.ids.shape, bool)
-  for r, start, prompt in zip(rows.row, rows.offset, prompt_lengths, strict=True):
-    length = int((rows.segments[r] == rows.segments[r, start]).sum())
-    mask[r, start + max(prompt - 1, 0) : start + length - 1] = True
-  return mask
-
-
 def num_used(rows: Rows) -> int:
   """Returns the number of rows with at least one token."""
   return int((rows.segments > 0).any(axis=1).sum())

@@ -71,30 +71,6 @@ def covered_by(here, num_tokens):
   return np.isin(np.arange(num_tokens), np.arange(here[1].start, here[1].stop))
 
 
-def test_an_answer_is_predicted_from_the_last_token_of_its_prompt_on():
-  laid = rows.lay([[5, 6, 7], [8, 9]], row_length=6, num_rows=2)
-  masks = [rows.answer_mask(laid, prompts).tolist()[0] for prompts in ([2, 1], [0, 2], [3, 0])]
-  assert masks == [
-    [False, True, False, True, False, False],
-    [True, True, False, False, False, False],
-    [False, False, False, True, False, False],
-  ]
-  assert not rows.answer_mask(laid, [2, 1])[1].any()
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_every_token_after_a_prompt_is_predicted_once(seed):
-  sequences = random_sequences(seed)
-  prompts = np.random.default_rng(seed).integers(1, [len(s) + 1 for s in sequences])
-  laid = rows.lay(sequences, row_length=20, num_rows=30)
-  mask = rows.answer_mask(laid, prompts)
-  assert mask.sum() == sum(len(s) - p for s, p in zip(sequences, prompts, strict=True))
-  predicted = sorted(np.roll(laid.ids, -1, axis=1)[mask].tolist())
-  assert predicted == sorted(
-    np.concatenate([s[p:] for s, p in zip(sequences, prompts, strict=True)]).tolist()
-  )
-
-
 def test_empty_rows_stand_at_the_end_and_are_not_used():
   laid = rows.lay([[5, 6, 7], [8, 9]], row_length=4, num_rows=4)
   assert (laid.segments > 0).any(axis=1).tolist() == [True, True, False, False]
