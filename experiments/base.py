@@ -20,6 +20,8 @@ TINY = {
   **{
     'data.heldout': 0.2,
     'reward.max_words': 160,
+    'reward.refresh_pairs': 16,
+    'reward.refresh_rate': 3e-4,
     'eval.rivals': True,
     'preflight.at_start': False,
   },
@@ -234,6 +236,12 @@ def _reward(c) -> None:
   c.reward.model = ''
   c.reward.ensemble = ()  # further models; the reward is the mean - caution x standard deviation
   c.reward.caution = 1.0
+  # Steps between two refreshes of the reward model, 0 for none: half of each batch are its first
+  # pairs, half set a passage against a valid answer that the policy has given since.
+  c.reward.refresh = 0
+  c.reward.refresh_steps = 50  # updates each time
+  c.reward.refresh_pairs = 64  # pairs in a batch
+  c.reward.refresh_rate = 2e-6  # learning rate
   # The referee: a reward model that trains nothing. Held-out answers are compared with those of
   # step 0 by it, and by log-probability under `init`, which is loaded once more.
   c.reward.heldout = ''

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import numpy as np
 from absl import logging
 from etils import epath
 
@@ -66,7 +67,7 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   'length': lambda c, mesh: components.per_answer(
     functools.partial(components.length, max_words=c.reward.max_words)
   ),
-  'writing': lambda c, mesh: _writing(c, mesh, (c.reward.model, *c.reward.ensemble)),
+  'writing': lambda c, mesh: writing_by(c, mesh, (c.reward.model, *c.reward.ensemble)),
   'format': lambda c, mesh: components.per_answer(components.format),
 }
 Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS
@@ -112,16 +113,19 @@ def check_rewards(c, given: Given = None) -> None:
 
 def heldout(c, mesh) -> components.Reward | None:
   """Returns the held-out reward, which trains nothing, or None if the config names no model."""
-  return _writing(c, mesh, (c.reward.heldout,)) if c.reward.heldout else None
+  return writing_by(c, mesh, (c.reward.heldout,)) if c.reward.heldout else None
 
 
-def _writing(c, mesh, models: Sequence[str]) -> components.Reward:
+def writing_by(
+  c, mesh, models: Sequence[str], known: Mapping[str, writing.Scorer] | None = None
+) -> components.Reward:
   """Returns the writing reward by one or more reward models, each ours or a server.
 
-  In exact runs servers are asked after everything is written: the last bits of their scores may
-  depend on the other requests of the time.
+  `known` are scorers that exist already, by model. In exact runs servers are asked after everything
+  is written: the last bits of their scores may depend on the other requests of the time.
   """
-  scorers = [scorer(c, mesh, value) for value in models]
+  known = known or {}
+  scorers = [known[value] if value in known else scorer(c, mesh, value) for value in models]
   combined = writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
   fn = functools.partial(components.writing, scorer=combined, floor=c.reward.writing_floor)
   if all(map(is_server, models)):
@@ -131,40 +135,51 @@ def _writing(c, mesh, models: Sequence[str]) -> components.Reward:
 
 def scorer(c, mesh, value: str) -> writing.Scorer:
   """Returns the scorer of a reward model, ours or a server."""
-  if is_server(value):
-    server = http_lib.Endpoint(value, key_env=c.reward.key_env)
-    scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
+  if not is_server(value):
+    return OwnScorer(c, mesh, value)
+  server = http_lib.Endpoint(value, key_env=c.reward.key_env)
+  scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
 
-    def post(payload):
-      try:
-        return http_lib.post(server, payload)
-      except http_lib.Failed as failed:
-        if re.match('http 40[1345]', failed.fault):  # no other request would fare better
-          raise PermissionError(f'reward server {value}: {failed.fault}') from None
-        logging.warning('reward server %s: %s; its samples are masked', value, failed.fault)
-        raise
+  def post(payload):
+    try:
+      return http_lib.post(server, payload)
+    except http_lib.Failed as failed:
+      if re.match('http 40[1345]', failed.fault):  # no other request would fare better
+        raise PermissionError(f'reward server {value}: {failed.fault}') from None
+      logging.warning('reward server %s: %s; its samples are masked', value, failed.fault)
+      raise
 
-    return writing.remote(post, faults=(http_lib.Failed,), scale=scale)
-  source = setup.reference(c, value)
-  scale = _scale(c, value)
-  config = setup.computed(c, model_source.config(source))
-  params = setup.load_params(c, source, config, mesh)
-  tok = tokenizers.load(source)
-  setup.end_ids(tok, config, source)
-  shape = score_shape(c, mesh)
-  score_fn = reward_model.score(config, shape, mesh=mesh).jit()
+  return writing.remote(post, faults=(http_lib.Failed,), scale=scale)
 
-  def score(pairs):
-    ids = tokenizer.encode(tok, [templates.judged(*pair) for pair in pairs], end=True)
-    if c.data.long == 'refuse':  # NaN: a sample that cannot be judged is masked and counted
-      scores = reward_model.score_all(score_fn, params, ids, shape)
+
+class OwnScorer:
+  """A reward model on our devices: (request, answer) pairs -> rewards [B]."""
+
+  def __init__(self, c, mesh, value: str):
+    self._c, self._mesh = c, mesh
+    source = setup.reference(c, value)
+    self.config = setup.computed(c, model_source.config(source))
+    self.take(value)
+    self.tokenizer = tokenizers.load(source)
+    setup.end_ids(self.tokenizer, self.config, source)
+    self.shape = score_shape(c, mesh)
+    self.score_fn = reward_model.score(self.config, self.shape, mesh=mesh).jit()
+
+  def take(self, value: str) -> None:
+    """Takes the parameters and the scale of a reward model of this configuration."""
+    source = setup.reference(self._c, value)
+    self._scale = _scale(self._c, value)
+    self.params = setup.load_params(self._c, source, self.config, self._mesh)
+
+  def __call__(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    ids = tokenizer.encode(self.tokenizer, [templates.judged(*pair) for pair in pairs], end=True)
+    if self._c.data.long == 'refuse':  # NaN: a sample that cannot be judged is masked and counted
+      scores = reward_model.score_all(self.score_fn, self.params, ids, self.shape)
     else:
       requests = [templates.judged(prompt, '') for prompt, _ in pairs]
-      heads = [len(head) for head in tokenizer.encode(tok, requests, end=False)]
-      scores = reward_model.score_windows(score_fn, params, ids, heads, shape)
-    return writing.squash(scores, scale)
-
-  return score
+      heads = [len(head) for head in tokenizer.encode(self.tokenizer, requests, end=False)]
+      scores = reward_model.score_windows(self.score_fn, self.params, ids, heads, self.shape)
+    return writing.squash(scores, self._scale)
 
 
 def _scale(c, value: str) -> writing.Scale:

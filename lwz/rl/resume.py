@@ -68,6 +68,11 @@ class BatchStore:
 
     return StoredBatch(kept, archive, self._stop_if_asked, trajectories, rollout, scores)
 
+  def rollout(self, number: int) -> types.Rollout | None:
+    """Returns the archived rollout of a batch, whatever policy sampled it, or None."""
+    found = self._archive.read(number)
+    return found and found[0]
+
 
 class StoredBatch:
   """One batch: its finished `trajectories` by index; `rollout` and `scores` once complete."""

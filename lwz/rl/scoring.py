@@ -1,6 +1,6 @@
 """Scoring of a step's samples, from the moment that each is written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -46,17 +46,16 @@ class Scoring:
 
     Trajectories may come in any order, and some or all may be missing.
     """
-    sample = self._sample(trajectory.index, trajectory.ids, trajectory.finished)
+    sample = _sample(
+      *(self._c, self._decode, self._chosen),
+      *(trajectory.index, trajectory.ids, trajectory.finished),
+    )
     self._samples[trajectory.index] = sample
     self._background.add(trajectory.index, sample)
 
   def samples(self, rollout: types.Rollout) -> list[components_lib.Sample]:
     """Returns the trajectories as text and its parts, in the order p * G + g."""
-    rows = zip(rollout.ids, rollout.lengths, rollout.finished, strict=True)
-    return [
-      self._samples.get(b) or self._sample(b, ids[:length], bool(finished))
-      for b, (ids, length, finished) in enumerate(rows)
-    ]
+    return samples(self._c, self._decode, self._chosen, rollout, self._samples)
 
   def scores(self, samples: list[components_lib.Sample]) -> types.Scores:
     """Returns all scores. Raises RuntimeError if more than `reward.max_failures` are missing."""
@@ -75,7 +74,30 @@ class Scoring:
       )
     return scores
 
-  def _sample(self, index: int, ids: np.ndarray, finished: bool) -> components_lib.Sample:
-    text = local.text(ids, finished, self._decode)
-    prompt = self._chosen[index // self._c.rl.group_size]
-    return components_lib.Sample(prompt, text, format_lib.parse(text, self._c.data.style))
+
+def samples(
+  c,
+  decode: Callable[[stops.Ids], str],
+  chosen: Sequence[types.Prompt],
+  rollout: types.Rollout,
+  known: Mapping[int, components_lib.Sample] | None = None,
+) -> list[components_lib.Sample]:
+  """Returns the trajectories of a batch as samples, in the order p * G + g; `known` as they are."""
+  rows = zip(rollout.ids, rollout.lengths, rollout.finished, strict=True)
+  return [
+    (known or {}).get(b) or _sample(c, decode, chosen, b, ids[:length], bool(finished))
+    for b, (ids, length, finished) in enumerate(rows)
+  ]
+
+
+def _sample(
+  c,
+  decode: Callable[[stops.Ids], str],
+  chosen: Sequence[types.Prompt],
+  index: int,
+  ids: np.ndarray,
+  finished: bool,
+) -> components_lib.Sample:
+  text = local.text(ids, finished, decode)
+  prompt = chosen[index // c.rl.group_size]
+  return components_lib.Sample(prompt, text, format_lib.parse(text, c.data.style))

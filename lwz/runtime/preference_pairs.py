@@ -6,12 +6,17 @@ of documents that no model has learnt from, and of every kind of damage.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 from etils import epath
 
 from lwz import hosts, types
-from lwz.data import corpus, damages, preferences, requirements
+from lwz.data import corpus, damages, preferences, requirements, templates, tokenizer
+from lwz.model import qwen
+from lwz.programs import language_model, reward_model
 from lwz.runtime import setup
 
 READS = (
@@ -21,6 +26,13 @@ READS = (
 )
 
 Pairs = list[types.Preference]
+
+
+class Text(NamedTuple):
+  """Ids of a request and its answer, the end token last; the first `num_head` are the request."""
+
+  ids: list[int]
+  num_head: int
 
 
 def check(c) -> None:
@@ -52,12 +64,23 @@ def load(c, folder: epath.Path) -> tuple[Pairs, Pairs]:
     if num_skipped:
       print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
     return train, tests
-  parts = []
-  for name, made in zip(('train', 'heldout'), from_corpus(c), strict=True):
-    path = folder / f'preferences-{name}.jsonl'
+  for path, made in zip(_files(folder), from_corpus(c), strict=True):
     hosts.first(functools.partial(preferences.save, path, made))
-    parts.append(preferences.load(path)[0])
-  return parts[0], parts[1]
+  return _made(folder)
+
+
+def of_run(folder: epath.Path, config: ml_collections.ConfigDict) -> tuple[Pairs, Pairs]:
+  """Returns the training and test pairs of a finished run of `reward_model`, of that config."""
+  return _from_file(config)[:2] if config.data.preferences else _made(folder)
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+  return [folder / f'preferences-{name}.jsonl' for name in ('train', 'heldout')]
+
+
+def _made(folder: epath.Path) -> tuple[Pairs, Pairs]:
+  train, heldout = (preferences.load(path)[0] for path in _files(folder))
+  return train, heldout
 
 
 def from_corpus(c) -> tuple[Pairs, Pairs]:
@@ -105,3 +128,61 @@ def sampled(pairs: Pairs, num: int) -> Pairs:
     return pairs
   ranks = [corpus.fraction(f'{pair.prompt}\n{pair.chosen}', 'sampled') for pair in pairs]
   return [pairs[i] for i in sorted(np.argsort(ranks, kind='stable')[:num])]
+
+
+def encoded(c, tok, pairs: Pairs, *, drop: bool = False) -> tuple[Pairs, list[tuple[Text, Text]]]:
+  """The pairs, and their (chosen, rejected) texts. Nothing is truncated.
+
+  Where `data.long` is 'window', a text longer than a row is read in parts. Else such a pair is
+  refused where it is of a user's file, and left out where it was made here, or with `drop`. A pair
+  of texts with the same tokens is left out, and counted.
+  """
+  heads = map(
+    len, tokenizer.encode(tok, [templates.judged(p.prompt, '') for p in pairs], end=False)
+  )
+  sides = [
+    tokenizer.encode(tok, [templates.judged(p.prompt, getattr(p, side)) for p in pairs], end=True)
+    for side in ('chosen', 'rejected')
+  ]
+  kept, found, num_equal = [], [], 0
+  for pair, head, *both in zip(pairs, heads, *sides, strict=True):
+    size = max(map(len, both))
+    if both[0] == both[1]:
+      num_equal += 1  # to the tokenizer
+    elif size <= c.data.row_length or c.data.long == 'window':
+      kept.append(pair)
+      found.append((Text(both[0], head), Text(both[1], head)))
+    elif not drop and c.data.preferences:
+      raise ValueError(
+        f'{c.data.preferences}: the pair for {pair.prompt[:60]!r} has {size} tokens, '
+        f'more than data.row_length={c.data.row_length}: raise it, drop the pair, or read long '
+        "texts in parts with data.long='window'"
+      )
+  if num_equal:
+    print(f'{num_equal} pairs left out: chosen and rejected are equal, token by token')
+  if not kept and not drop:
+    raise ValueError(
+      f'data.row_length={c.data.row_length}: no preference pair is short enough to train on or to '
+      'test with; raise it'
+    )
+  return kept, found
+
+
+def windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:
+  """Returns a pair as pairs that fit rows: windows of both sides, matched by their place."""
+  parts = [reward_model.windows(*text, c.data.row_length) for text in (chosen, rejected)]
+  num = max(map(len, parts))
+  better, worse = ([side[i * len(side) // num] for i in range(num)] for side in parts)
+  return list(zip(better, worse, strict=True))
+
+
+def scores(
+  score_fn: Callable,
+  params: qwen.Params,
+  pairs: Sequence[tuple[Text, Text]],
+  shape: language_model.RowShape,
+) -> np.ndarray:
+  """Returns the scores of (chosen, rejected) by `programs.reward_model.score(...).jit()`. [B, 2]"""
+  flat = [text for pair in pairs for text in pair]
+  ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
+  return reward_model.score_windows(score_fn, params, ids, heads, shape).reshape(-1, 2)

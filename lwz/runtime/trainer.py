@@ -46,8 +46,18 @@ def begin(
   c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> types.TrainState:
   """Returns the state of step 0: float32 parameters and a fresh optimiser."""
+  return begin_from(c, config, rule, mesh, initial_params(c, config, mesh))
+
+
+def begin_from(
+  c,
+  config: config_lib.QwenConfig,
+  rule: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+  params: qwen.Params,
+) -> types.TrainState:
+  """Returns the state of step 0 with these float32 parameters, which are donated."""
   wanted = placement.state(config, rule, mesh, offload=c.train.offload)
-  params = initial_params(c, config, mesh)
   fresh = jax.jit(
     lambda params: update.init(params, rule),
     out_shardings=placement.shardings(wanted),
@@ -56,9 +66,11 @@ def begin(
   return fresh(params)
 
 
-def adamw(c, config: config_lib.QwenConfig) -> optax.GradientTransformation:
-  """Returns the optimiser that `c.train` describes."""
-  rate = optimizer.schedule(
+def adamw(
+  c, config: config_lib.QwenConfig, rate: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+  """Returns the optimiser that `c.train` describes, with its learning rate or the one given."""
+  rate = rate or optimizer.schedule(
     c.train.learning_rate,
     warmup_steps=c.train.warmup_steps,
     decay_steps=c.train.decay_steps,

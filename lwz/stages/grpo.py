@@ -7,7 +7,8 @@ One step:
   4. compare each answer with its siblings, reward by reward, then average    learn.advantage
   5. one clipped gradient step per minibatch                                  rl.learner
   6. record and save                                                          runtime.trainer
-Dynamic sampling (`rl.max_resamples`) repeats 1 to 3 while too few groups are informative.
+Dynamic sampling (`rl.max_resamples`) repeats 1 to 3 while too few groups are informative. Every
+`reward.refresh` steps the writing reward model learns from what was sampled     rl.refresh
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from lwz.rl import (
   learner,
   observer,
   referee,
+  refresh,
   registry,
   resume,
   sampling,
@@ -45,6 +47,7 @@ READS = (
   *scoring.READS,
   *learner.READS,
   *observer.READS,
+  *refresh.READS,
   *resume.READS,
   *evaluator.READS,
 )
@@ -76,6 +79,7 @@ def check(c, rewards: registry.Given = None) -> None:
   validation.decoding(c, c.init)
   learner.check(c)
   observer.check(c)
+  refresh.check(c)
   evaluator.check(c)
 
 
@@ -86,17 +90,21 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   ids_by = sampling.fitting(c, tok, setup.writing_prompts(c))
   prompts = list(ids_by)
   mesh = setup.mesh(c)
-  rewards = registry.rewards(c, mesh, rewards)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)
   if c.debug.replay:
     return trainer.rerun(c, compiled['grpo'])
   loop = trainer.Trainer(c, opened, config, mesh)
   store = resume.BatchStore(
-    c, opened.folder, num_rewards=len(rewards), stop_if_asked=loop.stop_if_asked
+    c, opened.folder, num_rewards=len(c.reward.weights), stop_if_asked=loop.stop_if_asked
   )
   sampled = engine_spec.sampling(tok, config, str(opened.folder), c.rollout.temperature)
   decode = tokenizer.decoder(tok)
+  refreshed = refresh.Refresher(
+    *(c, mesh, compiled.get('refresh'), store, decode, prompts),
+    *(opened.folder, loop.extra['step']),
+  )
+  rewards = registry.rewards(c, mesh, refreshed.rewards(rewards))
   generator = generation.Generator(c, config, mesh, sampled)
   greedy = generation.engine(c, config, mesh, dataclasses.replace(sampled, temperature=0.0))
   learn = learner.Learner(c, config, mesh, compiled)
@@ -129,6 +137,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       informative = np.concatenate([informative, learn.informative(batches[-1])])
       if sampling.is_enough(c, informative):
         break
+    values |= refreshed.step(loop, step, batches[0].samples)
     batch = sampling.merge(batches, informative)
     state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
@@ -161,6 +170,7 @@ def programs(
   if 'reward' in models:  # else a server scores
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
+    found |= refresh.programs(c, models['reward'], mesh)
   return found
 
 
@@ -191,6 +201,7 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
       {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
       *evaluator.plots(c),
+      *refresh.plots(c),
       *observer.PLOTS,
       *learner.plots(c),
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},

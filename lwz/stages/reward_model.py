@@ -15,14 +15,13 @@ the writing reward its scale; and the model in the Hugging Face form of a sequen
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from lwz import hosts, types
 from lwz import text as texts_lib
-from lwz.data import epochs, templates, tokenizer
+from lwz.data import epochs
 from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
@@ -41,13 +40,6 @@ HUGGING_FACE = 'huggingface'  # in the run's folder
 EVERY = 8  # of so many test pairs one is used before the end
 
 
-class Text(NamedTuple):
-  """Ids of a request and its answer, the end token last; the first `num_head` are the request."""
-
-  ids: list[int]
-  num_head: int
-
-
 def check(c) -> None:
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
@@ -62,10 +54,10 @@ def run(c) -> Iterator[dict[str, float]]:
   config = setup.model_config(c, opened.folder, tok, scalar_head=True)
   texts = [
     (part, pair.margin)
-    for pair, both in zip(*_encoded(c, tok, train), strict=True)
-    for part in _windows(c, *both)
+    for pair, both in zip(*preference_pairs.encoded(c, tok, train), strict=True)
+    for part in preference_pairs.windows(c, *both)
   ]
-  heldout, tests = _encoded(c, tok, preference_pairs.sampled(heldout, c.eval.pairs))
+  heldout, tests = preference_pairs.encoded(c, tok, preference_pairs.sampled(heldout, c.eval.pairs))
 
   mesh = setup.mesh(c)
   compiled = programs(c, {'policy': config}, mesh)
@@ -76,10 +68,7 @@ def run(c) -> Iterator[dict[str, float]]:
   step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 
   def evaluate(params, pairs) -> np.ndarray:
-    flat = [text for pair in pairs for text in pair]
-    ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
-    scores = reward_model.score_windows(score_fn, params, ids, heads, _shape(c, mesh))
-    return scores.reshape(-1, 2)
+    return preference_pairs.scores(score_fn, params, pairs, _shape(c, mesh))
 
   def rng(epoch: int) -> np.random.Generator:
     return np.random.default_rng((c.seed, epoch))
@@ -96,7 +85,7 @@ def run(c) -> Iterator[dict[str, float]]:
     state, values = loop.update(step_fn, state, minibatch, num_micro)
     yield loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
-  padded = evaluate(state.params, _encoded(c, tok, _padded(heldout), drop=True)[1])
+  padded = evaluate(state.params, preference_pairs.encoded(c, tok, _padded(heldout), drop=True)[1])
   tables, result = _judged(
     {pair.source for pair in train}, heldout, evaluate(state.params, tests), padded
   )
@@ -203,51 +192,3 @@ def programs(
 def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
   """Returns the rows of a micro-batch, in training and in scoring, and their tokens."""
   return language_model.RowShape(setup.pass_rows(c, mesh, 2 * c.train.rows), c.data.row_length)
-
-
-def _encoded(
-  c, tok, pairs: list[types.Preference], *, drop: bool = False
-) -> tuple[list[types.Preference], list[tuple[Text, Text]]]:
-  """The pairs, and their (chosen, rejected) texts. Nothing is truncated.
-
-  Where `data.long` is 'window', a text longer than a row is read in parts. Else such a pair is
-  refused where it is of a user's file, and left out where it was made here, or with `drop`. A pair
-  of texts with the same tokens is left out, and counted.
-  """
-  heads = map(
-    len, tokenizer.encode(tok, [templates.judged(p.prompt, '') for p in pairs], end=False)
-  )
-  sides = [
-    tokenizer.encode(tok, [templates.judged(p.prompt, getattr(p, side)) for p in pairs], end=True)
-    for side in ('chosen', 'rejected')
-  ]
-  kept, found, num_equal = [], [], 0
-  for pair, head, *both in zip(pairs, heads, *sides, strict=True):
-    size = max(map(len, both))
-    if both[0] == both[1]:
-      num_equal += 1  # to the tokenizer
-    elif size <= c.data.row_length or c.data.long == 'window':
-      kept.append(pair)
-      found.append((Text(both[0], head), Text(both[1], head)))
-    elif c.data.preferences and not drop:
-      raise ValueError(
-        f'{c.data.preferences}: the pair for {pair.prompt[:60]!r} has {size} tokens, '
-        f'more than data.row_length={c.data.row_length}: raise it, drop the pair, or read long '
-        "texts in parts with data.long='window'"
-      )
-  if num_equal:
-    print(f'{num_equal} pairs left out: chosen and rejected are equal, token by token')
-  if not kept and not drop:
-    raise ValueError(
-      f'data.row_length={c.data.row_length}: no preference pair is short enough to train on or to '
-      'test with; raise it'
-    )
-  return kept, found
-
-
-def _windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:
-  """Returns a pair as pairs that fit rows: windows of both sides, matched by their place."""
-  parts = [reward_model.windows(*text, c.data.row_length) for text in (chosen, rejected)]
-  num = max(map(len, parts))
-  better, worse = ([side[i * len(side) // num] for i in range(num)] for side in parts)
-  return list(zip(better, worse, strict=True))

@@ -1,7 +1,8 @@
-"""Atomic writes: a file is complete or absent, whenever the process that writes it dies."""
+"""Atomic writes: what is written is complete or absent, whenever the writing process dies."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -50,3 +51,25 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     file.flush()
     os.fsync(file.fileno())  # the contents must reach the disk before the name does
   tmp.replace(path)
+
+
+@contextlib.contextmanager
+def folder(path: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields an empty folder for files, which takes the place of `path` when the block ends."""
+  check(path)
+  path = epath.Path(path)
+  tmp = path.parent / f'.{path.name}.tmp'
+  remove(tmp)
+  tmp.mkdir(parents=True)
+  yield tmp
+  for file in tmp.iterdir():
+    with file.open('rb') as opened:
+      os.fsync(opened.fileno())
+  remove(path)
+  tmp.rename(path)
+
+
+def remove(path: epath.PathLike) -> None:
+  """Removes a folder, if there is one."""
+  if epath.Path(path).exists():
+    epath.Path(path).rmtree()

@@ -57,11 +57,11 @@ def test_a_padded_text_says_its_first_half_again():
 
 def test_a_long_pair_is_trained_on_in_parts_that_use_every_window():
   c = ConfigDict({'data': {'row_length': 8}})
-  long, short = stage.Text([*range(20), 99], 2), stage.Text([1, 2, 3, 99], 2)
-  found = stage._windows(c, long, short)
+  long, short = preference_pairs.Text([*range(20), 99], 2), preference_pairs.Text([1, 2, 3, 99], 2)
+  found = preference_pairs.windows(c, long, short)
   assert [b for _, b in found] == [short.ids] * len(found) and len(found) > 2
   assert [t for a, _ in found for t in a[2:-1]] == long.ids[2:-1]
-  assert stage._windows(c, short, short) == [(short.ids, short.ids)]
+  assert preference_pairs.windows(c, short, short) == [(short.ids, short.ids)]
 
 
 # --- where a reward model's scores get their scale
