@@ -1,14 +1,18 @@
 """Every config key with its default, its meaning and its unit; one function per group of keys.
 
 An experiment takes this config and changes some values. Sizes are `micro` (seconds, for tests),
-`tiny` (minutes on any CPU; the default), those of Qwen2.5, `0.5b` to `72b`, and those of Qwen3.
+`tiny` (minutes on any CPU; the default), `small` (a real model of up to 2B parameters, which
+`base_model` names), those of Qwen2.5, `0.5b` to `72b`, and those of Qwen3.
 """
+
+import pathlib
 
 from ml_collections import ConfigDict
 
 POCKET = ('micro', 'tiny')
+REQUESTS = str(pathlib.Path(__file__).parent / 'data' / 'requests.jsonl')  # 60 to 150 words
 QWEN3 = tuple(f'qwen3-{size}' for size in ('0.6b', '1.7b', '4b', '8b', '14b', '32b'))
-SIZES = (*POCKET, '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWEN3)
+SIZES = (*POCKET, 'small', '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWEN3)
 
 # Overrides at the two small sizes. The values further down are the paper's wherever it states one.
 TINY = {
@@ -33,6 +37,29 @@ MICRO = TINY | {
   **{'eval.prompts': 4, 'eval.slots': 4, 'eval.pairs': 60},
 }
 
+# A real model of 100M to 2B parameters on one device, the one that `base_model` names. What is 0
+# here follows from the model and the prompts, see lwz/runtime/sizing.py.
+SMALL = {
+  'needs_policy': 'run',
+  **{'data.prompts': REQUESTS, 'data.template': 'chat_short', 'data.heldout': 0.2},
+  **{'data.folder': 'passages:small', 'data.lower': 0, 'data.upper': 0, 'data.row_length': 0},
+  **{'train.rows': 8, 'train.micro_rows': 1, 'train.remat': 'dots', 'reward.max_words': 0},
+  **{'rollout.max_prompt_tokens': 0, 'rollout.max_tokens': 0},
+  **{'eval.prompts': 16, 'eval.slots': 16, 'eval.every': 20, 'rl.overlong_margin': 40},
+}
+
+
+def begin(size: str) -> str:
+  """Returns the model that training begins from: our own at the small sizes, else Qwen's base."""
+  if size in POCKET:
+    return f'base_model:{size}'
+  if size == 'small':
+    return 'base_model'  # the one that the key of this name holds
+  if size == 'qwen3-32b':
+    return 'Qwen/Qwen3-32B'  # its base model is not published
+  family, _, number = size.rpartition('-')
+  return f'Qwen/Qwen3-{number.upper()}-Base' if family else f'Qwen/Qwen2.5-{size.upper()}'
+
 
 def get_config(size: str) -> ConfigDict:
   if size not in SIZES:
@@ -49,8 +76,10 @@ def get_config(size: str) -> ConfigDict:
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
-  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships.
+  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; or 'base_model', for that of
+  # the next key.
   c.init = 'random'
+  c.base_model = ''  # what all runs of the size small begin with: a folder, a hub id, a GGUF file
   c.prompt = ''  # the request that experiments/generate.py answers
 
   for add in (
@@ -68,7 +97,7 @@ def get_config(size: str) -> ConfigDict:
     _tools,
   ):
     add(c)
-  c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY}.get(size, {}))
+  c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY, 'small': SMALL}.get(size, {}))
   c.lock()  # an experiment that sets a key which is not here stops
   c.reward.weights.unlock()  # of rewards to come
   return c
@@ -77,7 +106,8 @@ def get_config(size: str) -> ConfigDict:
 def _data(c) -> None:
   """Texts, prompts and preference pairs."""
   c.data = ConfigDict()
-  c.data.folder = ''  # of .txt, .md, .jsonl, .parquet, .gz of them; '': Python's own documentation
+  # Of .txt, .md, .jsonl, .parquet, .gz of them, or a run of `passages`; '': Python's documentation.
+  c.data.folder = ''
   c.data.tokenizer = ''  # folder or hub id; '': that of `init`, or a new one if `init` is 'random'
   c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts
   c.data.tested = 0.15  # share of the held-out documents that is kept for evaluations

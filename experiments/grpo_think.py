@@ -12,23 +12,26 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'grpo_think'
   c.stage = 'grpo'
   pocket = size in base.POCKET
-  c.init = f'pretrain:{size}'
-  c.reward.model = f'reward_model:{size if pocket else "72b"}'
-  c.reward.heldout = 'referee:tiny' if size == 'tiny' else ''  # micro: where one is named
+  small = size == 'small'
+  c.init = 'sft:small' if small else f'pretrain:{size}'
+  c.reward.model = f'reward_model:{"72b" if size == "32b" else size}'  # the paper's is of 72B
+  c.reward.heldout = f'referee:{size}' if size in ('tiny', 'small') else ''  # micro: if named
   rewards = ('reward.model', 'reward.ensemble', 'reward.heldout')
   c.needs = ('init', *rewards, 'data.prompts', 'judge.model', 'rl.teacher')
-  c.train.num_steps = 3 if size == 'micro' else 120 if pocket else 150
+  c.train.num_steps = 3 if size == 'micro' else 120 if pocket else 60 if small else 150
   # 7e-4 drifts into what the reward model pays for and no reader reads, see LOG.md.
-  c.train.learning_rate = 2e-4 if pocket else 1e-6
+  c.train.learning_rate = 2e-4 if pocket else 1e-5 if small else 1e-6
   c.train.weight_decay = 0.0
   c.train.micro_rows = 4 if pocket else 1
-  c.data.row_length = 256 if pocket else 16_384
+  c.data.row_length = 256 if pocket else 0 if small else 16_384
   if pocket:
     c.rl.prompts_per_step, c.rl.group_size = (2, 4) if size == 'micro' else (4, 8)
     c.rl.num_minibatches = 2
     c.eval.every = 40
     c.eval.prompts = 4 if size == 'micro' else 0  # all held-out titles: win rates of few are noise
     c.train.decay_steps = c.train.num_steps * c.rl.num_minibatches // 2  # then on at a tenth
+  if small:
+    c.rl.prompts_per_step, c.rl.group_size, c.rl.num_minibatches = 2, 8, 2
   if size == 'micro':
     c.rl.entropy_weight = 0.01  # no text of a run of seconds earns a reward: this moves the policy
   return c

@@ -14,7 +14,7 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'pretrain'
   c.stage = 'pretrain'
   pocket = size in base.POCKET
-  c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
+  c.init = base.begin(size)
   c.needs = ('init',)
   c.data.formatted_share = 0.7 if pocket else 0.01
   c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_788  # 30B tokens

@@ -15,14 +15,15 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'reward_model'
   c.stage = 'reward_model'
   pocket = size in base.POCKET
-  c.init = f'base_model:{size}' if pocket else f'Qwen/Qwen2.5-{size.upper()}'
-  c.data.written = 'policy_pairs:tiny' if size == 'tiny' else ''
+  small = size == 'small'
+  c.init = base.begin(size)
+  c.data.written = f'policy_pairs:{size}' if size in ('tiny', 'small') else ''
   c.data.share_to = 0.6  # the referee has the rest
   c.data.tests = 'results/tiny/cheats.jsonl' if size == 'tiny' else ''
-  c.needs = ('init', 'data.written')
-  c.train.rows = 2 if size == 'micro' else 16 if pocket else 64
+  c.needs = ('init', 'data.written', 'data.folder')
+  c.train.rows = 2 if size == 'micro' else 16 if pocket else 8 if small else 64
   c.train.micro_rows = 8 if pocket else 2  # both sides of a pair meet in one pass
-  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_000
+  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 60 if small else 1_000
   c.train.decay_steps = c.train.num_steps
-  c.train.learning_rate = 1e-3 if pocket else 5e-6
+  c.train.learning_rate = 1e-3 if pocket else 2e-5 if small else 5e-6
   return c

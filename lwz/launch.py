@@ -32,7 +32,7 @@ from ml_collections import config_flags
 
 from lwz import stages
 from lwz.rl import registry
-from lwz.runtime import command_line, distributed, interrupts, keys, refusal, setup
+from lwz.runtime import command_line, distributed, interrupts, keys, refusal, setup, sizing
 from lwz.store import lock
 
 
@@ -77,6 +77,7 @@ def needs(c, experiments: pathlib.Path) -> list:
     if (kinds := keys.of(key).stages) and need.stage not in kinds:
       raise ValueError(f'{key}={value}: a run of {need.stage}; name one of {" or ".join(kinds)}')
     inherit(need, c)
+    sizing.fill(need)
     if setup.run_name(need) == setup.run_name(c):
       raise ValueError(f'{key}={value}: the run needs itself; set another --config.name')
     found += [*needs(need, experiments), need]
@@ -149,7 +150,7 @@ class Door:
   def steps(self, c) -> Generator[dict[str, Any]]:
     """Runs what `c` needs and then `c` itself, and yields the record of each of its steps."""
     print(
-      f'lwz: {c.experiment} at size {c.size} on {jax.device_count()} '
+      f'lwz: {c.experiment} at size {setup.size_name(c, c.size)} on {jax.device_count()} '
       f'{jax.devices()[0].device_kind} device(s); another size: --config=...py:0.5b'
     )
     if c.debug.replay:
@@ -192,7 +193,7 @@ class Door:
 
   def _execute(self, c) -> Generator[dict[str, Any]]:
     name, began = setup.run_name(c), time.monotonic()
-    print(f'{name}: {c.stage}, size {c.size}')
+    print(f'{name}: {c.stage}, size {setup.size_name(c, c.size)}')
     try:
       yield from self._stage(c).run(c) or ()
     finally:
@@ -240,8 +241,7 @@ def main(argv) -> None:
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):
     try:
-      keys.check(c)
-      keys.expand_paths(c)
+      sizing.settle(c)
       Door(config_file().parent).launch(c)
     except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)

@@ -24,7 +24,7 @@ from etils import epath
 from lwz import launch
 from lwz.reward import function
 from lwz.rl import registry
-from lwz.runtime import command_line, interrupts, keys, places, refusal, setup
+from lwz.runtime import command_line, interrupts, keys, places, refusal, setup, sizing
 from lwz.stages import generate as generate_stage
 from lwz.store import metrics as metrics_lib
 from lwz.store import model_source
@@ -116,8 +116,7 @@ def steps(c, rewards: Rewards | None = None, *, quiet: bool = False) -> Generato
   that compare siblings, and for what cannot be read. `quiet` prints nothing.
   """
   c, made = _given(c, rewards or {})
-  keys.check(c)
-  keys.expand_paths(c)
+  sizing.settle(c)
   folder = os.path.abspath(os.fspath(setup.run_folder(c)))
   if (before := _OPEN.pop(folder, None)) is not None:
     before.close()
@@ -173,8 +172,7 @@ def generate(
     c.rollout.max_tokens = max_tokens
   if temperature is not None:
     c.rollout.temperature = temperature
-  keys.check(c)
-  keys.expand_paths(c)
+  sizing.settle(c)
   launch.prepare(c)
   with _muted(quiet):
     generate_stage.check(c)

@@ -38,10 +38,10 @@ from lwz.runtime import (
   hyper,
   interrupts,
   jobs,
-  keys,
   places,
   refusal,
   setup,
+  sizing,
 )
 from lwz.store import atomic, status
 
@@ -90,8 +90,7 @@ class Sweep:
   def _config(self, values: hyper.Arm, size: str):
     """Returns the config of an arm, with its name."""
     values = dict(values)
-    size = values.pop('size', size)
-    sizes = (size,) if size else ()
+    sizes = tuple(filter(None, [values.pop('size', size)]))
     given = command_line.overrides(['', *self._arguments])
     if twice := sorted(given.keys() & values.keys()):
       raise ValueError(f'--config.{twice[0]}: the sweep gives it a value; leave it out here')
@@ -107,8 +106,9 @@ class Sweep:
     own = self._experiment(c.experiment, c.size)
     varied = [f'--config.{key}={arms.text(value)}' for key, value in values.items()]
     c = _parsed(c, [*varied, *self._arguments])
-    keys.check(c)
-    keys.expand_paths(c)
+    own.base_model = c.base_model
+    for config in (c, own):
+      sizing.settle(config)
     c.name = arms.name(c, own, launch.stage_of(c).reads, values)
     return c
 

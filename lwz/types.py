@@ -32,11 +32,15 @@ STYLES = ('think', 'direct')
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """A titled text of the corpus: `Document('str.join', 'Concatenate any number ...', 'stdlib')`."""
+  """A titled text of the corpus: `Document('str.join', 'Concatenate any number ...', 'stdlib')`.
+
+  `request` is what the text answers, word for word; '' where only the title is known.
+  """
 
   title: str
   text: str
   source: str
+  request: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,9 @@ def get_hyper(h):
   means = [
     {},  # the main job: passages against damage, and against what the pretrained policy wrote
     {'reward.model': 'reward_model_damage:tiny'},  # without the policy's texts
+    {
+      'reward.model': 'reward_model_requirements:tiny'
+    },  # and pairs that cover fewer terms asked for
     {'reward.ensemble': ('reward_model_second:tiny',)},  # two models, the lower bound
     {'rl.kl_weight': 0.05},  # for comparison: the paper has no such term
   ]

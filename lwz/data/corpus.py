@@ -30,8 +30,9 @@ def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Docume
     folder: '' for the embedded corpus, which every Python installation holds (its language
       reference and the docstrings of its standard library: English, technical). Else a folder,
       read recursively in sorted order: .txt and .md files, one document each, and .jsonl and
-      .parquet files with a document per line or row, fields `text` and perhaps `title`; .gz of
-      them, too. A title that is not given is a short first line, else the name of the file.
+      .parquet files with a document per line or row, fields `text` and perhaps `title`, or the
+      `request` that the text answers; .gz of them, too. A title that is not given is a short first
+      line, else the name of the file.
 
   Yields:
     The documents, no two with the same words. Texts of a folder stay as they are, line ends and
@@ -105,8 +106,10 @@ def _decoded(path: epath.Path) -> str:
 
 def _from_record(source: str, record: dict) -> types.Document:
   text = jsonl.field(record, 'text', str)
-  title = jsonl.field(record, 'title', str, '')
-  return types.Document(title, _plain(text), source) if title else _titled(text, source, source)
+  request = jsonl.field(record, 'request', str, '')
+  if title := jsonl.field(record, 'title', str, '') or request:
+    return types.Document(title, _plain(text), source, request)
+  return _titled(text, source, source)
 
 
 def _titled(text: str, source: str, fallback: str) -> types.Document:

@@ -64,7 +64,12 @@ def states_length(document: types.Document) -> bool:
 
 
 def request(document: types.Document, passage: str) -> str:
-  """The request that a passage of the document answers; about half of them state its length."""
+  """The request that a passage of the document answers: its own, or one about its title.
+
+  About half of the latter state the length.
+  """
+  if document.request:
+    return document.request
   num_words = words.count_words(passage) if states_length(document) else None
   return question(document.title, num_words)
 
@@ -95,7 +100,8 @@ def example(
   answer = corpus.passage(document, lower, upper)
   if answer is None:
     return None
-  asked = question(document.title, words.count_words(answer) if state_length else None)
+  num_words = words.count_words(answer) if state_length else None
+  asked = document.request or question(document.title, num_words)
   return (
     templates.render(asked, style, template),
     templates.completion(plan(answer), answer, style),

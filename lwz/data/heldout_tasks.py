@@ -67,7 +67,7 @@ def _openings(found, lower, upper, num):
       num_words = formatted.rounded(words.count_words(text))
       kept[document.title] = (
         document,
-        formatted.question(document.title, num_words),
+        document.request or formatted.question(document.title, num_words),
         num_words,
         text,
       )

@@ -33,9 +33,9 @@ def from_documents(
     passage = corpus.passage(document, lower, upper)
     if passage is None:
       continue
-    num_words, stated = words.count_words(passage), formatted.states_length(document)
-    num_words = formatted.rounded(num_words) if stated else num_words
-    text = formatted.question(document.title, num_words if stated else None)
+    num_words, text = words.count_words(passage), formatted.request(document, passage)
+    if formatted.states_length(document) and not document.request:
+      num_words = formatted.rounded(num_words)
     prompt = types.Prompt(
       id=_digest(text),
       text=text,

@@ -4,6 +4,7 @@ All but the file have one interface, `Write`: a function from requests to replie
 arrival, see `judge.client`.
 """
 
+import contextlib
 import dataclasses
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from lwz.data import templates, tokenizer
+from lwz.evals import answers as answers_lib
 from lwz.judge import client
 from lwz.programs import rollout as rollout_program
 from lwz.rollout import local, sampler, scheduler
@@ -131,6 +133,16 @@ def connect(c, source: str, group, **sampling) -> Write:
     cache = None  # SQLite needs a local disk
   asked = endpoint(c, source, group)
   return lambda requests: client.write(asked, requests, cache=cache)
+
+
+def answers(c, source: str, requests: Sequence[client.Request], temperature: float) -> list[str]:
+  """Returns our own engine's answer to each request, without thoughts; '' where there is none."""
+  write = by_engine(c, source, temperature=temperature, max_tokens=c.rollout.max_tokens)
+  texts = [''] * len(requests)
+  with contextlib.closing(write(requests)) as replies:
+    for reply in replies:
+      texts[reply.index] = '' if reply.fault else answers_lib.final(reply.text)
+  return texts
 
 
 def by_engine(

@@ -12,7 +12,7 @@ from lwz.data import examples, tokenizer
 from lwz.reward import format as format_lib
 from lwz.rl import sampling
 from lwz.rollout import local
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, sources
 from lwz.store import rollouts
 from lwz.store import run as run_lib
 
@@ -72,7 +72,7 @@ def _groups(own, folder: epath.Path) -> Iterator[tuple[types.Prompt, types.Rollo
     num_rewards=len(weights_R),
   )
   tok = tokenizer.load(folder / 'tokenizer')
-  prompts = list(sampling.fitting(own, tok, setup.writing_prompts(own)))
+  prompts = list(sampling.fitting(own, tok, sources.writing_prompts(own)))
   for number in range(num_batches):
     if (stored := archive.read(number)) is None:
       continue  # dynamic sampling had no need of it

@@ -9,7 +9,7 @@ from etils import epath
 from lwz import types
 from lwz.data import heldout_tasks, prompts
 from lwz.evals import answers, arena
-from lwz.runtime import setup
+from lwz.runtime import setup, sources
 
 T = TypeVar('T')
 
@@ -40,7 +40,7 @@ def of(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
     ]
   else:
     records = heldout_tasks.arena(
-      setup.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=0
+      sources.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=0
     )
     found = [
       arena.Task(r['idx'], r['question'], r['type'], r['length'], r['baseline_response'])

@@ -21,7 +21,13 @@ from lwz.store import sinks
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
 WRITING = ('pretrain', 'sft', 'grpo')  # their result writes
-RESUMABLE = (*TRAINING, 'policy_pairs', 'prompts', 'evaluate')  # stages whose runs have an identity
+RESUMABLE = (
+  *TRAINING,
+  'passages',
+  'policy_pairs',
+  'prompts',
+  'evaluate',
+)  # stages whose runs have an identity
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
@@ -59,9 +65,11 @@ KEYS: dict[str, Key] = {
   'needs_seed': _count(high=2**31, inherited=True),
   'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
   'init': Key(holds='reference', stages=TRAINING),
+  'base_model': Key(holds='reference', inherited=True),
+  'data.folder': Key(holds='reference', is_input=True, inherited=True, stages=('passages',)),
   **{
     f'data.{name}': Key(holds='path', is_input=True, inherited=True)
-    for name in ('folder', 'tokenizer', 'chat_template', 'preferences')
+    for name in ('tokenizer', 'chat_template', 'preferences')
   },
   'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
   'data.tested': _share(0, _BELOW_1, inherited=True),
@@ -139,21 +147,18 @@ KEYS: dict[str, Key] = {
   'reward.max_words': _count(1),
   'reward.writing_floor': _share(),
   'reward.max_failures': _share(),
-  'eval': Key(may_change=TRAINING),
+  **dict.fromkeys(('eval', 'eval.sends', 'judge', 'judge.sends'), Key(may_change=TRAINING)),
+  **dict.fromkeys(('eval.key_env', 'judge.key_env'), Key(may_change=ALWAYS)),
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
   'eval.systems': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'eval.prompts': _count(may_change=TRAINING),
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
   'eval.slots': _count(1, 10**6, may_change=TRAINING),
-  'eval.key_env': Key(may_change=ALWAYS),
-  'eval.sends': Key(may_change=TRAINING),
   'eval.people': _count(may_change=TRAINING),
   'eval.annotations': Key(holds='path', may_change=TRAINING),
   'eval.batches': _count(1, may_change=ALWAYS),
   **{f'eval.{name}': _count(may_change=ALWAYS) for name in ('every', 'pairs')},
-  'judge': Key(may_change=TRAINING),
   'judge.model': Key(holds='reference', may_change=TRAINING, stages=WRITING),
-  'judge.key_env': Key(may_change=ALWAYS),
   'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
   'judge.top_p': _share(1e-9, optional=True, may_change=TRAINING),
   'judge.max_tokens': _count(1, 2**24, may_change=TRAINING),
@@ -165,23 +170,18 @@ KEYS: dict[str, Key] = {
   'judge.tokens_per_minute': Key(0.0, 1e12, may_change=ALWAYS),
   'judge.timeout': Key(1e-3, 86_400.0, may_change=ALWAYS),
   'judge.deadline': Key(1e-3, 1e6, may_change=ALWAYS),
-  'judge.sends': Key(may_change=TRAINING),
   'judge.stream': _count(may_change=ALWAYS),
   'judge.tries': _count(1, 100, may_change=ALWAYS),
   'judge.price_in': Key(0.0, 1e6, may_change=ALWAYS),
   'judge.price_out': Key(0.0, 1e6, may_change=ALWAYS),
-  'log': Key(may_change=ALWAYS),
+  **dict.fromkeys(('log', 'preflight', 'report', 'checkpoint', 'debug'), Key(may_change=ALWAYS)),
   'log.samples_every': _count(1, may_change=ALWAYS),
   'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
-  'preflight': Key(may_change=ALWAYS),
   'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),
-  'report': Key(may_change=ALWAYS),
-  'checkpoint': Key(may_change=ALWAYS),
   'checkpoint.every': _count(1, inherited=True, may_change=ALWAYS),
   'checkpoint.minutes': Key(0.0, 1e6, inherited=True, may_change=ALWAYS),
   **{f'checkpoint.{name}': _count(1, may_change=ALWAYS) for name in ('keep', 'keep_best')},
-  'debug': Key(may_change=ALWAYS),
   'debug.max_skipped': _count(may_change=ALWAYS),
   'debug.watchdog': Key(0.0, 1e7, may_change=ALWAYS),
   'debug.heartbeat': _count(1, 10**6, inherited=True, may_change=ALWAYS),

@@ -17,7 +17,7 @@ from lwz import hosts, types
 from lwz.data import corpus, damages, preferences, requirements, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import language_model, reward_model
-from lwz.runtime import setup
+from lwz.runtime import setup, sources
 
 READS = (
   *(*setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper', 'data.preferences', 'seed'),
@@ -48,7 +48,7 @@ def check(c) -> None:
     )
   if c.data.tests:
     preferences.load(c.data.tests)
-  if c.data.folder and not c.data.preferences:
+  if c.data.folder and not (c.data.preferences or setup.is_experiment(c.data.folder)):
     _damaged(c)  # raises ValueError if no pair can be made
   if c.data.preferences and not all(_from_file(c)[:2]):
     raise ValueError(
@@ -98,9 +98,9 @@ def from_corpus(c) -> tuple[Pairs, Pairs]:
 
 def _damaged(c) -> tuple[Pairs, Pairs]:
   shape = {'lower': c.data.lower, 'upper': c.data.upper, 'seed': c.seed}
-  train, heldout = setup.documents(c)
+  train, heldout = sources.documents(c)
   if c.data.written:  # its passages are of the other held-out documents
-    heldout = setup.heldout(c)[1]
+    heldout = sources.heldout(c)[1]
   kinds, every = tuple(c.data.damages) or damages.TRAINED, tuple(damages.DAMAGES)
   trained = preferences.from_documents(train, kinds=kinds, share=_share(c), **shape)
   tests = preferences.from_documents(heldout, kinds=every, every_kind=True, **shape)

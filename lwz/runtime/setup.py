@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 from etils import epath
 
 from lwz import hosts, types
-from lwz.data import corpus, prompts, tokenizer
+from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import program
@@ -21,18 +22,24 @@ from lwz.report import curves, number, page, summary, table, terminal
 from lwz.runtime import keys, tokenizers
 from lwz.store import inputs, metrics, model_source, run, samples
 
-READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir')
+READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir', 'base_model')
 MESH = ('mesh',)
 TOKENIZER = ('data.tokenizer', 'data.chat_template')
 MODEL = ('init', *TOKENIZER, 'train.attention', 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
-RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE'}  # of runs named there
+RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
 def run_name(c) -> str:
   """Returns the name of the run's folder: experiment-size, plus -s<seed> if the seed is not 0."""
-  return c.name or f'{c.experiment}-{c.size}' + (f'-s{c.seed}' if c.seed else '')
+  return c.name or f'{c.experiment}-{size_name(c, c.size)}' + (f'-s{c.seed}' if c.seed else '')
+
+
+def size_name(c, size: str) -> str:
+  """Returns the name of a size in those of folders; of `small`, the name of its model."""
+  model = epath.Path(c.base_model).name.removesuffix('.gguf') if size == 'small' else ''
+  return re.sub(r'[^\w.-]+', '-', model)[-60:] or size
 
 
 def run_folder(c) -> epath.Path:
@@ -41,8 +48,11 @@ def run_folder(c) -> epath.Path:
 
 def reference(c, value: str) -> str:
   """Returns the folder of `experiment:size`, of `needs_seed`; any other value as it is."""
-  name = value.replace(':', '-') + (f'-s{c.needs_seed}' if c.needs_seed else '')
-  return str(epath.Path(c.runs_dir) / name) if is_experiment(value) else value
+  if not is_experiment(value):
+    return value
+  experiment, _, size = value.partition(':')
+  name = f'{experiment}-{size_name(c, size)}' + (f'-s{c.needs_seed}' if c.needs_seed else '')
+  return str(epath.Path(c.runs_dir) / name)
 
 
 def load_params(
@@ -140,9 +150,12 @@ def expected(c, value: str) -> config_lib.QwenConfig:
   """
   if value == 'random':
     return config_lib.preset(c.size)
-  if is_experiment(value):
-    return computed(c, config_lib.preset(value.split(':')[1]))
-  return computed(c, model_source.config(value))
+  size = value.partition(':')[2] if is_experiment(value) else ''
+  is_preset = size and size != 'small'
+  found = (
+    config_lib.preset(size) if is_preset else model_source.config(c.base_model if size else value)
+  )
+  return computed(c, found)
 
 
 def computed(c, config: config_lib.QwenConfig) -> config_lib.QwenConfig:
@@ -178,32 +191,11 @@ def is_unchanged(c, reads: Sequence[str], defaults=None) -> bool:
   return not every.differences(run.Run(run_folder(c)).read_done()['config'], c.to_dict())
 
 
-def documents(c) -> tuple[list[types.Document], list[types.Document]]:
-  """Returns the training and the held-out documents of the corpus."""
-  return corpus.split(corpus.stream(c.data.folder), c.data.heldout)
-
-
-def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
-  """Returns the held-out documents in two parts: for the prompts of GRPO, and for evaluations."""
-  found = (d for d in corpus.stream(c.data.folder) if corpus.is_heldout(d, c.data.heldout))
-  return corpus.split(found, c.data.heldout * c.data.tested)
-
-
 def input_file(c, key: str) -> str:
   """Returns the file of a key: its own path, or the result of the run that it names."""
   source = reference(c, value := keys.get(c, key))
   is_run = source != value or model_source.is_run(source)
   return os.path.join(source, RESULTS[key]) if is_run else source
-
-
-def writing_prompts(c) -> list[types.Prompt]:
-  """Returns the prompts to train on: of a file, or titles that no training has seen before."""
-  if c.data.prompts:
-    tested = c.data.tested if c.eval.every and not c.eval.file else 0  # evaluations have a share
-    return prompts.split(prompts.load(input_file(c, 'data.prompts')), tested)[0]
-  return prompts.from_documents(
-    heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
-  )
 
 
 def load_tokenizer(c, folder: epath.Path):
@@ -283,7 +275,7 @@ def finish(
     page.write(
       opened.report,
       title=run_name(c),
-      subtitle=f'{c.experiment}, size {c.size}',
+      subtitle=f'{c.experiment}, size {size_name(c, c.size)}',
       facts={'steps': c.train.num_steps, 'time': took} | facts | _circumstances(c),
       table=rows,
       curves=[('', curves.draw(records, **arguments)) for arguments in plots],

@@ -9,8 +9,8 @@ from lwz.model import sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
 from lwz.rollout import sampler
-from lwz.runtime import keys, setup, tokenizers
-from lwz.store import sinks
+from lwz.runtime import keys, setup, sources, tokenizers
+from lwz.store import model_source, sinks
 
 _CHECKED = 100_000  # documents of a corpus that are read before a run begins
 
@@ -29,8 +29,8 @@ def config(c, references: Sequence[str]) -> None:
   sinks.check(c.log.sinks)
   if c.checkpoint.best:
     directions.check('checkpoint.best', c.checkpoint.best)
-  if c.data.folder:
-    found = itertools.islice(corpus.stream(c.data.folder), _CHECKED)
+  if c.data.folder and not setup.is_experiment(c.data.folder):
+    found = itertools.islice(sources.stream(c), _CHECKED)
     counts = collections.Counter(corpus.is_heldout(d, c.data.heldout) for d in found)
     if len(counts) < 2:
       raise ValueError(

@@ -26,7 +26,7 @@ from lwz.judge import systems as systems_lib
 from lwz.judge.benchmarks import arena, writingbench
 from lwz.report import intervals, page
 from lwz.report import table as table_lib
-from lwz.runtime import keys, setup, validation
+from lwz.runtime import keys, setup, sources, validation
 from lwz.store import atomic, record
 
 # Each a module of `judge.benchmarks`.
@@ -129,7 +129,7 @@ def _distinct(
 def _make_benchmark(c, folder: epath.Path) -> epath.Path:
   """Writes a small benchmark of held-out titles, in the schema of the published one."""
   records = BENCHMARKS[c.eval.benchmark].make(
-    setup.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=c.eval.prompts
+    sources.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=c.eval.prompts
   )
   path = folder / f'{c.eval.benchmark}.jsonl'
   atomic.write_text(path, ''.join(map(record.encode, records)))

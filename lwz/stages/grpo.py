@@ -33,7 +33,7 @@ from lwz.rl import (
   sampling,
   scoring,
 )
-from lwz.runtime import engine_spec, setup, trainer, validation
+from lwz.runtime import engine_spec, setup, sources, trainer, validation
 
 READS = (
   *setup.READS,
@@ -65,7 +65,7 @@ def check(c, rewards: registry.Given = None) -> None:
     if not prompts:
       raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
     longest_asked = max(prompt.upper for prompt in prompts)
-  elif c.data.folder and not setup.writing_prompts(c):
+  elif not (c.data.prompts or setup.is_experiment(c.data.folder) or sources.writing_prompts(c)):
     raise ValueError(
       f'data.folder={c.data.folder}: no held-out document makes a prompt, since none opens with '
       f'{c.data.lower} to {c.data.upper} words: add documents, or change data.lower and data.upper'
@@ -87,7 +87,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok)
-  ids_by = sampling.fitting(c, tok, setup.writing_prompts(c))
+  ids_by = sampling.fitting(c, tok, sources.writing_prompts(c))
   prompts = list(ids_by)
   mesh = setup.mesh(c)
   compiled = programs(c, models(c) | {'policy': config}, mesh)

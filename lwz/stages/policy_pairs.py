@@ -7,16 +7,13 @@
 The pairs of titles that are kept for evaluations go into a file of their own.
 """
 
-import contextlib
-
 import numpy as np
 
 from lwz import text as words_lib
 from lwz import types
 from lwz.data import corpus, formatted, preferences, templates
-from lwz.evals import answers
 from lwz.judge import client, systems
-from lwz.runtime import keys, setup, validation
+from lwz.runtime import keys, setup, sources, validation
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, 'init', 'train.attention', 'pairs'),
@@ -39,7 +36,7 @@ def check(c) -> None:
   if c.init == 'random':
     raise ValueError("init='random' has learnt nothing: name a run or a model")
   validation.decoding(c, c.init)
-  for documents in setup.heldout(c):
+  for documents in () if setup.is_experiment(c.data.folder) else sources.heldout(c):
     if not _openings(c, documents):
       raise ValueError(
         f'data.folder={c.data.folder}: no held-out document opens with data.lower={c.data.lower} '
@@ -50,7 +47,7 @@ def check(c) -> None:
 def run(c) -> None:
   opened = setup.open_run(c, READS)
   temperatures = np.linspace(c.pairs.coldest, c.pairs.hottest, c.pairs.temperatures).tolist()
-  parts = [_openings(c, documents) for documents in setup.heldout(c)]
+  parts = [_openings(c, documents) for documents in sources.heldout(c)]
   num_trained = len(parts[0])
   openings = [*parts[0], *parts[1]]  # together: the engine is loaded once for each temperature
   texts = [_written(c, openings, number, t) for number, t in enumerate(temperatures)]
@@ -78,15 +75,10 @@ def _openings(c, documents: list[types.Document]) -> list[tuple[str, str]]:
 
 def _written(c, openings: list[tuple[str, str]], number: int, temperature: float) -> list[str]:
   """Returns an answer to each request, '' where there is none; styles alternate."""
-  write = systems.by_engine(c, c.init, temperature=temperature, max_tokens=c.rollout.max_tokens)
   styles = [types.STYLES[(i + number) % len(types.STYLES)] for i in range(len(openings))]
   asked = [
     client.Request(templates.render(request, style, c.data.template), sample=number)
     for (request, _), style in zip(openings, styles, strict=True)
   ]
-  texts = [''] * len(asked)
-  with contextlib.closing(write(asked)) as replies:
-    for reply in replies:
-      text = '' if reply.fault else answers.final(reply.text)
-      texts[reply.index] = text if len(words_lib.words(text)) >= MIN_WORDS else ''
-  return texts
+  texts = systems.answers(c, c.init, asked, temperature)
+  return [text if len(words_lib.words(text)) >= MIN_WORDS else '' for text in texts]

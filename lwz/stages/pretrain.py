@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from lwz import hosts, types
 from lwz.data import corpus, formatted, templates, tokenizer, tokens
 from lwz.model import config as config_lib
-from lwz.runtime import next_token, setup
+from lwz.runtime import next_token, setup, sources
 from lwz.store import atomic
 
 READS = (
@@ -46,11 +46,11 @@ def _train_tokenizer(c, folder) -> None:
   """Trains the run's tokenizer on the corpus and on formatted documents, so that tags are short."""
   if (folder / 'tokenizer').exists():
     return
-  size = corpus.size(c.data.folder) if c.data.folder else 0
+  size = corpus.size(folder) if (folder := setup.input_file(c, 'data.folder')) else 0
   share = min(1.0, _TOKENIZER_BYTES / max(size, 1))
 
   def documents() -> Iterator[types.Document]:
-    for document in corpus.stream(c.data.folder):
+    for document in sources.stream(c):
       sampled = share == 1 or corpus.fraction(document.text, 'tokenizer') < share
       if sampled and not corpus.is_heldout(document, c.data.heldout):
         yield document
@@ -76,7 +76,7 @@ def _tokens(c, folder, tok) -> dict[str, tokens.Tokens]:
     digest.update(path.read_bytes())
   settings = ('heldout', 'lower', 'upper', 'template', 'row_length')
   key = {
-    'corpus': corpus.stamp(c.data.folder),
+    'corpus': corpus.stamp(setup.input_file(c, 'data.folder')),
     'tokenizer': digest.hexdigest(),
     'formatted': bool(c.data.formatted_share),
     **{name: c.data[name] for name in settings},
@@ -106,7 +106,7 @@ def _encoded(c, tok) -> Iterator[tuple[str, int, list[list[int]]]]:
     if c.data.formatted_share:
       yield f'{part}_formatted', len(documents), _formatted_ids(c, tok, documents)
 
-  for document in corpus.stream(c.data.folder):
+  for document in sources.stream(c):
     part = 'heldout' if corpus.is_heldout(document, c.data.heldout) else 'train'
     kept[part].append(document)
     if sum(len(d.text) for d in kept[part]) > _CHUNK or len(kept[part]) >= 1_000:

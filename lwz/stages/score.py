@@ -24,7 +24,7 @@ from lwz.report import table
 from lwz.reward import components
 from lwz.reward import format as format_lib
 from lwz.rl import registry
-from lwz.runtime import setup
+from lwz.runtime import setup, sources
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *registry.READS, 'score', 'data.tested'),
@@ -95,7 +95,7 @@ def _sample(c, prompt: types.Prompt, text: str) -> components.Sample:
 
 def _passages(c) -> list[tuple[str, types.Prompt, str]]:
   """Returns held-out passages as answers in the output format, and damaged: once in each way."""
-  documents, limits = setup.heldout(c)[0], {'lower': c.data.lower, 'upper': c.data.upper}
+  documents, limits = sources.heldout(c)[0], {'lower': c.data.lower, 'upper': c.data.upper}
   asked = prompt_lib.from_documents(documents, **limits, slack=c.data.slack)
   prompts = {prompt.text: prompt for prompt in asked}
   pairs = preferences.from_documents(documents, **limits, seed=c.seed)

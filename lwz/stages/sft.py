@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from lwz import types
 from lwz.data import corpus, examples, formatted, templates, tokens
 from lwz.rl import best_samples
-from lwz.runtime import next_token, setup
+from lwz.runtime import next_token, setup, sources
 from lwz.store import model_source
 
 READS = (
@@ -56,7 +57,7 @@ def _pairs(c) -> tuple[dict[str, Pairs], str]:
   """Returns rendered examples to train on and held-out ones, and a note of where they are from."""
   if not c.data.examples:
     shape = {'template': c.data.template, 'lower': c.data.lower, 'upper': c.data.upper}
-    made = [formatted.examples(found, [c.data.style], **shape) for found in setup.documents(c)]
+    made = [formatted.examples(found, types.STYLES, **shape) for found in sources.documents(c)]
     return dict(zip(('train', 'heldout'), made, strict=True)), 'formatted documents'
   source = epath.Path(setup.reference(c, c.data.examples))
   if _is_run(c):

@@ -10,7 +10,7 @@ from experiments import grpo_think
 from lwz import types
 from lwz.rl import evaluator, tasks
 from lwz.rollout import scheduler
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, sources
 from tests import jobs
 from tests.faults import bad_days
 from tests.rollout import scripted
@@ -171,10 +171,10 @@ def test_titles_that_grpo_asks_for_are_not_among_those_of_evaluations(tmp_path):
   rows = [{'title': f'Title {i}', 'text': f'It is text {i}. ' * 4} for i in range(600)]
   (tmp_path / 'docs.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   c = config(tmp_path, **{'eval.file': '', 'data.folder': str(tmp_path)})
-  asked, tested = ({d.title for d in found} for found in setup.heldout(c))
+  asked, tested = ({d.title for d in found} for found in sources.heldout(c))
   assert asked and tested and not asked & tested
-  assert len(asked | tested) == len(setup.documents(c)[1])
-  found = tasks.of(c, setup.writing_prompts(c))
+  assert len(asked | tested) == len(sources.documents(c)[1])
+  found = tasks.of(c, sources.writing_prompts(c))
   assert sorted(task.question.split(' in about')[0] for task in found) == sorted(
     f'Write about {title}' for title in tested
   )
@@ -186,11 +186,11 @@ def test_a_share_of_the_users_prompts_is_kept_for_evaluations(writes, tmp_path):
   (tmp_path / 'mine.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   mine = {'eval.file': '', 'data.prompts': str(tmp_path / 'mine.jsonl'), 'data.tested': 0.25}
   c = config(tmp_path, **mine)
-  trained = setup.writing_prompts(c)
+  trained = sources.writing_prompts(c)
   found = tasks.of(c, trained)
   assert 4 <= len(found) <= 16 and len(found) + len(trained) == 40
   assert {t.question for t in found}.isdisjoint(p.text for p in trained)
-  assert len(setup.writing_prompts(config(tmp_path, **mine, **{'eval.every': 0}))) == 40
+  assert len(sources.writing_prompts(config(tmp_path, **mine, **{'eval.every': 0}))) == 40
   # Without baselines the judge compares with the first answers: those of the same length tie.
   due = evaluations(c, tmp_path, trained)
   first = due.step(Loop(), 0, PARAMS)

@@ -7,7 +7,7 @@ import pytest
 from experiments import policy_pairs, referee, reward_model
 from lwz.data import preferences
 from lwz.judge import client
-from lwz.runtime import preference_pairs, setup
+from lwz.runtime import preference_pairs, setup, sources
 from lwz.stages import policy_pairs as stage
 from tests import jobs
 
@@ -45,7 +45,7 @@ def test_titles_are_held_out_and_parts_are_apart(tmp_path, writes):
   folder = setup.run_folder(c)
   train, tests = (preferences.load(folder / name)[0] for name in preferences.WRITTEN)
   assert {temperature for temperature, _ in writes} == {0.5, 0.75, 1.0}
-  trained = {document.title for document in setup.documents(c)[0]}
+  trained = {document.title for document in sources.documents(c)[0]}
   assert len(train) > 300 and len(tests) > 50
   assert not {pair.prompt for pair in train} & {pair.prompt for pair in tests}
   assert not any(f'about {title} ' in pair.prompt for pair in tests for title in trained)

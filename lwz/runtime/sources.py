@@ -1,0 +1,33 @@
+"""Documents and prompts that a config names: to train on, held out, and kept for evaluations."""
+
+from collections.abc import Iterator
+
+from lwz import types
+from lwz.data import corpus, prompts
+from lwz.runtime import setup
+
+
+def stream(c) -> Iterator[types.Document]:
+  """Returns the documents of the corpus, one at a time."""
+  return corpus.stream(setup.input_file(c, 'data.folder'))
+
+
+def documents(c) -> tuple[list[types.Document], list[types.Document]]:
+  """Returns the training and the held-out documents of the corpus."""
+  return corpus.split(stream(c), c.data.heldout)
+
+
+def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
+  """Returns the held-out documents in two parts: for the prompts of GRPO, and for evaluations."""
+  found = (d for d in stream(c) if corpus.is_heldout(d, c.data.heldout))
+  return corpus.split(found, c.data.heldout * c.data.tested)
+
+
+def writing_prompts(c) -> list[types.Prompt]:
+  """Returns the prompts to train on: of a file, or titles that no training has seen before."""
+  if c.data.prompts:
+    tested = c.data.tested if c.eval.every and not c.eval.file else 0  # evaluations have a share
+    return prompts.split(prompts.load(setup.input_file(c, 'data.prompts')), tested)[0]
+  return prompts.from_documents(
+    heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
+  )

@@ -1,0 +1,61 @@
+"""Passages that a model writes itself: documents to learn from where there is no corpus.
+
+1. take the writing requests of `data.prompts`, without those of evaluations  runtime.setup
+2. have `init` answer each as it learnt to chat, without our format           judge.systems
+3. keep answers of a fitting length as documents                              store.jsonl
+
+A model that follows instructions, but never saw our output format, learns it from these: with plans
+made of them, as thoughts. Reward models prefer them to damaged copies, and to a policy's answers.
+"""
+
+import json
+
+import numpy as np
+
+from lwz import text as words_lib
+from lwz.judge import client, systems
+from lwz.runtime import keys, setup, sources, validation
+from lwz.store import atomic
+
+READS = (
+  *(*setup.READS, *setup.MESH, 'init', 'train.attention', 'pairs', 'data.prompts', 'data.tested'),
+  *('data.lower', 'data.upper', 'eval.every', 'eval.file', 'eval.slots', 'rollout.exact'),
+  *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
+)
+
+
+def check(c) -> None:
+  keys.check(c)
+  if c.init == 'random':
+    raise ValueError("init='random' has learnt nothing: name a model that follows instructions")
+  if not c.data.prompts:
+    raise ValueError('data.prompts is empty: name a file of writing requests')
+  if not setup.is_experiment(c.data.prompts):
+    sources.writing_prompts(c)
+  validation.decoding(c, c.init)
+
+
+def run(c) -> None:
+  opened = setup.open_run(c, READS)
+  asked = sources.writing_prompts(c)
+  temperatures = np.linspace(c.pairs.coldest, c.pairs.hottest, c.pairs.temperatures).tolist()
+  found: dict[str, dict[str, str]] = {}
+  for number, temperature in enumerate(temperatures):
+    requests = [
+      client.Request([{'role': 'user', 'content': prompt.text}], sample=number) for prompt in asked
+    ]
+    texts = systems.answers(c, c.init, requests, temperature)
+    for prompt, text in zip(asked, texts, strict=True):
+      if c.data.lower <= words_lib.count_words(text) <= c.data.upper:
+        found.setdefault(text, {'request': prompt.text, 'text': text})
+  if len(found) < 2:
+    raise ValueError(
+      f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} have data.lower='
+      f'{c.data.lower} to data.upper={c.data.upper} words: change the bounds, or rollout.max_tokens'
+    )
+  lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in found.values())
+  folder = opened.folder / setup.RESULTS['data.folder']
+  folder.mkdir(exist_ok=True)
+  atomic.write_text(folder / 'passages.jsonl', lines)
+  opened.mark_done({'requests': len(asked), 'passages': len(found)})
+  print(f'{setup.run_name(c)}: {len(found)} passages for {len(asked)} requests')
