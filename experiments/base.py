@@ -41,7 +41,12 @@ MICRO = TINY | {
 # here follows from the model and the prompts, see lwz/runtime/sizing.py.
 SMALL = {
   'needs_policy': 'run',
-  **{'data.prompts': REQUESTS, 'data.template': 'chat_short', 'data.heldout': 0.2},
+  **{
+    'data.prompts': REQUESTS,
+    'data.template': 'chat_short',
+    'data.heldout': 0.2,
+    'data.tested': 0.3,
+  },
   **{'data.folder': 'passages:small', 'data.lower': 0, 'data.upper': 0, 'data.row_length': 0},
   **{'train.rows': 8, 'train.micro_rows': 1, 'train.remat': 'dots', 'reward.max_words': 0},
   **{'rollout.max_prompt_tokens': 0, 'rollout.max_tokens': 0},
@@ -76,8 +81,8 @@ def get_config(size: str) -> ConfigDict:
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
-  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; or 'base_model', for that of
-  # the next key.
+  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; or 'base_model', for that
+  # of the next key.
   c.init = 'random'
   c.base_model = ''  # what all runs of the size small begin with: a folder, a hub id, a GGUF file
   c.prompt = ''  # the request that experiments/generate.py answers

@@ -6,7 +6,7 @@ left to `fill`; one that the user sets stays.
 
 from lwz import text as words
 from lwz.data import prompts, templates, tokenizer
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, setup, tokenizers
 from lwz.store import model_source
 
 SMALL = 'small'
@@ -67,8 +67,7 @@ def _numbers(c) -> dict[str, int]:
   asked = prompts.load(setup.input_file(c, 'data.prompts'))
   if not asked:
     raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
-  source = c.data.tokenizer or model_source.tokenizer(c.base_model)
-  tok = tokenizer.load(source, c.data.chat_template)
+  tok = tokenizers.load(c.data.tokenizer or c.base_model, c.data.chat_template)
   texts = [prompt.text for prompt in asked]
   least, most = min(prompt.lower for prompt in asked), max(prompt.upper for prompt in asked)
   sizes = [

@@ -24,10 +24,13 @@ def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
 
 
 def writing_prompts(c) -> list[types.Prompt]:
-  """Returns the prompts to train on: of a file, or titles that no training has seen before."""
+  """Returns the prompts to train on: titles that no training has seen before, or those of a file.
+
+  A share `data.tested` of the latter is kept for evaluations, whatever evaluations there are: they
+  may change when a run is resumed, and its prompts may not.
+  """
   if c.data.prompts:
-    tested = c.data.tested if c.eval.every and not c.eval.file else 0  # evaluations have a share
-    return prompts.split(prompts.load(setup.input_file(c, 'data.prompts')), tested)[0]
+    return prompts.split(prompts.load(setup.input_file(c, 'data.prompts')), c.data.tested)[0]
   return prompts.from_documents(
     heldout(c)[0], lower=c.data.lower, upper=c.data.upper, slack=c.data.slack
   )

@@ -10,7 +10,7 @@ from lwz.model.attention import decode as decode_attention
 from lwz.report import directions
 from lwz.rollout import sampler
 from lwz.runtime import keys, setup, sources, tokenizers
-from lwz.store import model_source, sinks
+from lwz.store import sinks
 
 _CHECKED = 100_000  # documents of a corpus that are read before a run begins
 

@@ -19,7 +19,7 @@ from lwz.store import atomic
 
 READS = (
   *(*setup.READS, *setup.MESH, 'init', 'train.attention', 'pairs', 'data.prompts', 'data.tested'),
-  *('data.lower', 'data.upper', 'eval.every', 'eval.file', 'eval.slots', 'rollout.exact'),
+  *('data.lower', 'data.upper', 'eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
 )
 

@@ -190,7 +190,8 @@ def test_a_share_of_the_users_prompts_is_kept_for_evaluations(writes, tmp_path):
   found = tasks.of(c, trained)
   assert 4 <= len(found) <= 16 and len(found) + len(trained) == 40
   assert {t.question for t in found}.isdisjoint(p.text for p in trained)
-  assert len(sources.writing_prompts(config(tmp_path, **mine, **{'eval.every': 0}))) == 40
+  assert sources.writing_prompts(config(tmp_path, **mine, **{'eval.every': 0})) == trained
+  assert len(sources.writing_prompts(config(tmp_path, **mine | {'data.tested': 0.0}))) == 40
   # Without baselines the judge compares with the first answers: those of the same length tie.
   due = evaluations(c, tmp_path, trained)
   first = due.step(Loop(), 0, PARAMS)
