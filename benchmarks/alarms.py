@@ -13,8 +13,8 @@ import itertools
 import json
 import os
 import pathlib
+import sys
 
-import alarm_runs
 import numpy as np
 import tensorstore
 from etils import epath
@@ -27,10 +27,15 @@ from lwz.reward import format as format_lib
 from lwz.reward.hacking import alarms, signals
 from lwz.rl import sampling
 from lwz.rollout import local
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, setup, sources
 from lwz.store import metrics, status
 from lwz.store import run as run_lib
 from lwz.store import samples as samples_lib
+
+sys.path.insert(
+  0, str(pathlib.Path(__file__).parents[1])
+)  # the runs play cheats of tests/cheats.py
+import alarm_runs
 
 RISE = 0.15  # of the mean reward of five steps, first to last: a run that has it cheats
 FALL = 0.1  # of the referee's score of valid answers in a step, of 0.5 or so
@@ -88,7 +93,10 @@ def _config_of(folder: pathlib.Path):
 def _samples(c, folder):
   """Yields the samples of each step of a run, from its archive."""
   tok = tokenizer.load(folder / 'tokenizer')
-  decode, prompts = tokenizer.decoder(tok), list(sampling.fitting(c, tok, setup.writing_prompts(c)))
+  decode, prompts = (
+    tokenizer.decoder(tok),
+    list(sampling.fitting(c, tok, sources.writing_prompts(c))),
+  )
   place = f'file://{os.path.abspath(folder)}/rollouts/'
   ids, lengths, ended = (
     np.asarray(

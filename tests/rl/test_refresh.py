@@ -12,7 +12,7 @@ from lwz import types
 from lwz.data import tokenizer
 from lwz.reward import components, writing
 from lwz.rl import refresh, registry, resume, sampling, scoring
-from lwz.runtime import preference_pairs, setup
+from lwz.runtime import preference_pairs, setup, sources
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 from tests import jobs
@@ -46,7 +46,7 @@ class Bench:
     )
     tok = tokenizer.load(str(runs / 'reward_model-micro' / 'tokenizer'))
     self.mesh, self.decode = setup.mesh(c), tokenizer.decoder(tok)
-    self.prompts = list(sampling.fitting(c, tok, setup.writing_prompts(c)))
+    self.prompts = list(sampling.fitting(c, tok, sources.writing_prompts(c)))
     self.store = resume.BatchStore(c, folder, num_rewards=3, stop_if_asked=lambda: None)
     self.samples = []
     for step in range(5):

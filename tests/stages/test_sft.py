@@ -6,7 +6,7 @@ import pytest
 
 from experiments import sft
 from lwz.data import formatted, tokenizer
-from lwz.runtime import setup
+from lwz.runtime import sources
 from lwz.stages import sft as stage
 
 
@@ -26,7 +26,7 @@ def written(tmp_path, num, size=3):
 @pytest.mark.parametrize('style', ['think', 'direct'])
 def test_without_a_file_documents_are_learnt_and_no_held_out_title(style):
   pairs, _ = stage._pairs(config(style=style))
-  heldout = setup.documents(config())[1]
+  heldout = sources.documents(config())[1]
   asked = {f'Write about {document.title}' for document in heldout}
   said = [
     prompt.partition('<|user|>: ')[2].partition(' <|assistant|>')[0] for prompt, _ in pairs['train']
