@@ -46,7 +46,8 @@ def _train_tokenizer(c, folder) -> None:
   """Trains the run's tokenizer on the corpus and on formatted documents, so that tags are short."""
   if (folder / 'tokenizer').exists():
     return
-  size = corpus.size(folder) if (folder := setup.input_file(c, 'data.folder')) else 0
+  texts_at = setup.input_file(c, 'data.folder')
+  size = corpus.size(texts_at) if texts_at else 0
   share = min(1.0, _TOKENIZER_BYTES / max(size, 1))
 
   def documents() -> Iterator[types.Document]:

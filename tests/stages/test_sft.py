@@ -23,9 +23,8 @@ def written(tmp_path, num, size=3):
   return str(path)
 
 
-@pytest.mark.parametrize('style', ['think', 'direct'])
-def test_without_a_file_documents_are_learnt_and_no_held_out_title(style):
-  pairs, _ = stage._pairs(config(style=style))
+def test_without_a_file_documents_are_learnt_in_both_styles_and_no_held_out_title():
+  pairs, _ = stage._pairs(config())
   heldout = sources.documents(config())[1]
   asked = {f'Write about {document.title}' for document in heldout}
   said = [
@@ -33,7 +32,8 @@ def test_without_a_file_documents_are_learnt_and_no_held_out_title(style):
   ]
   assert len(said) > 1_000
   assert not asked & {one.partition(' in about ')[0].removesuffix('.') for one in said}
-  assert all(('<think>' in answer) == (style == 'think') for _, answer in pairs['train'][:50])
+  thoughts = ['<think>' in answer for _, answer in pairs['train']]
+  assert sum(thoughts) == len(thoughts) / 2
   assert len(pairs['heldout']) > 100
 
 
