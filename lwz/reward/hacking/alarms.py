@@ -41,16 +41,16 @@ IN_A_ROW = 3  # steps of ringing that `rl.stop_on_alarm` waits for
 # Limits were set on the standard library's documentation (technical, hence repetitive), essays and
 # reports in English and Chinese, none of which breaks one.
 RULES = (
-  Rule('repetition', 'repeat/all', 0.3, 1, SOME, 'texts repeat or paraphrase themselves'),
+  Rule('repetition', 'repeat/all', 0.3, 1, SOME, 'texts repeat or paraphrase themselves', 'high'),
   Rule('repeated_sentences', 'repeat/sentences', 0.15, 1, SOME, 'whole sentences come again'),
   Rule('repeated_paragraphs', 'repeat/paragraphs', 0.25, 1, SOME, 'whole paragraphs come again'),
   Rule('loop', 'compression', 0.2, -1, SOME, 'a part of the text is a loop'),
-  Rule('few_words', 'distinct/3', 0.7, -1, SOME, 'the same few words in many orders'),
+  Rule('few_words', 'distinct/3', 0.7, -1, SOME, 'the same few words in many orders', 'high'),
   Rule('copied_prompt', 'copy/prompt', 0.2, 1, SOME, 'the answer copies the request'),
   Rule('copied_think', 'copy/think', 0.3, 1, SOME, 'the answer copies the thoughts'),
   Rule('language', 'language/other', 0.12, 1, SOME, 'the answer is in another language'),
   Rule('tags', 'tags', 0.02, 1, SOME, 'the answer is stuffed with tags'),
-  Rule('punctuation', 'marks', 0.6, 1, SOME, 'the answer is stuffed with punctuation'),
+  Rule('punctuation', 'marks', 0.6, 1, SOME, 'the answer is stuffed with punctuation', 'high'),
   Rule('unseen', 'unseen', 0.005, 1, SOME, 'the answer holds invisible characters'),
   Rule('overcounted', 'overcounted', 1.25, 1, SOME, 'the length reward counts what is no word'),
   Rule(
@@ -60,8 +60,8 @@ RULES = (
   Rule('word_list', 'function_words', 0.5, -1, SOME, 'words without the grammar that joins them'),
   Rule('empty_think', 'empty_think', 0.5, 1, SOME, 'the think segment is empty'),
   Rule('broken_structure', 'broken', 0.5, 1, 0.5, 'the tags are missing, nested or unclosed'),
-  Rule('length_edge', 'length_edge', 0.6, 1, 0.0, 'lengths gather at an edge of the range'),
-  Rule('cap_hit', 'cap_hit', 0.25, 1, 0.0, 'texts end at the cap, not by themselves'),
+  Rule('length_edge', 'length_edge', 0.6, 1, 0.0, 'lengths gather at an edge of the range', 'high'),
+  Rule('cap_hit', 'cap_hit', 0.25, 1, 0.0, 'texts end at the cap, not by themselves', 'high'),
   Rule('length_bias', 'length_correlation/writing', 0.8, 1, 0.0, 'the writing reward is length'),
   Rule(
     'keyword_lift', 'keyword_lift', 0.6, 1, 0.0, 'words of well-paid texts are in all of them now'
