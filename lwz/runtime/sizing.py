@@ -85,7 +85,9 @@ def _numbers(c) -> dict[str, int]:
     'reward.max_words': 2 * most,
     'rollout.max_prompt_tokens': longest,
     'rollout.max_tokens': budget,
-    'data.row_length': _up(longest + budget, 64),
+    'data.row_length': _up(
+      (c.rollout.max_prompt_tokens or longest) + (c.rollout.max_tokens or budget), 64
+    ),
   }
 
 
