@@ -1,8 +1,7 @@
 """The writing reward model: Bradley-Terry on preference pairs (paper, Eq. 4; Qwen2.5-72B there).
 
 The paper's pairs are labelled by hand and unpublished. Without `data.preferences`, a passage of the
-corpus is preferred to damaged copies of itself, and at the small sizes to what the pretrained
-policy writes about the same title: a reward model that never saw a policy's texts pays for them.
+corpus is preferred to damaged copies of itself; at the size small, also to what the policy writes.
 
   python -m lwz.launch --config=experiments/reward_model.py
 """
@@ -17,7 +16,8 @@ def get_config(size: str = 'tiny'):
   pocket = size in base.POCKET
   small = size == 'small'
   c.init = base.begin(size)
-  c.data.written = f'policy_pairs:{size}' if size in ('tiny', 'small') else ''
+  # A pocket policy's own texts as worse sides have it pay for words that do not exist, see LOG.md.
+  c.data.written = 'policy_pairs:small' if small else ''
   c.data.share_to = 0.6  # the referee has the rest
   c.data.tests = 'results/tiny/cheats.jsonl' if size == 'tiny' else ''
   c.needs = ('init', 'data.written', 'data.folder')

@@ -10,12 +10,14 @@ EXPERIMENT = 'grpo_think'
 
 def get_hyper(h):
   means = [
-    {},  # the main job: passages against damage, and against what the pretrained policy wrote
-    {'reward.model': 'reward_model_damage:tiny'},  # without the policy's texts
+    {},  # the main job: eight kinds of damage, words that do not exist among them
+    {'reward.model': 'reward_model_damage:tiny'},  # without these
+    {'reward.model': 'reward_model_written:tiny'},  # but what the pretrained policy wrote
     {
       'reward.model': 'reward_model_requirements:tiny'
     },  # and pairs that cover fewer terms asked for
     {'reward.ensemble': ('reward_model_second:tiny',)},  # two models, the lower bound
+    {'reward.refresh': 40},  # learns from the policy's recent texts
     {'rl.kl_weight': 0.05},  # for comparison: the paper has no such term
   ]
   seeds = h.zipit([h.sweep('seed', [0, 1, 2]), h.sweep('needs_seed', [0, 1, 2])])

@@ -106,6 +106,20 @@ def stutter(text: str, rng: np.random.Generator, other: str) -> str:
   return _joined([*words[:start], *[unit] * (len(words) - start)])
 
 
+def coin(text: str, rng: np.random.Generator, other: str) -> str:
+  """The text with words that do not exist: the beginning of one, and the end of another."""
+  known = [word for word in _WORD.findall(f'{text} {other}') if len(word) > 3]
+  share = rng.uniform(0.1, 0.4)
+
+  def coined(word: re.Match[str]) -> str:
+    if len(word[0]) < 4 or rng.random() > share:
+      return word[0]
+    end = known[rng.integers(len(known))]
+    return word[0][: int(rng.integers(1, len(word[0])))] + end[len(end) // 2 :]
+
+  return _WORD.sub(coined, text)
+
+
 def _split(text: str) -> list[str]:
   """The words, each with the end of the paragraph that it closes."""
   return re.findall(r'[\u4e00-\u9fff]\n*|[^\s\u4e00-\u9fff]+\n*', text)
@@ -222,12 +236,12 @@ def _place(rng: np.random.Generator, words: list[str], room: int) -> int:
 DAMAGES: dict[str, Damage] = {
   damage.__name__: damage
   for damage in (
-    *(shuffle, repeat, cut, replace, mix, scramble, stutter),
+    *(shuffle, repeat, cut, replace, mix, scramble, stutter, coin),
     *(marks, drop, swap, chain, splice, stuff),
     *(echo, alphabet, glue, frame),
   )
 }
 # For the writing reward model, for its referee, and for tests of both.
-TRAINED = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter')
+TRAINED = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter', 'coin')
 REFEREE = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff')
 UNSEEN = ('echo', 'alphabet', 'glue', 'frame')
