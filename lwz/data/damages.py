@@ -8,7 +8,7 @@ that no model learns from.
 import collections
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -107,17 +107,22 @@ def stutter(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def coin(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with words that do not exist: the beginning of one, and the end of another."""
-  known = [word for word in _WORD.findall(f'{text} {other}') if len(word) > 3]
+  """The text with words that do not exist: the beginning of one, and the end of another.
+
+  In Chinese, with characters of the other text in place of some.
+  """
+  kinds = [re.compile(r'[^\W\d_\u4e00-\u9fff]{4,}'), re.compile(r'[\u4e00-\u9fff]')]
+  word = max(kinds, key=lambda kind: len(kind.findall(text)))
+  places, ends = list(word.finditer(text)), word.findall(other) or word.findall(text)
+  if not places:
+    return text
   share = rng.uniform(0.1, 0.4)
-
-  def coined(word: re.Match[str]) -> str:
-    if len(word[0]) < 4 or rng.random() > share:
-      return word[0]
-    end = known[rng.integers(len(known))]
-    return word[0][: int(rng.integers(1, len(word[0])))] + end[len(end) // 2 :]
-
-  return _WORD.sub(coined, text)
+  chosen = [i for i in range(len(places)) if rng.random() < share] or [_place(rng, places, 0)]
+  for place in reversed([places[i] for i in chosen]):
+    end = ends[int(rng.integers(len(ends)))]
+    begin = place[0][: int(rng.integers(1, len(place[0])))] if len(place[0]) > 1 else ''
+    text = text[: place.start()] + begin + end[len(end) // 2 :] + text[place.end() :]
+  return text
 
 
 def _split(text: str) -> list[str]:
@@ -229,7 +234,7 @@ def frame(text: str, rng: np.random.Generator, other: str) -> str:
   return _joined(said[: len(words)])
 
 
-def _place(rng: np.random.Generator, words: list[str], room: int) -> int:
+def _place(rng: np.random.Generator, words: Sequence, room: int) -> int:
   return int(rng.integers(max(1, len(words) - room)))
 
 

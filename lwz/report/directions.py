@@ -13,7 +13,7 @@ HIGHER_IS_BETTER = (
   *('reward/{}', 'valid_only/{}', 'valid_format', 'heldout/mean', 'tokens/finished'),
   *('eval/rating/greedy', 'eval/rating/sampled', 'eval/win_rate/{}'),
   *('eval/finished/{}', 'eval/valid_format/{}'),
-  *('eval/outcome/{}', 'eval/referee/{}', 'eval/referee_win_rate/{}'),
+  *('eval/outcome/{}', 'eval/referee/{}', 'eval/referee_win_rate/{}', 'eval/known/{}'),
   *('tokens/per_second', 'learn/tokens_per_second', 'rollout/tokens_per_second', 'learn/mfu'),
 )
 LOWER_IS_BETTER = (

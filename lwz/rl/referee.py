@@ -3,13 +3,14 @@
 A reward that rises while the text gets worse is seen here: (a) a second reward model, which has
 other documents and other kinds of damage than the one that trains, and its preference between now
 and step 0 on the same prompts; (b) the log-probability of the answer under the model that the run
-began from; (c) words out of place, punctuation and distinct pairs of words, beside the corpus'.
+began from; (c) words that the corpus knows, words out of place, punctuation and distinct pairs of
+words, beside the corpus'.
 """
 
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,24 +18,26 @@ from etils import epath
 
 from lwz import text as words_lib
 from lwz import types
-from lwz.data import templates, tokenizer
+from lwz.data import corpus, templates, tokenizer
 from lwz.model import config as config_lib
 from lwz.programs import language_model
 from lwz.reward.hacking import grammar
 from lwz.rl import registry
-from lwz.runtime import trainer
+from lwz.runtime import setup, sources, trainer
 from lwz.store import atomic
 
-READS = ('data.row_length', 'data.template', 'reward', 'train.chunk')
+READS = (*setup.DOCUMENTS, 'data.row_length', 'data.template', 'reward', 'train.chunk')
 
 CORPUS = 'corpus'  # beside the modes of an evaluation: the passages of the same titles
-MEASURES = ('referee', 'logp', 'disorder', 'marks', 'distinct')
+MEASURES = ('referee', 'logp', 'known', 'disorder', 'marks', 'distinct')
+_DOCUMENTS = 20_000  # of the corpus, whose words count as known
 WIN_RATE, PAIRS, OUTCOME = 'referee_win_rate', 'referee_pairs', 'outcome'
 TITLES = {
   'referee': ('score by the referee, valid answers', 'in [0, 1]'),
   OUTCOME: ('score by the referee, all answers', '0 where the format is broken'),
   WIN_RATE: ('the referee prefers now to step 0', 'share'),
   'logp': ('log-probability, first model', 'nats per token'),
+  'known': ('words that the training documents have', 'share'),
   'disorder': ('words out of place', '0 in prose, 1 if shuffled'),
   'marks': ('punctuation marks per word', ''),
   'distinct': ('distinct pairs of words', 'share'),
@@ -88,6 +91,13 @@ class Referee:
     asked = [passage.request for passage in passages]
     ids = templates.prompt_ids(tok, asked, 'direct', c.data.template)
     self._prompts = dict(zip(asked, ids, strict=True))
+    documents = itertools.islice(sources.stream(c), _DOCUMENTS)
+    self._vocabulary = frozenset(
+      word
+      for document in documents
+      if not corpus.is_heldout(document, c.data.heldout)
+      for word in words_lib.words(document.text.lower())
+    )
     self._corpus = self._of(passages, self.scores(passages))
 
   def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
@@ -138,7 +148,8 @@ class Referee:
   def _of(self, answers: Sequence[Answer], scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Returns the means over sound answers; those of style are of all of them as one text."""
     whole = '\n\n'.join(answer.text for answer in answers if answer.text)
-    return {name: mean(values) for name, values in scores.items()} | style(whole)
+    marks = {name: mean(values) for name, values in scores.items()} | style(whole)
+    return marks | {'known': known(whole, self._vocabulary)}
 
 
 def outcome(scores_B: np.ndarray) -> np.ndarray:
@@ -156,6 +167,12 @@ def mean(values_B: np.ndarray) -> float:
   """Returns the mean of the finite values, NaN without any."""
   finite = values_B[np.isfinite(values_B)]
   return float(finite.mean()) if len(finite) else float('nan')
+
+
+def known(text: str, vocabulary: Collection[str]) -> float:
+  """Returns the share of words that lie in the vocabulary; NaN of no words."""
+  said = words_lib.words(text.lower())
+  return sum(word in vocabulary for word in said) / len(said) if said else float('nan')
 
 
 def style(text: str) -> dict[str, float]:

@@ -23,7 +23,7 @@ def judge(tmp_path, scores, logp=None):
   made._start = tmp_path / 'start.json'
   made._scorer = lambda pairs: np.array([scores[text] for _, text in pairs])
   made._mean_logprob = lambda answers: np.array([(logp or scores)[a.text] for a in answers])
-  made._corpus = {'referee': 0.9}
+  made._corpus, made._vocabulary = {'referee': 0.9}, frozenset()
   return made
 
 
@@ -72,6 +72,8 @@ def test_style_of_prose_and_of_noise():
   assert referee.style('one two three')['distinct'] == 1.0
   assert referee.style('one two one two')['distinct'] == pytest.approx(2 / 3)
   assert np.isnan(referee.style('')['marks'])
+  assert referee.known('The river, the vocabularing.', {'the', 'river'}) == 0.75
+  assert np.isnan(referee.known('', {'the'}))
 
 
 def test_mean_logprob_equals_each_text_alone():
