@@ -278,7 +278,10 @@ def main() -> None:
   parser.add_argument('--report', action='store_true', help='run nothing: of what is complete')
   parser.add_argument('--out', type=pathlib.Path)
   args = parser.parse_args()
-  kinds = args.only.split(',') if args.only else [*alarm_runs.CHEATS, *alarm_runs.HONEST]
+  known = [*alarm_runs.CHEATS, *alarm_runs.HONEST]
+  kinds = args.only.split(',') if args.only else known
+  if unknown := set(kinds) - set(known):
+    parser.error(f'--only: there is no {min(unknown)!r}; choose from {", ".join(known)}')
   outcomes = []
   for kind, seed in [run for run in alarm_runs.order() if run[0] in kinds]:
     c = alarm_runs.config(args.runs_dir, kind, seed)

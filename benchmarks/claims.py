@@ -170,6 +170,8 @@ def main() -> None:
   parser.add_argument('--size', default='tiny')
   parser.add_argument('--out', type=pathlib.Path, required=True)
   options = parser.parse_args()
+  if not pathlib.Path(options.runs_dir).is_dir():
+    parser.error(f'--runs_dir={options.runs_dir}: no such folder')
   for page in write(options.runs_dir, options.out, options.size, FILES):
     print(f'{page.claim}\n  {page.verdict}')
 

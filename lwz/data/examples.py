@@ -67,6 +67,8 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
   if not isinstance(text, str) or conversations.half_character(text):
     raise ValueError('the answer is no text')
   think = next((found[name] for name in THOUGHTS if isinstance(found.get(name), str)), '')
+  if style == 'think' and (fault := conversations.half_character(think)):
+    raise ValueError(f'{fault} of the thought')
   return _example(row.text, think, text, style)
 
 

@@ -90,9 +90,20 @@ def load(name: epath.PathLike, chat_template: str = '') -> transformers.PreTrain
 def templated(
   found: transformers.PreTrainedTokenizerBase, chat_template: str
 ) -> transformers.PreTrainedTokenizerBase:
-  """Returns the tokenizer with the template of a file in place of its own, where one is named."""
+  """Returns the tokenizer with the template of a file in place of its own, where one is named.
+
+  Raises OSError or ValueError, naming data.chat_template, if the file holds no template.
+  """
   if chat_template:
-    found.chat_template = jsonl.contents(epath.Path(chat_template)).decode('utf-8', 'replace')
+    begin = f'data.chat_template={chat_template}'
+    if not epath.Path(chat_template).is_file():
+      raise FileNotFoundError(f'{begin}: no such file; name one with a Jinja template')
+    try:
+      found.chat_template = jsonl.contents(chat_template).decode()
+    except UnicodeDecodeError as error:
+      raise ValueError(f'{begin}: not UTF-8 ({error}); convert it with iconv') from error
+    if not found.chat_template.strip():
+      raise ValueError(f'{begin}: the file is empty; write a Jinja template into it')
   return found
 
 

@@ -67,6 +67,7 @@ def test_a_thought_is_learnt_in_the_style_that_has_one(tmp_path, record):
     ({'prompt': 'Write.', 'answer': '<think>A plan.</think>'}, 'direct', 'the answer is empty'),
     ({'prompt': 'Write.', 'answer': '<think>A plan.'}, 'direct', '<think> within'),
     ({'prompt': 'Write.', 'answer': f'{THOUGHT} {THOUGHT}'}, 'think', 'within a thought'),
+    ({'prompt': 'Write.', 'answer': 'A text.', 'think': '\ud800'}, 'think', 'of the thought'),
   ],
   ids=lambda value: value if isinstance(value, str) else '',
 )

@@ -149,6 +149,19 @@ def test_a_chat_needs_a_chat_template(chatty, tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  'content, complaint', [(None, 'no such file'), (b'\xe9', 'not UTF-8'), (b' \n', 'is empty')]
+)
+def test_a_file_that_holds_no_chat_template_is_named(content, complaint, tmp_path):
+  tokenizer.save(tokenizer.train(['a b c'] * 9, 300), tmp_path / 'plain')
+  if content is not None:
+    (tmp_path / 'mine.jinja').write_bytes(content)
+  with pytest.raises(
+    (OSError, ValueError), match=rf'data\.chat_template=.*mine\.jinja.*{complaint}'
+  ):
+    tokenizer.load(tmp_path / 'plain', tmp_path / 'mine.jinja')
+
+
 def test_completion():
   assert templates.completion('P.', 'A.', 'think') == '<think>P.</think>\n<answer>A.</answer>'
   assert templates.completion('P.', 'A.', 'direct') == '<answer>A.</answer>'
