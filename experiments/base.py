@@ -5,12 +5,10 @@ An experiment takes this config and changes some values. Sizes are `micro` (seco
 `base_model` names), those of Qwen2.5, `0.5b` to `72b`, and those of Qwen3.
 """
 
-import pathlib
-
 from ml_collections import ConfigDict
 
 POCKET = ('micro', 'tiny')
-REQUESTS = str(pathlib.Path(__file__).parent / 'data' / 'requests.jsonl')  # 60 to 150 words
+REQUESTS = f'{__file__.rpartition("/")[0]}/data/requests.jsonl'  # of 60 to 150 words
 QWEN3 = tuple(f'qwen3-{size}' for size in ('0.6b', '1.7b', '4b', '8b', '14b', '32b'))
 SIZES = (*POCKET, 'small', '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWEN3)
 

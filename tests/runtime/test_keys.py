@@ -9,7 +9,7 @@ import pytest
 
 from experiments import base, grpo_think
 from lwz import launch
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, setup, sizing
 from lwz.store import run
 
 LEAVES = dict(keys.leaves(base.get_config('tiny')))
@@ -22,6 +22,9 @@ def is_number(value):
 @pytest.mark.parametrize('size', base.SIZES)
 def test_every_number_has_finite_bounds_and_its_default_lies_within(size):
   c = base.get_config(size)
+  for key in sizing.OPEN if size == sizing.SMALL else ():
+    assert keys.get(c, key) == 0  # left to `sizing.fill`
+    keys.set_value(c, key, keys.of(key).low)
   for key, value in keys.leaves(c):
     if is_number(value):
       low, high = keys.of(key)[:2]
