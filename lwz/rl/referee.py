@@ -33,11 +33,11 @@ MEASURES = ('referee', 'logp', 'known', 'disorder', 'marks', 'distinct')
 _DOCUMENTS = 20_000  # of the corpus, whose words count as known
 WIN_RATE, PAIRS, OUTCOME = 'referee_win_rate', 'referee_pairs', 'outcome'
 TITLES = {
-  'referee': ('score by the referee, valid answers', 'in [0, 1]'),
-  OUTCOME: ('score by the referee, all answers', '0 where the format is broken'),
   WIN_RATE: ('the referee prefers now to step 0', 'share'),
   'logp': ('log-probability, first model', 'nats per token'),
   'known': ('words that the training documents have', 'share'),
+  'referee': ('score by the referee, valid answers', 'in [0, 1]'),
+  OUTCOME: ('score by the referee, all answers', 'broken: 0'),
   'disorder': ('words out of place', '0 in prose, 1 if shuffled'),
   'marks': ('punctuation marks per word', ''),
   'distinct': ('distinct pairs of words', 'share'),
