@@ -10,6 +10,7 @@ def get_config(size: str = 'small'):
   c = base.get_config(size)
   c.experiment = c.stage = 'passages'
   c.init = 'base_model'
+  c.needs = ('init', 'data.prompts')
   c.eval.slots = 16
   c.pairs.temperatures = 2
   c.pairs.coldest, c.pairs.hottest = 0.3, 0.7  # its best, not its boldest

@@ -211,6 +211,9 @@ def test_stages_read_what_they_declare(recorded):
   for experiment in ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
+  asked = recorded / 'prompts-micro' / 'prompts.jsonl'
+  named = (f'--config.init={recorded / "pretrain-micro"}', f'--config.data.prompts={asked}')
+  launch('passages:micro', recorded, *named, '--config.data.lower=1', '--config.data.upper=900')
   written = ('--config.data.written=policy_pairs:micro', '--config.name=written')
   launch('reward_model:micro', recorded, *written)
   read = {}

@@ -255,7 +255,7 @@ def expand_paths(c) -> None:
   for key in names(lambda key: key.holds):
     value = get(c, key)
     many = isinstance(value, tuple)
-    found = [_expanded(one) for one in (value if many else (value,))]
+    found = [_expanded(o) if isinstance(o, str) else o for o in (value if many else (value,))]
     set_value(c, key, tuple(found) if many else found[0])
 
 

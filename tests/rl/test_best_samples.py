@@ -9,7 +9,7 @@ from experiments import grpo_think, sft
 from lwz import types
 from lwz.data import examples, tokenizer
 from lwz.rl import best_samples
-from lwz.runtime import setup
+from lwz.runtime import sources
 from lwz.store import rollouts
 
 PROMPTS = [types.Prompt(f'p{i}', f'Write about {i}.', 3, 9) for i in range(4)]
@@ -49,7 +49,7 @@ def made(tmp_path, monkeypatch):
     values = np.stack([by_name[name] for name in run.reward.weights], axis=-1)
     valid = np.array(VALID[2 * step : 2 * step + 2])
     archive.write(step, 1, rollout, types.Scores(values, valid))
-  monkeypatch.setattr(setup, 'writing_prompts', lambda c: PROMPTS)
+  monkeypatch.setattr(sources, 'writing_prompts', lambda c: PROMPTS)
   monkeypatch.setattr(
     best_samples.sampling, 'take', lambda c, prompts, step: prompts[2 * step : 2 * step + 2]
   )

@@ -68,7 +68,7 @@ def test_the_reward_model_and_its_referee_share_nothing(tmp_path, writes):
   kinds = [{pair.source for pair in train} - {'model'} for train in pairs]
   assert all(kinds) and not kinds[0] & kinds[1]
   assert not {p.prompt for p in pairs[0]} & {p.prompt for p in pairs[1]}
-  assert all(any(p.source == 'model' for p in train) for train in pairs)
+  assert [any(p.source == 'model' for p in train) for train in pairs] == [False, True]
   assert {'cheat of step 150', 'echo'} <= {pair.source for pair in tests}
 
 

@@ -64,7 +64,8 @@ def test_held_out_passages_have_rewards_and_damaged_ones_less(capsys):
   assert len(intact) >= 5
   assert all(float(r['length']) > 0.9 and float(r['format']) > 0.9 for r in intact)
   by_kind = {row['text']: row for row in found}
-  assert float(by_kind['stutter']['format']) < 0.7
+  worst = min(float(r['format']) for r in intact)
+  assert float(by_kind['stutter']['format']) < worst - 0.1
   assert by_kind['no text']['format'] == by_kind['half of the text']['length'] == '0'
 
 
