@@ -79,8 +79,8 @@ def get_config(size: str) -> ConfigDict:
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
-  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; or 'base_model', for that
-  # of the next key.
+  # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; at the size small also
+  # 'base_model', for that of the next key.
   c.init = 'random'
   c.base_model = ''  # what all runs of the size small begin with: a folder, a hub id, a GGUF file
   c.prompt = ''  # the request that experiments/generate.py answers

@@ -79,6 +79,8 @@ def test_the_ablation_differs_in_its_style_alone():
 ALL = set(dotted(base.get_config('tiny')))
 # READS that a run at micro, judged offline, has no occasion to read, and why.
 ONLY_WHEN = {
+  'base_model': 'the size is small',
+  'data.style': 'the examples of fine-tuning are a file',
   'data.long': 'a valid answer is scored',
   'data.skip_broken': 'a file of pairs is named',
   'data.threshold': 'the rollouts of a run are named',

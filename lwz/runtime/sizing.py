@@ -37,10 +37,10 @@ def fill(c) -> None:
 
   Raises ValueError if no model is named, or if it has fewer positions than that.
   """
-  if c.init == BEGIN and c.base_model:
-    c.init = c.base_model
   if c.size != SMALL:
     return
+  if c.init == BEGIN and c.base_model:
+    c.init = c.base_model
   if not c.base_model:
     raise ValueError(
       f'size {SMALL} names no model: name the one to begin with, as '

@@ -42,7 +42,8 @@ def config(c, references: Sequence[str]) -> None:
     tokenizers.load(c.data.tokenizer)
   elif c.init == 'random' and c.stage not in ('pretrain', 'preflight'):
     raise ValueError("init='random' has no tokenizer: name one under data.tokenizer")
-  if c.data.template in templates.CHATS and not setup.is_experiment(c.init):
+  asks = c.stage != 'reward_model'
+  if asks and c.data.template in templates.CHATS and not setup.is_experiment(c.init):
     if c.init == 'random':
       raise ValueError(
         f"data.template={c.data.template}: init='random' has not learnt to chat; name a model that "
