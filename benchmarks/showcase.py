@@ -13,10 +13,10 @@ import collections
 import json
 import math
 import pathlib
+from collections.abc import Collection
 
 from etils import epath
 
-from lwz import text as texts
 from lwz.data import corpus
 from lwz.report import groups, table
 from lwz.reward import format as format_lib
@@ -31,19 +31,10 @@ HEADER = (
 )
 
 
-def vocabulary(heldout: float) -> set[str]:
-  """Returns the words of the training documents."""
-  found: set[str] = set()
-  for document in corpus.stream(''):
-    if not corpus.is_heldout(document, heldout):
-      found.update(texts.words(document.text.lower()))
-  return found
-
-
 class Run:
   """A run's first and last values by metric."""
 
-  def __init__(self, folder: pathlib.Path, known: set[str]):
+  def __init__(self, folder: pathlib.Path, known: Collection[str]):
     self.name, records = folder.name, metrics.read(epath.Path(folder))
     evaluated = [r for r in records if 'eval/referee/sampled' in r]
     self.values: dict[str, tuple[float, float]] = {}
@@ -72,7 +63,7 @@ def _show(value: float) -> str:
   return '–' if math.isnan(value) else f'{value:.2f}'
 
 
-def _known(folder: pathlib.Path, known: set[str]) -> tuple[float, float]:
+def _known(folder: pathlib.Path, known: Collection[str]) -> tuple[float, float]:
   """Returns the share of known words at the first and the last evaluation."""
   style = json.loads((folder / 'config.json').read_text())
   style = style.get('config', style)['data']['style']
@@ -100,7 +91,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path)
   parser.add_argument('groups', nargs='+', metavar='NAME=RUN,RUN')
   args = parser.parse_args()
-  known = vocabulary(0.2)
+  known = referee.vocabulary(corpus.stream(''), 0.2)
   found = {}
   for group in args.groups:
     name, _, runs = group.partition('=')

@@ -247,8 +247,11 @@ class Evaluator:
     self, step: int, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]
   ) -> dict[str, float]:
     """Returns all metrics of an evaluation."""
-    earlier = {then: texts for then, texts in self._sampled().items() if then < step}
-    first = earlier[min(earlier)] if earlier else {}
+
+    def first() -> Mapping[int, str]:
+      earlier = {then: texts for then, texts in self._sampled().items() if then < step}
+      return earlier[min(earlier)] if earlier else {}
+
     opponents = tasks.with_baselines(self._tasks, first)
     with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
       rated, failures = rating.of(self._c, opponents, answered, kept)

@@ -10,7 +10,7 @@ words, beside the corpus'.
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,13 +91,7 @@ class Referee:
     asked = [passage.request for passage in passages]
     ids = templates.prompt_ids(tok, asked, 'direct', c.data.template)
     self._prompts = dict(zip(asked, ids, strict=True))
-    documents = itertools.islice(sources.stream(c), _DOCUMENTS)
-    self._vocabulary = frozenset(
-      word
-      for document in documents
-      if not corpus.is_heldout(document, c.data.heldout)
-      for word in words_lib.words(document.text.lower())
-    )
+    self._vocabulary = vocabulary(sources.stream(c), c.data.heldout)
     self._corpus = self._of(passages, self.scores(passages))
 
   def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
@@ -167,6 +161,16 @@ def mean(values_B: np.ndarray) -> float:
   """Returns the mean of the finite values, NaN without any."""
   finite = values_B[np.isfinite(values_B)]
   return float(finite.mean()) if len(finite) else float('nan')
+
+
+def vocabulary(documents: Iterable[types.Document], heldout: float) -> frozenset[str]:
+  """Returns the words of the training documents among the first 20,000 documents."""
+  return frozenset(
+    word
+    for document in itertools.islice(documents, _DOCUMENTS)
+    if not corpus.is_heldout(document, heldout)
+    for word in words_lib.words(document.text.lower())
+  )
 
 
 def known(text: str, vocabulary: Collection[str]) -> float:

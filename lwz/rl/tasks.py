@@ -1,7 +1,7 @@
 """The prompts of evaluations in training: none of them is trained on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from etils import epath
@@ -50,13 +50,16 @@ def of(c, trained: Sequence[types.Prompt]) -> list[arena.Task]:
   return [task for task in found if _plain(task.question) not in known]
 
 
-def with_baselines(tasks: Sequence[arena.Task], first: Mapping[int, str]) -> list[arena.Task]:
-  """Returns the tasks as they are judged: where none has a baseline, against the `first` answers.
+def with_baselines(
+  tasks: Sequence[arena.Task], read: Callable[[], Mapping[int, str]]
+) -> list[arena.Task]:
+  """Returns the tasks as they are judged: where none has a baseline, against the first answers.
 
-  `first` are the texts of the first evaluation, by task; tasks without one are left out.
+  `read` returns the texts of the first evaluation, by task; tasks without one are left out.
   """
   if any(task.baselines for task in tasks):
     return list(tasks)
+  first = read()
   return [
     dataclasses.replace(task, baselines={'start': answers.final(first[task.idx])})
     for task in tasks
