@@ -24,7 +24,7 @@ def test_pairs_of_the_corpus():
   assert preferences.from_documents(found, seed=1, **args) != pairs
   assert len(pairs) == 250
   kinds = collections.Counter(pair.source for pair in pairs[:200])
-  assert set(kinds) == set(damages.TRAINED) and min(kinds.values()) > 10
+  assert set(kinds) == set(damages.TRAINED) and min(kinds.values()) > 20
   for document, pair in zip(found, pairs, strict=True):
     num_words = len(pair.chosen.split()) if formatted.states_length(document) else None
     assert pair.prompt == formatted.question(document.title, num_words)
