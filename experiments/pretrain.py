@@ -17,7 +17,10 @@ def get_config(size: str = 'tiny'):
   c.init = base.begin(size)
   c.needs = ('init',)
   c.data.formatted_share = 0.7 if pocket else 0.01
-  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 1_788  # 30B tokens
+  c.train.num_steps = 4 if size == 'micro' else 500 if pocket else 1_788  # 30B tokens
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 3e-3 if pocket else 1e-5
+  if pocket:
+    c.train.rows = c.train.micro_rows = 4
+    c.train.optimizer = 'muon'
   return c

@@ -1,10 +1,11 @@
-"""AdamW, its schedule, and the placement of its state, from plain numbers."""
+"""AdamW and Muon, their schedule, and the placement of their state, from plain numbers."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 
 def schedule(
@@ -46,6 +47,45 @@ def adamw(
   """
   rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=decay_mask)
   return optax.chain(optax.clip_by_global_norm(max_norm), _kept_in(moments, rule))
+
+
+def muon(
+  rate: optax.Schedule,
+  *,
+  matrices: Any,
+  b1: float,
+  b2: float,
+  weight_decay: float,
+  max_norm: float,
+  moments: jax.typing.DTypeLike = jnp.float32,
+) -> optax.GradientTransformation:
+  """Muon for the matrices of layers, AdamW without decay for the rest, after a clip of the norm.
+
+  The momentum M of a matrix is orthogonalised by Newton-Schulz steps (K. Jordan, 2024), so every
+  direction of it moves alike: W <- W - rate (0.2 sqrt(max(in, out)) orthogonal(M) + weight_decay W)
+  (arXiv 2502.16982, Eq. 4), of AdamW's size, hence at its rates. `matrices` holds for each
+  parameter the (input, output) dimensions of its matrix, and None where it has none. A matrix keeps
+  half of AdamW's state, its momentum, in the dtype `moments`.
+  """
+  dimensions = jax.tree.map(
+    lambda x: x and contrib.MuonDimensionNumbers(*x), matrices, is_leaf=_is_dimensions
+  )
+  rule = contrib.muon(
+    rate,
+    beta=b1,
+    nesterov=False,
+    weight_decay=weight_decay,
+    adam_b1=b1,
+    adam_b2=b2,
+    muon_weight_dimension_numbers=lambda _: dimensions,
+    consistent_rms=0.2,
+    mu_dtype=moments,
+  )
+  return optax.chain(optax.clip_by_global_norm(max_norm), rule)
+
+
+def _is_dimensions(x) -> bool:
+  return x is None or isinstance(x, tuple)
 
 
 def _kept_in(dtype, rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -89,6 +89,22 @@ def decay_mask(config: QwenConfig) -> Params:
   return jax.tree.map(lambda p: p.decay, describe(config), is_leaf=is_param)
 
 
+def matrices(config: QwenConfig) -> Params:
+  """Returns the (input, output) dimensions of each matrix of the layers, and None for the rest.
+
+  >>> matrices(config_lib.preset('32b'))['layers']['wo']
+  ((1, 2), (3,))
+  """
+
+  def dimensions(param):
+    if not param.decay or param.axes[0] != 'layers':
+      return None
+    split = 2 if param.axes[1] == 'embed' else len(param.axes) - 1
+    return tuple(range(1, split)), tuple(range(split, len(param.axes)))
+
+  return jax.tree.map(dimensions, describe(config), is_leaf=is_param)
+
+
 def init(key: jax.Array, config: QwenConfig) -> Params:
   """Random parameters. The value of a leaf depends on its name alone, not on the other leaves."""
 

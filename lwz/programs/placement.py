@@ -47,13 +47,16 @@ def state(
   if mesh is None:
     return abstract
   everywhere = replicated(mesh)
-  opt_state = optax.tree.map_params(
-    optimizer,
-    lambda kept, master: _place(kept, master.sharding),
-    abstract.opt_state,
-    masters,
-    transform_non_params=lambda kept: _place(kept, everywhere),
-  )
+  # A moment's path ends in that of its parameter, whatever lies before and whichever have none.
+  shardings_of = {path: master.sharding for path, master in jax.tree.leaves_with_path(masters)}
+
+  def placed(path, kept):
+    ends = (path[i:] for i in range(len(path)))
+    return _place(
+      kept, next((shardings_of[end] for end in ends if end in shardings_of), everywhere)
+    )
+
+  opt_state = jax.tree.map_with_path(placed, abstract.opt_state)
   if offload:
     opt_state = optimizer_lib.on_host(opt_state)
   return types.TrainState(

@@ -145,7 +145,7 @@ def programs(
   )
   found['grpo'] = grpo.update_step(
     policy,
-    trainer.adamw(c, policy),
+    trainer.update_rule(c, policy),
     shape,
     objective,
     temperature=temperature,

@@ -102,7 +102,7 @@ def plots(c) -> list[dict[str, Any]]:
 
 
 def _rule(c, config: qwen.QwenConfig) -> optax.GradientTransformation:
-  return trainer.adamw(c, config, optax.constant_schedule(c.reward.refresh_rate))
+  return trainer.update_rule(c, config, optax.constant_schedule(c.reward.refresh_rate))
 
 
 def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:

@@ -66,7 +66,7 @@ def programs(
   shape = language_model.RowShape(c.train.rows, c.data.row_length)
   train = language_model.train_step(
     models['policy'],
-    trainer.adamw(c, models['policy']),
+    trainer.update_rule(c, models['policy']),
     shape,
     micro_rows=setup.pass_rows(c, mesh, c.train.rows),
     chunk=c.train.chunk,

@@ -25,7 +25,7 @@ READS = (
   *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.sinks', 'train.offload'),
   *('train.num_steps', 'train.learning_rate', 'train.warmup_steps', 'train.decay_steps'),
   *('train.final_share', 'train.b1', 'train.b2', 'train.weight_decay', 'train.max_norm'),
-  'train.moments',
+  *('train.optimizer', 'train.moments'),
 )
 
 
@@ -66,7 +66,7 @@ def begin_from(
   return fresh(params)
 
 
-def adamw(
+def update_rule(
   c, config: config_lib.QwenConfig, rate: optax.Schedule | None = None
 ) -> optax.GradientTransformation:
   """Returns the optimiser that `c.train` describes, with its learning rate or the one given."""
@@ -76,15 +76,10 @@ def adamw(
     decay_steps=c.train.decay_steps,
     final_share=c.train.final_share,
   )
-  return optimizer.adamw(
-    rate,
-    b1=c.train.b1,
-    b2=c.train.b2,
-    weight_decay=c.train.weight_decay,
-    decay_mask=parameters.decay_mask(config),
-    max_norm=c.train.max_norm,
-    moments=c.train.moments,
-  )
+  numbers = {name: c.train[name] for name in ('b1', 'b2', 'weight_decay', 'max_norm', 'moments')}
+  if c.train.optimizer == 'muon':
+    return optimizer.muon(rate, matrices=parameters.matrices(config), **numbers)
+  return optimizer.adamw(rate, decay_mask=parameters.decay_mask(config), **numbers)
 
 
 def rerun(c, step: program.Program) -> None:
@@ -111,7 +106,7 @@ class Trainer:
       keep=c.checkpoint.keep,
       keep_best=c.checkpoint.keep_best if c.checkpoint.best else 0,
     )
-    rule = adamw(c, config)
+    rule = update_rule(c, config)
     self.extra: dict[str, Any] = {'step': 0}  # 'step' is the next to be recorded
     if self._checkpoints.latest() is None:
       self.state = begin(c, config, rule, mesh)

@@ -175,7 +175,7 @@ def programs(
   shape = _shape(c, mesh)
   train = reward_model.train_step(
     models['policy'],
-    trainer.adamw(c, models['policy']),
+    trainer.update_rule(c, models['policy']),
     shape,
     num_pairs=c.train.rows,
     remat=c.train.remat,

@@ -112,3 +112,51 @@ def test_moments_are_kept_as_asked_and_steps_hardly_differ(dtype):
   assert sizes == [dtype] * 4  # two moments of two parameters
   counts = [x.dtype for x in jax.tree.leaves(states[1]) if not x.ndim]
   assert set(counts) == {jnp.dtype(jnp.int32)}
+
+
+def orthogonalised(matrix, steps=5, a=3.4445, b=-4.7750, c=2.0315):
+  """Newton-Schulz by hand in float64: X <- a X + (b A + c A A) X with A = X X^T."""
+  x = np.asarray(matrix, np.float64) / np.linalg.norm(matrix)
+  for _ in range(steps):
+    square = x @ x.T
+    x = a * x + (b * square + c * square @ square) @ x
+  return x
+
+
+def muons_step(params, grads, config, weight_decay):
+  rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
+  numbers = {'b1': 0.9, 'b2': 0.99, 'weight_decay': weight_decay, 'max_norm': 1e9}
+  tx = optimizer.muon(rate, matrices=parameters.matrices(config), **numbers)
+  with jax.numpy_dtype_promotion('standard'):
+    return jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params)[0])(
+      grads, params
+    )
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike_and_the_rest_as_adamw_does():
+  config = fakes.config(qkv_bias=True)
+  params = qwen.init(jax.random.key(0), config)
+  grads = jax.tree.map(lambda p: p + 0.1, qwen.init(jax.random.key(1), config))
+  steps = muons_step(params, grads, config, weight_decay=0.0)
+  inputs = {'wo': 2}  # of the dimensions after that of the layers; 1 for the others
+  for name, step in steps['layers'].items():
+    for found, grad in zip(step, grads['layers'][name], strict=True):  # by layer
+      if name.startswith('w'):
+        rows = int(np.prod(grad.shape[: inputs.get(name, 1)]))
+        matrix = np.asarray(grad).reshape(rows, -1)
+        wanted = -0.2 * np.sqrt(max(matrix.shape)) * orthogonalised(matrix).reshape(grad.shape)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=name)
+        after, before = np.linalg.svdvals(wanted.reshape(rows, -1)), np.linalg.svdvals(matrix)
+        assert after.max() / after.min() < 0.5 * before.max() / before.min()
+      else:
+        np.testing.assert_allclose(found, -np.sign(grad), rtol=1e-3, err_msg=name)
+  np.testing.assert_allclose(steps['embed'], -np.sign(grads['embed']), rtol=1e-3)
+
+
+def test_under_muon_matrices_of_layers_decay_and_nothing_else():
+  config = fakes.config(qkv_bias=True)
+  params = jax.tree.map(jnp.ones_like, qwen.init(jax.random.key(0), config))
+  steps = muons_step(params, jax.tree.map(jnp.zeros_like, params), config, weight_decay=0.25)
+  for path, step in jax.tree.leaves_with_path(steps):
+    matrix = path[-1].key.startswith('w')
+    np.testing.assert_array_equal(step, np.full(step.shape, -0.25 if matrix else 0.0), str(path))
