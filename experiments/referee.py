@@ -15,5 +15,5 @@ def get_config(size: str = 'tiny'):
   c.seed = 1_000
   c.data.share_from, c.data.share_to = c.data.share_to, 1.0
   c.data.written = f'policy_pairs:{size}' if size in ('tiny', 'small') else ''
-  c.data.damages = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff')
+  c.data.damages = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff', 'misspell')
   return c

@@ -200,6 +200,25 @@ def stuff(text: str, rng: np.random.Generator, other: str) -> str:
   return _joined(w for word in words for w in [word] + [keyword] * (rng.random() < share))
 
 
+def misspell(text: str, rng: np.random.Generator, other: str) -> str:
+  """The text with letters lost, doubled or exchanged inside words; in Chinese, exchanged alone."""
+  del other
+  places = list(re.finditer(r'[^\W\d_\u4e00-\u9fff]{4,}|[\u4e00-\u9fff]{2,4}', text))
+  share = rng.uniform(0.1, 0.4)
+  chosen = [place for place in places if rng.random() < share] or places[_place(rng, places, 0) :][
+    :1
+  ]
+  for place in reversed(chosen):
+    word, change = place[0], int(rng.integers(3))
+    i = int(rng.integers(len(word) - 1))
+    if change == 0 or '\u4e00' <= word[i] <= '\u9fff':
+      wrong = word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+    else:
+      wrong = word[:i] + word[i] * (2 * (change == 1)) + word[i + 1 :]
+    text = text[: place.start()] + wrong + text[place.end() :]
+  return text
+
+
 def echo(text: str, rng: np.random.Generator, other: str) -> str:
   """One phrase of the text after the other, each said two or three times."""
   del other
@@ -242,11 +261,11 @@ DAMAGES: dict[str, Damage] = {
   damage.__name__: damage
   for damage in (
     *(shuffle, repeat, cut, replace, mix, scramble, stutter, coin),
-    *(marks, drop, swap, chain, splice, stuff),
+    *(marks, drop, swap, chain, splice, stuff, misspell),
     *(echo, alphabet, glue, frame),
   )
 }
 # For the writing reward model, for its referee, and for tests of both.
 TRAINED = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter', 'coin')
-REFEREE = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff')
+REFEREE = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff', 'misspell')
 UNSEEN = ('echo', 'alphabet', 'glue', 'frame')

@@ -129,6 +129,22 @@ def test_stuffing_adds_one_word_many_times():
     assert len(more) <= 1
 
 
+def test_misspelling_changes_a_letter_inside_some_words():
+  shares = []
+  for seed in range(50):
+    pairs = list(zip(words(TEXT), words(damages.misspell(TEXT, rng(seed), '')), strict=True))
+    wrong = [(old, new) for old, new in pairs if new != old]
+    for old, new in wrong:
+      assert len(old) > 3 and abs(len(new) - len(old)) <= 1 and set(new) <= set(old)
+    shares.append(len(wrong) / sum(len(old) > 3 for old, _ in pairs))
+  assert min(shares) > 0 and 0.15 < np.mean(shares) < 0.35
+
+
+def test_chinese_is_misspelt_by_the_order_of_characters_alone():
+  made = damages.misspell(ZH, rng(1), '')
+  assert made != ZH and sorted(made) == sorted(ZH) and len(sentences(made)) == len(sentences(ZH))
+
+
 def test_glue_says_nothing():
   assert set(words(damages.glue(TEXT, rng(), OTHER))) <= texts.STOP_WORDS
 
