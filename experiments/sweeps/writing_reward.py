@@ -1,11 +1,19 @@
 """What makes the writing reward harder to fool: the main job's means and others, by three seeds.
 
 The outcome is the referee, which trains nothing: its win rate against step 0 on held-out titles.
+Runs have 60 steps, half of the main job's.
 
 python -m lwz.sweep --sweep=experiments/sweeps/writing_reward.py
 """
 
-EXPERIMENT = 'grpo_think'
+from experiments import grpo_think
+
+
+def get_config(size: str = 'tiny'):
+  c = grpo_think.get_config(size)
+  c.train.num_steps = c.train.decay_steps = 60
+  c.eval.every = 20
+  return c
 
 
 def get_hyper(h):
@@ -17,7 +25,7 @@ def get_hyper(h):
       'reward.model': 'reward_model_requirements:tiny'
     },  # and pairs that cover fewer terms asked for
     {'reward.ensemble': ('reward_model_second:tiny',)},  # two models, the lower bound
-    {'reward.refresh': 40},  # learns from the policy's recent texts
+    {'reward.refresh': 20},  # learns from the policy's recent texts
     {'rl.kl_weight': 0.05},  # for comparison: the paper has no such term
   ]
   seeds = h.zipit([h.sweep('seed', [0, 1, 2]), h.sweep('needs_seed', [0, 1, 2])])
