@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from experiments import claims, report
+from experiments import base, claims, report
 from lwz import sweep
 from lwz.report import groups, summary, table
 from lwz.runtime import setup
@@ -167,7 +167,7 @@ def _place(out: pathlib.Path) -> str:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--runs_dir', default='runs')
-  parser.add_argument('--size', default='tiny')
+  parser.add_argument('--size', default='tiny', choices=base.SIZES)
   parser.add_argument('--out', type=pathlib.Path, required=True)
   options = parser.parse_args()
   if not pathlib.Path(options.runs_dir).is_dir():

@@ -105,7 +105,13 @@ def _damaged(c) -> tuple[Pairs, Pairs]:
   trained = preferences.from_documents(train, kinds=kinds, share=_share(c), **shape)
   tests = preferences.from_documents(heldout, kinds=every, every_kind=True, **shape)
   if num := c.data.requirements:
-    trained += requirements.from_documents(train, num=num, share=_share(c), **shape)
+    fewer = requirements.from_documents(train, num=num, share=_share(c), **shape)
+    if not fewer:
+      raise ValueError(
+        f'data.requirements={num}: no passage of {c.data.lower} to {c.data.upper} words gives such '
+        'a pair; ask for fewer terms, name longer documents, or set data.requirements=0'
+      )
+    trained += fewer
     tests += requirements.from_documents(heldout, num=num, **shape)
   return trained, tests
 

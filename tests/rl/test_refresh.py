@@ -197,6 +197,7 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path):
     **{'reward.model': 'http://host/score'},
   )
   refused(f'{begin}reward.model=owner/model is no', **{'reward.model': 'owner/model'})
+  refused(f'{begin}gives the writing reward', **{'reward.weights.writing': 0.0})
   refused(f'{begin}data.prompts=x.jsonl', **{'data.prompts': 'x.jsonl'})
   refused(f'{begin}local disk', runs_dir='gs://bucket/runs')
   c = grpo_think.get_config('micro')

@@ -120,7 +120,7 @@ def stops(rules: Sequence[Rule], asked: str, rung: Mapping[str, int]) -> str:
   """
   names = [name.strip() for name in asked.split(',') if name.strip()]
   known = {rule.name: rule for rule in rules}
-  for name in names:
+  for name in names or ([asked] if asked else []):
     if name not in known and name != 'high':
       raise ValueError(
         f'rl.stop_on_alarm={asked}: there is no alarm {name!r}; '

@@ -112,3 +112,5 @@ def test_severities_and_limits_are_those_that_were_measured():
 def test_an_alarm_that_there_is_not_is_refused():
   with pytest.raises(ValueError, match=r"no alarm 'lod'; choose from high, loud, cut"):
     alarms.stops([ABOVE, SEVERE], 'lod', {})
+  with pytest.raises(ValueError, match=r"stop_on_alarm=,: there is no alarm ','"):
+    alarms.stops([ABOVE, SEVERE], ',', {})
