@@ -18,9 +18,9 @@ def get_config(size: str = 'tiny'):
 
 def get_hyper(h):
   means = [
-    {},  # the main job: eight kinds of damage, words that do not exist among them
-    {'reward.model': 'reward_model_damage:tiny'},  # without these
-    {'reward.model': 'reward_model_written:tiny'},  # but what the pretrained policy wrote
+    {},  # the main job: nine kinds of damage
+    {'reward.model': 'reward_model_damage:tiny'},  # without texts that harp on a few words
+    {'reward.model': 'reward_model_written:tiny'},  # and what the pretrained policy wrote
     {
       'reward.model': 'reward_model_requirements:tiny'
     },  # and pairs that cover fewer terms asked for
