@@ -1,4 +1,4 @@
-"""A writing reward model that never saw texts which harp on few words: eight kinds of damage of nine.
+"""A writing reward model that never saw texts which harp on few words: eight kinds of damage.
 
 The ablation of `harp`, see sweeps/writing_reward.py.
 
