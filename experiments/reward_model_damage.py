@@ -1,13 +1,13 @@
-"""A writing reward model that never saw texts which harp on few words: eight kinds of damage.
+"""A writing reward model that never saw words that do not exist: seven kinds of damage of eight.
 
-The ablation of `harp`, see sweeps/writing_reward.py.
+The ablation of `coin`, see sweeps/writing_reward.py.
 
   python -m lwz.launch --config=experiments/reward_model_damage.py
 """
 
 from experiments import reward_model
 
-KINDS = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter', 'coin')
+KINDS = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter')
 
 
 def get_config(size: str = 'tiny'):

@@ -18,8 +18,8 @@ def get_config(size: str = 'tiny'):
 
 def get_hyper(h):
   means = [
-    {},  # the main job: nine kinds of damage
-    {'reward.model': 'reward_model_damage:tiny'},  # without texts that harp on a few words
+    {},  # the main job: eight kinds of damage
+    {'reward.model': 'reward_model_damage:tiny'},  # without words that do not exist
     {'reward.model': 'reward_model_written:tiny'},  # and what the pretrained policy wrote
     {
       'reward.model': 'reward_model_requirements:tiny'

@@ -125,30 +125,6 @@ def coin(text: str, rng: np.random.Generator, other: str) -> str:
   return text
 
 
-def harp(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with up to half of its content words replaced by one to three of them."""
-  del other
-  words = _split(text)
-  places = [i for i, word in enumerate(words) if _WORD.search(word) and not _is_little(word)]
-  if len(places) < 2:
-    return text
-  said = [_bare(words[i]) for i in rng.choice(places, min(len(places), int(rng.integers(1, 4))))]
-  share = rng.uniform(0.15, 0.5)
-  for i in [i for i in places if rng.random() < share] or [places[_place(rng, places, 0)]]:
-    words[i] = words[i].replace(_bare(words[i]), said[int(rng.integers(len(said)))], 1)
-  return _joined(words)
-
-
-def _is_little(word: str) -> bool:
-  return _bare(word).lower() in texts.STOP_WORDS
-
-
-def _bare(word: str) -> str:
-  """The word without the marks and the white space around it."""
-  found = _WORD.search(word)
-  return found[0] if found else word
-
-
 def _split(text: str) -> list[str]:
   """The words, each with the end of the paragraph that it closes."""
   return re.findall(r'[\u4e00-\u9fff]\n*|[^\s\u4e00-\u9fff]+\n*', text)
@@ -284,12 +260,12 @@ def _place(rng: np.random.Generator, words: Sequence, room: int) -> int:
 DAMAGES: dict[str, Damage] = {
   damage.__name__: damage
   for damage in (
-    *(shuffle, repeat, cut, replace, mix, scramble, stutter, coin, harp),
+    *(shuffle, repeat, cut, replace, mix, scramble, stutter, coin),
     *(marks, drop, swap, chain, splice, stuff, misspell),
     *(echo, alphabet, glue, frame),
   )
 }
 # For the writing reward model, for its referee, and for tests of both.
-TRAINED = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter', 'coin', 'harp')
+TRAINED = ('shuffle', 'repeat', 'cut', 'replace', 'mix', 'scramble', 'stutter', 'coin')
 REFEREE = ('marks', 'drop', 'swap', 'chain', 'splice', 'stuff', 'misspell')
 UNSEEN = ('echo', 'alphabet', 'glue', 'frame')
