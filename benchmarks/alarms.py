@@ -181,7 +181,7 @@ TEXT = """
 A run that cheats was trained by nothing but a number that invites one cheat
 (benchmarks/alarm_runs.py; 0 where the format is broken), twenty steps of 2 x 8 samples from the
 policy that seed 0 of the main job begins from. It counts if that number has risen by {rise} from
-the first to the last five steps. The honest runs are those of the main job, 120 steps of 4 x 8
+the first to the last five steps. The honest runs are those of the main job, 80 steps of 4 x 8
 samples by its three rewards, three seeds with a base each, with and without thoughts; they ring in
 six times as many steps, so precision is rather too low than too high. A run rings where an alarm
 rings in {row} steps in a row. Precision: the share of ringing runs that cheat, if there were as

@@ -120,7 +120,7 @@ def _facts(made: list, counted: str) -> str:
   commits = sorted({_record(c)['versions']['lwz'][:7] for c in made})
   return (
     f'{counted} arms are complete, each of {" or ".join(map(str, steps))} GRPO steps (the main job '
-    f'has 120, the paper 150), seeds {", ".join(map(str, seeds))}, each with a base, pretraining, '
+    f'has 80, the paper 150), seeds {", ".join(map(str, seeds))}, each with a base, pretraining, '
     f'reward model and referee of its own; at commit {", ".join(commits)}.'
   )
 

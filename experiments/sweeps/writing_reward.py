@@ -1,19 +1,11 @@
 """What makes the writing reward harder to fool: the main job's means and others, by three seeds.
 
 The outcome is the referee, which trains nothing: its win rate against step 0 on held-out titles.
-Runs have 60 steps, half of the main job's.
 
 python -m lwz.sweep --sweep=experiments/sweeps/writing_reward.py
 """
 
-from experiments import grpo_think
-
-
-def get_config(size: str = 'tiny'):
-  c = grpo_think.get_config(size)
-  c.train.num_steps = c.train.decay_steps = 60
-  c.eval.every = 20
-  return c
+EXPERIMENT = 'grpo_think'
 
 
 def get_hyper(h):
