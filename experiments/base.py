@@ -195,7 +195,7 @@ def _train(c) -> None:
   c.train.b2 = 0.95
   c.train.weight_decay = 0.1
   c.train.max_norm = 1.0  # the gradient is scaled down to this global norm if it exceeds it
-  c.train.optimizer = 'adamw'  # or 'muon', for the matrices of layers
+  c.train.optimizer = 'adamw'  # or 'muon', for the matrices of layers; nothing else decays then
   c.train.moments = 'float32'  # dtype of the moments; 'bfloat16' halves them
   c.train.offload = False  # keep Adam's moments in host memory between updates
   c.train.halvings = 0  # GRPO may halve its rows this often when all trajectories are short

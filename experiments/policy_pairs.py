@@ -1,6 +1,7 @@
 """Answers of the pretrained policy, as the worse sides of preference pairs.
 
-The writing reward model and its referee learn from them, each from its own share of the requests.
+The referee learns from them; so do the writing reward model of the size small, and that of an
+ablation, each from its own share of the requests.
 
   python -m lwz.launch --config=experiments/policy_pairs.py
 """

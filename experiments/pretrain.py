@@ -21,6 +21,7 @@ def get_config(size: str = 'tiny'):
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 3e-3 if pocket else 1e-5
   if pocket:
-    c.train.rows = c.train.micro_rows = 4
     c.train.optimizer = 'muon'
+  if size == 'tiny':
+    c.train.rows = c.train.micro_rows = 4
   return c

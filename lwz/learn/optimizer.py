@@ -63,9 +63,9 @@ def muon(
 
   The momentum M of a matrix is orthogonalised by Newton-Schulz steps (K. Jordan, 2024), so every
   direction of it moves alike: W <- W - rate (0.2 sqrt(max(in, out)) orthogonal(M) + weight_decay W)
-  (arXiv 2502.16982, Eq. 4), of AdamW's size, hence at its rates. `matrices` holds for each
-  parameter the (input, output) dimensions of its matrix, and None where it has none. A matrix keeps
-  half of AdamW's state, its momentum, in the dtype `moments`.
+  (arXiv 2502.16982, Eq. 4), of about AdamW's size. `matrices` holds for each parameter the (input,
+  output) dimensions of its matrix, and None where it has none: embeddings and the head, too, which
+  do not decay here. A matrix keeps half of AdamW's state, its momentum.
   """
   dimensions = jax.tree.map(
     lambda x: x and contrib.MuonDimensionNumbers(*x), matrices, is_leaf=_is_dimensions
@@ -79,9 +79,8 @@ def muon(
     adam_b2=b2,
     muon_weight_dimension_numbers=lambda _: dimensions,
     consistent_rms=0.2,
-    mu_dtype=moments,
   )
-  return optax.chain(optax.clip_by_global_norm(max_norm), rule)
+  return optax.chain(optax.clip_by_global_norm(max_norm), _kept_in(moments, rule))
 
 
 def _is_dimensions(x) -> bool:
@@ -89,14 +88,16 @@ def _is_dimensions(x) -> bool:
 
 
 def _kept_in(dtype, rule: optax.GradientTransformation) -> optax.GradientTransformation:
-  """`rule`, whose floating-point state is of `dtype` between steps."""
+  """`rule`, whose moments `mu` and `nu` are of `dtype` between steps."""
   if jnp.dtype(dtype) == jnp.float32:
     return rule
 
   def cast(state, dtype):
-    return jax.tree.map(
-      lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
-    )
+    def one(path, x):
+      moment = any(getattr(key, 'name', '') in ('mu', 'nu') for key in path)
+      return x.astype(dtype) if moment else x
+
+    return jax.tree.map_with_path(one, state)
 
   def update(grads, state, params=None):
     updates, state = rule.update(grads, cast(state, jnp.float32), params)

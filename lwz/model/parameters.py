@@ -1,7 +1,7 @@
 """Every parameter of the model, once: shape, dtype, logical axes, initial value, weight decay.
 
-Abstract trees, initial values, sharding, the optimiser's mask and the names of checkpoints derive
-from `describe`.
+Abstract trees, initial values, sharding, what decays, the optimiser's matrices and the names of
+checkpoints derive from `describe`.
 """
 
 import dataclasses

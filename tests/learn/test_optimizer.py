@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lwz.learn import optimizer
@@ -146,7 +147,8 @@ def test_muon_moves_all_directions_of_a_matrix_alike_and_the_rest_as_adamw_does(
         matrix = np.asarray(grad).reshape(rows, -1)
         wanted = -0.2 * np.sqrt(max(matrix.shape)) * orthogonalised(matrix).reshape(grad.shape)
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=name)
-        after, before = np.linalg.svdvals(wanted.reshape(rows, -1)), np.linalg.svdvals(matrix)
+        after = np.linalg.svdvals(np.asarray(found).reshape(rows, -1))
+        before = np.linalg.svdvals(matrix)
         assert after.max() / after.min() < 0.5 * before.max() / before.min()
       else:
         np.testing.assert_allclose(found, -np.sign(grad), rtol=1e-3, err_msg=name)
@@ -160,3 +162,26 @@ def test_under_muon_matrices_of_layers_decay_and_nothing_else():
   for path, step in jax.tree.leaves_with_path(steps):
     matrix = path[-1].key.startswith('w')
     np.testing.assert_array_equal(step, np.full(step.shape, -0.25 if matrix else 0.0), str(path))
+
+
+def test_muons_momentum_is_a_clipped_bias_corrected_mean_kept_as_asked():
+  """Two steps by hand: M = b1 M + (1 - b1) G, of gradients cut to the norm, over 1 - b1**t."""
+  params, rng = {'w': jnp.zeros((4, 3))}, np.random.default_rng(0)
+  grads = [{'w': jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)} for _ in range(2)]
+  clipped = [np.asarray(g['w']) * min(1.0, 2.0 / np.linalg.norm(g['w'])) for g in grads]
+  assert np.linalg.norm(grads[0]['w']) > 2.0
+  momentum = (0.7 * 0.3 * clipped[0] + 0.3 * clipped[1]) / (1 - 0.7**2)
+  wanted = -0.5 * 0.2 * np.sqrt(4) * orthogonalised(momentum)
+  for dtype, atol in ((jnp.float32, 1e-4), (jnp.bfloat16, 2e-2)):
+    tx = optimizer.muon(
+      optax.constant_schedule(0.5),
+      **{'matrices': {'w': ((0,), (1,))}, 'b1': 0.7, 'b2': 0.9, 'weight_decay': 0.0},
+      **{'max_norm': 2.0, 'moments': dtype},
+    )
+    state = tx.init(params)
+    with jax.numpy_dtype_promotion('standard'):
+      for grad in grads:
+        step, state = tx.update(grad, state, params)
+    np.testing.assert_allclose(step['w'], wanted, rtol=1e-3, atol=atol)
+    kept = [x.dtype for path, x in jax.tree.leaves_with_path(state) if 'mu' in str(path[-2:])]
+    assert set(kept) == {jnp.dtype(dtype)}
