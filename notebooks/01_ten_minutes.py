@@ -140,7 +140,7 @@ for i, prompt in enumerate(prompts):
 # %% [markdown]
 # ## 4. What the referee says
 #
-# The rewards above are what the policy is paid for. None of the following is: answers to 32 held-out
+# The rewards above are what the policy is paid for. None of the following is: answers to all held-out
 # titles, at the first and the last step. The win rate compares an answer with that of step 0 to the
 # same title, where both are valid, by the referee. `log-probability` is that of the policy's texts
 # under the model that GRPO began with: if it falls far, texts become strange.

@@ -201,7 +201,7 @@ def stuff(text: str, rng: np.random.Generator, other: str) -> str:
 
 
 def misspell(text: str, rng: np.random.Generator, other: str) -> str:
-  """The text with a letter lost, doubled or exchanged in some words; in Chinese, exchanged alone."""
+  """The text with a letter of some words lost, doubled or exchanged; in Chinese: exchanged."""
   del other
   places = list(re.finditer(r'[^\W\d_\u4e00-\u9fff]{4,}|[\u4e00-\u9fff]{2,4}', text))
   share = rng.uniform(0.1, 0.4)
