@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import base
+from experiments import base, reward_model
 from lwz import types
 from lwz.reward import writing
 from lwz.rl import registry
@@ -123,3 +123,17 @@ def test_what_long_texts_become_is_one_of_two():
     ValueError, match=r"data\.long: there is no 'cut'; choose from refuse, window"
   ):
     keys.check(c)
+
+
+def test_terms_that_no_passage_has_are_refused(tmp_path):
+  path = tmp_path / 'corpus.jsonl'
+  line = 'It is so, and we do it all day, as you do. He is in it, too, for a day or two. '
+  path.write_text(
+    ''.join(json.dumps({'title': f'T{i}', 'text': line * 3}) + '\n' for i in range(40))
+  )
+  c = reward_model.get_config('micro')
+  c.data.folder, c.data.requirements = str(tmp_path), 3
+  with pytest.raises(ValueError, match=r'data\.requirements=3: no passage of 10 to 24 words'):
+    preference_pairs.from_corpus(c)
+  c.data.requirements = 0
+  assert preference_pairs.from_corpus(c)[0]
