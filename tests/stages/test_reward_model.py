@@ -127,9 +127,12 @@ def test_what_long_texts_become_is_one_of_two():
 
 def test_terms_that_no_passage_has_are_refused(tmp_path):
   path = tmp_path / 'corpus.jsonl'
-  line = 'It is so, and we do it all day, as you do. He is in it, too, for a day or two. '
+  texts = (
+    f'{i} is so, and we do it all day, as you do. It is in it for {i + 1} or two. ' * 3
+    for i in range(40)
+  )
   path.write_text(
-    ''.join(json.dumps({'title': f'T{i}', 'text': line * 3}) + '\n' for i in range(40))
+    ''.join(json.dumps({'title': f'T{i}', 'text': t}) + '\n' for i, t in enumerate(texts))
   )
   c = reward_model.get_config('micro')
   c.data.folder, c.data.requirements = str(tmp_path), 3
