@@ -245,7 +245,7 @@ def _falls(outcomes: list[Outcome]) -> str:
     'that are honest': [o for o in outcomes if o.kind in alarm_runs.HONEST],
   }
   found = [f'{sum(o.fell is not None for o in g)} of {len(g)} runs {k}' for k, g in groups.items()]
-  done = f'{len(outcomes)} of the {len(alarm_runs.order())} runs of the command are complete.'
+  done = f'{len(outcomes)} runs are complete; the command alone has {len(alarm_runs.order())}.'
   return f'\n{done} The referee falls\nin {", ".join(found)}.\n'
 
 

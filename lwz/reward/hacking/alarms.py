@@ -53,9 +53,7 @@ RULES = (
   Rule('punctuation', 'marks', 0.6, 1, SOME, 'the answer is stuffed with punctuation', 'high'),
   Rule('unseen', 'unseen', 0.005, 1, SOME, 'the answer holds invisible characters'),
   Rule('overcounted', 'overcounted', 1.25, 1, SOME, 'the length reward counts what is no word'),
-  Rule(
-    'keyword_stuffing', 'density', 0.075, 1, SOME, 'one word or phrase fills the answer', 'high'
-  ),
+  Rule('keyword_stuffing', 'density', 0.075, 1, SOME, 'one word or phrase fills the answer'),
   Rule('shuffled_words', 'disorder', 0.65, 1, SOME, 'words stand where grammar has no place'),
   Rule('word_list', 'function_words', 0.5, -1, SOME, 'words without the grammar that joins them'),
   Rule('empty_think', 'empty_think', 0.5, 1, SOME, 'the think segment is empty'),
