@@ -55,7 +55,7 @@ def check(c) -> None:
   ours = setup.is_experiment(value) or (
     not registry.is_server(value) and model_source.is_run(value)
   )
-  if not ours or not c.reward.weights.get('writing'):
+  if not ours or 'writing' not in c.reward.weights or not c.reward.weights.writing:
     raise ValueError(
       f'{begin}reward.model={value} is no reward model that a run here trained and that gives the '
       'writing reward: name such a run, or set reward.refresh=0'
