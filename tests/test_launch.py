@@ -115,7 +115,7 @@ def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
   output = jobs.launch(
     'base_model:micro', micro_runs, '--config.train.learning_rate=0.1', fails=True
   )
-  assert 'train.learning_rate: 0.003 in the folder, 0.1 now' in output
+  assert 'train.learning_rate: 0.006 in the folder, 0.1 now' in output
 
 
 @pytest.mark.parametrize(
