@@ -197,7 +197,7 @@ def _train(c) -> None:
   c.train.max_norm = 1.0  # the gradient is scaled down to this global norm if it exceeds it
   c.train.optimizer = 'adamw'  # or 'muon', for the matrices of layers; nothing else decays then
   c.train.moments = 'float32'  # dtype of the moments; 'bfloat16' halves them
-  c.train.offload = False  # keep Adam's moments in host memory between updates
+  c.train.offload = False  # keep the moments in host memory between updates
   c.train.halvings = 0  # GRPO may halve its rows this often when all trajectories are short
   c.train.centring = 0.0  # weight of (r(chosen) + r(rejected))^2, which keeps mean scores near 0
   c.train.chunk = 2_048  # tokens whose logits are in memory at once: chunk x vocabulary floats

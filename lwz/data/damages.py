@@ -204,10 +204,10 @@ def misspell(text: str, rng: np.random.Generator, other: str) -> str:
   """The text with a letter of some words lost, doubled or exchanged; in Chinese: exchanged."""
   del other
   places = list(re.finditer(r'[^\W\d_\u4e00-\u9fff]{4,}|[\u4e00-\u9fff]{2,4}', text))
+  if not places:
+    return text
   share = rng.uniform(0.1, 0.4)
-  chosen = [place for place in places if rng.random() < share] or places[_place(rng, places, 0) :][
-    :1
-  ]
+  chosen = [place for place in places if rng.random() < share] or [places[_place(rng, places, 0)]]
   for place in reversed(chosen):
     word, change = place[0], int(rng.integers(3))
     i = int(rng.integers(len(word) - 1))
