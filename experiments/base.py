@@ -15,6 +15,7 @@ SIZES = (*POCKET, 'small', '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWE
 # Overrides at the two small sizes. The values further down are the paper's wherever it states one.
 TINY = {
   'needs_policy': 'run',
+  'needs_parallel': 2,  # pocket models hardly use more than one core
   **{'data.lower': 25, 'data.upper': 80, 'data.template': 'pocket', 'data.row_length': 256},
   **{'mesh.fsdp': 1, 'train.rows': 8, 'train.micro_rows': 8, 'train.learning_rate': 3e-3},
   **{'train.remat': 'dots', 'rl.overlong_margin': 40},
@@ -30,6 +31,7 @@ TINY = {
   **{'checkpoint.minutes': 0, 'debug.watchdog': 600},
 }
 MICRO = TINY | {
+  'needs_parallel': 1,  # starts of processes would take most of the time
   **{'data.lower': 10, 'data.upper': 24, 'prompts.embedded': 400},
   **{'rollout.max_prompt_tokens': 112, 'rollout.max_tokens': 96},
   **{'eval.prompts': 4, 'eval.slots': 4, 'eval.pairs': 60},
@@ -78,6 +80,8 @@ def get_config(size: str) -> ConfigDict:
   c.needs = ()  # keys whose values name other runs (experiment:size), which must be complete first
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
+  # Missing runs at a time, each a process; on a CPU alone, whose cores they share.
+  c.needs_parallel = 1
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
   # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; at the size small also
   # 'base_model', for that of the next key.
@@ -121,6 +125,9 @@ def _data(c) -> None:
   c.data.chat_template = ''  # file of a chat template (Jinja); '': that of the tokenizer
   c.data.style = 'think'  # prompts ask for thoughts, then an answer; 'direct': for an answer alone
   c.data.row_length = 32_768  # tokens per packed row
+  # Pretraining learns from these sources alone: patterns of file names, as 'books/*'; of the
+  # embedded corpus 'reference' and 'stdlib'. (): from all.
+  c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles

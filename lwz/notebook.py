@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from lwz import launch
+from lwz import door as door_lib
 from lwz.reward import function
 from lwz.rl import registry
 from lwz.runtime import command_line, interrupts, keys, places, refusal, setup, sizing
@@ -86,7 +86,7 @@ def load_config(experiment: str | os.PathLike, overrides: Mapping[str, Any] | No
   if not path.exists():
     known = ', '.join(sorted(p.stem for p in path.parent.glob('[!_]*.py') if p.stem != 'base'))
     raise FileNotFoundError(f'{path}: there is no such experiment; choose from {known or "none"}')
-  c = launch.load(path, *([size] if size else []))
+  c = door_lib.load(path, *([size] if size else []))
   for key, value in (overrides or {}).items():
     if key in keys.RENAMED:
       raise ValueError(f'{key} is called {keys.RENAMED[key]} now')
@@ -126,8 +126,8 @@ def steps(c, rewards: Rewards | None = None, *, quiet: bool = False) -> Generato
 
 
 def _steps(c, rewards, quiet: bool) -> Generator[dict[str, float]]:
-  launch.prepare(c)
-  door = launch.Door(places.experiments(), rewards).steps(c)
+  door_lib.prepare(c)
+  door = door_lib.Door(places.experiments(), rewards).steps(c)
   try:
     while True:
       try:
@@ -173,7 +173,7 @@ def generate(
   if temperature is not None:
     c.rollout.temperature = temperature
   sizing.settle(c)
-  launch.prepare(c)
+  door_lib.prepare(c)
   with _muted(quiet):
     generate_stage.check(c)
     return [completion.text for completion in generate_stage.write(c, asked)]

@@ -29,7 +29,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from lwz import launch
+from lwz import door
 from lwz.report import arms as arms_table
 from lwz.runtime import (
   arms,
@@ -68,7 +68,7 @@ class Sweep:
       folder for folder in (path.parent.parent, path.parent) if (folder / 'base.py').exists()
     ]
     self._experiments = beside[0] if beside else places.experiments()
-    self._door = launch.Door(self._experiments)
+    self._door = door.Door(self._experiments)
     if 'get_hyper' not in self._source or ('EXPERIMENT' in self._source) == (
       'get_config' in self._source
     ):
@@ -109,14 +109,14 @@ class Sweep:
     own.base_model = c.base_model
     for config in (c, own):
       sizing.settle(config)
-    c.name = arms.name(c, own, launch.stage_of(c).reads, values)
+    c.name = arms.name(c, own, door.stage_of(c).reads, values)
     return c
 
   def _experiment(self, name: str, *sizes: str):
     path = self._experiments / f'{name}.py'
     if not path.exists():
       raise FileNotFoundError(f'{self.path}: there is no experiment {path}')
-    return launch.load(path, *sizes)
+    return door.load(path, *sizes)
 
   def plan(self, numbers: Sequence[int]) -> list[jobs.Job]:
     """Returns the arms of these numbers, after the runs that they need.
@@ -129,7 +129,7 @@ class Sweep:
         for config in (*self._needs(arm.config), arm.config):
           name = setup.run_name(config)
           if name in found:
-            reads = launch.stage_of(config).reads
+            reads = door.stage_of(config).reads
             identity = setup.identity(config, reads)
             differing = identity.differences(found[name].to_dict(), config.to_dict())
             for key, (before, now) in differing.items():
@@ -138,32 +138,15 @@ class Sweep:
                 f'make a sweep of each, with a runs_dir of its own'
               )
           found.setdefault(name, config)
-    return [self._job(name, config) for name, config in found.items()]
+    return [self._door.job(one, self._needs(one), self.logs) for one in found.values()]
 
   def _needs(self, c) -> list:
-    return [] if self._door.is_complete(c) else launch.needs(c, self._experiments)
-
-  def _job(self, name: str, c) -> jobs.Job:
-    needed = [setup.run_name(need) for need in self._needs(c)]
-    return jobs.Job(
-      name=name,
-      command=[sys.executable, '-m', 'lwz.launch', *self._flags(c)],
-      folder=setup.run_folder(c),
-      log=self.logs / f'{name}.log',
-      needs=tuple(needed),
-      is_complete=lambda: self._door.is_complete(c),
-    )
-
-  def _flags(self, c) -> list[str]:
-    """Returns the arguments of `lwz.launch` that give exactly this config."""
-    path = self._experiments / f'{c.experiment}.py'
-    return [f'--config={path}:{c.size}', *arms.arguments(c, self._experiment(c.experiment, c.size))]
+    return [] if self._door.is_complete(c) else door.needs(c, self._experiments)
 
   @property
   def logs(self) -> pathlib.Path:
     """The folder of what the processes print: on a local disk."""
-    local = 'runs' if atomic.is_remote(self.folder) else os.fspath(self.folder.parent)
-    return pathlib.Path(local) / self.folder.name / 'logs'
+    return jobs.logs(self.folder.parent, self.folder.name) / 'logs'
 
   def write(self) -> None:
     """Writes sweep.json: the names of the arms, for the report, and their commands."""
@@ -171,7 +154,7 @@ class Sweep:
       {
         'name': setup.run_name(arm.config),
         'values': arm.values,
-        'command': shlex.join(['python', '-m', 'lwz.launch', *self._flags(arm.config)]),
+        'command': shlex.join(['python', '-m', 'lwz.launch', *self._door.flags(arm.config)]),
       }
       for arm in self.arms
     ]

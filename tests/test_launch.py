@@ -12,7 +12,7 @@ import time
 import pytest
 
 from experiments import grpo_think
-from lwz import launch
+from lwz import door
 from lwz.data import corpus, preferences
 from lwz.runtime import refusal, setup
 from lwz.store import metrics, samples
@@ -47,6 +47,56 @@ def test_what_the_main_job_leaves_behind(micro_runs):
   assert '<svg' in (folder / 'report.html').read_text()
   summary = done(micro_runs / 'reward_model-micro')
   assert {'all', 'cut', 'repeat'} <= summary['heldout_by_source'].keys()
+
+
+@pytest.mark.slow
+def test_needed_runs_that_share_the_cores_have_the_same_numbers(micro_runs, tmp_path):
+  """Processes of their own, two at a time, each after those that it needs; SIGTERM reaches them."""
+  jobs.launch(MAIN, micro_runs)
+  together = ('--config.needs_parallel=2',)
+  process = jobs.start(MAIN, tmp_path, *together)
+  while not (tmp_path / 'base_model-micro' / 'DONE').exists():
+    assert process.poll() is None
+    time.sleep(0.1)
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 75 and 'to go on:' in output, output
+  assert not (tmp_path / 'grpo_think-micro').exists()
+  output = jobs.launch(MAIN, tmp_path, *together)
+  for name in ('pretrain', 'reward_model'):
+    assert f'{name}-micro: complete' in output
+    assert (tmp_path / '.logs' / f'{name}-micro.log').exists()
+    alone, beside = (metrics.read(runs / f'{name}-micro') for runs in (micro_runs, tmp_path))
+    assert [r['loss'] for r in alone] == [r['loss'] for r in beside]
+
+
+def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
+  c = grpo_think.get_config('micro')
+  c.runs_dir, c.needs_parallel = str(tmp_path), 2
+  experiments = jobs.ROOT / 'experiments'
+  found = door.Door(experiments)
+  asked = []
+
+  def ends(states):
+    def run(todo, **options):
+      asked.append({job.name: job.needs for job in todo})
+      assert options['parallel'] == 2 and not options['pinned']
+      for job in todo:
+        job.end(states.get(job.name, 'complete'), 'lwz: a reason')
+
+    return run
+
+  missing = door.needs(c, experiments)[1:]  # the base model is there
+  monkeypatch.setattr(door.jobs, 'run', ends({}))
+  found._execute_together(missing, c)
+  assert asked[0]['pretrain-micro'] == () and len(asked[0]) == len(missing)
+  monkeypatch.setattr(door.jobs, 'run', ends({'pretrain-micro': 'failed'}))
+  with pytest.raises(ValueError, match=r'^pretrain-micro: a reason\nits log is .*pretrain'):
+    found._execute_together(missing, c)
+  monkeypatch.setattr(door.jobs, 'run', ends({'pretrain-micro': 'stopped'}))
+  with pytest.raises(SystemExit) as stopped:
+    found._execute_together(missing, c)
+  assert stopped.value.code == 75
 
 
 @pytest.mark.slow
@@ -322,7 +372,7 @@ def test_a_broken_line_is_named_or_counted(micro_runs, tmp_path):
 )
 def test_the_same_bits_are_asked_of_xla_unless_the_user_has_decided(given, wanted, monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', given)
-  launch.same_bits()
+  door.same_bits()
   assert os.environ['XLA_FLAGS'] == wanted
 
 

@@ -40,7 +40,7 @@ def as_it_was(monkeypatch):
   'module, heavy', [('lwz', ('jax', 'numpy', 'absl')), ('lwz.rl.registry', ())]
 )
 def test_importing_lwz_or_a_room_loads_no_stage(module, heavy):
-  heavy = (*heavy, 'lwz.stages', 'lwz.launch', 'lwz.notebook')
+  heavy = (*heavy, 'lwz.stages', 'lwz.door', 'lwz.launch', 'lwz.notebook')
   code = f'import {module}, sys; assert "run" in dir(lwz); print(sys.modules.keys() & {{*{heavy}}})'
   said = subprocess.run([sys.executable, '-c', code], cwd=tree.ROOT, capture_output=True, text=True)
   assert said.stdout == 'set()\n', said.stderr

@@ -18,8 +18,9 @@ from typing import IO
 from etils import epath
 
 from lwz.runtime import interrupts, refusal
-from lwz.store import lock
+from lwz.store import atomic, lock
 
+_ANYWHERE: dict = {'cores': [], 'environment': {}}  # a place on all cores, and all GPUs
 ENDED = ('complete', 'failed', 'stopped', 'blocked')
 
 
@@ -48,17 +49,19 @@ def run(
   jobs: Sequence[Job],
   *,
   parallel: int,
+  pinned: bool = True,
   watch: Callable[[Sequence[Job]], None],
   pause: float = 0.5,
 ) -> None:
   """Runs the jobs, `parallel` at a time, and returns when each has ended.
 
+  Those that are `pinned` divide the cores among them; others share all, where there is no GPU.
   `watch` is called every `pause` seconds. SIGINT or SIGTERM stops the running jobs, which save; a
   second one is passed on, and they leave without; then all that is left is `stopped`.
 
   Raises ValueError if there are fewer accelerators than jobs at a time.
   """
-  places = list(_places(parallel))
+  places = list(_places(parallel)) if pinned else [_ANYWHERE] * parallel
   by_name = {job.name: job for job in jobs}
   started: dict[str, tuple[subprocess.Popen, dict]] = {}
   with _heard() as signals:
@@ -84,6 +87,11 @@ def run(
       watch(jobs)
       if started or any(job.state == 'elsewhere' for job in jobs):
         time.sleep(pause)
+
+
+def logs(runs_dir: epath.PathLike, name: str) -> pathlib.Path:
+  """Returns a folder for what processes print, in `runs_dir` or, if that is a bucket, in runs."""
+  return pathlib.Path('runs' if atomic.is_remote(runs_dir) else os.fspath(runs_dir), name)
 
 
 def last_words(log: pathlib.Path) -> str:
@@ -157,7 +165,7 @@ def _places(parallel: int) -> Iterator[dict]:
     raise ValueError(f'--parallel={parallel}: there are {len(gpus)} GPUs; choose at most as many')
   for i in range(parallel):
     if parallel == 1:
-      yield {'cores': [], 'environment': {}}
+      yield _ANYWHERE
     elif gpus:
       visible = ','.join(_share(gpus, i, parallel))
       yield {'cores': [], 'environment': {'CUDA_VISIBLE_DEVICES': visible}}

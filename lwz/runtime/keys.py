@@ -21,13 +21,8 @@ from lwz.store import sinks
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
 WRITING = ('pretrain', 'sft', 'grpo')  # their result writes
-RESUMABLE = (
-  *TRAINING,
-  'passages',
-  'policy_pairs',
-  'prompts',
-  'evaluate',
-)  # stages whose runs have an identity
+# Stages whose runs have an identity.
+RESUMABLE = (*TRAINING, 'passages', 'policy_pairs', 'prompts', 'evaluate')
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
@@ -63,6 +58,7 @@ KEYS: dict[str, Key] = {
   'runs_dir': Key(holds='path', inherited=True, may_change=ALWAYS),
   'needs': Key(may_change=ALWAYS),
   'needs_seed': _count(high=2**31, inherited=True),
+  'needs_parallel': _count(1, 1_000, inherited=True, may_change=ALWAYS),
   'needs_policy': Key(choices=('run', 'stop'), inherited=True, may_change=ALWAYS),
   'init': Key(holds='reference', stages=TRAINING),
   'base_model': Key(holds='reference', inherited=True),

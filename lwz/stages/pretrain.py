@@ -6,6 +6,7 @@
 3. train on packed rows                runtime.next_token
 """
 
+import fnmatch
 import hashlib
 import itertools
 import pathlib
@@ -21,13 +22,29 @@ from lwz.store import atomic
 
 READS = (
   *(*next_token.READS, *setup.DOCUMENTS, 'data.lower', 'data.upper', 'data.template'),
-  'data.formatted_share',
+  *('data.formatted_share', 'data.sources'),
 )
 
 _TOKENIZER_BYTES = 1 << 27  # of a corpus, from which a tokenizer is trained
 _CHUNK = 1 << 20  # characters that are encoded at a time
 
-check, models, programs = next_token.check, next_token.models, next_token.programs
+models, programs = next_token.models, next_token.programs
+
+
+def check(c) -> None:
+  next_token.check(c)
+  if not (c.data.sources and not setup.is_experiment(c.data.folder)):
+    return
+  met = set()
+  for document in sources.stream(c):
+    met.add(document.source)
+    if _is_source(c, document) and not corpus.is_heldout(document, c.data.heldout):
+      return
+  shown = ', '.join(sorted(met)[:8]) + (', ...' if len(met) > 8 else '')
+  raise ValueError(
+    f'data.sources={tuple(c.data.sources)}: no document to train on is of these; the sources of '
+    f'data.folder={c.data.folder!r} are {shown}'
+  )
 
 
 def run(c) -> Iterator[dict[str, float]]:
@@ -81,6 +98,7 @@ def _tokens(c, folder, tok) -> dict[str, tokens.Tokens]:
     'tokenizer': digest.hexdigest(),
     'formatted': bool(c.data.formatted_share),
     **{name: c.data[name] for name in settings},
+    **({'sources': list(c.data.sources)} if c.data.sources else {}),
   }
   remote = atomic.is_remote(folder)
   target = pathlib.Path(tempfile.mkdtemp() if remote else folder) / 'tokens'
@@ -109,11 +127,19 @@ def _encoded(c, tok) -> Iterator[tuple[str, int, list[list[int]]]]:
 
   for document in sources.stream(c):
     part = 'heldout' if corpus.is_heldout(document, c.data.heldout) else 'train'
+    if part == 'train' and not _is_source(c, document):
+      continue  # held-out documents are of all sources, so that losses compare
     kept[part].append(document)
     if sum(len(d.text) for d in kept[part]) > _CHUNK or len(kept[part]) >= 1_000:
       yield from encode(part)
   for part in kept:
     yield from encode(part)
+
+
+def _is_source(c, document: types.Document) -> bool:
+  """Whether pretraining learns from the source of this document."""
+  patterns = c.data.sources or ('*',)
+  return any(fnmatch.fnmatchcase(document.source, pattern) for pattern in patterns)
 
 
 def _text(document: types.Document) -> str:

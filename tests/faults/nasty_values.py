@@ -13,7 +13,7 @@ from unittest import mock
 from absl import flags
 from ml_collections import config_flags
 
-from lwz import launch
+from lwz import door, launch
 from lwz.runtime import command_line, keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -97,8 +97,8 @@ class Case(NamedTuple):
   refused: bool  # to accept the input is a failure
 
 
-def dry(c, rewards=None, *, stage_of=launch.stage_of) -> launch.Stage:
-  """`launch.stage_of`, but the stage ends where its work would begin."""
+def dry(c, rewards=None, *, stage_of=door.stage_of) -> door.Stage:
+  """`door.stage_of`, but the stage ends where its work would begin."""
   return stage_of(c, rewards)._replace(run=lambda c: None)
 
 
@@ -139,7 +139,7 @@ def enter(experiment: str, runs: pathlib.Path, *arguments: str) -> None:
   with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(launch, 'stage_of', dry):
     keys.check(c)
     keys.expand_paths(c)
-    launch.Door(ROOT / 'experiments').launch(c)
+    door.Door(ROOT / 'experiments').launch(c)
 
 
 def prepare(runs: pathlib.Path, experiment: str) -> None:
@@ -184,10 +184,10 @@ def cases(seed: int = 0, share: float = 1.0) -> Iterator[Case]:
   with contextlib.redirect_stdout(io.StringIO()):
     for experiment in EXPERIMENTS:
       c = config_of(experiment, pathlib.Path('runs'))
-      stage = launch.stage_of(c)
+      stage = door.stage_of(c)
       other = c.preflight.stage
       if other:
-        stage = launch.Stage(('preflight', *launch._stage('', other).READS), *stage[1:])
+        stage = door.Stage(('preflight', *door._stage('', other).READS), *stage[1:])
       reads[experiment] = stage.reads
   for key, default in keys.leaves(c):
     if isinstance(default, bool):

@@ -230,8 +230,8 @@ def test_programs_are_those_that_the_loss_asks_for_and_the_reference_stays():
   assert set(found['grpo'].residents) == {'reference'}
   reference = fit.bytes_per_device(built['reference'].abstract_args[0])
   assert fit.bytes_per_device(found['grpo'].residents) == reference > 0
-  assert set(found['reference'].residents) == {'masters and Adam'}
-  assert set(found['logprob'].residents) == {'Adam', 'reference'}
+  assert set(found['reference'].residents) == {'masters and optimiser'}
+  assert set(found['logprob'].residents) == {'optimiser', 'reference'}
   built = learner_lib.programs(config(**{'rl.loss': 'distill'}), policy, mesh, policy)
   assert 'teacher_logp' in built['grpo'].abstract_args[1]
   found = {entry.program.name: entry for entry in memory_plan.plan(built)}

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from experiments import base, grpo_think
-from lwz import launch
+from lwz import door
 from lwz.runtime import keys, setup, sizing
 from lwz.store import run
 
@@ -119,7 +119,7 @@ def test_paths_and_references_are_expanded_alone_or_several(monkeypatch):
 def test_a_needed_run_takes_what_is_inherited_and_nothing_else():
   c, need = base.get_config('tiny'), base.get_config('tiny')
   c.data.heldout, c.mesh.fsdp, c.train.rows = 0.2, 4, 99
-  launch.inherit(need, c)
+  door.inherit(need, c)
   assert (need.data.heldout, need.mesh.fsdp) == (0.2, 4)
   assert need.train.rows == base.get_config('tiny').train.rows
 
@@ -128,7 +128,7 @@ def test_needed_runs_are_of_the_seed_that_is_asked_for():
   c = grpo_think.get_config('tiny')
   folders = {}
   for c.needs_seed in (0, 3):
-    needs = launch.needs(c, pathlib.Path(grpo_think.__file__).parent)
+    needs = door.needs(c, pathlib.Path(grpo_think.__file__).parent)
     folders[c.needs_seed] = [setup.run_name(need) for need in needs]
     assert setup.reference(c, c.init) == f'runs/{folders[c.needs_seed][1]}'
     assert setup.reference(c, c.reward.heldout) == f'runs/{folders[c.needs_seed][-1]}'

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import preflight as experiment
-from lwz import launch
+from lwz import door
 from lwz.programs.cost import fit
 from lwz.stages import preflight
 
@@ -25,7 +25,7 @@ def preflown(name, folder, **train):
   c = experiment.get_config(name)
   c.runs_dir = str(folder)
   c.train.update(train)
-  stage = launch.stage_of(c)
+  stage = door.stage_of(c)
   stage.check(c)
   stage.run(c)
   (table,) = folder.glob('*/*.md')
@@ -42,7 +42,7 @@ def test_a_run_at_micro(tmp_path):
     assert one['needed'] == one['peak'] + sum(one['residents'].values()) > 0
     assert one['flops'] > 0 or one['name'] == 'reshard'
   assert set(programs['grpo']['residents']) == {'reward model'}
-  assert set(programs['score']['residents']) == {'masters and Adam'}
+  assert set(programs['score']['residents']) == {'masters and optimiser'}
   assert table.startswith('# grpo_think:micro fits local')
   assert all(f'| {one["phase"]} | {name} |' in table for name, one in programs.items())
 
@@ -72,11 +72,11 @@ def test_what_the_stage_refuses_is_refused():
   c = experiment.get_config('micro')
   c.rl.loss = 'nonsense'
   with pytest.raises(ValueError, match=r"rl\.loss: there is no 'nonsense'; choose from grpo"):
-    launch.stage_of(c).check(c)
+    door.stage_of(c).check(c)
 
 
 def test_an_unknown_topology_stops_at_the_start():
   c = experiment.get_config('micro')
   c.preflight.topology = 'v5p'
   with pytest.raises(ValueError, match=r"no topology 'v5p'.*v5p:2x2x1\|"):
-    launch.stage_of(c).check(c)
+    door.stage_of(c).check(c)

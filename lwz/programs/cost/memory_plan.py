@@ -30,10 +30,10 @@ def plan(
 ) -> list[fit.Entry]:
   """Returns a run's programs, each with what stays beside it, in the order of a step.
 
-  fp32 masters and Adam stay always, a policy's reward model, reference and teacher, where it has
-  them, from the first step to the last, on the same devices. The bf16 copy and the cache of writing
-  are made and freed inside that part. Programs are at the largest shapes that they meet; `calls`
-  are per step, at most, by name, 1 where not named.
+  fp32 masters and the optimiser's state stay always, a policy's reward model, reference and
+  teacher, where it has them, from the first step to the last, on the same devices. The bf16 copy
+  and the cache of writing are made and freed inside that part. Programs are at the largest shapes
+  that they meet; `calls` are per step, at most, by name, 1 where not named.
   """
   trainer = next(programs[name] for name in TRAINERS if name in programs)
   state = trainer.abstract_args[0]
@@ -42,9 +42,10 @@ def plan(
   for name, one in programs.items():
     residents = {}
     if one is not trainer:
-      # What takes the masters as its argument finds only Adam beside it.
+      # What takes the masters as its argument finds only the optimiser's state beside it.
       takes_masters = name in TAKE_MASTERS or not (judged or name in FIXED)
-      residents = {'Adam': state.opt_state} if takes_masters else {'masters and Adam': state}
+      kept = {'masters and optimiser': state}
+      residents = {'optimiser': state.opt_state} if takes_masters else kept
     if judged and name != 'score':
       residents['reward model'] = programs['score'].abstract_args[0]
     for other in FIXED:

@@ -114,7 +114,7 @@ def test_a_training_step_knows_what_stays_beside_it():
   learn, measure = memory_plan.plan(programs, {'pretrain': 3})
   assert (learn.part, learn.calls, learn.residents) == ('learn', 3, {})
   state = train.abstract_args[0]
-  assert measure.residents == {'Adam': state.opt_state}
+  assert measure.residents == {'optimiser': state.opt_state}
   masters, adam = (fit.bytes_per_device(x) for x in (state.params, state.opt_state))
   assert adam == pytest.approx(2 * masters, rel=1e-3)
   assert fit.bytes_per_device(measure.program.abstract_args[0]) == masters
