@@ -23,7 +23,7 @@ from lwz.store import model_source
 from lwz.store import run as run_lib
 
 READS = (
-  *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', 'train.attention'),
+  *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', *setup.COMPUTED),
   *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8'),
   *('judge.cache', 'judge.concurrency', 'judge.price_in', 'judge.price_out', 'judge.timeout'),
   *('judge.deadline', 'judge.stream'),

@@ -111,6 +111,7 @@ KEYS: dict[str, Key] = {
   'train.centring': Key(0.0, 1e6),
   'train.chunk': _count(1, 2**24),
   'train.remat': Key(choices=tuple(qwen.REMAT)),
+  'train.dtype': Key(choices=('', 'bfloat16', 'float32'), inherited=True),
   'train.attention': Key(choices=('auto', *packed_attention.BACKENDS), may_change=ALWAYS),
   **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
   'rl.short_first': _count(),

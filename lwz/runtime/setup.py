@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 
 from lwz import hosts, types
@@ -25,7 +26,8 @@ from lwz.store import inputs, metrics, model_source, run, samples
 READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir', 'base_model')
 MESH = ('mesh',)
 TOKENIZER = ('data.tokenizer', 'data.chat_template')
-MODEL = ('init', *TOKENIZER, 'train.attention', 'train.micro_rows', 'preflight.at_start')
+COMPUTED = ('train.attention', 'train.dtype')
+MODEL = ('init', *TOKENIZER, *COMPUTED, 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
 RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
@@ -159,8 +161,9 @@ def expected(c, value: str) -> config_lib.QwenConfig:
 
 
 def computed(c, config: config_lib.QwenConfig) -> config_lib.QwenConfig:
-  """Returns the same model with the attention backend of this run."""
-  return dataclasses.replace(config, attention=c.train.attention)
+  """Returns the same model with the attention backend and the dtype of products of this run."""
+  dtype = jnp.dtype(c.train.dtype) if c.train.dtype else config.dtype
+  return dataclasses.replace(config, attention=c.train.attention, dtype=dtype)
 
 
 def is_experiment(value: str) -> bool:

@@ -23,7 +23,7 @@ _LEFT = re.compile(
 DTYPES = ('bfloat16', 'float32', 'float16')
 
 
-READS = (*setup.READS, *setup.MESH, 'init', 'train.attention', 'export')
+READS = (*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'export')
 
 
 def check(c) -> None:

@@ -18,7 +18,7 @@ from lwz.runtime import keys, setup, sources, validation
 from lwz.store import atomic
 
 READS = (
-  *(*setup.READS, *setup.MESH, 'init', 'train.attention', 'pairs', 'data.prompts', 'data.tested'),
+  *(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'pairs', 'data.prompts', 'data.tested'),
   *('data.lower', 'data.upper', 'eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
 )

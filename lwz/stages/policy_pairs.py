@@ -16,7 +16,7 @@ from lwz.judge import client, systems
 from lwz.runtime import keys, setup, sources, validation
 
 READS = (
-  *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, 'init', 'train.attention', 'pairs'),
+  *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *setup.COMPUTED, 'init', 'pairs'),
   *('data.lower', 'data.upper', 'data.template', 'data.tested', 'eval.slots'),
   *(
     'rollout.max_prompt_tokens',

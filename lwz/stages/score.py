@@ -28,7 +28,7 @@ from lwz.runtime import setup, sources
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *registry.READS, 'score', 'data.tested'),
-  *('data.lower', 'data.upper', 'data.slack', 'data.style', 'train.attention', 'train.micro_rows'),
+  *('data.lower', 'data.upper', 'data.slack', 'data.style', *setup.COMPUTED, 'train.micro_rows'),
 )
 
 
