@@ -9,6 +9,7 @@ import dataclasses
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -17,6 +18,7 @@ from lwz.data import templates, tokenizer
 from lwz.evals import answers as answers_lib
 from lwz.judge import client
 from lwz.programs import rollout as rollout_program
+from lwz.report import terminal
 from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import engine_spec, keys, setup, tokenizers
 from lwz.store import model_source
@@ -139,9 +141,14 @@ def answers(c, source: str, requests: Sequence[client.Request], temperature: flo
   """Returns our own engine's answer to each request, without thoughts; '' where there is none."""
   write = by_engine(c, source, temperature=temperature, max_tokens=c.rollout.max_tokens)
   texts = [''] * len(requests)
-  with contextlib.closing(write(requests)) as replies:
-    for reply in replies:
+  label = f'answers at temperature {temperature:g}'
+  with (
+    terminal.Progress(len(requests), label=label, quiet=jax.process_index() != 0) as bar,
+    contextlib.closing(write(requests)) as replies,
+  ):
+    for done, reply in enumerate(replies, start=1):
       texts[reply.index] = '' if reply.fault else answers_lib.final(reply.text)
+      bar.update(done)
   return texts
 
 
