@@ -212,8 +212,10 @@ def test_on_one_cpu_the_gradient_of_a_weight_reads_its_factors_as_they_lie():
 
 
 def test_products_in_bfloat16_are_added_up_in_float32_and_rounded_once():
-  short = lambda key, *shape: jax.random.normal(jax.random.key(key), shape).astype(jnp.bfloat16)
-  x_BTHC, w_HCD, dy_BTD = short(0, 2, 64, 3, 16), short(1, 3, 16, 32), short(2, 2, 64, 32)
+  shapes = (2, 64, 3, 16), (3, 16, 32), (2, 64, 32)
+  x_BTHC, w_HCD, dy_BTD = (
+    jax.random.normal(jax.random.key(i), shape, jnp.bfloat16) for i, shape in enumerate(shapes)
+  )
   y_BTD, pull = jax.vjp(lambda x, w: qwen._product(x, w, None), x_BTHC, w_HCD)
   exact = functools.partial(jnp.einsum, precision='highest')
   x, w, dy = (array.astype(jnp.float32) for array in (x_BTHC, w_HCD, dy_BTD))
