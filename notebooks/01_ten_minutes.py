@@ -4,12 +4,12 @@
 #
 # LongWriter-Zero ([arXiv:2506.18841](https://arxiv.org/abs/2506.18841)) teaches a base model to write
 # long texts by reinforcement learning alone. Here all of it runs at the size `tiny`: a Qwen2.5 of a
-# million parameters, texts that come with every Python, answers of 25 to 80 words. It takes about
-# ten minutes on two cores. A model of this size learns *when an answer begins, how it is built and
+# million parameters, texts that come with every Python, answers of 25 to 80 words. It takes some
+# fifteen minutes on two cores. A model of this size learns *when an answer begins, how it is built and
 # how long it is*; its sentences stay babble.
 #
-# The outputs kept in this file are of the size `micro`, which runs everything and learns nothing: run
-# it to see `tiny`.
+# The outputs kept in this file are of the size `tiny`, on a CPU; the environment variable
+# `LWZ_SIZE=micro` runs everything in a minute, and learns nothing.
 
 # %%
 import os
@@ -35,7 +35,7 @@ plt.rcParams |= {'grid.alpha': 0.25, 'font.size': 9, 'figure.dpi': 90, 'legend.f
 # A base model learns the language of the texts, continued pretraining the format
 # `<think>plan</think><answer>text</answer>`. The writing reward model learns to prefer a passage to
 # a damaged one; the **referee** learns the same from other documents and other kinds of damage. It
-# never trains the policy, so it tells whether higher rewards are better texts. About five minutes,
+# never trains the policy, so it tells whether higher rewards are better texts. About ten minutes,
 # once: what is complete is not run again.
 
 # %%

@@ -5,8 +5,8 @@
 # In Colab, choose *Runtime > Change runtime type* for a GPU or TPU. If the cell above installed
 # another version of JAX than was there, restart the runtime once.
 #
-# The outputs kept in this file are of the size `micro`, which runs everything and learns nothing: run
-# it to see `tiny`.
+# The outputs kept in this file are of the size `tiny`, on a CPU; the environment variable
+# `LWZ_SIZE=micro` runs everything in a minute, and learns nothing.
 
 # %%
 import os

@@ -5,8 +5,8 @@
 # A reward is a function from samples to one number each. A sample has `prompt` (`text`, `lower`,
 # `upper`) and `parsed` (`think`, `answer`, `valid`, `fault`).
 #
-# The outputs kept in this file are of the size `micro`, which runs everything and learns nothing: run
-# it to see `tiny`.
+# The outputs kept in this file are of the size `tiny`, on a CPU; the environment variable
+# `LWZ_SIZE=micro` runs everything in a minute, and learns nothing.
 
 # %%
 import json
