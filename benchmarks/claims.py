@@ -39,7 +39,8 @@ METRICS = {
 HEADER = ('system', 'runs', *METRICS)
 
 READING = f"""`{groups.OUTCOME}` decides: the score, in [0, 1], of a referee that trained nothing,
-on a sampled answer to each held-out title, 0 where the format is broken. Rewards are means of the
+on a sampled answer to each held-out title, 0 where the format is broken; on greedy answers where
+arms sample at different temperatures. Rewards are means of the
 last ten steps, `eval/` those of the last two evaluations, `greedy` answers of temperature 0.
 Intervals are of 95 %, by t over the seeds: of three runs they are wide, and most differences of
 this size cannot be told from none. Differences by prompt are over the held-out titles, for these

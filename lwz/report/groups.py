@@ -21,6 +21,7 @@ _ALONG = ('train.num_steps', 'train.decay_steps')  # seldom what a comparison is
 _NOISE = 1e-9  # of sums of equal numbers
 
 OUTCOME = 'eval/outcome/sampled'  # decides about a claim: it trained nothing
+GREEDY = 'eval/outcome/greedy'  # decides where groups sample at different temperatures
 
 
 class Run(NamedTuple):
@@ -234,7 +235,8 @@ def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
   It holds if every comparison by seed does, and does not if one does not: the first value of a key
   is the one that is claimed to be better.
   """
-  own = [one for one in compared if one.metric == OUTCOME and _is_whole(one)]
+  heats = any('temperature=' in one.first for one in compared)
+  own = [o for o in compared if o.metric == (GREEDY if heats else OUTCOME) and _is_whole(o)]
   verdicts = [one.verdict for one in own if one.by == 'seed']
   if not verdicts:
     return ''
@@ -245,7 +247,7 @@ def conclusion(claim: str, compared: Sequence[Comparison]) -> str:
     shown = f'{one.difference.show()} ({one.difference.num} by {one.by})'
     parts.setdefault(f'{one.first} minus {one.second}', []).append(shown)
   said = '; '.join(f'{pair} {", ".join(shown)}' for pair, shown in parts.items())
-  return f'{claim}: {verdict} at this size. Outcome: {said}.'
+  return f'{claim}: {verdict} at this size. Outcome{" of greedy answers" * heats}: {said}.'
 
 
 def _is_whole(one: Comparison) -> bool:

@@ -215,6 +215,18 @@ def test_a_conclusion_says_whether_the_claim_holds_by_the_outcome_over_seeds(eff
   assert groups.conclusion('Thinking helps', []) == ''
 
 
+def test_groups_of_different_temperatures_are_told_apart_by_their_greedy_answers():
+  runs = [
+    run(value, seed, metric=metric, rollout__temperature=heat)
+    for metric, values in ((groups.OUTCOME, (0.9, 0.1)), (groups.GREEDY, (0.2, 0.6)))
+    for heat, value in zip(('0.6', '0.8'), values, strict=True)
+    for seed in range(2)
+  ]
+  compared = groups.compare(groups.of(runs)[0], [groups.OUTCOME, groups.GREEDY])
+  said = groups.conclusion('Cold is better', compared)
+  assert 'does not hold at this size. Outcome of greedy answers: temperature=0.6 minus' in said
+
+
 def test_where_keys_go_together_the_first_group_meets_each_that_differs_by_several():
   runs = [
     run(value, seed, metric=groups.OUTCOME, init=init, rate=rate, train__num_steps=rate)
