@@ -81,7 +81,7 @@ def get_config(size: str) -> ConfigDict:
   c.needs = ()  # keys whose values name other runs (experiment:size), which must be complete first
   c.needs_seed = 0  # the seed of those runs
   c.needs_policy = 'stop'  # if such a run is missing: 'stop' and print its command, or 'run' it
-  # Missing runs at a time, each a process; on a CPU alone, whose cores they share.
+  # Missing runs at a time; several are processes that share the cores, where there is only a CPU.
   c.needs_parallel = 1
   # Initial parameters: 'random', experiment:size, a run's folder, a Hugging Face folder or hub id,
   # FILE.gguf, or gguf:PACKAGE/FILE for one that a Python package ships; at the size small also
@@ -127,7 +127,8 @@ def _data(c) -> None:
   c.data.style = 'think'  # prompts ask for thoughts, then an answer; 'direct': for an answer alone
   c.data.row_length = 32_768  # tokens per packed row
   # Pretraining learns from these sources alone: patterns of file names, as 'books/*'; of the
-  # embedded corpus 'reference' and 'stdlib'. (): from all.
+  # embedded corpus 'reference' and 'stdlib'. (): from all. A new tokenizer, and held-out documents,
+  # are of all.
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share

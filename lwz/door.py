@@ -14,7 +14,6 @@ import pkgutil
 import runpy
 import shlex
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -26,7 +25,17 @@ import jax
 from lwz import stages
 from lwz.report import arms as arms_table
 from lwz.rl import registry
-from lwz.runtime import arms, command_line, distributed, interrupts, jobs, keys, setup, sizing
+from lwz.runtime import (
+  arms,
+  command_line,
+  distributed,
+  interrupts,
+  jobs,
+  keys,
+  refusal,
+  setup,
+  sizing,
+)
 from lwz.store import lock
 
 
@@ -126,21 +135,23 @@ def _named(c, need) -> list[str]:
   return [f'--config.seed={need.seed}', f'--config.name={setup.run_name(need)}']
 
 
-def _may_run_together(c) -> bool:
-  """Whether needed runs may be processes of their own: devices of an accelerator are not shared."""
-  alone = jax.process_count() == 1 and jax.default_backend() == 'cpu'
-  hears = threading.current_thread() is threading.main_thread()  # signals, to pass them on
-  return c.needs_parallel > 1 and alone and hears
+def _may_share(c) -> bool:
+  """Whether needed runs may be processes: accelerators, and devices of a job, are not shared."""
+  is_part = bool({'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES'} & os.environ.keys())
+  return c.needs_parallel > 1 and jax.default_backend() == 'cpu' and not is_part
 
 
 class Door:
   """Runs experiments, and what they need, as the files in one folder define them.
 
-  `rewards` are those that `reward.functions` of a config names.
+  `rewards` are those that `reward.functions` of a config names. If it has `processes`, needed runs
+  may be processes of their own, `needs_parallel` at a time.
   """
 
-  def __init__(self, experiments: pathlib.Path, rewards: registry.Given = None):
-    self._experiments, self._rewards = experiments, rewards
+  def __init__(
+    self, experiments: pathlib.Path, rewards: registry.Given = None, *, processes: bool = False
+  ):
+    self._experiments, self._rewards, self._processes = experiments, rewards, processes
     self._defaults = functools.cache(self._defaults_of)
 
   def launch(self, c) -> None:
@@ -184,7 +195,8 @@ class Door:
     todo = [*missing, c]
     for config in todo:
       self._check(config)
-    if len(missing) > 1 and _may_run_together(c):
+    busy = any(lock.holder(setup.run_folder(need) / 'LOCK') for need in missing)
+    if self._processes and _may_share(c) and (len(missing) > 1 or busy):  # a busy one is waited for
       self._execute_together(missing, c)
     else:
       for need in missing:
@@ -219,17 +231,23 @@ class Door:
       todo.append(self.job(need, [n for n in found if setup.run_name(n) in names], logs))
     rows = arms.Rows({}, ('loss', 'accuracy'))
     with arms_table.Live() as live:
-      jobs.run(
+      heard = jobs.run(
         todo,
         parallel=c.needs_parallel,
         pinned=False,
+        all_needed=True,
         watch=lambda current: live.update(rows(current)),
       )
     for job in todo:
       if job.state == 'failed':
-        raise ValueError(f'{job.name}: {job.said.removeprefix("lwz: ")}\nits log is {job.log}')
-    if stopped := [job.name for job in todo if job.state == 'stopped']:
-      raise interrupts.Stopped(f'stopped: {", ".join(stopped)} not complete')
+        said = f'{job.name}: {job.said.removeprefix("lwz: ")}\nits log is {job.log}'
+        if job.status in (0, refusal.STATUS):
+          raise ValueError(said)
+        print(f'lwz: {said}', file=sys.stderr)  # a fault of ours, or a kill: as it ended, so do we
+        sys.exit(job.status if job.status > 0 else 128 - job.status)
+    if heard:
+      left = [job.name for job in todo if job.state != 'complete']
+      raise interrupts.Stopped(f'stopped: {", ".join(left) or "nothing"} not complete')
 
   def _stage(self, c) -> Stage:
     return stage_of(c, self._rewards)

@@ -32,7 +32,7 @@ def main(argv) -> None:
   with distributed.guarded(c.debug.heartbeat):
     try:
       sizing.settle(c)
-      door.Door(config_file().parent).launch(c)
+      door.Door(config_file().parent, processes=True).launch(c)
     except interrupts.Stopped as stopped:
       print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
       raise

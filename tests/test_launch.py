@@ -55,13 +55,14 @@ def test_needed_runs_that_share_the_cores_have_the_same_numbers(micro_runs, tmp_
   jobs.launch(MAIN, micro_runs)
   together = ('--config.needs_parallel=2',)
   process = jobs.start(MAIN, tmp_path, *together)
-  while not (tmp_path / 'base_model-micro' / 'DONE').exists():
+  while not (tmp_path / 'pretrain-micro' / 'metrics.jsonl').exists():
     assert process.poll() is None
     time.sleep(0.1)
   process.send_signal(signal.SIGTERM)
   output, _ = process.communicate(timeout=120)
   assert process.returncode == 75 and 'to go on:' in output, output
   assert not (tmp_path / 'grpo_think-micro').exists()
+  assert not list(tmp_path.glob('*/LOCK'))
   output = jobs.launch(MAIN, tmp_path, *together)
   for name in ('pretrain', 'reward_model'):
     assert f'{name}-micro: complete' in output
@@ -77,12 +78,14 @@ def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
   found = door.Door(experiments)
   asked = []
 
-  def ends(states):
+  def ends(states, status=2):
     def run(todo, **options):
       asked.append({job.name: job.needs for job in todo})
       assert options['parallel'] == 2 and not options['pinned']
       for job in todo:
         job.end(states.get(job.name, 'complete'), 'lwz: a reason')
+        job.status = status
+      return 'stopped' in states.values()
 
     return run
 
@@ -93,10 +96,11 @@ def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(door.jobs, 'run', ends({'pretrain-micro': 'failed'}))
   with pytest.raises(ValueError, match=r'^pretrain-micro: a reason\nits log is .*pretrain'):
     found._execute_together(missing, c)
-  monkeypatch.setattr(door.jobs, 'run', ends({'pretrain-micro': 'stopped'}))
-  with pytest.raises(SystemExit) as stopped:
-    found._execute_together(missing, c)
-  assert stopped.value.code == 75
+  for state, status, code in (('stopped', 75, 75), ('failed', 1, 1), ('failed', -9, 137)):
+    monkeypatch.setattr(door.jobs, 'run', ends({'pretrain-micro': state}, status))
+    with pytest.raises(SystemExit) as left:
+      found._execute_together(missing, c)
+    assert left.value.code == code
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 The paper mixes books, reports and academic papers in six categories [H]; their shares exist, and
 no run without one of them is known [L]. Here the language reference stands for the book, docstrings
-for the reports; each arm takes the same number of steps: a smaller source is read more often.
+for the reports; each arm takes the same number of steps: a smaller source is read more often. The
+base model, the reward model, the referee and the titles that GRPO asks for are of both.
 
 Refuted if GRPO after one of the sources alone has the outcome of GRPO after both.
 

@@ -55,6 +55,14 @@ def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Docume
     raise FileNotFoundError(f'{root}: no text in its files')
 
 
+def sources(folder: epath.PathLike = '') -> list[str]:
+  """Returns the sources of a corpus: its files, as paths in the folder, or the embedded ones."""
+  if not str(folder):
+    return list(embedded.SOURCES)
+  root = epath.Path(folder)
+  return [str(path.relative_to(root)) for path in _files(root)]
+
+
 def size(folder: epath.PathLike) -> int:
   """Returns the bytes of the files of a corpus."""
   return sum(path.stat().length for path in _files(epath.Path(folder)))

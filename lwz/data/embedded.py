@@ -13,6 +13,7 @@ import warnings
 from lwz import types
 from lwz.data import prose
 
+SOURCES = REFERENCE, STDLIB = 'reference', 'stdlib'  # of its documents
 _SKIP = {'test', 'tests', 'idlelib', 'lib2to3', 'site-packages', 'dist-packages'} | {
   'pydoc_data',  # the topics, read by name
   'encodings',  # tables
@@ -49,7 +50,7 @@ def _sections(text: str) -> collections.abc.Iterator[types.Document]:
   name, inside, indent = '', [], -1  # the open definition, if `name` is not ''
 
   def document(heading, paragraphs):
-    return types.Document(heading, prose.join(paragraphs), 'reference')
+    return types.Document(heading, prose.join(paragraphs), REFERENCE)
 
   found = prose.blocks(text)
   for i, (column, lines) in enumerate(found):
@@ -113,7 +114,7 @@ def _docstrings(name: list[str], tree: _Node) -> collections.abc.Iterator[types.
     text = inspect.cleandoc(text)
     blocks = (prose.paragraphs(lines) or [prose.GAP] for _, lines in prose.blocks(text))
     title = '.'.join(part.strip('_') or part for part in name[-2:])
-    yield types.Document(title, prose.join([p for block in blocks for p in block]), 'stdlib')
+    yield types.Document(title, prose.join([p for block in blocks for p in block]), STDLIB)
   for child in tree.body:
     if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
       yield from _docstrings([*name, child.name], child)

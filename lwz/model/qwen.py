@@ -130,6 +130,7 @@ def _short_product(x_ND, w_DF):
   """x w in bfloat16, as XLA:CPU multiplies fast: into float32, rounded then, here and backwards.
 
   Asked for a result in bfloat16, it multiplies in float32, five times slower where there is AMX.
+  `train.remat='dots'` computes it again: a stack of bfloat16 over the layers is slower to keep.
   """
   return jnp.matmul(x_ND, w_DF, preferred_element_type=jnp.float32).astype(x_ND.dtype)
 

@@ -35,7 +35,7 @@ class Live:
   """
 
   def __init__(self, *, file: IO[str] | None = None, clock: Callable[[], float] = time.monotonic):
-    self._console = rich.console.Console(file=file)
+    self._console = rich.console.Console(file=file, force_jupyter=False)
     self._live: rich.live.Live | None = None
     self._clock = clock
     self._shown: dict[str, tuple[str, float]] = {}  # name -> (state, time of its last line)

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO
 
 from etils import epath
@@ -40,6 +40,7 @@ class Job:
   is_complete: Callable[[], bool]
   state: str = 'waiting'
   said: str = ''
+  status: int = 0  # of the process, once it has ended; -n if signal n ended it
 
   def end(self, state: str, said: str = '') -> None:
     self.state, self.said = state, said
@@ -50,21 +51,23 @@ def run(
   *,
   parallel: int,
   pinned: bool = True,
+  all_needed: bool = False,
   watch: Callable[[Sequence[Job]], None],
   pause: float = 0.5,
-) -> None:
-  """Runs the jobs, `parallel` at a time, and returns when each has ended.
+) -> bool:
+  """Runs the jobs, `parallel` at a time; returns when each has ended, and whether it was stopped.
 
-  Those that are `pinned` divide the cores among them; others share all, where there is no GPU.
-  `watch` is called every `pause` seconds. SIGINT or SIGTERM stops the running jobs, which save; a
-  second one is passed on, and they leave without; then all that is left is `stopped`.
+  Those that are `pinned` divide the cores among them; others share all, where there is no GPU. If
+  they are `all_needed`, one that fails stops the others. `watch` is called every `pause` seconds.
+  SIGINT or SIGTERM stops the running jobs, which save; a second one is passed on, and they leave
+  without; then all that is left is `stopped`. An error here stops them, too.
 
   Raises ValueError if there are fewer accelerators than jobs at a time.
   """
   places = list(_places(parallel)) if pinned else [_ANYWHERE] * parallel
   by_name = {job.name: job for job in jobs}
   started: dict[str, tuple[subprocess.Popen, dict]] = {}
-  with _heard() as signals:
+  with _heard() as signals, _ended(started):
     passed = 0
     while not all(job.state in ENDED for job in jobs):
       for job in jobs:
@@ -73,7 +76,9 @@ def run(
           if process.poll() is not None:
             del started[job.name]
             places.append(place)
-            _conclude(job, process.returncode)
+            _conclude(job, process.returncode, signals)
+            if job.state == 'failed' and all_needed:
+              signals.append(signal.SIGTERM)
         elif job.state in ('waiting', 'elsewhere'):
           if signals:
             job.end('stopped', 'not started')
@@ -87,6 +92,19 @@ def run(
       watch(jobs)
       if started or any(job.state == 'elsewhere' for job in jobs):
         time.sleep(pause)
+  return bool(signals)
+
+
+@contextlib.contextmanager
+def _ended(started: Mapping) -> Iterator[None]:
+  """Stops and waits for the processes that are left at the end, if there was an error."""
+  try:
+    yield
+  finally:
+    left = [process for process, _ in started.values()]
+    _pass_on(signal.SIGTERM, left)
+    for process in left:
+      process.wait()
 
 
 def logs(runs_dir: epath.PathLike, name: str) -> pathlib.Path:
@@ -145,11 +163,11 @@ def _popen(command: Sequence[str], log: IO[bytes], environment: Mapping) -> subp
   )
 
 
-def _conclude(job: Job, status: int) -> None:
-  said = last_words(job.log)
+def _conclude(job: Job, status: int, signals: Collection[int]) -> None:
+  said, job.status = last_words(job.log), status
   if status == 0 and job.is_complete():
     job.end('complete')
-  elif status == interrupts.CODE:
+  elif status == interrupts.CODE or -status in signals:
     job.end('stopped', said)
   elif status == refusal.STATUS and lock.BUSY in said:  # another one was faster
     job.state, job.said = 'elsewhere', ''

@@ -48,8 +48,9 @@ def fill(c) -> None:
     )
   if c.init == 'random':
     raise ValueError(f"init='random': size {SMALL} has no shape of its own; name a model or a run")
-  if c.name.endswith(f'-{SMALL}'):
-    c.name = f'{c.name.removesuffix(SMALL)}{setup.size_name(c, SMALL)}'
+  named = setup.size_name(c, SMALL)  # it may end with -small itself
+  if c.name.endswith(f'-{SMALL}') and not c.name.endswith(f'-{named}'):
+    c.name = f'{c.name.removesuffix(SMALL)}{named}'
   left = [key for key in OPEN if not keys.get(c, key)]
   if left:
     found = _numbers(c)

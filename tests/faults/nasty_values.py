@@ -13,7 +13,7 @@ from unittest import mock
 from absl import flags
 from ml_collections import config_flags
 
-from lwz import door, launch
+from lwz import door
 from lwz.runtime import command_line, keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -136,7 +136,7 @@ def enter(experiment: str, runs: pathlib.Path, *arguments: str) -> None:
   if experiment in ('report', 'people'):
     prepare(runs, experiment)
   c = config_of(experiment, runs, *arguments)
-  with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(launch, 'stage_of', dry):
+  with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(door, 'stage_of', dry):
     keys.check(c)
     keys.expand_paths(c)
     door.Door(ROOT / 'experiments').launch(c)

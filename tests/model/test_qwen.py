@@ -230,6 +230,16 @@ def test_products_in_bfloat16_are_added_up_in_float32_and_rounded_once():
     np.testing.assert_allclose(found.astype(jnp.float32), value, rtol=2**-7.99, atol=1e-4)
 
 
+def test_products_in_bfloat16_take_a_cpus_fast_path():
+  """Factors in bfloat16 and a result in float32, forward and backward; others are slow."""
+  x, w = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((2, 64, 16), (16, 32)))
+  grad = jax.grad(lambda x, w: jnp.sum(qwen._product(x, w, None) ** 2), argnums=(0, 1))
+  text = jax.jit(grad).lower(x, w).as_text()
+  types = re.findall(r'dot_general.*: \((\S+), (\S+)\) -> (\S+)', text)
+  assert len(types) == 3
+  assert all('xbf16' in a and 'xbf16' in b and 'xf32' in y for a, b, y in types)
+
+
 def test_rms_norm_is_its_equation():
   x = jnp.asarray(1e-3 * np.random.default_rng(0).standard_normal((2, 3, 16), np.float32))
   weight = jnp.arange(16.0)

@@ -51,6 +51,41 @@ def test_a_failed_job_stops_none_but_those_that_need_it(tmp_path):
   assert todo[0].said == 'lwz: no such folder' and todo[1].said == 'needs bad'
 
 
+def test_where_all_are_needed_one_that_fails_stops_the_others(tmp_path):
+  todo = [
+    job(tmp_path, 'bad', 'sys.exit(3)'),
+    job(tmp_path, 'long', 'time.sleep(60)'),
+    job(tmp_path, 'later'),
+  ]
+  assert jobs.run(todo, parallel=2, all_needed=True, watch=lambda current: None, pause=0.02)
+  assert [job.state for job in todo] == ['failed', 'stopped', 'stopped']
+  assert (todo[0].status, todo[1].status) == (3, -signal.SIGTERM)
+
+
+def test_a_signal_is_told_even_if_all_are_complete(tmp_path):
+  def watch(current):
+    if all(job.state == 'complete' for job in current):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  todo = [job(tmp_path, 'a')]
+  assert jobs.run(todo, parallel=1, watch=watch, pause=0.02)
+  assert todo[0].state == 'complete'
+  assert not jobs.run([job(tmp_path, 'a')], parallel=1, watch=lambda current: None)
+
+
+def test_an_error_of_ours_leaves_no_process(tmp_path):
+  pid = tmp_path / 'a' / 'pid'
+
+  def watch(current):
+    if pid.exists() and pid.read_text():
+      raise OSError('the terminal is gone')
+
+  with pytest.raises(OSError, match='the terminal is gone'):
+    run([job(tmp_path, 'a', 'open("pid", "w").write(str(os.getpid()))\ntime.sleep(60)')], 1, watch)
+  with pytest.raises(ProcessLookupError):
+    os.kill(int(pid.read_text()), 0)
+
+
 def test_what_is_complete_is_not_run_again(tmp_path):
   for _ in range(2):
     assert run([job(tmp_path, 'a')]) == {'a': 'complete'}

@@ -36,7 +36,7 @@ def learnt(c) -> dict[str, int]:
 
 
 def test_named_sources_are_learnt_from_and_held_out_documents_are_of_all(folder):
-  every, held = learnt(config(folder=folder)), None
+  every = learnt(config(folder=folder))
   trained, held = sources.documents(config(folder=folder))
   assert every == {'train': len(trained), 'heldout': len(held)} and len(held) > 2
   for pattern in ('books/*', 'reports/*'):
@@ -55,5 +55,8 @@ def test_the_embedded_corpus_has_two_sources():
 
 def test_a_source_that_no_document_has_is_refused_before_work(folder):
   stage.check(config(folder=folder, sources=('reports/more.*',)))
-  with pytest.raises(ValueError, match=r"data\.sources=\('novels',\): .*books/river\.txt"):
-    stage.check(config(folder=folder, sources=('novels',)))
+  for sources_of in (('novels',), ('books/*', 'novels')):
+    with pytest.raises(ValueError, match=r"like 'novels'; choose from books/river\.txt"):
+      stage.check(config(folder=folder, sources=sources_of))
+  with pytest.raises(ValueError, match=r"like 'reference'; choose from passages\.jsonl"):
+    stage.check(config(folder='passages:small', sources=('reference',)))
