@@ -44,10 +44,10 @@ def test_asked_to_stop_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(micro
 @pytest.mark.parametrize(
   ('experiment', 'steps', 'times'),
   [
-    ('base_model', 40, 5),
-    ('pretrain', 40, 5),
-    ('reward_model', 40, 6),
-    ('grpo_think', 50, 8),
+    ('base_model', 40, 3),
+    ('pretrain', 40, 3),
+    ('reward_model', 40, 4),
+    ('grpo_think', 50, 5),
   ],
 )
 def test_killed_at_random_instants(experiment, steps, times, micro_runs, tmp_path, count):
