@@ -94,6 +94,7 @@ ONLY_WHEN = {
   'needs_seed': 'a model is named by its experiment',
   'judge.': 'the judge is an endpoint or a model',
   'reward.': 'an ensemble, a server or a foreign model gives rewards',
+  'train.dtype': 'our own engine judges',
   'rl.clip': 'a gradient is computed by a program that was compiled with it',
   'rl.overlong_margin': 'rl.overlong is penalise',
   'rollout.': 'our own engine judges, or draws from a part of the tokens',
