@@ -63,7 +63,8 @@ def draw(
   `band=(low_key, high_key)` shades what lies between two more keys, such as the asked length, and
   `bands={key: (low_key, high_key)}` the interval of a curve, unless it would dwarf the curves.
   `smooth` is that of `smoothed`, `unit` labels the values. Without a `legend`, which `key` draws,
-  curves are many, and raw values are left out.
+  curves are many, and raw values are left out. A key has the colour of its place in `keys`, so that
+  it is the same in a plot where another one has no values.
 
   The background is transparent, colours are CSS variables with fallbacks that suit light and dark,
   ids are unique to the content, and equal arguments give equal bytes.
@@ -80,12 +81,12 @@ def draw(
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(_tick))
     axes.margins(x=0.012, y=0.08)
     entries = [
-      _curve(axes, i, name, x, y, smooth, faint=legend)
-      for i, (name, (_, x, y)) in enumerate(zip(_short(curves), curves, strict=True))
+      _curve(axes, keys.index(key), name, x, y, smooth, faint=legend)
+      for name, (key, x, y) in zip(_short(curves), curves, strict=True)
     ]
     if band and curves:
       entries += _shade(axes, table, band, smooth)
-    _shade_intervals(axes, table, curves, bands)
+    _shade_intervals(axes, table, keys, curves, bands)
     if not entries:
       axes.set(xticks=[], yticks=[])
       axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=svg.TEXT[0])
@@ -218,6 +219,7 @@ def _shade(
 def _shade_intervals(
   axes: Axes,
   table: Sequence[Mapping[str, Any]],
+  keys: Sequence[str],
   curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
   bands: Mapping[str, tuple[str, str]],
 ) -> None:
@@ -227,11 +229,11 @@ def _shade_intervals(
   values = np.concatenate([y for _, _, y in curves])
   low, high = np.nanmin(values), np.nanmax(values)
   reach = (high - low) or abs(high) or 1.0
-  for i, (name, _, _) in enumerate(curves):
+  for name, _, _ in curves:
     if name in bands:
       (x, lower), (_, upper) = (_series(table, key) for key in bands[name])
       ends = (np.clip(y, low - reach, high + reach) for y in (lower, upper))
-      axes.fill_between(x, *ends, color=_line(i)['color'], alpha=0.16, linewidth=0)
+      axes.fill_between(x, *ends, color=_line(keys.index(name))['color'], alpha=0.16, linewidth=0)
 
 
 def _short(curves: Sequence[tuple]) -> list[str]:

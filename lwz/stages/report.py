@@ -9,6 +9,7 @@ A group has at least two runs: without any, the runs themselves are plotted. The
 sweep's file is its claim; of a single sweep the report says whether it holds.
 """
 
+import collections
 import json
 import re
 from collections.abc import Sequence
@@ -62,7 +63,8 @@ def run(c) -> None:
     compared = groups.compare(found, shown)
     tables = [*_group_tables(found, compared, shown), *tables]
     said = groups.conclusion(_claim(c), compared)
-    notes = [*([said] if said else []), *notes, *_group_notes(along, compared)]
+    told = [] if said else [one.sentence() for one in compared if one.verdict != 'cannot tell']
+    notes = [*([said] if said else []), *notes, *told, *_group_notes(along, compared)]
     _write_groups(folder, found, compared, said)
   else:
     drawn = _run_plots(runs, found, shown)
@@ -186,11 +188,13 @@ def _group_tables(found, compared, shown: Sequence[str]) -> list[tuple]:
 
 
 def _group_notes(along: Sequence[str], compared: Sequence[groups.Comparison]) -> list[str]:
-  notes = [one.sentence() for one in compared if one.verdict != 'cannot tell']
+  notes = []
   if compared:
+    counts = collections.Counter(one.verdict for one in compared)
     notes.append(
-      f'{len(compared) - len(notes)} of {len(compared)} comparisons cannot tell; at 95 %, about '
-      f'{len(compared) / 20:.1f} would exclude zero by chance where nothing differs.'
+      f'Of {len(compared)} paired differences, in a table below, {counts["holds"]} hold, '
+      f'{counts["does not hold"]} are the other way round, {counts["cannot tell"]} cannot tell; at '
+      f'95 %, about {len(compared) / 20:.1f} would exclude zero by chance where nothing differs.'
     )
     notes.append(
       'Intervals and bands are of 95 % over runs: by t, and by the bootstrap where 10 runs or more '

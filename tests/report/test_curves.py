@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lwz.report import curves
+from lwz.report import svg as svg_lib
 
 RECORDS = [{'step': i, 'loss': 1 / (i + 1), 'low': 0.1, 'high': 0.4} for i in range(60)]
 
@@ -150,3 +151,15 @@ def test_the_axes_keep_their_height_and_their_direction_however_many_curves_ther
 def test_a_metric_that_ends_at_zero_is_said_to_be_zero():
   records = [{'step': t, 'share': 1.0 if t < 5 else 0.0} for t in range(400)]
   assert '>share  0<' in curves.draw(records, ['share'], title='t')
+
+
+def test_a_key_has_the_same_colour_where_another_one_has_no_values():
+  records = [
+    {'step': i, 'a': 1.0, 'b': 2.0 + i, 'b low': 1.0 + i, 'b high': 3.0 + i} for i in (0, 1)
+  ]
+  bands = {'b': ('b low', 'b high')}
+  both = curves.draw(records, ['a', 'b'], title='two', bands=bands)
+  alone = curves.draw([r | {'a': None} for r in records], ['a', 'b'], title='two', bands=bands)
+  first, second = (svg_lib.SERIES[i][0] for i in (0, 1))
+  assert first in both and second in both
+  assert first not in alone and second in alone
