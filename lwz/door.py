@@ -284,23 +284,3 @@ class Door:
     """Returns the config of base.py, where there is one: what an older run counts new keys as."""
     path = self._experiments / 'base.py'
     return load(path, size) if path.exists() else None
-
-
-def prepare(c) -> None:
-  """Tells JAX where to keep what it compiles, and how exact to be; before the first use of it."""
-  cache = os.path.join(os.path.expanduser(c.runs_dir), '.compilation-cache')
-  jax.config.update('jax_compilation_cache_dir', cache)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  if c.rollout.exact:
-    same_bits()
-
-
-def same_bits() -> None:
-  """Asks XLA for the same bits at every start, before it reads its flags.
-
-  On a GPU: no atomic additions, and no autotuning, which may choose otherwise next time; slower.
-  Elsewhere nothing changes.
-  """
-  given = os.environ.get('XLA_FLAGS', '')
-  if '--xla_gpu_deterministic_ops' not in given:  # else the user has decided
-    os.environ['XLA_FLAGS'] = f'{given} --xla_gpu_deterministic_ops=true'.strip()

@@ -21,12 +21,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lwz import door
-from lwz.runtime import command_line, distributed, interrupts, refusal, sizing
+from lwz.runtime import command_line, compilation, distributed, interrupts, refusal, sizing
 
 
 def main(argv) -> None:
   c = flags.FLAGS.config
-  door.prepare(c)
+  compilation.prepare(c)
   distributed.start(c.debug.heartbeat)
   interrupts.listen()
   with distributed.guarded(c.debug.heartbeat):

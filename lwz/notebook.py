@@ -24,7 +24,7 @@ from etils import epath
 from lwz import door as door_lib
 from lwz.reward import function
 from lwz.rl import registry
-from lwz.runtime import command_line, interrupts, keys, places, refusal, setup, sizing
+from lwz.runtime import command_line, compilation, interrupts, keys, places, refusal, setup, sizing
 from lwz.stages import generate as generate_stage
 from lwz.store import metrics as metrics_lib
 from lwz.store import model_source
@@ -126,7 +126,7 @@ def steps(c, rewards: Rewards | None = None, *, quiet: bool = False) -> Generato
 
 
 def _steps(c, rewards, quiet: bool) -> Generator[dict[str, float]]:
-  door_lib.prepare(c)
+  compilation.prepare(c)
   door = door_lib.Door(places.experiments(), rewards).steps(c)
   try:
     while True:
@@ -173,7 +173,7 @@ def generate(
   if temperature is not None:
     c.rollout.temperature = temperature
   sizing.settle(c)
-  door_lib.prepare(c)
+  compilation.prepare(c)
   with _muted(quiet):
     generate_stage.check(c)
     return [completion.text for completion in generate_stage.write(c, asked)]

@@ -12,7 +12,7 @@ import sys
 
 import ml_collections
 
-NOT_A_STAGE = ('lwz.runtime.keys', 'lwz.door', 'lwz.launch', '__main__')
+NOT_A_STAGE = ('lwz.runtime.keys', 'lwz.runtime.compilation', 'lwz.door', 'lwz.launch', '__main__')
 WHOLE = ('to_dict', 'items', 'copy_and_resolve_references', 'update_from_flattened_dict', 'keys')
 
 READ = set()

@@ -14,7 +14,7 @@ import pytest
 from experiments import grpo_think
 from lwz import door
 from lwz.data import corpus, preferences
-from lwz.runtime import refusal, setup
+from lwz.runtime import compilation, refusal, setup
 from lwz.store import metrics, samples
 from tests import jobs
 from tests.faults import bad_days
@@ -376,7 +376,7 @@ def test_a_broken_line_is_named_or_counted(micro_runs, tmp_path):
 )
 def test_the_same_bits_are_asked_of_xla_unless_the_user_has_decided(given, wanted, monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', given)
-  door.same_bits()
+  compilation.same_bits()
   assert os.environ['XLA_FLAGS'] == wanted
 
 

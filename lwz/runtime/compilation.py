@@ -1,0 +1,25 @@
+"""What JAX is told before its first use: where to keep compiled programs, and how exact to be."""
+
+import os
+
+import jax
+
+
+def prepare(c) -> None:
+  """Keeps what is compiled in `runs_dir`, and asks for `same_bits` if `rollout.exact`."""
+  cache = os.path.join(os.path.expanduser(c.runs_dir), '.compilation-cache')
+  jax.config.update('jax_compilation_cache_dir', cache)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if c.rollout.exact:
+    same_bits()
+
+
+def same_bits() -> None:
+  """Asks XLA for the same bits at every start, before it reads its flags.
+
+  On a GPU: no atomic additions, and no autotuning, which may choose otherwise next time; slower.
+  Elsewhere nothing changes.
+  """
+  given = os.environ.get('XLA_FLAGS', '')
+  if '--xla_gpu_deterministic_ops' not in given:  # else the user has decided
+    os.environ['XLA_FLAGS'] = f'{given} --xla_gpu_deterministic_ops=true'.strip()
