@@ -1,4 +1,4 @@
-"""What JAX is told before its first use: where to keep compiled programs, and how exact to be."""
+"""Settings of JAX before its first use: the folder of compiled programs, and the same bits."""
 
 import os
 
