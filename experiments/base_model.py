@@ -12,9 +12,8 @@ def get_config(size: str = 'tiny'):
   c.stage = 'pretrain'
   c.train.num_steps = 4 if size == 'micro' else 500 if size == 'tiny' else 250
   c.train.decay_steps = c.train.num_steps
-  if (
-    size in base.POCKET
-  ):  # AdamW leaves a perplexity of 204 to 237, this one of 72 to 74, see LOG.md
+  if size in base.POCKET:
+    # AdamW leaves a perplexity of 204 to 237, this one of 72 to 74, see LOG.md.
     c.train.optimizer = 'muon'
     c.train.learning_rate = 6e-3
   if size == 'tiny':

@@ -141,6 +141,11 @@ def _may_share(c) -> bool:
   return c.needs_parallel > 1 and jax.default_backend() == 'cpu' and not is_part
 
 
+def _are_worth_processes(missing: Sequence) -> bool:
+  """Whether there are several, or one that another process writes: a job waits for it."""
+  return len(missing) > 1 or any(lock.holder(setup.run_folder(one) / 'LOCK') for one in missing)
+
+
 class Door:
   """Runs experiments, and what they need, as the files in one folder define them.
 
@@ -195,8 +200,7 @@ class Door:
     todo = [*missing, c]
     for config in todo:
       self._check(config)
-    busy = any(lock.holder(setup.run_folder(need) / 'LOCK') for need in missing)
-    if self._processes and _may_share(c) and (len(missing) > 1 or busy):  # a busy one is waited for
+    if self._processes and _may_share(c) and _are_worth_processes(missing):
       self._execute_together(missing, c)
     else:
       for need in missing:
@@ -247,7 +251,7 @@ class Door:
         sys.exit(job.status if job.status > 0 else 128 - job.status)
     if heard:
       left = [job.name for job in todo if job.state != 'complete']
-      raise interrupts.Stopped(f'stopped: {", ".join(left) or "nothing"} not complete')
+      raise interrupts.Stopped(f'stopped; not complete: {", ".join(left) or setup.run_name(c)}')
 
   def _stage(self, c) -> Stage:
     return stage_of(c, self._rewards)
