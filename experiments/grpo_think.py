@@ -16,6 +16,8 @@ def get_config(size: str = 'tiny'):
   c.init = 'sft:small' if small else f'pretrain:{size}'
   c.reward.model = f'reward_model:{"72b" if size == "32b" else size}'  # the paper's is of 72B
   c.reward.heldout = f'referee:{size}' if size in ('tiny', 'small') else ''  # micro: if named
+  # Where one of two is fooled they disagree, and the lower bound pays less, see README.md.
+  c.reward.ensemble = ('reward_model_second:tiny',) if size == 'tiny' else ()
   rewards = ('reward.model', 'reward.ensemble', 'reward.heldout')
   c.needs = ('init', *rewards, 'data.prompts', 'judge.model', 'rl.teacher')
   c.train.num_steps = 3 if size == 'micro' else 80 if pocket else 60 if small else 150

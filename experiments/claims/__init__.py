@@ -14,8 +14,9 @@ STEPS = 40  # at the small sizes, half of the main job's
 
 
 def get_config(size: str = 'tiny'):
-  """Returns the main job with fewer steps, evaluated twice as often."""
+  """Returns the main job with fewer steps, evaluated twice as often, and one reward model."""
   c = grpo_think.get_config(size)
+  c.reward.ensemble = ()
   if size in base.POCKET:
     c.train.num_steps = 3 if size == 'micro' else STEPS
     c.train.decay_steps = c.train.num_steps * c.rl.num_minibatches // 2
