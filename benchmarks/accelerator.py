@@ -298,8 +298,8 @@ def run(size: str) -> dict:
     ]
     _call(command)
     seconds = time.perf_counter() - began
-    lines = [*pathlib.Path(folder).glob(f'grpo_think-{size}/metrics.jsonl')][0].read_text()
-    records = [json.loads(line) for line in lines.splitlines()]
+    lines = pathlib.Path(folder, f'grpo_think-{size}', 'metrics.jsonl').read_text().splitlines()
+    records = [json.loads(line) for line in lines]
   late = records[len(records) // 2 :]
   mean = {
     key: round(statistics.fmean(r[key] for r in late if key in r), 4)
@@ -354,7 +354,7 @@ def _call(command: list[str]) -> None:
 
 
 def measure(one: Measurement, log: pathlib.Path, pretend: bool) -> dict:
-  """Runs a measurement in a process of its own; returns its row. Its errors are kept beside `log`."""
+  """Runs a measurement in a process of its own; returns its row; errors are kept beside `log`."""
   environment = os.environ | {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}
   environment['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
   if pretend:
