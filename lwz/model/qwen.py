@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from lwz.model import activations, embedding, kv_cache, parameters, sharding
 from lwz.model import config as config_lib
+from lwz.model.attention import chunked as chunked_attention
 from lwz.model.attention import packed as packed_attention
 from lwz.model.attention import reference as reference_lib
 
@@ -35,7 +36,11 @@ Params = parameters.Params
 REMAT: dict[str, Callable[[Callable], Callable]] = {
   'none': lambda layer: layer,
   'dots': functools.partial(
-    jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    jax.checkpoint,
+    policy=jax.checkpoint_policies.save_from_both_policies(
+      jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+      jax.checkpoint_policies.save_only_these_names(chunked_attention.KEPT),
+    ),
   ),
   'full': jax.checkpoint,
   'offload': functools.partial(
