@@ -88,3 +88,16 @@ def test_a_sweep_without_a_complete_arm_is_refused(tmp_path):
   (tmp_path / 'swept' / 'sweep.json').write_text(json.dumps({'arms': [{'name': 'a'}]}))
   with pytest.raises(ValueError, match='no arm of the sweep is complete'):
     compare(tmp_path, 'swept')
+
+
+def test_a_run_of_an_earlier_version_says_what_is_default_now(tmp_path):
+  """A key that it lacks makes no group of it."""
+  for seed in range(2):
+    leave(tmp_path, f'run-{seed}', value=0.5, seed=seed)
+  path = tmp_path / 'run-0' / 'config.json'
+  config = json.loads(path.read_text())
+  del config['train']['dtype']
+  path.write_text(json.dumps(config))
+  folder, _ = compare(tmp_path, 'run-0', 'run-1')
+  (group,) = json.loads((folder / 'groups.json').read_text())['groups']
+  assert len(group['runs']) == 2
