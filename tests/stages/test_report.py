@@ -96,7 +96,7 @@ def test_a_run_of_an_earlier_version_says_what_is_default_now(tmp_path):
     leave(tmp_path, f'run-{seed}', value=0.5, seed=seed)
   path = tmp_path / 'run-0' / 'config.json'
   config = json.loads(path.read_text())
-  del config['train']['dtype']
+  del config['config']['train']['dtype']
   path.write_text(json.dumps(config))
   folder, _ = compare(tmp_path, 'run-0', 'run-1')
   (group,) = json.loads((folder / 'groups.json').read_text())['groups']
