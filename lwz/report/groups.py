@@ -17,7 +17,7 @@ _APART = 0.1  # share of its width by which the bootstrap must differ to be the 
 
 _LONG = 24  # characters of a label beside a plot
 _AVERAGE = 'average over'  # begins what several pairs of groups do not share
-_ALONG = ('train.num_steps', 'train.decay_steps')  # seldom what a comparison is about
+_ALONG = ('train.num_steps', 'train.decay_steps', 'rl.prompts_per_step')  # what follows another
 _NOISE = 1e-9  # of sums of equal numbers
 
 OUTCOME = 'eval/outcome/sampled'  # decides about a claim: it trained nothing

@@ -67,6 +67,8 @@ def test_keys_that_follow_others_do_not_name_a_group():
   runs = [run(0.0, a=x, b__steps=x * 2, c='same') for x in 'uv']
   found, along = groups.of(runs)
   assert [group.label for group in found] == ['steps=uu', 'steps=vv'] and along == ['a']
+  runs = [run(0.0, rl__group_size=x, rl__prompts_per_step=y) for x, y in ('ad', 'bc')]
+  assert [group.label for group in groups.of(runs)[0]] == ['group_size=a', 'group_size=b']
 
 
 def test_a_key_that_only_some_runs_hold_tells_them_apart():
