@@ -1,14 +1,15 @@
 """What the first hour on a GPU or TPU must settle, as one resumable program with a time budget.
 
-  python benchmarks/accelerator.py --out results/accelerators/h200 --minutes 8
-  python benchmarks/accelerator.py --out here --list                     # what there is, and is done
-  python benchmarks/accelerator.py --out here --only decode-0.5b-32-1024-xla
-  python benchmarks/accelerator.py --out here --pretend                  # pocket shapes, on any CPU
+  python benchmarks/accelerator.py --out h200 --minutes 8
+  python benchmarks/accelerator.py --out h200 --list           what there is, and what is done
+  python benchmarks/accelerator.py --out h200 --only parity-0.5b decode-0.5b-32-1024-xla
+  python benchmarks/accelerator.py --out here --pretend        pocket shapes, on any CPU
 
 Every measurement is a process of its own with a limit, most valuable first; its result is appended
-to OUT.jsonl as it comes, and a failure is a row with its message. What has a row is not run again,
-unless it failed and --again is given. OUT.md is a table of all. A measurement starts only if its
-limit fits into the minutes that are left. Packages that are missing are named by `environment`.
+to a file of JSON lines as it comes, and a failure is a row with its message. What has a row is not
+run again, unless it failed and --again is given. A table of all is written beside it, in Markdown. A
+measurement begins only if its limit fits into the minutes that are left. Packages that are missing
+are named by `environment`.
 """
 
 import argparse
@@ -399,7 +400,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--out', type=pathlib.Path, help='OUT.jsonl and OUT.md are written')
+  parser.add_argument('--out', type=pathlib.Path, help='path of the results, without an ending')
   parser.add_argument('--minutes', type=float, default=8.0, help='of all measurements together')
   parser.add_argument('--only', nargs='+', help='names of measurements')
   parser.add_argument('--again', action='store_true', help='measure again what failed')
@@ -412,7 +413,7 @@ def main() -> None:
     print(json.dumps(globals()[name](*rest)))
     return
   if args.out is None:
-    parser.error('--out is missing: the path of the results, without an ending')
+    parser.error('--out is missing: name the path of the results, without an ending')
   measurements = plan(args.pretend)
   if unknown := set(args.only or ()) - {one.name for one in measurements}:
     parser.error(f'--only: there is no {", ".join(sorted(unknown))}; see --list')
