@@ -7,9 +7,9 @@
 
 Every measurement is a process of its own with a limit, most valuable first; its result is appended
 to a file of JSON lines as it comes, and a failure is a row with its message. What has a row is not
-run again, unless it failed and --again is given. A table of all is written beside it, in Markdown. A
-measurement begins only if its limit fits into the minutes that are left. Packages that are missing
-are named by `environment`.
+run again, unless it failed and --again is given. A table of all is written beside it, in Markdown.
+A measurement begins only if its limit fits into the minutes that are left. Packages that are
+missing are named by `environment`.
 """
 
 import argparse
