@@ -23,7 +23,7 @@ def get_config(size: str = 'tiny'):
   c.needs = ('init', 'data.written', 'data.folder')
   c.train.rows = 2 if size == 'micro' else 16 if pocket else 8 if small else 64
   c.train.micro_rows = 8 if pocket else 2  # both sides of a pair meet in one pass
-  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 40 if small else 1_000
+  c.train.num_steps = 4 if size == 'micro' else 250 if pocket else 24 if small else 1_000
   c.train.decay_steps = c.train.num_steps
   c.train.learning_rate = 1e-3 if pocket else 2e-5 if small else 5e-6
   return c
