@@ -20,6 +20,9 @@ Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh | None
 PREFILL_TOKENS = 1_024  # tokens of short prompts in one prefill: products then run at full rate
 TILE = 128  # elements of a vector register of a TPU along one axis
 MAX_SEGMENTS = 8  # of a GPU's cache, which reads as many as are filled
+# Parameters from which on a CPU has few programs: layers are unrolled there, and with 135M a program
+# takes 7 s of two idle cores to compile, more than fitting batches and reads save.
+LARGE_ON_CPU = 30_000_000
 
 
 class CacheLayout(NamedTuple):
@@ -98,7 +101,8 @@ class EngineSpec:
     """
     if self.exact or self._shards > 1:
       return (self.num_slots,)
-    return shapes.buckets(self.num_slots, smallest=1, per_octave=self._per_octave)
+    smallest = max(1, self.num_slots // 4) if self._few else 1
+    return shapes.buckets(self.num_slots, smallest=smallest, per_octave=self._per_octave)
 
   @property
   def read_lengths(self) -> tuple[int, ...]:
@@ -112,13 +116,13 @@ class EngineSpec:
     if num_segments > 1:
       size = capacity // num_segments
       return tuple(range(size, capacity + 1, size))
-    lengths = shapes.buckets(max_read, per_octave=self._per_octave)
+    lengths = shapes.buckets(max_read, smallest=self._shortest, per_octave=self._per_octave)
     return tuple(sorted({rows.bucket(length, self._tile) for length in lengths}))
 
   @property
   def prompt_lengths(self) -> tuple[int, ...]:
     """Lengths that prompts are padded to, rising."""
-    return shapes.buckets(self.max_prompt_tokens)
+    return shapes.buckets(self.max_prompt_tokens, smallest=self._shortest)
 
   @property
   def prompt_batch_sizes(self) -> tuple[int, ...]:
@@ -131,7 +135,17 @@ class EngineSpec:
   @property
   def _per_octave(self) -> int:
     """Bucket sizes per doubling: twice as many on CPUs as on TPUs, where compiling takes longer."""
-    return 2 if self.unstacked and self.platform == 'cpu' else 1
+    return 2 if self.unstacked and self.platform == 'cpu' and not self._few else 1
+
+  @property
+  def _few(self) -> bool:
+    """Whether compiling a program takes longer than a fitting one saves."""
+    return self.platform == 'cpu' and qwen.num_params(self.config) >= LARGE_ON_CPU
+
+  @property
+  def _shortest(self) -> int:
+    """The least number of tokens that a prompt is padded to, or that a block reads."""
+    return 256 if self._few else 64
 
   @property
   def _tile(self) -> int:

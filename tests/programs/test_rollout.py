@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from lwz.model import config as config_lib
-from lwz.model import sharding
+from lwz.model import parameters, sharding
 from lwz.programs import rollout
 from lwz.programs.cost import fit, topology
 from lwz.rollout import sampler
@@ -107,6 +107,17 @@ def test_off_a_cpu_positions_come_in_whole_tiles(monkeypatch):
   assert layout(16_048, 96) == (16_128, 16_256, 1)
   engine = rollout.engine(spec_of(CONFIG))
   assert engine.read_lengths == (128, 256, 512, 640)
+
+
+def test_a_large_model_on_a_cpu_has_few_programs(monkeypatch):
+  engine = spec_of(CONFIG, 16)
+  assert engine.batch_sizes == (1, 2, 3, 4, 6, 8, 12, 16)
+  assert engine.read_lengths == (64, 96, 128, 192, 256, 384, 512, 540)
+  monkeypatch.setattr(spec_lib, 'LARGE_ON_CPU', parameters.num_params(CONFIG))
+  assert (engine.batch_sizes, engine.read_lengths) == ((4, 8, 16), (256, 512, 540))
+  assert spec_of(CONFIG, 2).batch_sizes == (1, 2)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  assert engine.batch_sizes == (1, 2, 4, 8, 16)
 
 
 def test_a_gpu_reads_as_many_kv_segments_as_are_filled(monkeypatch):
