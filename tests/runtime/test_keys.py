@@ -133,7 +133,9 @@ def test_needed_runs_are_of_the_seed_that_is_asked_for():
     assert setup.reference(c, c.init) == f'runs/{folders[c.needs_seed][1]}'
     assert setup.reference(c, c.reward.heldout) == f'runs/{folders[c.needs_seed][-1]}'
     seeds = {need.experiment: need.seed for need in needs}
-    assert seeds.pop('referee') == 1_000 + c.needs_seed and set(seeds.values()) == {c.needs_seed}
+    assert seeds.pop('referee') == 1_000 + c.needs_seed
+    assert seeds.pop('reward_model_second') == 2_000 + c.needs_seed
+    assert set(seeds.values()) == {c.needs_seed}
   assert folders[3] == [f'{name}-s3' for name in folders[0]]
 
 

@@ -77,12 +77,13 @@ def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, block, known)
 
 def _differentiate(block, known, saved, dmixed_BTHC):
   q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, mixed_BTHC, log_z = saved
-  T, H, K, S = *q_BTHC.shape[1:3], *k_BKSC.shape[1:3]
+  (T, H), (K, S) = q_BTHC.shape[1:3], k_BKSC.shape[1:3]
   pull_BTH1 = jnp.sum(
     dmixed_BTHC.astype(jnp.float32) * mixed_BTHC.astype(jnp.float32), axis=-1, keepdims=True
   )
   # Gradients of keys and values are sums over blocks, in float32.
-  dkeys, dvalues, dq = *(jnp.zeros(x.shape, jnp.float32) for x in (k_BKSC, v_BKSC)), []
+  dkeys, dvalues = (jnp.zeros(x.shape, jnp.float32) for x in (k_BKSC, v_BKSC))
+  dq = []
   for (first, last, end), log_z_nBKR1 in zip(_spans(T, S, block, known), log_z, strict=True):
     keys, values = k_BKSC[:, :, :end], v_BKSC[:, :, :end]
 
