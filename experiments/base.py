@@ -394,7 +394,10 @@ def _tools(c) -> None:
 
   c.export = ConfigDict()
   c.export.folder = ''  # where the model is written; '': the run folder of the export
-  c.export.dtype = 'bfloat16'  # or 'float32', 'float16'
+  c.export.format = 'huggingface'  # a folder for transformers and vLLM; 'gguf': llama.cpp, Ollama
+  c.export.dtype = 'bfloat16'  # of a folder; or 'float32', 'float16'
+  # Of the matrices of a GGUF file: 'F16', 'BF16', 'F32', or 8 or 4 bits each, 'Q8_0', 'Q4_0'.
+  c.export.type = 'F16'
 
   c.report = ConfigDict()
   c.report.runs = ()  # names of the runs to compare

@@ -1,7 +1,8 @@
-"""A trained policy as a Hugging Face folder: for transformers, vLLM, SGLang, llama.cpp's converter.
+"""A trained policy as a Hugging Face folder or a GGUF file, with the prompt that it answers to.
 
 python -m lwz.launch --config=experiments/export.py                       # of the main job
 python -m lwz.launch --config=experiments/export.py --config.init=FOLDER  # of that run
+python -m lwz.launch --config=experiments/export.py --config.export.format=gguf  # for llama.cpp
 """
 
 from experiments import base

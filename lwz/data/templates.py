@@ -108,14 +108,29 @@ def render(question: str, style: str, template: str) -> Prompt:
   published) or 'pocket' (short, for models with a tiny context), or, for models that have learnt
   to chat, 'chat' or 'chat_short', with the same instructions. Raises ValueError for others.
   """
+  before, after = parts(style, template, language(question))
+  text = f'{before}{question}{after}'
+  return [{'role': 'user', 'content': text}] if template in CHATS else text
+
+
+def parts(style: str, template: str, language: str) -> tuple[str, str]:
+  """Returns the texts before and after a request in a prompt, or in the message of a chat.
+
+    parts('direct', 'pocket', 'en')
+    == ('Write in <answer> </answer>. <|user|>: ', ' <|assistant|>:')
+    parts('direct', 'chat_short', 'en') == ('Write in <answer> </answer>.\\n\\n', '')
+
+  Raises ValueError for an unknown style or template.
+  """
   _check(style)
   if template not in NAMES:
     raise ValueError(f'no template {template!r}; there are {sorted(NAMES)}')
-  text = TEMPLATES[CHATS.get(template, template)][language(question)][style]
+  before, _, after = TEMPLATES[CHATS.get(template, template)][language][style].partition(
+    '{question}'
+  )
   if template not in CHATS:
-    return text.replace('{question}', question)
-  instruction = re.split(r'<\|(?:user|用户)\|>', text)[0].strip()
-  return [{'role': 'user', 'content': f'{instruction}\n\n{question}'}]
+    return before, after
+  return re.split(r'<\|(?:user|用户)\|>', before)[0].strip() + '\n\n', ''
 
 
 def ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from etils import epath
 from lwz import jsonl
 
 # What tokenizers differ in: contractions, digits, runs of blanks and line ends, composed letters.
-_SAMPLE = (
+SAMPLE = (
   "It's 2024, WE'LL see: 1,234.5 (x)!\r\n\n\tTwo  blanks \n \n\nLe cafe\u0301, \ufb01n\u00a0;"
   ' 河流\u3000海。'
   ' Ａ1 \U0001f30a don’t_stop...\n\n\n  end \n'
@@ -128,12 +128,12 @@ def _loaded(folder: str) -> tuple[transformers.PreTrainedTokenizerBase, bool]:
   found = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
   plain = tokenizers.Tokenizer.from_file(file)
   plain.no_truncation()
-  ids = plain.encode(_SAMPLE, add_special_tokens=False).ids
-  return found, found.encode(_SAMPLE, add_special_tokens=False) == ids
+  ids = plain.encode(SAMPLE, add_special_tokens=False).ids
+  return found, found.encode(SAMPLE, add_special_tokens=False) == ids
 
 
 def auto_differs(tokenizer: transformers.PreTrainedTokenizerBase, folder: epath.PathLike) -> bool:
   """Whether `AutoTokenizer` reads another tokenizer than this one from a folder it was saved in."""
   auto = transformers.AutoTokenizer.from_pretrained(os.fspath(folder), trust_remote_code=False)
-  one, other = (t.encode(_SAMPLE, add_special_tokens=False) for t in (tokenizer, auto))
+  one, other = (t.encode(SAMPLE, add_special_tokens=False) for t in (tokenizer, auto))
   return one != other

@@ -16,7 +16,7 @@ from lwz.data import templates
 from lwz.model import qwen
 from lwz.model.attention import packed as packed_attention
 from lwz.runtime import places
-from lwz.store import sinks
+from lwz.store import gguf_writer, sinks
 
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
@@ -176,6 +176,8 @@ KEYS: dict[str, Key] = {
   'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
   'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),
+  'export.format': Key(choices=('huggingface', 'gguf')),
+  'export.type': Key(choices=tuple(gguf_writer.TYPES)),
   'checkpoint.every': _count(1, inherited=True, may_change=ALWAYS),
   'checkpoint.minutes': Key(0.0, 1e6, inherited=True, may_change=ALWAYS),
   **{f'checkpoint.{name}': _count(1, may_change=ALWAYS) for name in ('keep', 'keep_best')},

@@ -1,7 +1,9 @@
-"""Export of a policy: a run's parameters as a Hugging Face folder, which transformers loads.
+"""Export of a policy: a run's parameters as a Hugging Face folder or a GGUF file, with its prompt.
 
-1. read the newest checkpoint's parameters, in the dtype asked for      store.model_source
-2. write safetensors, config.json, tokenizer                            store.hf
+1. read the newest checkpoint's parameters              store.model_source
+2. make a chat template of the run's own prompt         data.chat_template
+3. write weights, tokenizer, how it is sampled          store.hf, store.gguf_writer
+4. write the model card                                 report.model_card
 """
 
 import os
@@ -10,20 +12,31 @@ import re
 import jax.numpy as jnp
 from etils import epath
 
-from lwz.data import tokenizer_files
-from lwz.runtime import setup, tokenizers
-from lwz.store import atomic, model_source
+from lwz import hosts
+from lwz.data import chat_template, gguf_tokenizer, modelfile, templates, tokenizer_files
+from lwz.report import model_card
+from lwz.runtime import provenance, setup, tokenizers
+from lwz.store import atomic, gguf_header, gguf_writer, model_source
 from lwz.store.hf import checkpoint as hf
+from lwz.store.hf import generation
 
 # Beside weights, what an export of ours or of transformers leaves; it may be written over.
 _LEFT = re.compile(
   r'model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|(generation_)?config\.json|README\.md|LICENSE|'
-  r'tokenizer(_config)?\.json|(special_tokens_map|added_tokens|vocab)\.json|merges\.txt|.*\.jinja'
+  r'tokenizer(_config)?\.json|(special_tokens_map|added_tokens|vocab)\.json|merges\.txt|.*\.jinja|'
+  rf'.+-({"|".join(gguf_writer.TYPES)})\.gguf(\.partial)?|Modelfile(\.zh)?'
 )
+# Files that not every export has: those of an earlier one would speak for another model.
+_OPTIONAL = ('chat_template.jinja', generation.NAME)
 DTYPES = ('bfloat16', 'float32', 'float16')
+_INEXACT = (
+  'the tokenizer takes a part of the fixed prompt for a special token, so the ids of the chat '
+  'template are not those of the training; send ids, not messages'
+)
+_MODELFILES = {'en': 'Modelfile', 'zh': 'Modelfile.zh'}
 
 
-READS = (*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'export')
+READS = (*(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'export', 'report.metrics'),)
 
 
 def check(c) -> None:
@@ -31,11 +44,15 @@ def check(c) -> None:
     raise ValueError(
       f'export.dtype: there is no {c.export.dtype!r}; choose from {", ".join(DTYPES)}'
     )
-  setup.expected(c, c.init)
+  expected = setup.expected(c, c.init)
   folder = _folder(c)
+  if c.export.format == 'gguf':
+    if atomic.is_remote(folder):
+      raise ValueError(f'export.folder={folder}: GGUF is written to local disks; copy it from one')
+    gguf_writer.check(f'export.format=gguf, init={c.init}', expected)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f'export.folder={folder}: is a file; name a folder')
-  held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+  held = _held(folder)
   if strange := [name for name in held if name[0] != '.' and not _LEFT.fullmatch(name)]:
     raise ValueError(
       f'export.folder={folder}: holds {", ".join(strange[:3])}, which no export has written; name '
@@ -50,21 +67,126 @@ def check(c) -> None:
 
 
 def _folder(c) -> epath.Path:
-  return epath.Path(c.export.folder or setup.run_folder(c) / 'huggingface')
+  return epath.Path(c.export.folder or setup.run_folder(c) / c.export.format)
+
+
+def _file(c, name: str) -> str:
+  """Returns the name of the GGUF file of a model."""
+  return f'{name.removesuffix(gguf_header.SUFFIX)}-{c.export.type}{gguf_header.SUFFIX}'
+
+
+def _held(folder: epath.Path) -> list[str]:
+  return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def run(c) -> None:
   source = setup.reference(c, c.init)
   config = model_source.config(source)
-  dtype = jnp.dtype(c.export.dtype)
   tok = tokenizers.load(source)
   ends = setup.end_ids(tok, config, source)
-  params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
+  known = provenance.of(source, tuple(c.report.metrics))
+  notes: list[str] = []
+  if known.prompt:
+    tok, exact = chat_template.carried(tok, *known.prompt)
+    notes = _notes(known.prompt[1], exact)
   folder = _folder(c)
+  main = _file(c, known.name) if c.export.format == 'gguf' else 'config.json'
+  if hosts.of_first((folder / main).exists()):
+    print(f'{folder / main}: of an earlier export, which is written over')
+  save = _save_gguf if c.export.format == 'gguf' else _save_folder
+  usage = save(c, folder, source, config, tok, ends, known)
+  card = model_card.text(
+    known.name,
+    stage=known.stage,
+    base=known.base,
+    license=known.license,
+    lineage=known.lineage,
+    settings=known.settings,
+    rewards=known.rewards,
+    prompt=known.prompt,
+    notes=notes,
+    usage=usage,
+    results=known.results,
+  )
+  hosts.first(lambda: atomic.write_text(folder / 'README.md', card))
+  if known.prompt:
+    style, template = known.prompt
+    print(f'its chat template renders the prompts of data.style={style}, data.template={template}')
+    if not exact:
+      print(f'{folder}: {_INEXACT}')
+
+
+def _save_folder(c, folder, source, config, tok, ends, known) -> str:
+  """Writes the Hugging Face folder; returns how it is used."""
+  dtype = jnp.dtype(c.export.dtype)
+  params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
+  hosts.first(lambda: [(folder / name).unlink(missing_ok=True) for name in _OPTIONAL])
   hf.save(folder, config, params, tok, ends=ends)
-  if not atomic.is_remote(folder) and tokenizer_files.auto_differs(tok, folder):
+  if not config.scalar_head:
+    text = _own_generation(source) or generation.text(known.sampling, tok, ends)
+    hosts.first(lambda: atomic.write_text(folder / generation.NAME, text))
+  differs = not atomic.is_remote(folder) and tokenizer_files.auto_differs(tok, folder)
+  if differs:
     print(
       f'{folder}: AutoTokenizer of transformers 5 puts a tokenizer of its own in place of this '
       'one; load it by PreTrainedTokenizerFast'
     )
-  print(f"{folder}: {c.export.dtype}, for AutoModelForCausalLM.from_pretrained('{folder}')")
+  kind = 'AutoModelForSequenceClassification' if config.scalar_head else 'AutoModelForCausalLM'
+  print(f"{folder}: {c.export.dtype}, for {kind}.from_pretrained('{folder}')")
+  return model_card.transformers_usage(
+    known.name,
+    known.sampling['stop_strings'] if known.sampling else (),
+    known.context,
+    tokenizer='PreTrainedTokenizerFast' if differs else 'AutoTokenizer',
+    scalar_head=config.scalar_head,
+  )
+
+
+def _save_gguf(c, folder, source, config, tok, ends, known) -> str:
+  """Writes the GGUF file and its Modelfiles; returns how they are used."""
+  file = _file(c, known.name)
+  named = {'general.name': known.name}
+  named |= {'general.license': known.license} if known.license else {}
+  metadata = named | gguf_tokenizer.metadata(tok, config.vocab_size, ends)
+  params = setup.load_params(c, source, config, setup.mesh(c), dtype=jnp.float32)
+  gguf_writer.write(folder / file, config, params, kind=c.export.type, metadata=metadata)
+
+  languages = modelfile.has_languages(known.prompt)
+
+  def modelfiles() -> None:
+    for language, name in _MODELFILES.items():
+      if language == 'en' or languages:
+        text = modelfile.text(file, known.prompt, language, known.sampling, known.context)
+        atomic.write_text(folder / name, text)
+      else:
+        (folder / name).unlink(missing_ok=True)
+
+  hosts.first(modelfiles)
+  print(
+    f'{folder / file}: {c.export.type}, for llama.cpp; ollama create NAME -f {folder}/Modelfile'
+  )
+  return model_card.gguf_usage(known.name, file, languages=languages)
+
+
+def _own_generation(source: str) -> str:
+  """Returns the generation_config.json of a model that is no run, '' where there is none."""
+  if model_source.is_run(source) or gguf_header.locate(source):
+    return ''
+  path = hf.local(source) / generation.NAME
+  return path.read_text('utf-8') if path.exists() else ''
+
+
+def _notes(template: str, exact: bool) -> list[str]:
+  """Returns what a client that renders the chat template does not do as the training did."""
+  remedy = (
+    '; in transformers pass `tokenizer_kwargs={"split_special_tokens": True}` to '
+    '`apply_chat_template`'
+  )
+  return [
+    'In training, a special token that a user typed, as `<|endoftext|>`, had the ids of its '
+    'characters; in a chat template it is the special token'
+    + ('.' if template in templates.CHATS else f'{remedy}.'),
+    'In training, the prompt and the answer were tokenized apart; a text of both may have a token '
+    'across the border.',
+    *([] if exact else [f'{_INEXACT[0].upper()}{_INEXACT[1:]}.']),
+  ]

@@ -164,10 +164,10 @@ def _header(cursor: _Cursor) -> Header:
   return Header(metadata, tensors)
 
 
-def quants(path: pathlib.Path):
-  """The module of the `gguf` package that dequantises; `path` is named where it is missing."""
+def quants(name: object):
+  """The module of the `gguf` package that quantises; `name` is told where it is missing."""
   try:
     from gguf import quants as found
   except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f'{path}: needs gguf: pip install "lwz[gguf]"') from error
+    raise ModuleNotFoundError(f'{name}: needs gguf: pip install "lwz[gguf]"') from error
   return found

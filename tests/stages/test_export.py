@@ -1,13 +1,26 @@
-"""An export goes into a folder of its own."""
+"""An export goes into a folder of its own, and carries what its policy was trained with."""
+
+import contextlib
+import dataclasses
+import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import transformers
 
+import lwz
 from experiments import export as experiment
+from experiments import grpo_think
+from lwz.data import templates, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
+from lwz.runtime import tokenizers
 from lwz.stages import export
+from lwz.store import checkpoint, gguf, model_source
 from lwz.store.hf import checkpoint as hf
+from lwz.store.hf import mapping
 
 
 @pytest.fixture
@@ -57,4 +70,144 @@ def test_a_file_and_the_model_itself_are_refused(c, tmp_path):
   (tmp_path / 'link').symlink_to(tmp_path / 'model')
   c.export.folder = str(tmp_path / 'link')
   with pytest.raises(ValueError, match='the model of init itself'):
+    export.check(c)
+
+
+QUESTIONS = ('Write about rivers, in {30} words.', '写一篇关于河流的文章。')
+ASKED = [[{'role': 'user', 'content': question}] for question in QUESTIONS]
+
+
+@pytest.fixture(scope='module')
+def policy(tmp_path_factory):
+  """The folder of a GRPO run whose policy has learnt nothing, and its parameters."""
+  folder = tmp_path_factory.mktemp('runs') / 'policy'
+  texts = [str(templates.render(question, 'think', 'pocket')) for question in QUESTIONS]
+  tok = tokenizer.train(texts * 9, 384)  # so that the prompts are short
+  tokenizer.save(tok, folder / 'tokenizer')
+  config = dataclasses.replace(config_lib.preset('micro'), vocab_size=len(tok))
+  params = qwen.init(jax.random.key(0), config)
+  model_source.keep(folder, config)
+  with contextlib.closing(checkpoint.Checkpoints(folder)) as saved:
+    saved.save(2, {'params': params}, {})
+  c = grpo_think.get_config('micro')
+  c.init = 'random'
+  record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
+  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
+  (folder / 'metrics.jsonl').write_text('{"step": 0, "valid_format": 0.25}\n')
+  return folder, params
+
+
+def exported(policy, path, **changes):
+  c = experiment.get_config('micro')
+  c.init, c.export.folder, c.export.dtype = str(policy[0]), str(path), 'float32'
+  c.update_from_flattened_dict(changes)
+  export.check(c)
+  export.run(c)
+  return path
+
+
+def test_a_folder_carries_prompt_sampling_and_card(policy, tmp_path, capsys):
+  folder = exported(policy, tmp_path / 'out')
+  tok = transformers.AutoTokenizer.from_pretrained(folder)
+  ids = tok.apply_chat_template(ASKED, add_generation_prompt=True)['input_ids']
+  wanted = templates.prompt_ids(tokenizers.load(policy[0]), QUESTIONS, 'think', 'pocket')
+  assert ids == wanted
+  sampling = transformers.GenerationConfig.from_pretrained(folder)
+  assert (sampling.temperature, sampling.top_p, sampling.max_new_tokens) == (0.8, 1.0, 96)
+  assert sampling.eos_token_id == tok.eos_token_id
+  assert tuple(sampling.stop_strings) == templates.STOPS
+  card = (folder / 'README.md').read_text()
+  assert 'style `think` and template `pocket`' in card and '| valid_format | 0.250 |' in card
+  assert '| writing | 1.000 |' in card and str(tmp_path) not in card
+  assert 'earlier export' not in capsys.readouterr().out
+  exported(policy, folder)
+  assert f'{folder}/config.json: of an earlier export, which is written over' in (
+    capsys.readouterr().out
+  )
+  assert tokenizers.load(folder).chat_template == tok.chat_template
+
+
+def test_transformers_writes_what_we_write(policy, tmp_path):
+  torch = pytest.importorskip('torch')
+  folder = exported(policy, tmp_path / 'out')
+  theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+  tok = transformers.AutoTokenizer.from_pretrained(folder)
+  ours = lwz.generate(str(policy[0]), list(QUESTIONS), temperature=0.0, max_tokens=24)
+  for asked, written in zip(ASKED, ours, strict=True):
+    options = {'add_generation_prompt': True, 'return_tensors': 'pt', 'return_dict': True}
+    ids = tok.apply_chat_template(asked, **options)
+    with torch.no_grad():
+      found = theirs.generate(**ids, tokenizer=tok, do_sample=False, max_new_tokens=24)
+      logits = theirs(**ids).logits.numpy()
+    prompt = ids['input_ids'].numpy()
+    config = model_source.config(policy[0])
+    hidden = qwen.forward(policy[1], jnp.asarray(prompt), config)
+    np.testing.assert_allclose(qwen.lm_head(policy[1], hidden, config), logits, atol=1e-4)
+    assert tok.decode(found[0, prompt.shape[1] :]) == written
+
+
+def test_a_gguf_file_carries_prompt_and_parameters(policy, tmp_path, capsys):
+  pytest.importorskip('gguf')
+  changes = {'export.format': 'gguf', 'export.type': 'F32'}
+  folder = exported(policy, tmp_path / 'out', **changes)
+  file = folder / 'policy-F32.gguf'
+  assert {path.name for path in folder.iterdir()} == {
+    *('policy-F32.gguf', 'Modelfile', 'Modelfile.zh', 'README.md')
+  }
+  for wanted, read in zip(
+    mapping.flatten(policy[1]).values(), mapping.flatten(gguf.load(file)[1]).values(), strict=True
+  ):
+    np.testing.assert_array_equal(read, wanted)
+  tok = tokenizers.load(file)
+  ids = tok.apply_chat_template(ASKED, add_generation_prompt=True)['input_ids']
+  assert ids == templates.prompt_ids(tokenizers.load(policy[0]), QUESTIONS, 'think', 'pocket')
+  assert 'FROM ./policy-F32.gguf\n' in (folder / 'Modelfile').read_text()
+  assert 'ollama create policy -f Modelfile' in (folder / 'README.md').read_text()
+  exported(policy, folder, **changes)
+  assert 'policy-F32.gguf: of an earlier export' in capsys.readouterr().out
+  exported(policy, folder, **changes | {'export.type': 'Q8_0'})
+  assert 'earlier export' not in capsys.readouterr().out
+
+
+def test_a_model_that_is_no_run_keeps_what_it_has(c, tmp_path):
+  tok = tokenizer.train(['Rivers carry water to the sea.'] * 9, 300)
+  tok.chat_template = '{{ messages[0].content }}'
+  tokenizer.save(tok, tmp_path / 'model')
+  (tmp_path / 'model' / 'generation_config.json').write_text('{"temperature": 0.6}')
+  export.check(c)
+  export.run(c)
+  out = tmp_path / 'out'
+  assert json.loads((out / 'generation_config.json').read_text()) == {'temperature': 0.6}
+  assert tokenizer.load(out).chat_template == tok.chat_template
+  assert 'No prompt of its training is known' in (out / 'README.md').read_text()
+
+
+def test_the_prompt_of_an_earlier_export_does_not_stay(policy, c, tmp_path):
+  exported(policy, tmp_path / 'out')
+  tokenizer.save(tokenizer.train(['Rivers.'] * 9, 280), tmp_path / 'model')
+  export.run(c)
+  assert tokenizer.load(tmp_path / 'out').chat_template is None
+  assert 'temperature' not in (tmp_path / 'out' / 'generation_config.json').read_text()
+
+
+def test_a_model_without_a_prompt_has_one_modelfile(policy, c, tmp_path):
+  pytest.importorskip('gguf')
+  exported(policy, tmp_path / 'out', **{'export.format': 'gguf'})
+  tokenizer.save(tokenizer.train(['Rivers.'] * 9, 280), tmp_path / 'model')
+  c.export.format = 'gguf'
+  export.run(c)
+  assert (tmp_path / 'out' / 'Modelfile').read_text() == 'FROM ./model-F16.gguf\n'
+  assert not (tmp_path / 'out' / 'Modelfile.zh').exists()
+
+
+def test_what_has_no_form_in_gguf_is_refused_before_work(c, tmp_path):
+  pytest.importorskip('gguf')
+  c.export.format = 'gguf'
+  export.check(c)
+  config = dataclasses.replace(config_lib.preset('micro'), scalar_head=True)
+  hf.save(tmp_path / 'model', config, qwen.init(jax.random.key(0), config))
+  with pytest.raises(ValueError, match=r'export\.format=gguf, init=.*no form for a reward model'):
+    export.check(c)
+  c.export.folder = 'gs://bucket/out'
+  with pytest.raises(ValueError, match=r'export\.folder=gs://bucket/out: GGUF is written to local'):
     export.check(c)

@@ -96,13 +96,13 @@ def save(
   would stay beside the new ones.
   """
   folder = epath.Path(folder)
-  leaves = _leaves(config, params)
+  leaves = checked(config, params)
   shards = _shards(mapping.tensors(config), leaves, shard_bytes)
   writes = jax.process_index() == 0
   if writes:
     _clear(folder, shards)
   for file, tensors in shards.items():
-    arrays = (mapping.to_theirs(tensor, _on_host(tensor, leaves)) for tensor in tensors)
+    arrays = (mapping.to_theirs(tensor, on_host(tensor, leaves)) for tensor in tensors)
     if writes:
       described = {tensor.name: (leaves[tensor.leaf].dtype, tensor.shape) for tensor in tensors}
       safetensors.write(folder / file, described, arrays)
@@ -194,7 +194,8 @@ def _checked(
   return found
 
 
-def _leaves(config: config_lib.QwenConfig, params: qwen.Params) -> dict[str, jax.Array]:
+def checked(config: config_lib.QwenConfig, params: qwen.Params) -> dict[str, jax.Array]:
+  """Returns the leaves by their names; ValueError if they are not those of `config`."""
   leaves, wanted = mapping.flatten(params), mapping.flatten(qwen.describe(config))
   faults = []
   for name in sorted(leaves.keys() | wanted.keys()):
@@ -258,7 +259,8 @@ def _finish(folder, config, leaves, shards, tokenizer, ends):
   atomic.write_text(folder / 'config.json', hf_config.text(config, dtype, tokenizer, ends))
 
 
-def _on_host(tensor: mapping.Tensor, leaves: dict[str, jax.Array]) -> np.ndarray:
+def on_host(tensor: mapping.Tensor, leaves: dict[str, jax.Array]) -> np.ndarray:
+  """Returns our leaf of a tensor (one layer of it, where stacked); every process makes the call."""
   leaf = leaves[tensor.leaf]
   array = leaf if tensor.layer is None else leaf[tensor.layer]
   if getattr(array, 'is_fully_addressable', True):

@@ -163,8 +163,7 @@ def text(
     ids = (tokenizer.bos_token_id, tokenizer.pad_token_id, eos)
     bos = next((i for i in ids if i is not None), None)
   scaling = rope_lib.written(config)
-  flags = config.qkv_bias, config.qk_norm
-  ((family, name, *_),) = (family for family in FAMILIES if family[2:] == flags)
+  family, name = family_of(config)
   raw: dict[str, Any] = {
     'architectures': [name + (SCALAR if config.scalar_head else CAUSAL)],
     'attention_dropout': 0.0,
@@ -194,6 +193,12 @@ def text(
   if config.scalar_head:  # their number of labels is the length of this table
     raw |= {'id2label': {'0': 'LABEL_0'}, 'label2id': {'LABEL_0': 0}}
   return json.dumps(raw, indent=2, sort_keys=True) + '\n'
+
+
+def family_of(config: config_lib.QwenConfig) -> tuple[str, str]:
+  """Returns model_type and the begin of the architecture's name: ('qwen2', 'Qwen2')."""
+  flags = config.qkv_bias, config.qk_norm
+  return next(family[:2] for family in FAMILIES if family[2:] == flags)
 
 
 def _misshapen(raw: dict[str, Any]) -> list[str]:
