@@ -249,7 +249,7 @@ def update(model: str, tokens: int, backend: str) -> dict:
   if chip.capacity and state_bytes > chip.capacity:
     return {'left_out': f'{state_bytes / 2**30:.0f} GiB of masters, gradients and moments alone'}
   c = dataclasses.replace(c, max_position_embeddings=max(tokens, c.max_position_embeddings))
-  decays = {'weight_decay': 0.0, 'decay_mask': parameters.decay_mask(c)}
+  decays = {'weight_decay': 0.0, 'decay_mask': parameters.decay_mask(parameters.describe(c))}
   rate = optimizer.schedule(1e-6, warmup_steps=0, decay_steps=0, final_share=1.0)
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, max_norm=1.0, **decays)
   shape = grpo.BatchShape(rows, tokens - prompt, tokens, 1, min(2_048, tokens))

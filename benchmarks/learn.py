@@ -60,7 +60,7 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
 
   config = config_lib.QwenConfig(**MODEL, head_dim=64, tie_word_embeddings=True, dtype=jnp.float32)
   rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
-  decays = {'weight_decay': 0.1, 'decay_mask': parameters.decay_mask(config)}
+  decays = {'weight_decay': 0.1, 'decay_mask': parameters.decay_mask(parameters.describe(config))}
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, max_norm=1.0, **decays)
   mesh = sharding.make_mesh((1,), jax.devices()[:1])
   shape = grpo.BatchShape(ROWS, ANSWER, PROMPT + ANSWER, micro_rows, chunk)

@@ -96,6 +96,7 @@ def get_config(size: str) -> ConfigDict:
     _mesh,
     _prompts,
     _train,
+    _lora,
     _rl,
     _rollout,
     _reward,
@@ -216,6 +217,18 @@ def _train(c) -> None:
   # Of products, 'bfloat16' or 'float32'; '': what the model's file names, for most of GGUF float32.
   c.train.dtype = ''
   c.train.attention = 'auto'  # or 'xla', 'chunked', 'splash' (TPU), 'triton', 'cudnn' (GPU)
+
+
+def _lora(c) -> None:
+  """Low-rank adapters, trained in place of all parameters, in every training but reward models'.
+
+  Of `init` only a copy in the dtype of products is held then, without gradients or moments. Rates
+  for adapters are about ten times those for all parameters.
+  """
+  c.lora = ConfigDict()
+  c.lora.rank = 0  # columns of A and rows of B, whose product is added to a matrix; 0: no adapters
+  c.lora.alpha = 32.0  # A B is added alpha / rank times
+  c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # the matrices that have adapters
 
 
 def _rl(c) -> None:
@@ -394,7 +407,9 @@ def _tools(c) -> None:
 
   c.export = ConfigDict()
   c.export.folder = ''  # where the model is written; '': the run folder of the export
-  c.export.format = 'huggingface'  # a folder for transformers and vLLM; 'gguf': llama.cpp, Ollama
+  # 'huggingface': a folder for transformers and vLLM; 'gguf': for llama.cpp and Ollama; 'peft': the
+  # adapters of a run alone, as PEFT loads them.
+  c.export.format = 'huggingface'
   c.export.dtype = 'bfloat16'  # of a folder; or 'float32', 'float16'
   # Of the matrices of a GGUF file: 'F16', 'BF16', 'F32', or 8 or 4 bits each, 'Q8_0', 'Q4_0'.
   c.export.type = 'F16'

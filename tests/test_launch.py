@@ -221,6 +221,20 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
   assert [r['step'] for r in metrics.read(tmp_path / 'base_model-micro')] == list(range(6))
 
 
+def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
+  jobs.launch('grpo_think:micro', micro_runs)  # and what it needs
+  bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')
+  run = ('grpo_think:micro', tmp_path, '--config.lora.rank=1')
+  said = jobs.launch(*run, '--config.name=whole')
+  assert 'trains 1,024 parameters, adapters of rank 1 for q, k, v, o, gate, up, down' in said
+  jobs.launch(*run, '--config.name=resumed', '--config.train.num_steps=1')
+  jobs.launch(*run, '--config.name=resumed')
+  whole, resumed = (bad_days.remains(tmp_path / name) for name in ('whole', 'resumed'))
+  assert whole == resumed
+  params = [name for name in whole['state'] if name.startswith('params.')]
+  assert len(params) == 14 and all(name[-2:] in ('.a', '.b') for name in params)
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
@@ -228,7 +242,7 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
     (['--config.rl.group_size=four'], 'config.rl.group_size'),
     (['--config.data.folder=/no/such/folder'], '/no/such/folder: no such folder'),
     (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
-    (['--config.lora=8'], "there is no key 'lora'. experiments/base.py has every key"),
+    (['--config.qlora=8'], "there is no key 'qlora'. experiments/base.py has every key"),
     (['--config.rl.weight_cap=2.0'], '--config.rl.weight_cap is called --config.rl.tis_cap now'),
     (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
     (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),

@@ -84,29 +84,37 @@ def abstract(config: QwenConfig) -> Params:
   )
 
 
-def decay_mask(config: QwenConfig) -> Params:
-  """Returns, for every parameter, whether weight decay applies to it."""
-  return jax.tree.map(lambda p: p.decay, describe(config), is_leaf=is_param)
+def decay_mask(described: dict) -> Params:
+  """Returns, for every parameter of `describe(config)`, whether weight decay applies to it."""
+  return jax.tree.map(lambda p: p.decay, described, is_leaf=is_param)
 
 
-def matrices(config: QwenConfig) -> Params:
-  """Returns the (input, output) dimensions of each matrix of the layers, and None for the rest.
+def matrices(described: dict) -> Params:
+  """Returns the `dimensions` of each matrix of the layers, and None for the rest.
 
-  >>> matrices(config_lib.preset('32b'))['layers']['wo']
+  >>> matrices(describe(config_lib.preset('32b')))['layers']['wo']
   ((1, 2), (3,))
   """
+  return jax.tree.map(
+    lambda p: dimensions(p) if p.decay and p.axes[0] == 'layers' else None,
+    described,
+    is_leaf=is_param,
+  )
 
-  def dimensions(param):
-    if not param.decay or param.axes[0] != 'layers':
-      return None
-    split = 2 if param.axes[1] == 'embed' else len(param.axes) - 1
-    return tuple(range(1, split)), tuple(range(split, len(param.axes)))
 
-  return jax.tree.map(dimensions, describe(config), is_leaf=is_param)
+def dimensions(param: Param) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Returns the (input, output) dimensions of a matrix of the layers."""
+  split = 2 if param.axes[1] in ('embed', 'rank') else len(param.axes) - 1
+  return tuple(range(1, split)), tuple(range(split, len(param.axes)))
 
 
 def init(key: jax.Array, config: QwenConfig) -> Params:
   """Random parameters. The value of a leaf depends on its name alone, not on the other leaves."""
+  return init_of(key, config, describe(config))
+
+
+def init_of(key: jax.Array, config: QwenConfig, described: dict) -> Params:
+  """Random parameters of these descriptions, as `init` gives them."""
 
   def initial(path, param):
     if param.init == 'normal':
@@ -114,7 +122,7 @@ def init(key: jax.Array, config: QwenConfig) -> Params:
       return config.initializer_range * jax.random.normal(name_key, param.shape, param.dtype)
     return jnp.full(param.shape, {'zeros': 0, 'ones': 1}[param.init], param.dtype)
 
-  return jax.tree_util.tree_map_with_path(initial, describe(config), is_leaf=is_param)
+  return jax.tree_util.tree_map_with_path(initial, described, is_leaf=is_param)
 
 
 def _crc(text: str) -> int:

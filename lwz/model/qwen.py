@@ -21,7 +21,7 @@ from jax import ad_checkpoint
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
-from lwz.model import activations, embedding, kv_cache, parameters, sharding
+from lwz.model import activations, embedding, kv_cache, lora, parameters, sharding
 from lwz.model import config as config_lib
 from lwz.model.attention import chunked as chunked_attention
 from lwz.model.attention import packed as packed_attention
@@ -120,6 +120,9 @@ def _product(x, weight, mesh):
   read in place. To contract B and T separately, a CPU first writes both factors transposed, a
   quarter of the time of an update. A TPU copies more that way, and a mesh shards B and T apart.
   """
+  if lora.is_low_rank(weight):
+    low = _product(_product(x, weight.a, mesh), weight.b, mesh)
+    return _product(x, weight.weight, mesh) + weight.scale * low
   num_inner = x.ndim - 2
   one = mesh is None or mesh.size == 1
   if not one or packed_attention.platform_of(mesh) != 'cpu':

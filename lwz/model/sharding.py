@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from lwz import types
 from lwz.model import config as config_lib
-from lwz.model import parameters
+from lwz.model import lora, parameters
 
 Table = Mapping[str, str | tuple[str, ...] | None]
 
@@ -30,6 +30,7 @@ TRAIN: Table = {
   'kv_heads': 'tensor',
   'head_dim': None,
   'mlp': 'tensor',
+  'rank': None,
 }
 # Decoding: one token per step would gather every weight per step, so width stays whole.
 DECODE: Table = {**TRAIN, 'embed': None}
@@ -90,27 +91,39 @@ def shardings(
   config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh, table: Table
 ) -> parameters.Params:
   """A `NamedSharding` for every parameter, in the structure of `parameters.describe(config)`."""
+  return shardings_of(parameters.describe(config), mesh, table)
+
+
+def shardings_of(described: dict, mesh: Mesh | AbstractMesh, table: Table) -> parameters.Params:
+  """A `NamedSharding` for every parameter that is described."""
 
   def place(path, param):
     name = jax.tree_util.keystr(path, simple=True, separator='.')
     return NamedSharding(mesh, spec(name, param, table, mesh))
 
-  return jax.tree_util.tree_map_with_path(
-    place, parameters.describe(config), is_leaf=parameters.is_param
-  )
+  return jax.tree_util.tree_map_with_path(place, described, is_leaf=parameters.is_param)
 
 
 def abstract(
   config: config_lib.QwenConfig, mesh: Mesh | AbstractMesh | None, table: Table, dtype: Any
 ) -> parameters.Params:
   """Returns the parameters as shapes of one dtype, which say where they lie if there is a mesh."""
-  shapes = parameters.abstract(config)
+  return abstract_of(parameters.describe(config), mesh, table, dtype)
+
+
+def abstract_of(
+  described: dict, mesh: Mesh | AbstractMesh | None, table: Table, dtype: Any
+) -> parameters.Params:
+  """Returns the parameters that are described as `abstract` does."""
   if mesh is None:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+    return jax.tree.map(
+      lambda p: jax.ShapeDtypeStruct(p.shape, dtype), described, is_leaf=parameters.is_param
+    )
   return jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, dtype, sharding=where),
-    shapes,
-    shardings(config, mesh, table),
+    lambda p, where: jax.ShapeDtypeStruct(p.shape, dtype, sharding=where),
+    described,
+    shardings_of(described, mesh, table),
+    is_leaf=parameters.is_param,
   )
 
 
@@ -127,13 +140,17 @@ def gather_layer(
     return cast
   described = parameters.describe(config)['layers']
 
-  def gather(name, leaf):
-    param = described[name]
+  def gather(name, param, leaf):
+    if lora.is_low_rank(leaf):
+      parts = {'weight': param, **lora.pair(param, leaf.b.shape[0])}
+      return leaf.replace(
+        **{part: gather(f'{name}.{part}', one, getattr(leaf, part)) for part, one in parts.items()}
+      )
     one = dataclasses.replace(param, shape=param.shape[1:], axes=param.axes[1:])
     cut, whole = (NamedSharding(mesh, spec(name, one, table, mesh)) for table in (TRAIN, DECODE))
     return _gather(leaf, whole, cut)
 
-  return {name: gather(name, leaf) for name, leaf in cast.items()}
+  return {name: gather(name, described[name], leaf) for name, leaf in cast.items()}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -17,7 +17,8 @@ import optax
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
-from lwz.model import qwen, sharding
+from lwz.model import lora as lora_lib
+from lwz.model import qwen
 from lwz.programs import language_model, placement, program
 
 
@@ -64,21 +65,27 @@ def update_step(
   temperature: float,
   remat: str,
   offload: bool = False,
+  lora: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(state, minibatch, num_micro) -> (state, metrics). `offload`: see `placement.state`."""
-  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
+  """(state, minibatch, num_micro) -> (state, metrics). `offload`: see `placement.state`.
+
+  With `lora` the state is of adapters, and the last argument their frozen base.
+  """
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload, lora=lora)
+  frozen = placement.frozen(config, mesh, lora)
   where = None if mesh is None else placement.shardings(abstract_state.params)
   sequence_logprob = functools.partial(
     _sequence_logprob, config, temperature=temperature, chunk=shape.chunk, remat=remat, mesh=mesh
   )
 
-  def step(state, minibatch, num_micro):
+  def step(state, minibatch, num_micro, *base):
     num_tokens = jnp.maximum(jnp.sum(minibatch['mask']).astype(jnp.float32), 1.0)
     counted_B = jnp.any(minibatch['mask'], axis=1)
     num_sequences = jnp.maximum(jnp.sum(counted_B).astype(jnp.float32), 1.0)
 
-    def loss_fn(params, micro):
+    def loss_fn(trained, micro):
+      params = lora_lib.join(trained, *base, lora=lora)
       logp_BT, entropy_BT, mask_BT = sequence_logprob(params, minibatch, micro)
       counts = num_tokens, num_sequences
       return _loss(objective, minibatch, counts, logp_BT, entropy_BT, mask_BT)
@@ -90,19 +97,18 @@ def update_step(
     return state, metrics | norms
 
   arrays = _abstract_minibatch(shape, mesh)
-  if objective.kl_weight:
-    arrays['ref_logp'] = arrays['old_logp']
-  if objective.teacher:
-    arrays['teacher_logp'] = arrays['old_logp']
-  if objective.weighted:
-    arrays['weight'] = arrays['old_logp']
+  wanted = (objective.kl_weight, objective.teacher, objective.weighted)
+  for name, is_read in zip(('ref_logp', 'teacher_logp', 'weight'), wanted, strict=True):
+    if is_read:
+      arrays[name] = arrays['old_logp']
   return program.Program(
     'grpo',
     step,
-    (abstract_state, arrays, placement.array((), jnp.int32, mesh)),
+    (abstract_state, arrays, placement.array((), jnp.int32, mesh), *frozen),
     (0,),
     placement.results(abstract_state, mesh),
     trips=shape.max_micro,
+    frozen=len(frozen),
   )
 
 
@@ -147,15 +153,19 @@ def logprob_step(
   *,
   temperature: float,
   dtype: Any = None,
+  lora: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
 
   Those of a reference, of a teacher, or of the policy before its first update, where the sampler's
-  own are not trusted. Parameters are of `dtype`, by default the compute dtype.
+  own are not trusted. Parameters are of `dtype`, by default the compute dtype. `lora`: see
+  `update_step`.
   """
 
-  def step(params, minibatch, num_micro):
+  def step(trained, minibatch, num_micro, *base):
+    params = lora_lib.join(trained, *base, lora=lora)
+
     def add(index, total_BT):
       micro = jax.tree.map(lambda x: x[index], minibatch['micro'])
       logp_BT, _, mask_BT = _sequence_logprob(
@@ -165,10 +175,11 @@ def logprob_step(
 
     return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
 
-  params = sharding.abstract(config, mesh, sharding.TRAIN, dtype or config.dtype)
-  args = (params, _abstract_minibatch(shape, mesh), placement.array((), jnp.int32, mesh))
-  where = placement.replicated(mesh)
-  return program.Program('logprob', step, args, out_shardings=where, trips=shape.max_micro)
+  params = placement.trained(config, mesh, lora, dtype or config.dtype)
+  frozen = placement.frozen(config, mesh, lora)
+  args = (params, _abstract_minibatch(shape, mesh), placement.array((), jnp.int32, mesh), *frozen)
+  where, trips = placement.replicated(mesh), shape.max_micro
+  return program.Program('logprob', step, args, (), where, trips, len(frozen))
 
 
 def _sequence_logprob(config, params, minibatch, micro, *, temperature, chunk, mesh, remat='none'):

@@ -11,6 +11,7 @@ import optax
 from lwz import rows as rows_lib
 from lwz.learn import logprob, losses, update
 from lwz.model import activations, qwen, sharding
+from lwz.model import lora as lora_lib
 from lwz.programs import placement, program
 
 
@@ -91,21 +92,24 @@ def train_step(
   remat: str,
   offload: bool = False,
   answers: bool = False,
+  lora: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, rows) -> (state, metrics): one step on rows of a shape, `micro_rows` at a time.
 
-  `offload`: see `placement.state`; `answers`: see `abstract_rows`.
+  `offload`: see `placement.state`; `answers`: see `abstract_rows`. With `lora` the state is of
+  adapters, and the last argument their frozen base.
   """
   if shape.num_rows % micro_rows:
     raise ValueError(
       f'train.rows={shape.num_rows} is not a multiple of train.micro_rows={micro_rows}'
     )
 
-  def step(state, rows):
+  def step(state, rows, *base):
     num_tokens = jnp.maximum(jnp.sum(predicts(rows)).astype(jnp.float32), 1.0)
 
-    def loss_fn(params, micro):
+    def loss_fn(trained, micro):
+      params = lora_lib.join(trained, *base, lora=lora)
       logp, entropy, mask = row_logprob(
         params, micro, config, temperature=1.0, chunk=chunk, remat=remat, mesh=mesh
       )
@@ -121,10 +125,12 @@ def train_step(
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms | {'tokens': num_tokens}
 
-  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
-  args = (abstract_state, abstract_rows(shape, mesh, answers=answers))
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload, lora=lora)
+  frozen = placement.frozen(config, mesh, lora)
+  args = (abstract_state, abstract_rows(shape, mesh, answers=answers), *frozen)
   name = 'sft' if answers else 'pretrain'
-  return program.Program(name, step, args, (0,), placement.results(abstract_state, mesh))
+  results = placement.results(abstract_state, mesh)
+  return program.Program(name, step, args, (0,), results, frozen=len(frozen))
 
 
 def _micro_batches(x_NT: jax.Array, micro_rows: int, mesh: placement.AnyMesh) -> jax.Array:
@@ -140,16 +146,19 @@ def evaluate(
   *,
   chunk: int,
   answers: bool = False,
+  lora: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(params, rows) -> (sum of negative log-probabilities, number of tokens)."""
+  """(params, rows) -> (sum of negative log-probabilities, number of tokens). `lora`: as above."""
 
-  def step(params, rows):
+  def step(trained, rows, *base):
+    params = lora_lib.join(trained, *base, lora=lora)
     logp, _, mask = row_logprob(params, rows, config, temperature=1.0, chunk=chunk, mesh=mesh)
     return -jnp.sum(jnp.where(mask, logp, 0.0)), jnp.sum(mask)
 
-  params = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
-  return program.Program('evaluate', step, (params, abstract_rows(shape, mesh, answers=answers)))
+  frozen = placement.frozen(config, mesh, lora)
+  args = placement.trained(config, mesh, lora), abstract_rows(shape, mesh, answers=answers)
+  return program.Program('evaluate', step, (*args, *frozen), frozen=len(frozen))
 
 
 def token_logprob(

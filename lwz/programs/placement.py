@@ -12,6 +12,7 @@ from lwz import types
 from lwz.learn import optimizer as optimizer_lib
 from lwz.learn import update
 from lwz.model import activations, qwen, sharding
+from lwz.model import lora as lora_lib
 
 AnyMesh = Mesh | AbstractMesh | None
 
@@ -37,12 +38,14 @@ def state(
   mesh: AnyMesh,
   *,
   offload: bool = False,
+  lora: lora_lib.LoRA | None = None,
 ) -> types.TrainState:
   """Returns an abstract training state by TRAIN; moments are sharded as their parameters.
 
-  With `offload`, and a mesh, it waits in the memory of the host (`optimizer.on_host`).
+  With `offload`, and a mesh, it waits in the memory of the host (`optimizer.on_host`). With `lora`
+  it is of the adapters alone.
   """
-  masters = sharding.abstract(config, mesh, sharding.TRAIN, jnp.float32)
+  masters = trained(config, mesh, lora)
   abstract = jax.eval_shape(lambda p: update.init(p, optimizer), masters)
   if mesh is None:
     return abstract
@@ -62,6 +65,20 @@ def state(
   return types.TrainState(
     step=_place(abstract.step, everywhere), params=masters, opt_state=opt_state
   )
+
+
+def trained(
+  config: qwen.QwenConfig, mesh: AnyMesh, lora: lora_lib.LoRA | None, dtype: Any = jnp.float32
+) -> qwen.Params:
+  """Returns what is trained as shapes: the adapters, or without any, all parameters."""
+  return sharding.abstract_of(lora_lib.describe(config, lora), mesh, sharding.TRAIN, dtype)
+
+
+def frozen(
+  config: qwen.QwenConfig, mesh: AnyMesh, lora: lora_lib.LoRA | None
+) -> tuple[qwen.Params, ...]:
+  """Returns the base of adapters as shapes, in the compute dtype; () without adapters."""
+  return (sharding.abstract(config, mesh, sharding.TRAIN, config.dtype),) if lora else ()
 
 
 def _place(abstract, where):

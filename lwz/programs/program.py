@@ -23,17 +23,18 @@ class Program:
   donate: tuple[int, ...] = ()  # indices of arguments whose buffers the result may take over
   out_shardings: Any = None  # of the results, or a prefix of their structure; None: XLA's choice
   trips: int = 1  # at most, of a loop whose end an argument decides; costs count so many
+  frozen: int = 0  # of the arguments, the last ones, which are the same in every call
 
-  def jit(self) -> Any:
+  def jit(self, *frozen: Any) -> Any:
     """Returns the function that a stage calls, a `jax.stages.Wrapped`; the first call compiles.
 
     With several processes it is a plain function, and host arrays, which each has whole, are put
-    where `abstract_args` say.
+    where `abstract_args` say. It is one, too, where the arguments that are `frozen` are given here.
     """
     jitted = self._jitted()
     if jax.process_count() == 1:
-      return jitted
-    return lambda *args: jitted(*placement.put(args, self.abstract_args))
+      return (lambda *args: jitted(*args, *frozen)) if frozen else jitted
+    return lambda *args: jitted(*placement.put((*args, *frozen), self.abstract_args))
 
   def _jitted(self) -> jax.stages.Wrapped:
     placed = jax.tree.map(lambda arg: getattr(arg, 'sharding', None), self.abstract_args)

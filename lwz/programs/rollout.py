@@ -12,24 +12,31 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lwz.model import kv_cache, parameters, qwen, sharding
+from lwz.model import lora as lora_lib
 from lwz.programs import placement, program
 from lwz.rollout import scheduler
 from lwz.rollout import slots as slots_lib
 from lwz.rollout import spec as spec_lib
 
 
-def reshard(spec: spec_lib.EngineSpec) -> program.Program:
-  """params by TRAIN, in float32 -> params by DECODE, in the compute dtype, unstacked by `spec`."""
+def reshard(spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None) -> program.Program:
+  """params by TRAIN, in float32 -> params by DECODE, in the compute dtype, unstacked by `spec`.
 
-  def cast(params):
-    params = jax.tree.map(lambda x: x.astype(spec.config.dtype), params)
-    return parameters.unstack(params) if spec.unstacked else params
+  With `lora`, (adapters, their frozen base) -> the base with the adapters merged into it.
+  """
 
+  def cast(trained, *base):
+    params = lora_lib.join(trained, *base, lora=lora)
+    params = parameters.unstack(params) if spec.unstacked else params
+    return lora_lib.merged(params, spec.config.dtype)
+
+  frozen = placement.frozen(spec.config, spec.mesh, lora)
   return program.Program(
     'reshard',
     cast,
-    (sharding.abstract(spec.config, spec.mesh, sharding.TRAIN, jnp.float32),),
+    (placement.trained(spec.config, spec.mesh, lora), *frozen),
     out_shardings=_shardings(decode_params(spec), spec.mesh),
+    frozen=len(frozen),
   )
 
 
@@ -89,8 +96,13 @@ def decode(spec: spec_lib.EngineSpec, *, batch_size: int, read_length: int) -> p
   return program.Program('decode', fn, args, donate=(1,), out_shardings=out, trips=spec.num_steps)
 
 
-def engine(spec: spec_lib.EngineSpec) -> scheduler.Engine:
-  """Returns the engine for `scheduler.run`; each program is compiled on first use."""
+def engine(
+  spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None, *base: qwen.Params
+) -> scheduler.Engine:
+  """Returns the engine for `scheduler.run`; each program is compiled on first use.
+
+  With `lora`, its `reshard` takes the adapters of this `base`.
+  """
   placed = _shardings(abstract_slots(spec), spec.mesh)
 
   @functools.cache
@@ -102,7 +114,7 @@ def engine(spec: spec_lib.EngineSpec) -> scheduler.Engine:
     return decode(spec, batch_size=batch_size, read_length=read_length).jit()
 
   return scheduler.Engine(
-    reshard=reshard(spec).jit(),
+    reshard=reshard(spec, lora).jit(*base),
     init=jax.jit(lambda: slots_lib.init(spec), out_shardings=placed),
     prefill=prefill_of,
     admit=jax.jit(

@@ -41,12 +41,19 @@ def check(c) -> None:
 
 
 def load(
-  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, names: Collection[str]
+  c,
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh,
+  names: Collection[str],
+  *base: qwen.Params,
 ) -> dict[str, qwen.Params]:
-  """Returns the parameters of those that are among the names of a run's programs."""
+  """Returns the parameters of those that are among the names of a run's programs.
+
+  The frozen `base` of adapters, where there is one, is the reference itself.
+  """
   found = {}
   if 'reference' in names:
-    found['reference'] = trainer.initial_params(c, config, mesh, config.dtype)
+    (found['reference'],) = base or (trainer.initial_params(c, config, mesh, config.dtype),)
   if 'teacher' in names:
     check(c)  # what it needs has been run by now
     source = setup.reference(c, c.rl.teacher)

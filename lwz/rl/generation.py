@@ -14,13 +14,13 @@ from lwz.programs import rollout as rollout_program
 from lwz.rl import resume
 from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import spec as spec_lib
-from lwz.runtime import engine_spec, validation
+from lwz.runtime import adapters, engine_spec, validation
 
 READS = (
   *('rl.group_size', 'rl.prompts_per_step', 'rollout.attention', 'rollout.block', 'seed'),
   *('rollout.exact', 'rollout.int8', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
   *('rollout.min_tokens', 'rollout.slots', 'rollout.temperature', 'rollout.top_k'),
-  'rollout.top_p',
+  *('rollout.top_p', *adapters.READS),
 )
 
 
@@ -50,7 +50,7 @@ def programs(
   spec = _spec(c, config, mesh, sampler.Sampling(c.rollout.temperature, stop_ids=(0,)))
   length = spec.max_prompt_tokens
   return {
-    'reshard': rollout_program.reshard(spec),
+    'reshard': rollout_program.reshard(spec, adapters.of(c)),
     'prefill': rollout_program.prefill(spec, batch_size=1, num_tokens=length),
     'decode': rollout_program.decode(
       spec, batch_size=spec.num_slots, read_length=spec.cache_layout.max_read
@@ -59,10 +59,14 @@ def programs(
 
 
 def engine(
-  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, sampling: sampler.Sampling
+  c,
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh,
+  sampling: sampler.Sampling,
+  *base: qwen.Params,
 ) -> scheduler.Engine:
-  """Returns the engine of a run."""
-  return rollout_program.engine(_spec(c, config, mesh, sampling))
+  """Returns the engine of a run; `base` is that of adapters, where it trains these."""
+  return rollout_program.engine(_spec(c, config, mesh, sampling), adapters.of(c), *base)
 
 
 def _spec(c, config, mesh, sampling: sampler.Sampling) -> spec_lib.EngineSpec:
@@ -81,9 +85,10 @@ class Generator:
     config: config_lib.QwenConfig,
     mesh: jax.sharding.Mesh,
     sampling: sampler.Sampling,
+    *base: qwen.Params,
   ):
     self._c, self._pad_id = c, sampling.stop_ids[0]
-    self.engine = engine(c, config, mesh, sampling)
+    self.engine = engine(c, config, mesh, sampling, *base)
 
   def sample(
     self,

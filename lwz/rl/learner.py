@@ -20,12 +20,12 @@ from lwz.model import config as config_lib
 from lwz.programs import grpo, program
 from lwz.programs.cost import mfu
 from lwz.rl import fixed_models, registry, sampling
-from lwz.runtime import keys, setup, trainer
+from lwz.runtime import adapters, keys, setup, trainer
 
 READS = (
   *('data.row_length', 'reward.weights', 'rl', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
   *('rollout.temperature', 'seed', 'train.chunk', 'train.halvings', 'train.offload'),
-  'train.remat',
+  *('train.remat', *adapters.READS),
 )
 
 
@@ -124,33 +124,29 @@ def programs(
   teacher: config_lib.QwenConfig | None = None,
 ) -> dict[str, program.Program]:
   """Returns the programs of learning: the update, and log-probabilities that the loss needs."""
-  shape, temperature = _batch_shape(c, mesh), c.rollout.temperature
+  shape, temperature, lora = _batch_shape(c, mesh), c.rollout.temperature, adapters.of(c)
   logprob = functools.partial(grpo.logprob_step, shape=shape, temperature=temperature, mesh=mesh)
   found = {}
   if c.rl.tis_cap:  # of the policy itself, from its masters
-    found['logprob'] = logprob(policy, dtype=jnp.float32)
-  if c.rl.kl_weight:
-    found['reference'] = dataclasses.replace(logprob(policy), name='reference')
-  if teacher:
-    found['teacher'] = dataclasses.replace(logprob(teacher), name='teacher')
+    found['logprob'] = logprob(policy, dtype=jnp.float32, lora=lora)
+  for name, other in (('reference', policy if c.rl.kl_weight else None), ('teacher', teacher)):
+    if other:
+      found[name] = dataclasses.replace(logprob(other), name=name)
+  numbers = ('clip_low', 'clip_high', 'kl_weight', 'entropy_weight')
   objective = grpo.Objective(
-    clip_low=c.rl.clip_low,
-    clip_high=c.rl.clip_high,
+    **{name: c.rl[name] for name in numbers},
     aggregate=registry.AGGREGATES[c.rl.aggregate](c, mesh),
     policy_loss=registry.LOSSES[c.rl.loss](c, mesh),
-    kl_weight=c.rl.kl_weight,
-    entropy_weight=c.rl.entropy_weight,
     teacher=bool(teacher),
     weighted=bool(c.rl.tis_cap),
   )
+  rule = trainer.update_rule(c, policy, lora=lora)
   found['grpo'] = grpo.update_step(
-    policy,
-    trainer.update_rule(c, policy),
-    shape,
-    objective,
+    *(policy, rule, shape, objective),
     temperature=temperature,
     remat=c.train.remat,
     offload=c.train.offload,
+    lora=lora,
     mesh=mesh,
   )
   return found
@@ -182,7 +178,10 @@ def _advantages(c, mesh, batch: sampling.Batch):
 
 
 class Learner:
-  """The updates of a run. A reference or a teacher is loaded only if the loss reads it."""
+  """The updates of a run, of adapters to a `base` or of all parameters.
+
+  A reference or a teacher is loaded only if the loss reads it.
+  """
 
   def __init__(
     self,
@@ -190,13 +189,15 @@ class Learner:
     config: config_lib.QwenConfig,
     mesh: jax.sharding.Mesh,
     compiled: dict[str, program.Program],
+    *base: Any,
   ):
-    self._c, self._config, self._mesh = c, config, mesh
+    self._c, self._mesh = c, mesh
+    self._flops = functools.partial(mfu.train_flops, config, frozen=bool(base))
     names = {'grpo', 'logprob', *fixed_models.LOGPROBS} & compiled.keys()
     # A batch that a step does not merge with others is asked for twice: `informative`, then `step`.
     self._advantages = functools.lru_cache(maxsize=1)(functools.partial(_advantages, c, mesh))
-    self._fns = {name: compiled[name].jit() for name in names}
-    self._fixed = fixed_models.load(c, config, mesh, names)
+    self._fns = {n: compiled[n].jit(*(() if n in fixed_models.LOGPROBS else base)) for n in names}
+    self._fixed = fixed_models.load(c, config, mesh, names, *base)
 
   def step(
     self, loop: trainer.Trainer, state: types.TrainState, step: int, sampled: sampling.Batch
@@ -244,9 +245,8 @@ class Learner:
     prompt_lengths_B = np.repeat([len(ids) for ids in batch.prompt_ids], c.rl.group_size)
     lengths_B = prompt_lengths_B + np.asarray(batch.rollout.lengths)
     measured = {'learn/tokens_per_second': c.rl.num_epochs * float(lengths_B.sum()) / seconds}
-    flops = c.rl.num_epochs * mfu.train_flops(self._config, lengths_B)
-    share = mfu.mfu(flops, seconds)
-    if share is not None:
+    flops = c.rl.num_epochs * self._flops(lengths_B)
+    if (share := mfu.mfu(flops, seconds)) is not None:
       measured['learn/mfu'] = share
     memory = jax.local_devices()[0].memory_stats() or {}
     if 'peak_bytes_in_use' in memory:

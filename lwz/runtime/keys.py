@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lwz import types
 from lwz.data import templates
-from lwz.model import qwen
+from lwz.model import lora, qwen
 from lwz.model.attention import packed as packed_attention
 from lwz.runtime import places
 from lwz.store import gguf_writer, sinks
@@ -113,6 +113,9 @@ KEYS: dict[str, Key] = {
   'train.remat': Key(choices=tuple(qwen.REMAT)),
   'train.dtype': Key(choices=('', 'bfloat16', 'float32'), inherited=True),
   'train.attention': Key(choices=('auto', *packed_attention.BACKENDS), may_change=ALWAYS),
+  'lora.rank': _count(high=2**16),
+  'lora.alpha': Key(1e-6, 1e6),
+  'lora.targets': Key(choices=tuple(lora.TARGETS)),
   **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
   'rl.short_first': _count(),
   'rl.max_resamples': _count(high=1_000),
@@ -163,20 +166,18 @@ KEYS: dict[str, Key] = {
   'judge.max_failures': _share(may_change=ALWAYS),
   'judge.cache': Key(holds='path', may_change=ALWAYS),
   'judge.concurrency': _count(1, 10_000, may_change=ALWAYS),
-  'judge.requests_per_minute': Key(0.0, 1e9, may_change=ALWAYS),
-  'judge.tokens_per_minute': Key(0.0, 1e12, may_change=ALWAYS),
+  **{f'judge.{x}_per_minute': Key(0.0, 1e12, may_change=ALWAYS) for x in ('requests', 'tokens')},
   'judge.timeout': Key(1e-3, 86_400.0, may_change=ALWAYS),
   'judge.deadline': Key(1e-3, 1e6, may_change=ALWAYS),
   'judge.stream': _count(may_change=ALWAYS),
   'judge.tries': _count(1, 100, may_change=ALWAYS),
-  'judge.price_in': Key(0.0, 1e6, may_change=ALWAYS),
-  'judge.price_out': Key(0.0, 1e6, may_change=ALWAYS),
+  **{f'judge.price_{way}': Key(0.0, 1e6, may_change=ALWAYS) for way in ('in', 'out')},
   **dict.fromkeys(('log', 'preflight', 'report', 'checkpoint', 'debug'), Key(may_change=ALWAYS)),
   'log.samples_every': _count(1, may_change=ALWAYS),
   'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
   'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),
-  'export.format': Key(choices=('huggingface', 'gguf')),
+  'export.format': Key(choices=('huggingface', 'gguf', 'peft')),
   'export.type': Key(choices=tuple(gguf_writer.TYPES)),
   'checkpoint.every': _count(1, inherited=True, may_change=ALWAYS),
   'checkpoint.minutes': Key(0.0, 1e6, inherited=True, may_change=ALWAYS),

@@ -19,7 +19,7 @@ from lwz.data import pipeline, templates, tokenizer, tokens
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
-from lwz.runtime import setup, trainer, validation
+from lwz.runtime import adapters, replay, setup, trainer, validation
 from lwz.store import run as run_lib
 
 READS = (
@@ -32,6 +32,7 @@ def check(c) -> None:
   """Raises ValueError or OSError for faults of the config that no training can begin with."""
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
+  adapters.check(c)
   if c.train.rows % (rows := setup.pass_rows(c, setup.mesh(c), c.train.rows)):
     raise ValueError(
       f'train.rows={c.train.rows} is not a multiple of the {rows} rows of a pass, '
@@ -63,20 +64,21 @@ def programs(
 
   With `answers`, both are of the tokens of answers alone.
   """
-  shape = language_model.RowShape(c.train.rows, c.data.row_length)
+  shape, lora = language_model.RowShape(c.train.rows, c.data.row_length), adapters.of(c)
   train = language_model.train_step(
     models['policy'],
-    trainer.update_rule(c, models['policy']),
+    trainer.update_rule(c, models['policy'], lora=lora),
     shape,
     micro_rows=setup.pass_rows(c, mesh, c.train.rows),
     chunk=c.train.chunk,
     remat=c.train.remat,
     offload=c.train.offload,
     answers=answers,
+    lora=lora,
     mesh=mesh,
   )
   evaluate = language_model.evaluate(
-    models['policy'], shape, chunk=c.train.chunk, answers=answers, mesh=mesh
+    models['policy'], shape, chunk=c.train.chunk, answers=answers, lora=lora, mesh=mesh
   )
   return {train.name: train, 'evaluate': evaluate}
 
@@ -114,9 +116,9 @@ def run(
   compiled = programs(c, {'policy': config}, mesh, answers=answers)
   setup.check_memory(c, compiled)
   if c.debug.replay:
-    return trainer.rerun(c, compiled[c.stage])
+    return replay.rerun(c, opened, config, mesh, compiled[c.stage])
   loop = trainer.Trainer(c, opened, config, mesh)
-  step_fn, eval_fn = compiled[c.stage].jit(), compiled['evaluate'].jit()
+  step_fn, eval_fn = (compiled[name].jit(*loop.frozen) for name in (c.stage, 'evaluate'))
   if 'data' in loop.extra:
     batches.set_state(loop.extra['data'])
   state = loop.state
@@ -143,7 +145,7 @@ def run(
       {'keys': [f'{n}/perplexity' for n in tests], 'title': 'held-out perplexity'},
       {'keys': ['grad_norm'], 'title': 'gradient norm, before the clip'},
     ],
-    facts={'parameters': f'{qwen.num_params(config):,}', **facts},
+    facts={'parameters': f'{qwen.num_params(config):,}', **adapters.facts(c, config), **facts},
   )
 
 

@@ -11,21 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
+from etils import epath
 
 from lwz import hosts, types
 from lwz.learn import optimizer, update
 from lwz.model import config as config_lib
+from lwz.model import lora as lora_lib
 from lwz.model import parameters, qwen, sharding
-from lwz.programs import placement, program
+from lwz.programs import placement
 from lwz.report import directions, terminal
-from lwz.runtime import interrupts, setup, watchdog
+from lwz.runtime import adapters, interrupts, setup, watchdog
 from lwz.store import checkpoint, faulty_step, inputs, metrics, run, sinks
 
 READS = (
   *('init', 'seed', 'checkpoint', 'debug', 'profile.steps', 'log.sinks', 'train.offload'),
   *('train.num_steps', 'train.learning_rate', 'train.warmup_steps', 'train.decay_steps'),
   *('train.final_share', 'train.b1', 'train.b2', 'train.weight_decay', 'train.max_norm'),
-  *('train.optimizer', 'train.moments'),
+  *('train.optimizer', 'train.moments', *adapters.READS),
 )
 
 
@@ -45,8 +47,25 @@ def initial_params(
 def begin(
   c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> types.TrainState:
-  """Returns the state of step 0: float32 parameters and a fresh optimiser."""
-  return begin_from(c, config, rule, mesh, initial_params(c, config, mesh))
+  """Returns the state of step 0: float32 parameters, or adapters, and a fresh optimiser."""
+  lora = adapters.of(c)
+  params = adapters.initial(c, config, lora, mesh) if lora else initial_params(c, config, mesh)
+  return begin_from(c, config, rule, mesh, params, lora=lora)
+
+
+def frozen_params(
+  c, folder: epath.Path, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
+) -> tuple[qwen.Params, ...]:
+  """Returns (base,) of the adapters of a run, in the compute dtype; () where it has none.
+
+  Raises ValueError if a resumed run finds another base than it began with.
+  """
+  if not adapters.of(c):
+    return ()
+  base = initial_params(c, config, mesh, config.dtype)
+  adapters.keep(c, folder, base)
+  print(f'{setup.run_name(c)}: {adapters.describe(c, config)}')
+  return (base,)
 
 
 def begin_from(
@@ -55,9 +74,11 @@ def begin_from(
   rule: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
   params: qwen.Params,
+  *,
+  lora: lora_lib.LoRA | None = None,
 ) -> types.TrainState:
   """Returns the state of step 0 with these float32 parameters, which are donated."""
-  wanted = placement.state(config, rule, mesh, offload=c.train.offload)
+  wanted = placement.state(config, rule, mesh, offload=c.train.offload, lora=lora)
   fresh = jax.jit(
     lambda params: update.init(params, rule),
     out_shardings=placement.shardings(wanted),
@@ -67,9 +88,17 @@ def begin_from(
 
 
 def update_rule(
-  c, config: config_lib.QwenConfig, rate: optax.Schedule | None = None
+  c,
+  config: config_lib.QwenConfig,
+  rate: optax.Schedule | None = None,
+  *,
+  lora: lora_lib.LoRA | None = None,
 ) -> optax.GradientTransformation:
-  """Returns the optimiser that `c.train` describes, with its learning rate or the one given."""
+  """Returns the optimiser that `c.train` describes, with its learning rate or the one given.
+
+  It is of all parameters, or of adapters.
+  """
+  described = lora_lib.describe(config, lora)
   rate = rate or optimizer.schedule(
     c.train.learning_rate,
     warmup_steps=c.train.warmup_steps,
@@ -78,17 +107,8 @@ def update_rule(
   )
   numbers = {name: c.train[name] for name in ('b1', 'b2', 'weight_decay', 'max_norm', 'moments')}
   if c.train.optimizer == 'muon':
-    return optimizer.muon(rate, matrices=parameters.matrices(config), **numbers)
-  return optimizer.adamw(rate, decay_mask=parameters.decay_mask(config), **numbers)
-
-
-def rerun(c, step: program.Program) -> None:
-  """Runs the step that `debug.replay` names again, and prints its metrics then and now."""
-  args, fault = faulty_step.read(c.debug.replay, step.abstract_args)
-  values = jax.device_get(step.jit()(*args)[1])
-  print(f'{c.debug.replay}: not finite: {", ".join(fault["not_finite"])}')
-  for name, value in sorted(values.items()):
-    print(f'  {name}: {fault["metrics"].get(name)} then, {float(value)} now')
+    return optimizer.muon(rate, matrices=parameters.matrices(described), **numbers)
+  return optimizer.adamw(rate, decay_mask=parameters.decay_mask(described), **numbers)
 
 
 class Trainer:
@@ -106,12 +126,14 @@ class Trainer:
       keep=c.checkpoint.keep,
       keep_best=c.checkpoint.keep_best if c.checkpoint.best else 0,
     )
-    rule = update_rule(c, config)
+    lora = adapters.of(c)
+    self.frozen = frozen_params(c, opened.folder, config, mesh)  # last arguments of programs
+    rule = update_rule(c, config, lora=lora)
     self.extra: dict[str, Any] = {'step': 0}  # 'step' is the next to be recorded
     if self._checkpoints.latest() is None:
       self.state = begin(c, config, rule, mesh)
     else:
-      wanted = placement.state(config, rule, mesh, offload=c.train.offload)
+      wanted = placement.state(config, rule, mesh, offload=c.train.offload, lora=lora)
       self.state, self.extra = self._checkpoints.restore(wanted)
     start, self._writer = self.extra['step'], None
     self._tokenizer = inputs.digest(opened.folder / 'tokenizer')

@@ -4,6 +4,8 @@
 2. make a chat template of the run's own prompt         data.chat_template
 3. write weights, tokenizer, how it is sampled          store.hf, store.gguf_writer
 4. write the model card                                 report.model_card
+
+With `export.format='peft'`, the adapters of a run alone  store.hf.peft
 """
 
 import os
@@ -14,11 +16,12 @@ from etils import epath
 
 from lwz import hosts
 from lwz.data import chat_template, gguf_tokenizer, modelfile, templates, tokenizer_files
+from lwz.model import config as config_lib
 from lwz.report import model_card
 from lwz.runtime import provenance, setup, tokenizers
-from lwz.store import atomic, gguf_header, gguf_writer, model_source
+from lwz.store import adapters, atomic, gguf_header, gguf_writer, model_source
 from lwz.store.hf import checkpoint as hf
-from lwz.store.hf import generation
+from lwz.store.hf import generation, peft
 
 # Beside weights, what an export of ours or of transformers leaves; it may be written over.
 _LEFT = re.compile(
@@ -28,6 +31,7 @@ _LEFT = re.compile(
 )
 # Files that not every export has: those of an earlier one would speak for another model.
 _OPTIONAL = ('chat_template.jinja', generation.NAME)
+_ADAPTERS = re.compile(r'adapter_(config\.json|model\.safetensors)|README\.md|LICENSE')
 DTYPES = ('bfloat16', 'float32', 'float16')
 _INEXACT = (
   'the tokenizer takes a part of the fixed prompt for a special token, so the ids of the chat '
@@ -45,15 +49,18 @@ def check(c) -> None:
       f'export.dtype: there is no {c.export.dtype!r}; choose from {", ".join(DTYPES)}'
     )
   expected = setup.expected(c, c.init)
-  folder = _folder(c)
+  folder, source = _folder(c), setup.reference(c, c.init)
+  alone = c.export.format == 'peft'
+  if alone and (model_source.is_run(source) or not setup.is_experiment(c.init)):
+    _kept(source)
   if c.export.format == 'gguf':
     if atomic.is_remote(folder):
       raise ValueError(f'export.folder={folder}: GGUF is written to local disks; copy it from one')
     gguf_writer.check(f'export.format=gguf, init={c.init}', expected)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f'export.folder={folder}: is a file; name a folder')
-  held = _held(folder)
-  if strange := [name for name in held if name[0] != '.' and not _LEFT.fullmatch(name)]:
+  held, left = _held(folder), _ADAPTERS if alone else _LEFT
+  if strange := [name for name in held if name[0] != '.' and not left.fullmatch(name)]:
     raise ValueError(
       f'export.folder={folder}: holds {", ".join(strange[:3])}, which no export has written; name '
       'a new folder'
@@ -62,7 +69,7 @@ def check(c) -> None:
     raise ValueError(
       f'export.folder={folder}: holds a model that was not exported here; name a new folder'
     )
-  if held and os.path.realpath(folder) == os.path.realpath(setup.reference(c, c.init)):
+  if held and os.path.realpath(folder) == os.path.realpath(source):
     raise ValueError(f'export.folder={folder}: is the model of init itself; name a new folder')
 
 
@@ -82,6 +89,8 @@ def _held(folder: epath.Path) -> list[str]:
 def run(c) -> None:
   source = setup.reference(c, c.init)
   config = model_source.config(source)
+  if c.export.format == 'peft':
+    return _export_adapters(source, config, _folder(c))
   tok = tokenizers.load(source)
   ends = setup.end_ids(tok, config, source)
   known = provenance.of(source, tuple(c.report.metrics))
@@ -190,3 +199,21 @@ def _notes(template: str, exact: bool) -> list[str]:
     'across the border.',
     *([] if exact else [f'{_INEXACT[0].upper()}{_INEXACT[1:]}.']),
   ]
+
+
+def _export_adapters(source: str, config: config_lib.QwenConfig, folder: epath.Path) -> None:
+  """Writes the adapters of a run in PEFT's form."""
+  kept = _kept(source)
+  base = adapters.base(source, kept)
+  peft.save(folder, config, kept.lora, adapters.load(source, kept, config), base)
+  print(f"{folder}: for PeftModel.from_pretrained(model, '{folder}'), where the model is {base}")
+
+
+def _kept(source: str) -> adapters.Kept:
+  """Returns what a run's folder says of its adapters; raises ValueError if it has none."""
+  if not (kept := adapters.read(source)):
+    raise ValueError(
+      f'export.format=peft: {source} is no run that trained adapters; name one under init, or '
+      'leave the key out, for a whole model'
+    )
+  return kept

@@ -33,7 +33,7 @@ from lwz.rl import (
   sampling,
   scoring,
 )
-from lwz.runtime import engine_spec, setup, sources, trainer, validation
+from lwz.runtime import adapters, engine_spec, replay, setup, sources, trainer, validation
 
 READS = (
   *setup.READS,
@@ -58,6 +58,7 @@ def check(c, rewards: registry.Given = None) -> None:
   references += ['rl.teacher'] if c.rl.teacher else []
   validation.config(c, references)
   validation.mesh(c, references)
+  adapters.check(c)
   registry.check_rewards(c, rewards)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
@@ -93,7 +94,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)
   if c.debug.replay:
-    return trainer.rerun(c, compiled['grpo'])
+    return replay.rerun(c, opened, config, mesh, compiled['grpo'])
   loop = trainer.Trainer(c, opened, config, mesh)
   store = resume.BatchStore(
     c, opened.folder, num_rewards=len(c.reward.weights), stop_if_asked=loop.stop_if_asked
@@ -105,9 +106,10 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     *(opened.folder, loop.extra['step']),
   )
   rewards = registry.rewards(c, mesh, refreshed.rewards(rewards))
-  generator = generation.Generator(c, config, mesh, sampled)
-  greedy = generation.engine(c, config, mesh, dataclasses.replace(sampled, temperature=0.0))
-  learn = learner.Learner(c, config, mesh, compiled)
+  generator = generation.Generator(c, config, mesh, sampled, *loop.frozen)
+  coldest = dataclasses.replace(sampled, temperature=0.0)
+  greedy = generation.engine(c, config, mesh, coldest, *loop.frozen)
+  learn = learner.Learner(c, config, mesh, compiled, *loop.frozen)
   observe = observer.Observer(c, mesh, opened.folder, loop.extra.get('monitor', {}))
   evaluate = evaluator.Evaluator(c, tok, config, generator.engine, greedy, opened.folder, prompts)
 
@@ -207,6 +209,7 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
+    | adapters.facts(c, config)
     | evaluator.facts(c),
     alarms=observer.tables(opened.folder),
     answers=answers,

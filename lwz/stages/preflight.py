@@ -29,6 +29,7 @@ READS = (
   'init',
   'data',
   'train',
+  'lora',
   'rl',
   'rollout',
   'reward',

@@ -26,7 +26,7 @@ from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
 from lwz.rl import registry
-from lwz.runtime import preference_pairs, setup, trainer, validation
+from lwz.runtime import adapters, preference_pairs, replay, setup, trainer, validation
 from lwz.store import atomic
 from lwz.store.hf import checkpoint as hf
 
@@ -41,6 +41,7 @@ EVERY = 8  # of so many test pairs one is used before the end
 
 
 def check(c) -> None:
+  adapters.refuse(c)
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
   preference_pairs.check(c)
@@ -63,7 +64,7 @@ def run(c) -> Iterator[dict[str, float]]:
   compiled = programs(c, {'policy': config}, mesh)
   setup.check_memory(c, compiled)
   if c.debug.replay:
-    return trainer.rerun(c, compiled['reward_model'])
+    return replay.rerun(c, opened, config, mesh, compiled['reward_model'])
   loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
 

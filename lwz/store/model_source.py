@@ -15,7 +15,7 @@ from etils import epath
 
 from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
-from lwz.store import atomic, checkpoint, gguf, gguf_header
+from lwz.store import adapters, atomic, checkpoint, gguf, gguf_header
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping
@@ -74,7 +74,8 @@ def params(
 ) -> qwen.Params:
   """Returns parameters for the model `wanted`: a run's last ones, or a Hugging Face model's.
 
-  They lie on `mesh` by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
+  Those of a run that trains adapters are its base's with these merged into them. They lie on `mesh`
+  by `sharding.TRAIN`, each part read by the device that holds it. A scalar head
   that the source lacks is sampled with `key`; a language-model head that `wanted` has no use for is
   left behind. `progress` is told of a Hugging Face model's tensors, see `hf.load`.
 
@@ -82,9 +83,13 @@ def params(
   """
   abstract = sharding.abstract(wanted, mesh, sharding.TRAIN, dtype)
   if is_run(source):
-    has_head = config(source).scalar_head
-    body = {name: leaf for name, leaf in abstract.items() if name != 'score' or has_head}
-    loaded = checkpoint.load_params(source, body)
+    own = config(source)
+    body = {name: leaf for name, leaf in abstract.items() if name != 'score' or own.scalar_head}
+    if kept := adapters.read(source):
+      whole = _adapted(source, kept, own, key, mesh, dtype, progress)
+      loaded = {name: whole[name] for name in body}
+    else:
+      loaded = checkpoint.load_params(source, body)
   else:
     file = gguf_header.locate(source)
     load = functools.partial(gguf.load, file) if file else functools.partial(hf.load, source)
@@ -98,6 +103,18 @@ def params(
     loaded['score'] = initial(key)
   _check_finite(source, loaded, wanted)
   return loaded
+
+
+def _adapted(source, kept: adapters.Kept, own, key, mesh, dtype, progress) -> qwen.Params:
+  """Returns the parameters of a run that trains adapters: those of its base, and these."""
+  base = adapters.base(source, kept)
+  try:
+    held = params(base, own, key, mesh=mesh, dtype=jnp.dtype(kept.dtype), progress=progress)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{source}: its adapters change {base}, which is not there; put it back: {error}'
+    ) from error
+  return adapters.merge(source, kept, held, own, mesh, dtype)
 
 
 def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_lib.QwenConfig):

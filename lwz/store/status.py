@@ -12,7 +12,10 @@ from lwz import jsonl
 from lwz.store import atomic, lock, metrics
 
 _TAIL = 1 << 16  # bytes of metrics.jsonl that are read
-_BEGINNING = ('config.json', 'LOCK', 'tokenizer', 'model.json', 'tensorboard', 'metrics.jsonl')
+_BEGINNING = (
+  *('config.json', 'LOCK', 'tokenizer', 'model.json', 'adapters.json', 'tensorboard'),
+  'metrics.jsonl',
+)
 _RECENT = 10  # records whose mean time a step is expected to take
 
 

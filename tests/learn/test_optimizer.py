@@ -59,7 +59,8 @@ def moved(params, grads, **numbers):
 @pytest.mark.parametrize('changes', [{}, {'scalar_head': True}, {'tie_word_embeddings': True}])
 def test_matrices_of_the_model_decay_and_its_biases_norms_and_score_head_do_not(changes):
   config = fakes.config(**changes)
-  described, mask = qwen.describe(config), parameters.decay_mask(config)
+  described = qwen.describe(config)
+  mask = parameters.decay_mask(described)
   is_leaf = qwen.is_param
   params = jax.tree.map(lambda p: jnp.ones(p.shape), described, is_leaf=is_leaf)
   steps = moved(params, jax.tree.map(jnp.zeros_like, params), weight_decay=0.25, decay_mask=mask)
@@ -127,7 +128,7 @@ def orthogonalised(matrix, steps=5, a=3.4445, b=-4.7750, c=2.0315):
 def muons_step(params, grads, config, weight_decay):
   rate = optimizer.schedule(1.0, warmup_steps=0, decay_steps=0, final_share=1.0)
   numbers = {'b1': 0.9, 'b2': 0.99, 'weight_decay': weight_decay, 'max_norm': 1e9}
-  tx = optimizer.muon(rate, matrices=parameters.matrices(config), **numbers)
+  tx = optimizer.muon(rate, matrices=parameters.matrices(qwen.describe(config)), **numbers)
   with jax.numpy_dtype_promotion('standard'):
     return jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params)[0])(
       grads, params

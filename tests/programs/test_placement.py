@@ -13,7 +13,7 @@ from lwz.programs.cost import fit
 from tests import fakes
 
 CONFIG = fakes.config()
-MATRICES = parameters.matrices(CONFIG)
+MATRICES = parameters.matrices(parameters.describe(CONFIG))
 RULES = {
   'adam': optax.adam(0.01),
   'muon': optimizer.muon(

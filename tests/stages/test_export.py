@@ -13,14 +13,16 @@ import transformers
 import lwz
 from experiments import export as experiment
 from experiments import grpo_think
+from lwz import types
 from lwz.data import templates, tokenizer
 from lwz.model import config as config_lib
+from lwz.model import lora as lora_lib
 from lwz.model import qwen
 from lwz.runtime import tokenizers
 from lwz.stages import export
-from lwz.store import checkpoint, gguf, model_source
+from lwz.store import adapters, checkpoint, gguf, model_source
 from lwz.store.hf import checkpoint as hf
-from lwz.store.hf import mapping
+from lwz.store.hf import mapping, peft
 
 
 @pytest.fixture
@@ -31,6 +33,35 @@ def c(tmp_path):
   c = experiment.get_config('micro')
   c.init, c.export.folder = str(tmp_path / 'model'), str(tmp_path / 'out')
   return c
+
+
+def test_adapters_alone_are_of_a_run_that_has_some_and_go_beside_no_model(c, tmp_path):
+  c.export.format = 'peft'
+  with pytest.raises(
+    ValueError, match=r'export\.format=peft: .*model is no run that trained adapters'
+  ):
+    export.check(c)
+  config, lora = config_lib.preset('micro'), lora_lib.LoRA(2, 4.0)
+  run, new = tmp_path / 'run', lora_lib.init(jax.random.key(0), config, lora)
+  run.mkdir()
+  model_source.keep(run, config)
+  adapters.keep(run, adapters.of(lora, 'org/model', new))
+  saved = checkpoint.Checkpoints(run)
+  saved.save(1, types.TrainState(jnp.int32(1), new, ()), {'step': 1})
+  saved.close()
+  c.init = str(run)
+  export.check(c)
+  export.run(c)
+  export.check(c)  # its own files may be written over
+  found, params = peft.load(tmp_path / 'out', config)
+  assert found == lora
+  jax.tree.map(np.testing.assert_array_equal, params, new)
+  c.export.folder = str(tmp_path / 'model')
+  with pytest.raises(ValueError, match=r'holds config\.json, model\.safetensors, which no export'):
+    export.check(c)
+  c.export.format, c.export.folder = 'huggingface', str(tmp_path / 'out')
+  with pytest.raises(ValueError, match=r'holds adapter_config\.json'):
+    export.check(c)
 
 
 @pytest.mark.parametrize('name', ['notes.txt', 'checkpoints/1', 'model.bin', 'metrics.jsonl'])

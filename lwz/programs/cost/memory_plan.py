@@ -31,12 +31,14 @@ def plan(
   """Returns a run's programs, each with what stays beside it, in the order of a step.
 
   fp32 masters and the optimiser's state stay always, a policy's reward model, reference and
-  teacher, where it has them, from the first step to the last, on the same devices. The bf16 copy
+  teacher, where it has them, from the first step to the last, on the same devices. So does the
+  frozen base of adapters, which is the reference, too. The bf16 copy
   and the cache of writing are made and freed inside that part. Programs are at the largest shapes
   that they meet; `calls` are per step, at most, by name, 1 where not named.
   """
   trainer = next(programs[name] for name in TRAINERS if name in programs)
   state = trainer.abstract_args[0]
+  base = trainer.abstract_args[len(trainer.abstract_args) - trainer.frozen :]
   judged = 'grpo' in programs and 'score' in programs
   found = []
   for name, one in programs.items():
@@ -48,8 +50,11 @@ def plan(
       residents = {'optimiser': state.opt_state} if takes_masters else kept
     if judged and name != 'score':
       residents['reward model'] = programs['score'].abstract_args[0]
+    if base and not one.frozen and name != 'reference':
+      residents['base'] = base
     for other in FIXED:
-      if other in programs and name != other:
+      is_base = base and other == 'reference'
+      if other in programs and name != other and not is_base:
         residents[other] = programs[other].abstract_args[0]
     if name == 'prefill' and 'decode' in programs:
       residents['cache'] = programs['decode'].abstract_args[1]

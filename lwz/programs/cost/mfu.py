@@ -14,7 +14,9 @@ from lwz.model import config as config_lib
 from lwz.programs.cost import hardware
 
 
-def train_flops(config: config_lib.QwenConfig, lengths: Sequence[int] | np.ndarray) -> float:
+def train_flops(
+  config: config_lib.QwenConfig, lengths: Sequence[int] | np.ndarray, *, frozen: bool = False
+) -> float:
   """FLOPs of one forward and backward pass over sequences of these lengths.
 
       6 N sum(t) + 6 L H C sum(t^2)
@@ -23,7 +25,8 @@ def train_flops(config: config_lib.QwenConfig, lengths: Sequence[int] | np.ndarr
   lookup, norms and biases, a tied head counted once. Every weight takes 2 FLOPs per token forward
   and 4 backward; attention's two products take 4 H C per pair of tokens and layer forward, twice
   that backward, and half of the pairs are causal (PaLM, arXiv 2204.02311, appendix B, there
-  without the half).
+  without the half). A `frozen` weight has no gradient of its own, and takes 2 backward; its adapter
+  is not counted.
   """
   D, F, L = config.hidden_size, config.intermediate_size, config.num_hidden_layers
   queries = config.num_attention_heads * config.head_dim
@@ -31,7 +34,9 @@ def train_flops(config: config_lib.QwenConfig, lengths: Sequence[int] | np.ndarr
   out = 1 if config.scalar_head else config.vocab_size
   weights = L * (2 * D * queries + 2 * D * keys + 3 * D * F) + D * out
   tokens = np.asarray(lengths, np.float64)
-  return float(6 * weights * tokens.sum() + 6 * L * queries * np.square(tokens).sum())
+  return float(
+    (4 if frozen else 6) * weights * tokens.sum() + 6 * L * queries * np.square(tokens).sum()
+  )
 
 
 def mfu(flops: float, seconds: float) -> float | None:

@@ -35,6 +35,7 @@ def test_by_hand():
   attention = 6 * 28 * 28 * 128 * (1000**2 + 10**2)
   assert mfu.train_flops(config, [1000, 10]) == 6 * weights * 1010 + attention
   scalar = dataclasses.replace(config, scalar_head=True)
+  assert mfu.train_flops(config, [1000, 10], frozen=True) == 4 * weights * 1010 + attention
   saved = mfu.train_flops(config, [7]) - mfu.train_flops(scalar, [7])
   assert saved == 6 * 7 * 3584 * (152064 - 1)
 

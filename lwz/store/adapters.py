@@ -1,0 +1,112 @@
+"""Adapters in the folder of a run: their kind, and the model that they change.
+
+    {"rank": 8, "alpha": 16.0, "targets": ["q", "v"], "base": "../pretrain-micro",
+     "dtype": "bfloat16", "checksum": 3735928559}
+
+is adapters.json. The run's checkpoints hold the adapters alone. `checksum` is that of the base in
+`dtype`, in which the run has computed with it: another base would make another model of them.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from lwz import jsonl
+from lwz.model import config as config_lib
+from lwz.model import lora as lora_lib
+from lwz.model import qwen, sharding
+from lwz.store import atomic, checkpoint, checksum
+
+KEPT = 'adapters.json'
+_FIELDS = {
+  **{'rank': int, 'alpha': float, 'targets': list},
+  **{'base': str, 'dtype': str, 'checksum': int},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """Contents of adapters.json. `base` is a folder or a hub id; '../NAME' is a neighbour's."""
+
+  lora: lora_lib.LoRA
+  base: str
+  dtype: str
+  checksum: int
+
+
+def of(lora: lora_lib.LoRA, base: str, params: qwen.Params) -> Kept:
+  """Returns the record of adapters of these parameters of a base."""
+  return Kept(lora, base, jax.tree.leaves(params)[0].dtype.name, checksum.of(params))
+
+
+def read(folder: epath.PathLike) -> Kept | None:
+  """Returns what a run's folder says of its adapters, None where it trains all parameters."""
+  path = epath.Path(folder) / KEPT
+  if not path.exists():
+    return None
+  found = jsonl.document(path, _FIELDS, remedy='the file is damaged; put it back')
+  lora = lora_lib.LoRA(found['rank'], found['alpha'], tuple(found['targets']))
+  return Kept(lora, found['base'], found['dtype'], found['checksum'])
+
+
+def keep(folder: epath.PathLike, kept: Kept) -> None:
+  """Writes adapters.json."""
+  fields = dataclasses.asdict(kept)
+  text = json.dumps(fields.pop('lora') | fields, indent=2) + '\n'
+  atomic.write_text(epath.Path(folder) / KEPT, text)
+
+
+def base(folder: epath.PathLike, kept: Kept) -> str:
+  """Returns the source of the model that the adapters of a run change."""
+  if not kept.base.startswith('../'):
+    return kept.base
+  return os.fspath(epath.Path(folder).parent / kept.base.removeprefix('../'))
+
+
+def check(folder: epath.PathLike, kept: Kept, params: qwen.Params) -> None:
+  """Raises ValueError if these are not the parameters that the run's adapters change."""
+  if checksum.of(params) != kept.checksum:
+    raise ValueError(
+      f'{folder}: its adapters change {base(folder, kept)}, which holds other weights now; put '
+      'those back, or train the adapters again under another name'
+    )
+
+
+def load(
+  folder: epath.PathLike,
+  kept: Kept,
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh | None = None,
+) -> qwen.Params:
+  """Returns the last adapters of a run, float32, without its base."""
+  described = lora_lib.describe(config, kept.lora)
+  abstract = sharding.abstract_of(described, mesh, sharding.TRAIN, jnp.float32)
+  return checkpoint.load_params(folder, abstract)
+
+
+def merge(
+  folder: epath.PathLike,
+  kept: Kept,
+  params: qwen.Params,
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh | None,
+  dtype: Any,
+) -> qwen.Params:
+  """Returns the base's parameters, which are donated, with a run's adapters merged into them.
+
+  One leaf after the other, so that beside the base, one is held in another dtype.
+  """
+  check(folder, kept, params)
+  joined = lora_lib.join(load(folder, kept, config, mesh), params, lora=kept.lora)
+
+  def one(leaf):
+    weight = leaf.weight if lora_lib.is_low_rank(leaf) else leaf
+    make = jax.jit(lora_lib.merged, static_argnums=1, out_shardings=weight.sharding)
+    return make(leaf, jnp.dtype(dtype))
+
+  return jax.tree.map(one, joined, is_leaf=lora_lib.is_low_rank)

@@ -1,0 +1,161 @@
+"""Adapters in PEFT's form: adapter_config.json and adapter_model.safetensors.
+
+Theirs are of torch: lora_A is [rank, in], lora_B [out, rank], every layer has its own. Ours are
+[in, rank] and [rank, out], heads are a dimension, layers are stacked, see `mapping`.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from lwz import hosts, jsonl
+from lwz.model import config as config_lib
+from lwz.model import lora as lora_lib
+from lwz.model import qwen, sharding
+from lwz.store import atomic
+from lwz.store.hf import mapping, safetensors
+
+CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
+_LETTERS = {'a': 'lora_A', 'b': 'lora_B'}
+_AGAIN = 'export the adapters again with PEFT'
+# What PEFT can do and this model cannot, with the values that ask for nothing.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+  'bias': ('none',),
+  **dict.fromkeys(('fan_in_fan_out', 'use_dora', 'lora_bias'), (False,)),
+  **dict.fromkeys(('rank_pattern', 'alpha_pattern'), ({}, None)),
+  **dict.fromkeys(('modules_to_save', 'trainable_token_indices', 'target_parameters'), ([], None)),
+}
+
+
+def save(
+  folder: epath.PathLike,
+  config: config_lib.QwenConfig,
+  lora: lora_lib.LoRA,
+  adapters: qwen.Params,
+  base: str,
+) -> None:
+  """Writes adapters, in float32; `base` is the folder or hub id of the model that they change.
+
+  `peft.PeftModel.from_pretrained(model, folder)` reads them. All processes must call it.
+  """
+  folder = epath.Path(folder)
+  leaves = {name: _on_host(leaf) for name, leaf in mapping.flatten(adapters).items()}
+  wanted = list(_tensors(config, lora))
+  described = {name: (np.dtype(np.float32), shape) for name, shape, *_ in wanted}
+  fields = {
+    'peft_type': 'LORA',
+    'task_type': 'CAUSAL_LM',
+    'base_model_name_or_path': base,
+    'r': lora.rank,
+    'lora_alpha': lora.alpha,
+    'lora_dropout': 0.0,
+    'target_modules': sorted({name.split('.')[-3] for name, *_ in wanted}),
+    'bias': 'none',
+    'fan_in_fan_out': False,
+    'inference_mode': True,
+  }
+
+  def write():
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = (
+      np.ascontiguousarray(leaves[leaf][layer].reshape(shape[::-1]).T, np.float32)
+      for _, shape, leaf, layer in wanted
+    )
+    safetensors.write(folder / WEIGHTS, described, arrays)
+    atomic.write_text(folder / CONFIG, json.dumps(fields, indent=2) + '\n')
+
+  hosts.first(write)
+
+
+def load(
+  folder: epath.PathLike, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh | None = None
+) -> tuple[lora_lib.LoRA, qwen.Params]:
+  """Returns adapters in PEFT's form as ours, in float32, sharded by `sharding.TRAIN`.
+
+  The file itself says which matrices have adapters. Raises ValueError if PEFT was asked for what
+  this model cannot do, or if the tensors are not those of such adapters, naming each.
+  """
+  folder = pathlib.Path(folder)
+  raw = jsonl.document(
+    folder / CONFIG, {'peft_type': str, 'r': int, 'lora_alpha': float}, remedy=_AGAIN
+  )
+  asked = [name for name, plain in _PLAIN.items() if name in raw and raw[name] not in plain]
+  if raw['peft_type'] != 'LORA' or asked:
+    what = ', '.join(f'{name}={raw[name]!r}' for name in asked) or f'peft_type={raw["peft_type"]}'
+    raise ValueError(f'{folder / CONFIG}: {what} is not supported here; merge the adapters first')
+  # Of rank-stabilised adapters (arXiv 2312.03732) the scale is alpha / sqrt(rank).
+  alpha = raw['lora_alpha'] * (math.sqrt(raw['r']) if raw.get('use_rslora') else 1.0)
+  found = safetensors.header(folder / WEIGHTS)
+  whole = {
+    target: {name for name, *_ in _tensors(config, lora_lib.LoRA(raw['r'], alpha, (target,)))}
+    for target in lora_lib.TARGETS
+  }
+  lora = lora_lib.LoRA(raw['r'], alpha, tuple(t for t in whole if whole[t] & found.keys()))
+  wanted = list(_tensors(config, lora))
+  _check(folder / WEIGHTS, found, {name: shape for name, shape, *_ in wanted})
+  return lora, _placed(folder / WEIGHTS, config, lora, wanted, mesh)
+
+
+def _tensors(
+  config: config_lib.QwenConfig, lora: lora_lib.LoRA
+) -> Iterator[tuple[str, tuple[int, ...], str, int]]:
+  """Yields name and shape of each of PEFT's tensors, and the leaf and layer of ours."""
+  for tensor in mapping.tensors(config):
+    leaf = tensor.leaf.removeprefix('layers.')
+    if tensor.layer is None or leaf not in lora.leaves:
+      continue
+    num_out, num_in = tensor.shape
+    module = tensor.name.removesuffix('.weight')
+    for part, shape in (('a', (lora.rank, num_in)), ('b', (num_out, lora.rank))):
+      name = f'base_model.model.{module}.{_LETTERS[part]}.weight'
+      yield name, shape, f'{tensor.leaf}.{part}', tensor.layer
+
+
+def _check(path: pathlib.Path, found: dict[str, safetensors.Entry], wanted: dict[str, tuple]):
+  """Raises ValueError, naming each tensor, if the file's are not those wanted."""
+  faults = [f'{name} is missing' for name in wanted.keys() - found.keys()]
+  for name, entry in found.items():
+    if name not in wanted:
+      faults.append(f'{name} is no adapter of a matrix of this model')
+    elif entry.shape != wanted[name]:
+      faults.append(f'{name} has shape {list(entry.shape)}, not {list(wanted[name])}')
+    elif entry.dtype not in safetensors.DTYPES or not entry.whole:
+      faults.append(f'{name} is cut off, or {entry.dtype}')
+  if faults or not wanted:
+    shown = '\n  '.join(sorted(faults)[:20]) or 'it has none'
+    raise ValueError(f'{path}: the tensors are not adapters of this model; {_AGAIN}:\n  {shown}')
+
+
+def _placed(path: pathlib.Path, config, lora: lora_lib.LoRA, wanted, mesh) -> qwen.Params:
+  described = lora_lib.describe(config, lora)
+  leaves = {
+    name: np.empty(leaf.shape, np.float32) for name, leaf in mapping.flatten(described).items()
+  }
+  for name, shape, leaf, layer in wanted:
+    array = safetensors.read(path, name, (slice(None),) * len(shape))
+    leaves[leaf][layer] = array.astype(np.float32).T.reshape(leaves[leaf][layer].shape)
+  params = flax.traverse_util.unflatten_dict(leaves, sep='.')
+  if mesh is None:
+    return jax.tree.map(jnp.asarray, params)
+  where = sharding.shardings_of(described, mesh, sharding.TRAIN)
+  return jax.tree.map(_put, params, where)
+
+
+def _put(array: np.ndarray, where: jax.sharding.Sharding) -> jax.Array:
+  part: Callable = array.__getitem__
+  return jax.make_array_from_callback(array.shape, where, part)
+
+
+def _on_host(leaf: jax.Array) -> np.ndarray:
+  if getattr(leaf, 'is_fully_addressable', True):
+    return np.asarray(leaf)
+  return multihost_utils.process_allgather(leaf, tiled=True)

@@ -1,0 +1,67 @@
+"""What a run says of its adapters, and what it refuses."""
+
+import pytest
+
+from experiments import base
+from lwz.model import config as config_lib
+from lwz.runtime import adapters, keys
+from tests import fakes
+
+MICRO = config_lib.preset('micro')
+
+
+def config(**changes):
+  c = base.get_config('micro')
+  c.init = 'pretrain:micro'
+  c.update_from_flattened_dict({'lora.rank': 4} | changes)
+  return c
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'lora.targets': ()}, r'lora.targets=\(\): name one at least of q, k, v'),
+    ({'init': 'random'}, "lora.rank=4 with init='random': adapters change a model"),
+    ({'lora.rank': 17}, 'lora.rank=17 exceeds what k has, a matrix of 32 x 16: choose at most 16'),
+  ],
+)
+def test_adapters_that_can_change_nothing_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    adapters.check(config(**changes))
+
+
+def test_what_can_be_trained_is_not_refused():
+  adapters.check(config())
+  adapters.check(config(**{'lora.rank': 17, 'lora.targets': ('q', 'o', 'gate')}))
+  adapters.check(config(**{'lora.rank': 0, 'init': 'random'}))
+  assert adapters.of(config(**{'lora.rank': 0})) is None
+
+
+def test_a_target_that_is_none_is_named():
+  with pytest.raises(
+    ValueError, match=r"lora\.targets: there is no 'head'; choose from q, k, v, o"
+  ):
+    keys.check(config(**{'lora.targets': ('q', 'head')}))
+
+
+def test_a_reward_model_is_trained_whole():
+  with pytest.raises(ValueError, match=r'lora\.rank=4: a reward model is trained whole'):
+    adapters.refuse(config())
+
+
+def test_it_says_what_is_trained_and_what_is_frozen():
+  """Of L = 2: r (D + H C) twice, r (D + K C) twice, r (D + F) thrice; 12 bytes each, and 4."""
+  said = adapters.describe(config(), MICRO)
+  num = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+  assert said.startswith(f'trains {num:,} parameters, adapters of rank 4 for q, k, v, o, gate')
+  assert '48 KiB with their moments; frozen are the 31,008 of pretrain:micro' in said
+  assert said.endswith('121 KiB in float32')
+
+
+def test_a_resumed_run_keeps_to_its_base(tmp_path):
+  c = config(runs_dir=str(tmp_path))
+  first, other = (fakes.params(MICRO, seed) for seed in (0, 1))
+  adapters.keep(c, tmp_path, first)
+  adapters.keep(c, tmp_path, first)
+  with pytest.raises(ValueError, match=r'its adapters change .*pretrain-micro, which holds other'):
+    adapters.keep(c, tmp_path, other)
