@@ -64,7 +64,7 @@ EXTRAS = {
   'cuda13': ['jax[cuda13]'],
   'tpu': ['jax[tpu]'],
   # References that some tests compare with; never imported by lwz, never in the lock.
-  'parity': ['torch', 'evalica'],
+  'parity': ['torch', 'evalica', 'peft'],
 }
 
 setup(

@@ -61,7 +61,7 @@ def plan(pretend: bool) -> list[Measurement]:
     Measurement('attention', 150, (14, 2, 64, contexts[-1])),
     Measurement('update', 200, (models[min(1, len(models) - 1)], contexts[-1], 'auto')),
     Measurement('rollout', 200, (first,)),
-    Measurement('run', 500, ('tiny',)),
+    Measurement('run', 450, ('tiny',)),
   ]
   for model in models:
     for batch in (32, 64):
@@ -419,7 +419,10 @@ def main() -> None:
     parser.error(f'--only: there is no {", ".join(sorted(unknown))}; see --list')
   log = args.out.with_name(args.out.name + '.jsonl')
   log.parent.mkdir(parents=True, exist_ok=True)
-  rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+  lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+  if lines and not lines[-1].endswith('\n'):  # cut by a kill
+    log.write_text(''.join(lines := lines[:-1]))
+  rows = [json.loads(line) for line in lines]
   kept = {r['name'] for r in rows if not (args.again and 'failed' in r)}
   end = time.monotonic() + 60 * args.minutes
   for one in measurements:

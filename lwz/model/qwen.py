@@ -31,8 +31,9 @@ QwenConfig = config_lib.QwenConfig
 Params = parameters.Params
 
 
-# What a layer keeps for its backward pass: everything; the outputs of its weight matrices, so that
-# attention is recomputed; only its input; only its input, in the memory of the host.
+# What a layer keeps for its backward pass: everything; the outputs of its weight matrices and of
+# chunked attention, so that other attention is recomputed; only its input; only its input, in the
+# memory of the host.
 REMAT: dict[str, Callable[[Callable], Callable]] = {
   'none': lambda layer: layer,
   'dots': functools.partial(

@@ -6,6 +6,7 @@ from typing import Any
 
 from lwz.report import summary, table
 
+_TAG = '- lwz'  # in the front matter of every card
 _TRANSFORMERS = """\
 ```python
 from transformers import AutoModelForCausalLM, {tokenizer}
@@ -49,6 +50,11 @@ A template of Ollama cannot tell the language of a request, so there are two; `-
 llama-server take the file's own chat template, which can. Name the stop strings of the Modelfile in
 requests to llama-server.
 """
+
+
+def is_ours(card: str) -> bool:
+  """Whether a README.md is a card of `text`."""
+  return card.startswith('---\n') and f'\n{_TAG}\n' in card.split('\n---\n')[0] + '\n'
 
 
 def text(
@@ -125,7 +131,7 @@ def gguf_usage(name: str, file: str, *, languages: bool) -> str:
 
 def _front(stage: str, base: str, license: str) -> str:
   kind = 'text-classification' if stage == 'reward_model' else 'text-generation'
-  lines = [f'pipeline_tag: {kind}', 'tags:', '- lwz', *([f'- {stage}'] if stage else [])]
+  lines = [f'pipeline_tag: {kind}', 'tags:', _TAG, *([f'- {stage}'] if stage else [])]
   if base.count('/') == 1 and ':' not in base:  # a hub id
     lines.append(f'base_model: {base}')
   if license:

@@ -140,7 +140,8 @@ class EngineSpec:
   @property
   def _few(self) -> bool:
     """Whether compiling a program takes longer than a fitting one saves."""
-    return self.platform == 'cpu' and qwen.num_params(self.config) >= LARGE_ON_CPU
+    large = qwen.num_params(self.config) >= LARGE_ON_CPU
+    return self.platform == 'cpu' and large and not self.exact
 
   @property
   def _shortest(self) -> int:

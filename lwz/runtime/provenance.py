@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -21,13 +22,15 @@ SHOWN = (
   *('data.folder', 'data.prompts', 'data.examples', 'data.preferences', 'data.lower', 'data.upper'),
   *('train.num_steps', 'train.learning_rate', 'rl.prompts_per_step', 'rl.group_size'),
   *('rl.advantage', 'rl.loss', 'rl.kl_weight', 'reward.model', 'reward.max_words', 'seed'),
+  *('lora.rank', 'lora.alpha', 'lora.targets'),
 )
 # What stands for a key that names no file.
 _EMBEDDED = {
   'data.folder': "Python's own documentation",
   'data.prompts': 'made from the titles of held-out documents',
 }
-_LICENSE = re.compile(r'^license:\s*["\']?([\w.-]+)', re.MULTILINE)
+# In the front matter of a card, which ends with a line of dashes.
+_LICENSE = re.compile(r'\A---\n(?:(?!---).*\n)*?license:[ \t]*["\']?([\w.-]+)')
 _LONGEST = 20  # runs that begin with each other; a circle has no end
 _SAMPLING = {
   'rollout.temperature': 'temperature',
@@ -95,11 +98,16 @@ def of(source: str, shown: tuple[str, ...] = ()) -> Provenance:
 def _public(value: Any) -> str:
   """A value as a card shows it: of a path its name alone, where files lie is nobody's business."""
   text = str(value)
-  return epath.Path(text).name if text.startswith(('/', '~', '.')) or '://' in text else text
+  is_path = (
+    text.startswith(('/', '~', '.')) or '://' in text or ('/' in text and os.path.exists(text))
+  )
+  return epath.Path(text).name if is_path else text
 
 
 def _matters(key: str, flat: dict[str, Any]) -> bool:
   """Whether the value says something of this run."""
+  if key.startswith('lora.') and not flat['lora.rank']:
+    return False
   of_grpo = key.startswith(('rl.', 'reward.')) or key == 'data.prompts'
   return (flat['stage'] == 'grpo' or not of_grpo) and (flat[key] != '' or key in _EMBEDDED)
 

@@ -23,15 +23,20 @@ from lwz.store import adapters, atomic, gguf_header, gguf_writer, model_source
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import generation, peft
 
-# Beside weights, what an export of ours or of transformers leaves; it may be written over.
-_LEFT = re.compile(
-  r'model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|(generation_)?config\.json|README\.md|LICENSE|'
-  r'tokenizer(_config)?\.json|(special_tokens_map|added_tokens|vocab)\.json|merges\.txt|.*\.jinja|'
-  rf'.+-({"|".join(gguf_writer.TYPES)})\.gguf(\.partial)?|Modelfile(\.zh)?'
-)
-# Files that not every export has: those of an earlier one would speak for another model.
-_OPTIONAL = ('chat_template.jinja', generation.NAME)
-_ADAPTERS = re.compile(r'adapter_(config\.json|model\.safetensors)|README\.md|LICENSE')
+# What an export of each format leaves, ours or of transformers; it may be written over.
+_CARD = 'README.md'
+_LEFT = {
+  'huggingface': re.compile(
+    r'model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|README\.md|LICENSE|'
+    r'(generation_)?config\.json|tokenizer(_config)?\.json|merges\.txt|.*\.jinja|'
+    r'(special_tokens_map|added_tokens|vocab)\.json'
+  ),
+  'gguf': re.compile(
+    rf'.+-({"|".join(gguf_writer.TYPES)})\.gguf(\.partial)?|Modelfile(\.zh)?|README\.md|LICENSE'
+  ),
+  'peft': re.compile(r'adapter_(config\.json|model\.safetensors)|LICENSE'),
+}
+_TEMPLATE = 'chat_template.jinja'
 DTYPES = ('bfloat16', 'float32', 'float16')
 _INEXACT = (
   'the tokenizer takes a part of the fixed prompt for a special token, so the ids of the chat '
@@ -50,8 +55,7 @@ def check(c) -> None:
     )
   expected = setup.expected(c, c.init)
   folder, source = _folder(c), setup.reference(c, c.init)
-  alone = c.export.format == 'peft'
-  if alone and (model_source.is_run(source) or not setup.is_experiment(c.init)):
+  if c.export.format == 'peft' and (model_source.is_run(source) or not setup.is_experiment(c.init)):
     _kept(source)
   if c.export.format == 'gguf':
     if atomic.is_remote(folder):
@@ -59,8 +63,11 @@ def check(c) -> None:
     gguf_writer.check(f'export.format=gguf, init={c.init}', expected)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f'export.folder={folder}: is a file; name a folder')
-  held, left = _held(folder), _ADAPTERS if alone else _LEFT
-  if strange := [name for name in held if name[0] != '.' and not left.fullmatch(name)]:
+  held, left = _held(folder), _LEFT[c.export.format]
+  strange = [name for name in held if name[0] != '.' and not left.fullmatch(name)]
+  if _CARD in held and not model_card.is_ours((folder / _CARD).read_text('utf-8')):
+    strange.append(_CARD)
+  if strange:
     raise ValueError(
       f'export.folder={folder}: holds {", ".join(strange[:3])}, which no export has written; name '
       'a new folder'
@@ -69,7 +76,8 @@ def check(c) -> None:
     raise ValueError(
       f'export.folder={folder}: holds a model that was not exported here; name a new folder'
     )
-  if held and os.path.realpath(folder) == os.path.realpath(source):
+  model = os.path.dirname(source) if os.path.isfile(source) else source
+  if held and os.path.realpath(folder) == os.path.realpath(model):
     raise ValueError(f'export.folder={folder}: is the model of init itself; name a new folder')
 
 
@@ -117,7 +125,7 @@ def run(c) -> None:
     usage=usage,
     results=known.results,
   )
-  hosts.first(lambda: atomic.write_text(folder / 'README.md', card))
+  hosts.first(lambda: atomic.write_text(folder / _CARD, card))
   if known.prompt:
     style, template = known.prompt
     print(f'its chat template renders the prompts of data.style={style}, data.template={template}')
@@ -129,9 +137,12 @@ def _save_folder(c, folder, source, config, tok, ends, known) -> str:
   """Writes the Hugging Face folder; returns how it is used."""
   dtype = jnp.dtype(c.export.dtype)
   params = setup.load_params(c, source, config, setup.mesh(c), dtype=dtype)
-  hosts.first(lambda: [(folder / name).unlink(missing_ok=True) for name in _OPTIONAL])
   hf.save(folder, config, params, tok, ends=ends)
-  if not config.scalar_head:
+  if not tok.chat_template:  # that of an earlier export would speak for another model
+    hosts.first(lambda: (folder / _TEMPLATE).unlink(missing_ok=True))
+  if config.scalar_head:
+    hosts.first(lambda: (folder / generation.NAME).unlink(missing_ok=True))
+  else:
     text = _own_generation(source) or generation.text(known.sampling, tok, ends)
     hosts.first(lambda: atomic.write_text(folder / generation.NAME, text))
   differs = not atomic.is_remote(folder) and tokenizer_files.auto_differs(tok, folder)
@@ -206,7 +217,8 @@ def _export_adapters(source: str, config: config_lib.QwenConfig, folder: epath.P
   kept = _kept(source)
   base = adapters.base(source, kept)
   peft.save(folder, config, kept.lora, adapters.load(source, kept, config), base)
-  print(f"{folder}: for PeftModel.from_pretrained(model, '{folder}'), where the model is {base}")
+  what = f'an export of {base}' if model_source.is_run(base) or gguf_header.locate(base) else base
+  print(f"{folder}: for PeftModel.from_pretrained(model, '{folder}'), where the model is {what}")
 
 
 def _kept(source: str) -> adapters.Kept:

@@ -118,7 +118,9 @@ def _claim(c) -> str:
 def _read(c, name: str) -> groups.Run:
   folder = epath.Path(c.runs_dir) / name
   # A key that the run's version did not have says what it says by default.
-  flat = run_lib.flatten(c.to_dict()) | keys.upgrade(run_lib.flatten(run_lib.Run(folder).config))
+  default = run_lib.flatten(c.to_dict())
+  default = {key: x for key, x in default.items() if not key.startswith('reward.weights.')}
+  flat = default | keys.upgrade(run_lib.flatten(run_lib.Run(folder).config))
   stage = json.loads(flat.get('stage', '""'))
   config = {
     key: value

@@ -97,9 +97,9 @@ def merge(
   mesh: jax.sharding.Mesh | None,
   dtype: Any,
 ) -> qwen.Params:
-  """Returns the base's parameters, which are donated, with a run's adapters merged into them.
+  """Returns the base's parameters with a run's adapters merged into them, in `dtype`.
 
-  One leaf after the other, so that beside the base, one is held in another dtype.
+  Both are held until all is merged.
   """
   check(folder, kept, params)
   joined = lora_lib.join(load(folder, kept, config, mesh), params, lora=kept.lora)

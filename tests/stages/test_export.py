@@ -18,6 +18,7 @@ from lwz.data import templates, tokenizer
 from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
 from lwz.model import qwen
+from lwz.report import model_card
 from lwz.runtime import tokenizers
 from lwz.stages import export
 from lwz.store import adapters, checkpoint, gguf, model_source
@@ -82,7 +83,6 @@ def test_a_folder_that_is_new_or_empty_or_holds_an_export_is_taken(c, tmp_path):
   export.check(c)
   config = config_lib.preset('micro')
   hf.save(tmp_path / 'out', config, qwen.init(jax.random.key(0), config))
-  (tmp_path / 'out' / 'README.md').write_text('A card.')
   export.check(c)
 
 
@@ -242,3 +242,18 @@ def test_what_has_no_form_in_gguf_is_refused_before_work(c, tmp_path):
   c.export.folder = 'gs://bucket/out'
   with pytest.raises(ValueError, match=r'export\.folder=gs://bucket/out: GGUF is written to local'):
     export.check(c)
+
+
+def test_a_card_that_no_export_has_written_is_not_written_over(c, tmp_path):
+  folder = tmp_path / 'out'
+  folder.mkdir()
+  (folder / 'README.md').write_text('# My notes\n')
+  with pytest.raises(ValueError, match=r'holds README\.md, which no export has written'):
+    export.check(c)
+  kept = {'stage': '', 'base': 'org/model', 'license': '', 'lineage': (), 'settings': {}}
+  card = model_card.text('m', **kept, rewards={}, prompt=None, notes=(), usage='', results=())
+  (folder / 'README.md').write_text(card)
+  export.check(c)
+  (folder / 'm-F16.gguf').write_text('')
+  with pytest.raises(ValueError, match=r'holds m-F16\.gguf, which no export has written'):
+    export.check(c)  # a card would speak of one of the two

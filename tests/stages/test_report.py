@@ -101,3 +101,14 @@ def test_a_run_of_an_earlier_version_says_what_is_default_now(tmp_path):
   folder, _ = compare(tmp_path, 'run-0', 'run-1')
   (group,) = json.loads((folder / 'groups.json').read_text())['groups']
   assert len(group['runs']) == 2
+
+
+def test_a_reward_that_a_run_lacks_is_none_by_default(tmp_path):
+  for name in ('whole', 'less'):
+    leave(tmp_path, name, value=0.5)
+  path = tmp_path / 'less' / 'config.json'
+  config = json.loads(path.read_text())
+  del config['config']['reward']['weights']['writing']
+  path.write_text(json.dumps(config))
+  folder, _ = compare(tmp_path, 'whole', 'less')
+  assert not (folder / 'groups.json').exists()  # two groups of one run are runs

@@ -37,7 +37,8 @@ def attend(
 ) -> Float[Array, 'B T H C']:
   """`attention.attend` under `attention.causal_mask`, at most `block` queries at a time.
 
-  A traced `offset` (of the device along a mesh axis) costs the full square.
+  A traced `offset` (of the device along a mesh axis) costs the full square. Every query sees a key,
+  itself: gradients of one that sees none mean nothing.
   """
   block = min(block, -(-q_BTHC.shape[1] // SPANS))  # so that short rows have their spans, too
   known = offset if isinstance(offset, int) else None

@@ -100,6 +100,7 @@ def parse(raw: dict[str, Any], path: pathlib.Path) -> tuple[config_lib.QwenConfi
   faults += _unsupported(raw, rope)
   if faults:
     raise ValueError(f'{path}: ' + '; '.join(faults))
+  sizes |= {key: float(sizes[key]) for key in eps_and_theta}  # 1000000, in some files
   ((_, _, bias, norm),) = (family for family in FAMILIES if family[0] == raw['model_type'])
   try:
     config = config_lib.QwenConfig(

@@ -64,6 +64,11 @@ def test_both_forms_are_the_32b(read, raw):
   assert read(raw) == (config_lib.preset('32b'), jnp.dtype('bfloat16'))
 
 
+def test_a_number_without_a_point_is_a_float(read):
+  found = read(OLD | {'rope_theta': 1_000_000})[0].rope_theta
+  assert found == 1e6 and isinstance(found, float)
+
+
 @pytest.mark.parametrize('size', config_lib.SIZES)
 @pytest.mark.parametrize('scalar', [False, True])
 @pytest.mark.parametrize('form', [('rope_theta', 'torch_dtype'), ('rope_parameters', 'dtype')])
