@@ -18,7 +18,8 @@ def get_config(size: str = 'tiny'):
   c.reward.heldout = f'referee:{size}' if size in ('tiny', 'small') else ''  # micro: if named
   # Where one of two is fooled they disagree, and the lower bound pays less, see README.md.
   c.reward.ensemble = ('reward_model_second:tiny',) if size == 'tiny' else ()
-  rewards = ('reward.model', 'reward.ensemble', 'reward.heldout')
+  # The referee waits for pairs of the policy: of two at a time, the second model is better last.
+  rewards = ('reward.model', 'reward.heldout', 'reward.ensemble')
   c.needs = ('init', *rewards, 'data.prompts', 'judge.model', 'rl.teacher')
   c.train.num_steps = 3 if size == 'micro' else 80 if pocket else 60 if small else 150
   # 7e-4 drifts into what the reward model pays for and no reader reads, see LOG.md.

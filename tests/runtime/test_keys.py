@@ -131,7 +131,7 @@ def test_needed_runs_are_of_the_seed_that_is_asked_for():
     needs = door.needs(c, pathlib.Path(grpo_think.__file__).parent)
     folders[c.needs_seed] = [setup.run_name(need) for need in needs]
     assert setup.reference(c, c.init) == f'runs/{folders[c.needs_seed][1]}'
-    assert setup.reference(c, c.reward.heldout) == f'runs/{folders[c.needs_seed][-1]}'
+    assert setup.reference(c, c.reward.heldout) == f'runs/{folders[c.needs_seed][-2]}'
     seeds = {need.experiment: need.seed for need in needs}
     assert seeds.pop('referee') == 1_000 + c.needs_seed
     assert seeds.pop('reward_model_second') == 2_000 + c.needs_seed
