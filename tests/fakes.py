@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import lora as lora_lib
+from lwz.model import parameters, qwen
 
 
 def config(**changes):
@@ -66,6 +67,16 @@ def logprob(params, ids_BT, config, temperature=1.0):
   table = jax.nn.log_softmax(logits / temperature, axis=-1)
   chosen = jnp.take_along_axis(table, ids_BT[:, 1:, None], axis=-1)[:, :, 0]
   return chosen, -jnp.sum(jnp.exp(table) * table, axis=-1)
+
+
+def adapters(config, lora, seed=1):
+  """Random adapters, neither of whose factors is 0."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
+    lora_lib.describe(config, lora),
+    is_leaf=parameters.is_param,
+  )
 
 
 def shapes(tree):

@@ -138,5 +138,10 @@ def unstack(params: Params) -> Params:
 
 def num_params(config: QwenConfig) -> int:
   """Number of parameters, tied embeddings counted once: 32,763,876,352 for `32b`."""
-  described = jax.tree.leaves(describe(config), is_leaf=is_param)
-  return sum(math.prod(param.shape) for param in described)
+  return num_of(describe(config))
+
+
+def num_of(described: dict) -> int:
+  """Number of the parameters that are described."""
+  leaves = jax.tree.leaves(described, is_leaf=is_param)
+  return sum(math.prod(param.shape) for param in leaves)

@@ -21,7 +21,7 @@ PREFILL_TOKENS = 1_024  # tokens of short prompts in one prefill: products then 
 TILE = 128  # elements of a vector register of a TPU along one axis
 MAX_SEGMENTS = 8  # of a GPU's cache, which reads as many as are filled
 # Parameters from which on a CPU has few programs: layers are unrolled there, and a program of 135M
-# takes 7 s of two idle cores to compile, more than fitting batches and reads save.
+# takes 11 to 14 s to compile beside other work, more than fitting batches and reads save.
 LARGE_ON_CPU = 30_000_000
 
 

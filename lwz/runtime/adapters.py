@@ -109,6 +109,4 @@ def facts(c, config: config_lib.QwenConfig) -> dict[str, str]:
 
 def num_trained(config: config_lib.QwenConfig, lora: lora_lib.LoRA) -> int:
   """Returns the number of parameters of the adapters."""
-  described = lora_lib.describe(config, lora)
-  leaves = jax.tree.leaves(described, is_leaf=parameters.is_param)
-  return sum(math.prod(param.shape) for param in leaves)
+  return parameters.num_of(lora_lib.describe(config, lora))

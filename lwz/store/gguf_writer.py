@@ -24,7 +24,6 @@ from lwz.store.hf import mapping
 
 # Types of a model's matrices, and the number of each in general.file_type.
 TYPES = {'F16': 1, 'BF16': 32, 'F32': 0, 'Q8_0': 7, 'Q4_0': 2}
-_FLOATS = ('.freq_base', '_epsilon', '.factor', '.yarn_beta_fast', '.yarn_beta_slow')  # keys' ends
 _IN_BLOCKS = ('Q8_0', 'Q4_0')  # of 32 values of a row
 
 
@@ -138,8 +137,6 @@ def _opened(path: pathlib.Path, keys: dict[str, Any], entries: list[_Entry]):
   """Returns the package's writer, with everything but the bytes of the tensors written."""
   import gguf as lib
 
-  # A config.json may say 1000000 where the file wants a float.
-  keys = {key: float(x) if key.endswith(_FLOATS) else x for key, x in keys.items()}
   kinds = {bool: 'BOOL', int: 'UINT32', float: 'FLOAT32', str: 'STRING'}
   writer = lib.GGUFWriter(path, keys.pop('general.architecture'))
   for key, value in keys.items():

@@ -34,13 +34,8 @@ SHAPE = grpo.BatchShape(2, 5, 12, 2, chunk=16)
 OBJECTIVE = grpo.Objective(0.2, 0.3, lambda num_tokens, num: losses.budget_mean(num_tokens))
 
 
-def adapters(seed=1):
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
-    lora_lib.describe(CONFIG, LORA),
-    is_leaf=parameters.is_param,
-  )
+def adapters():
+  return fakes.adapters(CONFIG, LORA)
 
 
 def grpo_program(rule=RULES['sgd'], lora=LORA, mesh=None):

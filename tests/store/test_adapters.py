@@ -18,12 +18,7 @@ KEY = jax.random.key(0)
 
 
 def own(seed=1):
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
-    lora_lib.describe(CONFIG, LORA),
-    is_leaf=parameters.is_param,
-  )
+  return fakes.adapters(CONFIG, LORA, seed)
 
 
 def make(folder, base, params, seed=1):

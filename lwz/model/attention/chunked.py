@@ -64,7 +64,7 @@ def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, block, known)
       weights_BKRS = jnp.exp(scores_BKRS - top_BKR1)
       total_BKR1 = jnp.sum(weights_BKRS, axis=-1, keepdims=True)
       mixed_BKRC = _product('bkrs,bksc->bkrc', weights_BKRS.astype(values.dtype), values)
-      mixed_BtHC = _ungrouped((mixed_BKRC / total_BKR1).astype(values.dtype), H)
+      mixed_BtHC = reference_attention.ungrouped((mixed_BKRC / total_BKR1).astype(values.dtype), H)
       return mixed_BtHC, top_BKR1 + jnp.log(total_BKR1)
 
     blocks = (_blocks(x[:, first:last], block) for x in (q_BTHC, q_segments))
@@ -90,7 +90,9 @@ def _differentiate(block, known, saved, dmixed_BTHC):
 
     def one(sums, of_block, keys=keys, values=values, seen=kv_segments[:, :end]):
       start, q_BtHC, segments_Bt, dmixed_BtHC, pull_BtH1, log_z_BKR1 = of_block
-      q_BKRC, dmixed_BKRC, pull_BKR1 = (_grouped(x, K) for x in (q_BtHC, dmixed_BtHC, pull_BtH1))
+      q_BKRC, dmixed_BKRC, pull_BKR1 = (
+        reference_attention.grouped(x, K) for x in (q_BtHC, dmixed_BtHC, pull_BtH1)
+      )
       scores_BKRS = _scores(q_BtHC, keys, segments_Bt, seen, offset + start)
       probs_BKRS = jnp.exp(scores_BKRS - log_z_BKR1)
       dprobs_BKRS = _product('bkrc,bksc->bkrs', dmixed_BKRC, values)
@@ -100,7 +102,7 @@ def _differentiate(block, known, saved, dmixed_BTHC):
       dkeys_BKSC += _product('bkrs,bkrc->bksc', dscores_BKRS, q_BKRC)
       dvalues_BKSC += _product('bkrs,bkrc->bksc', probs_BKRS, dmixed_BKRC)
       dq_BKRC = _product('bkrs,bksc->bkrc', dscores_BKRS, keys).astype(q_BtHC.dtype)
-      return (dkeys_BKSC, dvalues_BKSC), _ungrouped(dq_BKRC, H)
+      return (dkeys_BKSC, dvalues_BKSC), reference_attention.ungrouped(dq_BKRC, H)
 
     blocks = [
       _blocks(x[:, first:last], block) for x in (q_BTHC, q_segments, dmixed_BTHC, pull_BTH1)
@@ -129,27 +131,8 @@ def _spans(num_tokens: int, num_keys: int, block: int, offset: int | None):
 
 
 def _scores(q_BtHC, k_BKSC, q_segments, kv_segments, start):
-  """q k^T / sqrt(C) of a block, R = G x t; where a query does not see a key, the least number."""
   mask_BtS = reference_attention.causal_mask(q_segments, kv_segments, start)
-  scores_BKRS = _product('bkrc,bksc->bkrs', _grouped(q_BtHC, k_BKSC.shape[1]), k_BKSC)
-  B, K, _, S = scores_BKRS.shape
-  scores_BKGtS = scores_BKRS.reshape(B, K, -1, mask_BtS.shape[1], S) * q_BtHC.shape[-1] ** -0.5
-  lowest = jnp.finfo(jnp.float32).min
-  return jnp.where(mask_BtS[:, None, None], scores_BKGtS, lowest).reshape(scores_BKRS.shape)
-
-
-def _grouped(x_BtHC, num_kv_heads: int):
-  """[B, t, H, C] -> [B, K, G * t, C]: the queries of a key-value head as rows of one product."""
-  B, t, H, C = x_BtHC.shape
-  x_BtKGC = x_BtHC.reshape(B, t, num_kv_heads, H // num_kv_heads, C)
-  return x_BtKGC.transpose(0, 2, 3, 1, 4).reshape(B, num_kv_heads, -1, C)
-
-
-def _ungrouped(x_BKRC, num_heads: int):
-  """The inverse of `_grouped`."""
-  B, K, _, C = x_BKRC.shape
-  x_BKGtC = x_BKRC.reshape(B, K, num_heads // K, -1, C)
-  return x_BKGtC.transpose(0, 3, 1, 2, 4).reshape(B, -1, num_heads, C)
+  return reference_attention.scores(q_BtHC, k_BKSC, mask_BtS)
 
 
 def _starts(first: int, last: int, block: int) -> jax.Array:

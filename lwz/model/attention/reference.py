@@ -66,14 +66,33 @@ def attend(
   plain matrix products per (b, k), with the query heads of a key-value head laid along time.
   A query that sees no key at all (padding) gets the plain mean of the values, never NaN.
   """
-  B, T, H, C = q_BTHC.shape
-  K, S = k_BKSC.shape[1:3]
-  G = H // K
-  q_BKtC = q_BTHC.reshape(B, T, K, G, C).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
-  scores = jnp.einsum(
-    'bktc,bksc->bkts', q_BKtC, k_BKSC, preferred_element_type=jnp.float32
-  ).reshape(B, K, G, T, S)
-  scores = jnp.where(mask_BTS[:, None, None], scores * C**-0.5, jnp.finfo(jnp.float32).min)
-  probs = jax.nn.softmax(scores, axis=-1).astype(v_BKSC.dtype).reshape(B, K, G * T, S)
-  mixed_BKtC = jnp.einsum('bkts,bksc->bktc', probs, v_BKSC)
-  return mixed_BKtC.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4).reshape(B, T, H, C)
+  probs_BKRS = jax.nn.softmax(scores(q_BTHC, k_BKSC, mask_BTS), axis=-1).astype(v_BKSC.dtype)
+  mixed_BKRC = jnp.einsum('bkrs,bksc->bkrc', probs_BKRS, v_BKSC)
+  return ungrouped(mixed_BKRC, q_BTHC.shape[2])
+
+
+def scores(
+  q_BTHC: Float[Array, 'B T H C'], k_BKSC: Float[Array, 'B K S C'], mask_BTS: Bool[Array, 'B T S']
+) -> Float[Array, 'B K R S']:
+  """q k^T / sqrt(C) in float32, R = G x T; where a query does not see a key, the least number."""
+  (B, K, S, C), T = k_BKSC.shape, q_BTHC.shape[1]
+  found_BKRS = jnp.einsum(
+    'bkrc,bksc->bkrs', grouped(q_BTHC, K), k_BKSC, preferred_element_type=jnp.float32
+  )
+  found_BKGTS = found_BKRS.reshape(B, K, -1, T, S) * C**-0.5
+  lowest = jnp.finfo(jnp.float32).min
+  return jnp.where(mask_BTS[:, None, None], found_BKGTS, lowest).reshape(found_BKRS.shape)
+
+
+def grouped(x_BTHC: Float[Array, 'B T H C'], num_kv_heads: int) -> Float[Array, 'B K R C']:
+  """The query heads of a key-value head as G x T rows of one product."""
+  B, T, H, C = x_BTHC.shape
+  x_BTKGC = x_BTHC.reshape(B, T, num_kv_heads, H // num_kv_heads, C)
+  return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, num_kv_heads, -1, C)
+
+
+def ungrouped(x_BKRC: Float[Array, 'B K R C'], num_heads: int) -> Float[Array, 'B T H C']:
+  """The inverse of `grouped`."""
+  B, K, _, C = x_BKRC.shape
+  x_BKGTC = x_BKRC.reshape(B, K, num_heads // K, -1, C)
+  return x_BKGTC.transpose(0, 3, 1, 2, 4).reshape(B, -1, num_heads, C)
