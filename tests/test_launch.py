@@ -242,7 +242,7 @@ def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
     (['--config.rl.group_size=four'], 'config.rl.group_size'),
     (['--config.data.folder=/no/such/folder'], '/no/such/folder: no such folder'),
     (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
-    (['--config.qlora=8'], "there is no key 'qlora'. experiments/base.py has every key"),
+    (['--config.zigzag=8'], "there is no key 'zigzag'. experiments/base.py has every key"),
     (['--config.rl.weight_cap=2.0'], '--config.rl.weight_cap is called --config.rl.tis_cap now'),
     (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
     (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),
