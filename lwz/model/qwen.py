@@ -11,7 +11,6 @@ Training and decoding run the same `_layer`; they differ in the `attend` they ha
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from jax import ad_checkpoint
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
-from lwz.model import activations, embedding, kv_cache, lora, parameters, sharding
+from lwz.model import activations, embedding, kv_cache, parameters, product, sharding, transposed
 from lwz.model import config as config_lib
 from lwz.model.attention import chunked as chunked_attention
 from lwz.model.attention import packed as packed_attention
@@ -96,68 +95,22 @@ def _attention(x_BTD, w, config: QwenConfig, phases_BTc, attend: Callable, mesh)
   k_BTKC = reference_lib.rotate(k_BTKC, cos, sin)
   k_BKTC, v_BKTC = (x.transpose(0, 2, 1, 3) for x in (k_BTKC, v_BTKC))
   mixed_BTHC, carry = attend(q_BTHC, k_BKTC, v_BKTC)
-  return _residual(x_BTD + _product(mixed_BTHC, w['wo'], mesh), mesh), carry
+  return _residual(x_BTD + product.product(mixed_BTHC, w['wo'], mesh), mesh), carry
 
 
 def _projection(h_BTD, w, one: str, mesh):
   """q, k or v, with a bias where the layer has one."""
-  x_BTHC = _product(h_BTD, w[f'w{one}'], mesh)
+  x_BTHC = product.product(h_BTD, w[f'w{one}'], mesh)
   return x_BTHC + w[f'b{one}'][None, None] if f'b{one}' in w else x_BTHC
 
 
 @jax.named_scope('mlp')
 def _mlp(x_BTD, w, config: QwenConfig, mesh):
   h_BTD = _gathered(rms_norm(x_BTD, w['mlp_norm'], config.rms_norm_eps), mesh)
-  gate_BTF = jax.nn.silu(_product(h_BTD, w['w_gate'], mesh))
-  up_BTF = _product(h_BTD, w['w_up'], mesh)
+  gate_BTF = jax.nn.silu(product.product(h_BTD, w['w_gate'], mesh))
+  up_BTF = product.product(h_BTD, w['w_up'], mesh)
   mixed_BTF = activations.constrain(gate_BTF * up_BTF, mesh, 'rows', 'time', 'mlp')
-  return _residual(x_BTD + _product(mixed_BTF, w['w_down'], mesh), mesh)
-
-
-def _product(x, weight, mesh):
-  """x [B, T, ...] times a weight, contracted over all dimensions of x but B and T.
-
-  On one CPU as a product of two matrices: the gradient of the weight then contracts one dimension,
-  read in place. To contract B and T separately, a CPU first writes both factors transposed, a
-  quarter of the time of an update. A TPU copies more that way, and a mesh shards B and T apart.
-  """
-  if lora.is_low_rank(weight):
-    low = _product(_product(x, weight.a, mesh), weight.b, mesh)
-    return _product(x, weight.weight, mesh) + weight.scale * low
-  num_inner = x.ndim - 2
-  one = mesh is None or mesh.size == 1
-  if not one or packed_attention.platform_of(mesh) != 'cpu':
-    return jnp.tensordot(x, weight, num_inner)
-  shape, size = x.shape[:2], math.prod(weight.shape[:num_inner])
-  x, num_outer = x.reshape(-1, size), weight.shape[num_inner:]
-  multiply = _short_product if x.dtype == jnp.bfloat16 else jnp.matmul
-  return multiply(x, weight.reshape(size, -1)).reshape(*shape, *num_outer)
-
-
-@jax.custom_vjp
-def _short_product(x_ND, w_DF):
-  """x w in bfloat16, as XLA:CPU multiplies fast: into float32, rounded then, here and backwards.
-
-  Asked for a result in bfloat16, it multiplies in float32, five times slower where there is AMX.
-  `train.remat='dots'` computes it again: a stack of bfloat16 over the layers is slower to keep.
-  """
-  return jnp.matmul(x_ND, w_DF, preferred_element_type=jnp.float32).astype(x_ND.dtype)
-
-
-def _short_product_forward(x_ND, w_DF):
-  return _short_product(x_ND, w_DF), (x_ND, w_DF)
-
-
-def _short_product_backward(saved, dy_NF):
-  x_ND, w_DF = saved
-  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  dx_ND = product('nf,df->nd', dy_NF, w_DF)
-  # With a second dimension to contract XLA transposes x first, which the fast product needs.
-  dw_DF = product('bnd,bnf->df', x_ND[None], dy_NF[None])
-  return dx_ND.astype(x_ND.dtype), dw_DF.astype(w_DF.dtype)
-
-
-_short_product.defvjp(_short_product_forward, _short_product_backward)
+  return _residual(x_BTD + product.product(mixed_BTF, w['w_down'], mesh), mesh)
 
 
 def _residual(x_BTD, mesh):
@@ -276,6 +229,10 @@ def lm_head(
   params: Params, hidden_BTD: Float[Array, 'B T D'], config: QwenConfig
 ) -> Float[Array, 'B T V']:
   """Logits, in float32. Holds B x T x V: for sampling and tests; losses use `token_logprob`."""
+  if transposed.is_transposed(head := params.get('head')):
+    head_VD = params['embed'] if head.weight_FD is None else head.weight_FD
+    logits_NV = transposed.product(hidden_BTD.reshape(-1, head_VD.shape[1]), head_VD)
+    return logits_NV.reshape(*hidden_BTD.shape[:2], -1)
   return jnp.einsum(
     'btd,dv->btv',
     hidden_BTD,

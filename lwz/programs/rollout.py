@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lwz.model import kv_cache, parameters, qwen, sharding
+from lwz.model import kv_cache, parameters, qwen, sharding, transposed
 from lwz.model import lora as lora_lib
 from lwz.programs import placement, program
 from lwz.rollout import scheduler
@@ -28,7 +28,8 @@ def reshard(spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None) -> pro
   def cast(trained, *base):
     params = lora_lib.join(trained, *base, lora=lora)
     params = parameters.unstack(params) if spec.unstacked else params
-    return lora_lib.merged(params, spec.config.dtype)
+    params = lora_lib.merged(params, spec.config.dtype)
+    return transposed.of(params, spec.config) if spec.transposed else params
 
   frozen = placement.frozen(spec.config, spec.mesh, lora)
   return program.Program(
@@ -53,7 +54,12 @@ def decode_params(spec: spec_lib.EngineSpec) -> qwen.Params:
     sharded = NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharded)
 
-  return {**stacked, 'layers': (jax.tree.map(one, stacked['layers']),) * config.num_hidden_layers}
+  layers = (jax.tree.map(one, stacked['layers']),) * config.num_hidden_layers
+  params = {**stacked, 'layers': layers}
+  if not spec.transposed:
+    return params
+  shapes = jax.eval_shape(functools.partial(transposed.of, config=config), params)
+  return jax.tree.map(lambda x: placement.array(x.shape, x.dtype, mesh), shapes)
 
 
 def abstract_slots(spec: spec_lib.EngineSpec) -> slots_lib.Slots:

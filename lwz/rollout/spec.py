@@ -8,6 +8,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from lwz import rows
 from lwz.model import qwen
@@ -75,6 +76,12 @@ class EngineSpec:
       return self.unstack
     on_gpu = self.platform in packed_attention.GPUS
     return self.platform == 'cpu' or self.backend == 'triton' or (on_gpu and not self.int8)
+
+  @property
+  def transposed(self) -> bool:
+    """Whether matrices are `transposed`: in bfloat16 on one CPU."""
+    one = self.mesh is None or self.mesh.size == 1
+    return self.unstacked and one and self.platform == 'cpu' and self.config.dtype == jnp.bfloat16
 
   @property
   def cache_layout(self) -> CacheLayout:

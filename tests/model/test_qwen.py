@@ -211,35 +211,6 @@ def test_on_one_cpu_the_gradient_of_a_weight_reads_its_factors_as_they_lie():
   assert not re.findall(r'f32\[[0-9,]+,3,7\]\S* transpose\(', text)
 
 
-def test_products_in_bfloat16_are_added_up_in_float32_and_rounded_once():
-  shapes = (2, 64, 3, 16), (3, 16, 32), (2, 64, 32)
-  x_BTHC, w_HCD, dy_BTD = (
-    jax.random.normal(jax.random.key(i), shape, jnp.bfloat16) for i, shape in enumerate(shapes)
-  )
-  y_BTD, pull = jax.vjp(lambda x, w: qwen._product(x, w, None), x_BTHC, w_HCD)
-  exact = functools.partial(jnp.einsum, precision='highest')
-  x, w, dy = (array.astype(jnp.float32) for array in (x_BTHC, w_HCD, dy_BTD))
-  wanted = (
-    exact('bthc,hcd->btd', x, w),
-    exact('btd,hcd->bthc', dy, w),
-    exact('bthc,btd->hcd', x, dy),
-  )
-  for found, value in zip((y_BTD, *pull(dy_BTD)), wanted, strict=True):
-    assert found.dtype == jnp.bfloat16 and found.shape == value.shape
-    # 2^-8 is half of the last bit; a sum in bfloat16 loses ten times as much.
-    np.testing.assert_allclose(found.astype(jnp.float32), value, rtol=2**-7.99, atol=1e-4)
-
-
-def test_products_in_bfloat16_take_a_cpus_fast_path():
-  """Factors in bfloat16 and a result in float32, forward and backward; others are slow."""
-  x, w = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((2, 64, 16), (16, 32)))
-  grad = jax.grad(lambda x, w: jnp.sum(qwen._product(x, w, None) ** 2), argnums=(0, 1))
-  text = jax.jit(grad).lower(x, w).as_text()
-  types = re.findall(r'dot_general.*: \((\S+), (\S+)\) -> (\S+)', text)
-  assert len(types) == 3
-  assert all('xbf16' in a and 'xbf16' in b and 'xf32' in y for a, b, y in types)
-
-
 def test_rms_norm_is_its_equation():
   x = jnp.asarray(1e-3 * np.random.default_rng(0).standard_normal((2, 3, 16), np.float32))
   weight = jnp.arange(16.0)
