@@ -24,6 +24,7 @@ MAX_SEGMENTS = 8  # of a GPU's cache, which reads as many as are filled
 # Parameters from which on a CPU has few programs: layers are unrolled there, and a program of 135M
 # takes 11 to 14 s to compile beside other work, more than fitting batches and reads save.
 LARGE_ON_CPU = 30_000_000
+ROWS_ON_CPU = 16  # of a tile of its matrix unit: fewer tokens take as long
 
 
 class CacheLayout(NamedTuple):
@@ -108,7 +109,7 @@ class EngineSpec:
     """
     if self.exact or self._shards > 1:
       return (self.num_slots,)
-    smallest = max(1, self.num_slots // 4) if self._few else 1
+    smallest = min(ROWS_ON_CPU, self.num_slots) if self._few else 1
     return shapes.buckets(self.num_slots, smallest=smallest, per_octave=self._per_octave)
 
   @property
@@ -153,7 +154,7 @@ class EngineSpec:
   @property
   def _shortest(self) -> int:
     """The least number of tokens that a prompt is padded to, or that a block reads."""
-    return 256 if self._few else 64
+    return 512 if self._few else 64
 
   @property
   def _tile(self) -> int:

@@ -114,8 +114,9 @@ def test_a_large_model_on_a_cpu_has_few_programs(monkeypatch):
   assert engine.batch_sizes == (1, 2, 3, 4, 6, 8, 12, 16)
   assert engine.read_lengths == (64, 96, 128, 192, 256, 384, 512, 540)
   monkeypatch.setattr(spec_lib, 'LARGE_ON_CPU', parameters.num_params(CONFIG))
-  assert (engine.batch_sizes, engine.read_lengths) == ((4, 8, 16), (256, 512, 540))
-  assert spec_of(CONFIG, 2).batch_sizes == (1, 2)
+  assert (engine.batch_sizes, engine.read_lengths) == ((16,), (512, 540))
+  assert spec_of(CONFIG, 40).batch_sizes == (16, 32, 40)
+  assert spec_of(CONFIG, 2).batch_sizes == (2,)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
   assert engine.batch_sizes == (1, 2, 4, 8, 16)
 
