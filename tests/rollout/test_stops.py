@@ -1,5 +1,6 @@
 """Stop strings are found wherever blocks and tokens end, and cut at the first match."""
 
+import numpy as np
 import pytest
 
 from lwz.rollout import stops
@@ -49,3 +50,39 @@ def test_trajectories_are_told_apart():
 def test_an_empty_string_is_refused():
   with pytest.raises(ValueError, match='empty'):
     stops.Matcher(spell, [''])
+
+
+def first_loop(ids, length):
+  """By the definition, one end and one unit at a time."""
+  for end in range(length, len(ids) + 1):
+    last = ids[end - length : end]
+    if any(last[unit:] == last[:-unit] for unit in range(1, length // 2 + 1)):
+      return end
+  return None
+
+
+@pytest.mark.parametrize('block', [1, 3, 7, 100])
+def test_a_loop_ends_at_the_same_token_whatever_the_block(block):
+  rng = np.random.default_rng(0)
+  for length in (2, 5, 8, 12):
+    for _ in range(30):
+      ids = rng.integers(0, 3, 40).tolist()
+      unit = rng.integers(0, 9, rng.integers(1, 7)).tolist()
+      ids += unit * 6
+      loop, found = stops.Loop(length), None
+      for end in range(block, len(ids) + block, block):
+        found = loop(4, ids[:end])
+        if found is not None:
+          break
+      assert found == first_loop(ids, length), (ids, length)
+      assert loop.matched == ({4} if found else set())
+
+
+def test_a_list_whose_numbers_rise_is_no_loop():
+  ids = [x for number in range(100) for x in (number, 500, 501, 502)]
+  assert stops.Loop(32)(0, ids) is None
+
+
+def test_a_loop_of_one_token_is_refused():
+  with pytest.raises(ValueError, match='a loop of 1 tokens'):
+    stops.Loop(1)
