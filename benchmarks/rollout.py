@@ -2,11 +2,12 @@
 
     python benchmarks/rollout.py                      # the pocket model of 12.6M parameters, fp32
     python benchmarks/rollout.py --model=0.5b         # random weights of a preset
-    python benchmarks/rollout.py --model=FOLDER       # a Hugging Face folder
+    python benchmarks/rollout.py --model=FOLDER       # a Hugging Face folder, or a GGUF file
 
-Four workloads: `even`, 32 trajectories of 256 tokens; `long`, 4 of 2,048; `ragged`, 32 with given
-log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), for which a static batch computes
-32 times the longest; `queue`, the same 32 in 8 slots, which shows the effect of their order.
+Workloads: `one` and `sixteen`, 1 and 16 trajectories of 128 tokens; `even`, 32 of 256; `long`, 4 of
+2,048; `ragged`, 32 with given log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), for
+which a static batch computes 32 times the longest; `queue`, the same 32 in 8 slots, which shows the
+effect of their order.
 Lengths are forced, so all engines write the same number of tokens; only useful ones are counted.
 Every engine runs in a process of its own that stays; rounds alternate between engines, so that
 other load of the machine affects all alike. Compilation is not timed. Tunix needs an environment of
@@ -15,6 +16,7 @@ its own, named by `--tunix_python`.
     lwz          our engine, with the length of each trajectory known: the longest start first
     lwz-untold   the same, with unknown lengths: first come, first served
     lwz-int8     the same as lwz, with keys and values in int8
+    llama.cpp    the file of --gguf as it is, by the package xllamacpp, a thread per core
 
 For our engines the difference between their log-probabilities and the scorer's is printed; the
 scorer reads the whole text at once in the dtype of the model.
@@ -33,13 +35,15 @@ import time
 
 import numpy as np
 
-WORKLOADS = ('even', 'long', 'ragged', 'queue')
-ENGINES = ('lwz', 'lwz-int8', 'lwz-untold', 'transformers', 'tunix')
+WORKLOADS = ('one', 'sixteen', 'even', 'long', 'ragged', 'queue')
+ENGINES = ('lwz', 'lwz-int8', 'lwz-untold', 'transformers', 'tunix', 'llama.cpp')
 SLOTS = {'queue': 8}  # the others have as many as there are trajectories
 PROMPT = 64  # tokens
 
 
 def lengths(workload: str) -> list[int]:
+  if workload in ('one', 'sixteen'):
+    return [128] * (1 if workload == 'one' else 16)
   if workload == 'even':
     return [256] * 32
   if workload == 'long':
@@ -61,10 +65,15 @@ def prepare(model: str, folder: pathlib.Path) -> str:
 
   from lwz.model import config as config_lib
   from lwz.model import qwen
+  from lwz.store import gguf, gguf_header
   from lwz.store.hf import checkpoint as hf
 
   if pathlib.Path(model).is_dir():
     return model
+  if file := gguf_header.locate(model):
+    config, params = gguf.load(file)
+    hf.save(folder, config, params)
+    return str(folder)
   if model == 'pocket':
     config = config_lib.QwenConfig(
       vocab_size=4_096,
@@ -249,9 +258,46 @@ def tunix_writer(arguments, folder: str, workload: str):
   return write, dict
 
 
+def llama_writer(arguments, folder: str, workload: str):
+  import concurrent.futures
+  import urllib.request
+
+  import xllamacpp
+
+  wanted = lengths(workload)
+  params = xllamacpp.CommonParams()
+  params.model.path = arguments.gguf
+  params.n_parallel = len(wanted)
+  params.n_ctx = len(wanted) * (PROMPT + max(wanted))
+  params.cpuparams.n_threads = os.cpu_count()
+  server = xllamacpp.Server(params)
+  ids = prompts(len(wanted), 1_000).tolist()
+
+  def ask(prompt, num):
+    body = {'prompt': prompt, 'n_predict': num, 'ignore_eos': True, 'cache_prompt': False}
+    data = json.dumps(body | {'temperature': 1.0, 'top_k': 0, 'top_p': 1.0}).encode()
+    request = urllib.request.Request(
+      f'{server.listening_address}/completion', data, {'Content-Type': 'application/json'}
+    )
+    with urllib.request.urlopen(request, timeout=600) as reply:
+      assert json.load(reply)['tokens_predicted'] == num
+
+  def write():
+    with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
+      list(pool.map(ask, ids, wanted))
+    return {}
+
+  write()
+  return write, dict
+
+
 def work(arguments, folder: str, workload: str) -> None:
   """Worker process: writes the workload once per line of input, then checks the last one."""
-  others = {'transformers': transformers_writer, 'tunix': tunix_writer}
+  others = {
+    'transformers': transformers_writer,
+    'tunix': tunix_writer,
+    'llama.cpp': llama_writer,
+  }
   writer = others.get(arguments.worker, lwz_writer)
   write, check = writer(arguments, folder, workload)
   print('ready', flush=True)
@@ -273,6 +319,7 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
       *(python, __file__, f'--worker={name}', f'--folder={folder}'),
       *(f'--workloads={workload}', f'--steps={arguments.steps}', f'--dtype={arguments.dtype}'),
       f'--attention={arguments.attention}',
+      f'--gguf={arguments.gguf}',
     ]
     workers[name] = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
@@ -309,11 +356,15 @@ def main() -> None:
   parser.add_argument('--out', help='a JSON file to write the rows to')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
   parser.add_argument('--folder', help=argparse.SUPPRESS)
+  parser.add_argument('--gguf', default='', help='the file that llama.cpp reads')
   arguments = parser.parse_args()
   if arguments.engines is None:
-    arguments.engines = ENGINES if arguments.tunix_python else ENGINES[:-1]
+    named = {'tunix': arguments.tunix_python, 'llama.cpp': arguments.gguf}
+    arguments.engines = [name for name in ENGINES if named.get(name, True)]
   if 'tunix' in arguments.engines and not arguments.tunix_python:
     parser.error('tunix needs --tunix_python')
+  if 'llama.cpp' in arguments.engines and not (arguments.gguf or arguments.worker):
+    parser.error('llama.cpp needs --gguf')
   if arguments.rounds < 1 or arguments.steps < 1:
     parser.error('--rounds and --steps must be at least 1')
   if arguments.out and not pathlib.Path(arguments.out).parent.is_dir():
