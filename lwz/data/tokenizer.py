@@ -1,6 +1,7 @@
 """The tokenizer: byte-level BPE like Qwen2.5's, trained on a corpus or loaded."""
 
 import collections.abc
+import functools
 import json
 import os
 import re
@@ -192,20 +193,29 @@ def chat(
     'limits': (seconds, memory),
     **{k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)},
   }
-  command = [sys.executable, '-c', _RENDER]
   try:
-    done = subprocess.run(
-      command, input=json.dumps(asked), capture_output=True, text=True, timeout=seconds + 30
-    )
-    reason = done.stderr.strip().split('\n')[-1] or f'no end within {seconds} s'
-  except subprocess.TimeoutExpired:
-    done, reason = None, f'no end within {seconds + 30} s'
-  if done is None or done.returncode:
+    return json.loads(_rendered(json.dumps(asked), seconds + 30))
+  except subprocess.SubprocessError as error:
     raise ValueError(
-      f'the chat template of {tokenizer.name_or_path} cannot be rendered: {reason}; mend '
-      'chat_template.jinja or tokenizer_config.json'
-    )
-  return json.loads(done.stdout)
+      f'the chat template of {tokenizer.name_or_path} cannot be rendered: {_reason(error, seconds)}'
+      '; mend chat_template.jinja or tokenizer_config.json'
+    ) from None
+
+
+@functools.lru_cache(maxsize=32)  # a process takes seconds to start, and a run asks several times
+def _rendered(asked: str, seconds: int) -> str:
+  """Returns the output of `_RENDER`."""
+  command = [sys.executable, '-c', _RENDER]
+  done = subprocess.run(
+    command, input=asked, capture_output=True, text=True, timeout=seconds, check=True
+  )
+  return done.stdout
+
+
+def _reason(error: subprocess.SubprocessError, seconds: int) -> str:
+  if isinstance(error, subprocess.CalledProcessError):
+    return error.stderr.strip().split('\n')[-1] or f'no end within {seconds} s'
+  return f'no end within {seconds + 30} s'
 
 
 _BREAK = '\ufdd0'  # no character of any text, for use inside a program

@@ -218,6 +218,15 @@ def test_a_chat_template_that_never_ends_or_fails_is_refused(trained, template):
     tokenizer.chat(trained, HELLO, seconds=2)
 
 
+def test_what_was_rendered_starts_no_second_process(trained, monkeypatch):
+  trained.chat_template = "{{ messages[0]['content'] }} once"
+  first = tokenizer.chat(trained, HELLO)
+  monkeypatch.setattr(tokenizer.subprocess, 'run', None)
+  assert tokenizer.chat(trained, HELLO) == first
+  with pytest.raises(TypeError):
+    tokenizer.chat(trained, HELLO[:1])
+
+
 def test_special_tokens_are_no_text_and_tags_are(trained):
   decode = tokenizer.decoder(trained)
   text = '<think>A plan.</think>\n<answer>河流 and the sea.</answer>'
