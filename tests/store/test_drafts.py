@@ -36,7 +36,7 @@ def test_texts_of_other_settings_are_not_gone_on_with(tmp_path):
   drafts.Drafts(tmp_path, SETTINGS)
   with pytest.raises(ValueError, match=r'settings.json: .* seed=0, not 1: name another'):
     drafts.Drafts(tmp_path, SETTINGS | {'seed': 1})
-  with pytest.raises(ValueError, match="begun with top_p=None, not 0.9"):
+  with pytest.raises(ValueError, match=r'begun with top_p=None, not 0\.9'):
     drafts.Drafts(tmp_path, SETTINGS | {'top_p': 0.9})
 
 
