@@ -73,8 +73,13 @@ class Sweep:
       'get_config' in self._source
     ):
       raise ValueError(f'{path}: needs get_hyper(h), and one of get_config(size) and EXPERIMENT')
+    given = self._source['get_hyper'](hyper)
+    if not isinstance(given, list) or not all(isinstance(values, dict) for values in given):
+      raise ValueError(
+        f'{path}: get_hyper has to return a list of dicts, as h.sweep and h.product do'
+      )
     self.arms: list[Arm] = []
-    for number, values in enumerate(self._source['get_hyper'](hyper), 1):
+    for number, values in enumerate(given, 1):
       self.arms.append(Arm(number, values, self._config(values, size)))
     if not self.arms:
       raise ValueError(f'{path}: get_hyper gives no arm')

@@ -143,6 +143,8 @@ ONE = "EXPERIMENT = 'base_model'" + HYPER
     (f"{ONE}h.sweep('seed', [1])", ['--config.seed=2'], 'config.seed: the sweep gives it a value'),
     (f"{ONE}h.sweep('seed', [1])", ['--config.name=a'], 'name: arms are named by what differs'),
     (f'{ONE}[]', [], 'get_hyper gives no arm'),
+    (f'{ONE}None', [], 'get_hyper has to return a list of dicts'),
+    (f"{ONE}['seed']", [], 'get_hyper has to return a list of dicts'),
     ("EXPERIMENT = 'base_model'", [], 'needs get_hyper'),
     (
       f"EXPERIMENT = 'nothing'{HYPER}h.sweep('seed', [1])",
