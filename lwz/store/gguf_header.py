@@ -25,6 +25,7 @@ from lwz import jsonl
 
 PREFIX, SUFFIX = 'gguf:', '.gguf'
 TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K')
+_SHOWN = 5  # files of a package that a message names
 # Kinds of values, by their number: what `struct` calls them; 8 is text, 9 an array.
 _KINDS = dict(enumerate('BbHhIif?')) | {10: 'Q', 11: 'q', 12: 'd'}
 _TEXT, _ARRAY = 8, 9
@@ -61,7 +62,13 @@ def locate(source: epath.PathLike) -> pathlib.Path | None:
       spec = None
     if spec is None or not spec.submodule_search_locations:
       raise FileNotFoundError(f'{text}: no package {package!r} is installed: pip install {package}')
-    path = pathlib.Path(spec.submodule_search_locations[0]) / file
+    folder = pathlib.Path(spec.submodule_search_locations[0])
+    path = folder / file
+    if not path.is_file():
+      there = ', '.join(sorted(one.name for one in folder.glob(f'*{SUFFIX}'))[:_SHOWN]) or 'none'
+      raise FileNotFoundError(
+        f'{text}: name a file of the package, as gguf:{package}/FILE{SUFFIX}; it has {there}'
+      )
   elif path.suffix.lower() != SUFFIX or path.is_dir():
     return None
   if not path.is_file():

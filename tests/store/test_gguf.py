@@ -320,7 +320,8 @@ def test_a_file_is_named_by_its_path_or_by_a_package(tmp_path, monkeypatch):
   assert gguf_header.locate('gguf:a-package/m.gguf') == gguf_header.locate(path) == path
   assert gguf_header.locate('owner/model') is gguf_header.locate(tmp_path) is None
   for source, fault in {
-    'gguf:a_package/n.gguf': "no file 'n.gguf'",
+    'gguf:a_package/n.gguf': 'name a file of the package, .*it has m.gguf',
+    'gguf:a_package': 'as gguf:a_package/FILE.gguf; it has m.gguf',
     'gguf:no_package/m.gguf': "no package 'no_package' is installed: pip install no_package",
     tmp_path / 'o.gguf': "no file 'o.gguf'",
   }.items():
