@@ -4,6 +4,8 @@
     0001-1.json       prompt 1, draft 1: its tokens so far, and how it ended
     0001-1.md         its text
     0001.md           of several drafts, the best
+
+Prompts and drafts are numbered from 1 there.
 """
 
 import dataclasses
