@@ -79,13 +79,13 @@ def append(
   """Writes T tokens of one layer from `position` on; a cache of one layer has no L."""
   if cache.k.ndim == 4:
     return Cache(
-      k=jax.lax.dynamic_update_slice(cache.k, k_BKTC, (0, 0, position, 0)),
-      v=jax.lax.dynamic_update_slice(cache.v, v_BKTC, (0, 0, position, 0)),
+      k=_written(cache.k, k_BKTC, (0, 0, position, 0)),
+      v=_written(cache.v, v_BKTC, (0, 0, position, 0)),
     )
   at = (layer, 0, 0, position, 0)
   return Cache(
-    k=jax.lax.dynamic_update_slice(cache.k, k_BKTC[None], at),
-    v=jax.lax.dynamic_update_slice(cache.v, v_BKTC[None], at),
+    k=_written(cache.k, k_BKTC[None], at),
+    v=_written(cache.v, v_BKTC[None], at),
   )
 
 
@@ -218,7 +218,7 @@ def _overlap(segment: CacheSegment, new: CacheSegment, row, position) -> CacheSe
     before = jax.lax.dynamic_slice(old, begin, new.shape)
     moved = jnp.roll(new, position - at, axis)
     fresh = jnp.expand_dims(fresh_T, [i for i in range(new.ndim) if i != axis])
-    return jax.lax.dynamic_update_slice(old, jnp.where(fresh, moved, before), begin)
+    return _written(old, jnp.where(fresh, moved, before), begin)
 
   return _by_time(change, segment, new)
 
@@ -227,6 +227,24 @@ def _put(whole: CacheSegment, new: CacheSegment, row, position) -> CacheSegment:
   def change(old, new, axis):
     begin = [0] * old.ndim
     begin[1], begin[axis] = row, position
-    return jax.lax.dynamic_update_slice(old, new, begin)
+    return _written(old, new, begin)
 
   return _by_time(change, whole, new)
+
+
+def _written(old, new, begin):
+  """`dynamic_update_slice`, in place.
+
+  XLA:CPU has none in bfloat16: it would convert all of `old` to float32 and back in every step. It
+  writes the same bits as integers.
+  """
+  plain = jax.lax.dynamic_update_slice
+  if old.dtype != jnp.bfloat16:
+    return plain(old, new, begin)
+
+  def as_integers(old, new, begin):
+    bits, more = (jax.lax.bitcast_convert_type(x, jnp.uint16) for x in (old, new))
+    return jax.lax.bitcast_convert_type(plain(bits, more, begin), old.dtype)
+
+  begin = tuple(jnp.asarray(x, jnp.int32) for x in begin)
+  return jax.lax.platform_dependent(old, new, begin, cpu=as_integers, default=plain)

@@ -1,5 +1,7 @@
 """The cache: where a token is written, who sees it, and that decoding with it changes nothing."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +193,22 @@ def test_int8_is_filled_as_any_other():
     found.append(kv_cache.read_layer(past[0], 0, num_rows=2, num_positions=8, dtype=jnp.float32))
   np.testing.assert_allclose(found[1].v, found[0].v, atol=2e-2)
   np.testing.assert_allclose(found[1].k, found[0].k, atol=2e-2)
+
+
+def test_bfloat16_is_written_in_place():
+  """XLA:CPU would convert a whole cache to float32, and back."""
+  config = fakes.config(dtype=jnp.bfloat16)
+  whole, block = (kv_cache.init(config, 4, num) for num in (4_096, 2))
+  segments = (kv_cache.to_segment(whole),)
+  one = jax.tree.map(lambda x: x[0], whole)
+  new = jnp.ones((4, 2, 1, 6), jnp.bfloat16)
+  for fn, args in (
+    (kv_cache.store_block, (segments, block, jnp.array([3, 5, 8, 13]))),
+    (lambda cache, at: kv_cache.append(cache, 0, at, new, new), (one, jnp.int32(7))),
+  ):
+    compiled = jax.jit(fn, donate_argnums=0).lower(*args).compile()
+    assert not re.search(r'f32\[[\d,]*4096', compiled.as_text())
+    assert compiled.memory_analysis().temp_size_in_bytes < whole.k.nbytes / 20
+  stored = jax.jit(kv_cache.append)(one, 0, jnp.int32(7), new, 2 * new)
+  assert (stored.k[:, :, 7] == 1).all() and (stored.v[:, :, 7] == 2).all()
+  assert float(jnp.sum(stored.k)) == 48 and float(jnp.sum(stored.v)) == 96
