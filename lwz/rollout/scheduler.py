@@ -6,6 +6,8 @@ A slot has room for the longest prompt and answer, so no trajectory is ever pree
 
 The content of a trajectory does not depend on scheduling: its key names its randomness. Its last
 bits may, by rounding; with `exact` every block has one shape and one length, and no bit does.
+
+A training gives a list of requests, a server a queue to which more come meanwhile.
 """
 
 import dataclasses
@@ -15,23 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from lwz.rollout import order, slots
+from lwz.rollout import queue as queue_lib
+from lwz.rollout import slots
+
+Request = queue_lib.Request
 
 # (index of the request, its ids so far) -> the number of them to keep, which ends it, or None.
 StopRule = Callable[[int, np.ndarray], int | None]
 
 _FREE = -1  # the owner of a free slot
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """One trajectory to write. `expected` is a guess of its length; the longest start first."""
-
-  prompt: np.ndarray  # ids, at least one
-  key: np.ndarray  # uint32 [2], of `sampler.trajectory_keys`
-  max_tokens: int
-  min_tokens: int = 0
-  expected: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +88,7 @@ class Engine:
 def run(
   engine: Engine,
   params,
-  requests: Sequence[Request],
+  requests: Sequence[Request] | queue_lib.Queue,
   *,
   stop_rule: StopRule | None = None,
   stats: Stats | None = None,
@@ -102,10 +96,12 @@ def run(
   """Yields the trajectories of all requests, as they end; the next block runs meanwhile.
 
   `stop_rule` sees every active trajectory after every block and may end it, at any of its tokens.
-  Raises ValueError if a request exceeds the limits of a slot.
+  Raises ValueError if a request exceeds the limits of a slot; those of a queue are not checked.
   """
-  for index, request in enumerate(requests):
-    _check(index, request, engine)
+  if not isinstance(requests, queue_lib.Queue):
+    for index, request in enumerate(requests):
+      _check(index, request, engine)
+    requests = queue_lib.Queue(requests)
   return _Loop(engine, params, requests, stop_rule, stats or Stats()).run()
 
 
@@ -147,10 +143,9 @@ def _check(index: int, request: Request, engine: Engine) -> None:
 class _Loop:
   """The host loop of one rollout."""
 
-  def __init__(self, engine, params, requests, stop_rule, stats):
-    self._engine, self._params, self._requests = engine, params, requests
+  def __init__(self, engine, params, queue, stop_rule, stats):
+    self._engine, self._params, self._queue = engine, params, queue
     self._stop_rule, self._stats = stop_rule, stats
-    self._queue = order.longest_first([request.expected for request in requests])[::-1]
     self._owner = [_FREE] * engine.batch_sizes[-1]  # of each slot
     self._cached = [0] * engine.batch_sizes[-1]
     self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -162,6 +157,7 @@ class _Loop:
     ended: list[Trajectory] = []
     num_yielded = 0
     while True:
+      more = self._queue.refresh(idle=not (ended or self._active()))
       self._fill()
       active = self._active()
       block = self._decode(active) if active else None
@@ -170,29 +166,29 @@ class _Loop:
         self._stats.first = self._stats.first if num_yielded else self._stats.seconds
         num_yielded += 1
         yield trajectory
-      if block is None:
+      if block is None and not more:
         return
-      ended = self._collect(jax.device_get(block), active)
+      ended = self._collect(jax.device_get(block), active) if block is not None else []
 
   def _active(self) -> list[int]:
     return [slot for slot, owner in enumerate(self._owner) if owner != _FREE]
 
   def _fill(self) -> None:
     """Starts trajectories in free slots, or compacts the active ones if the queue is empty."""
-    # {padded length: {prompt: [(slot, request)]}}
-    starts: dict[int, dict[bytes, list[tuple[int, int]]]] = {}
+    # {padded length: {prompt: [(slot, index, request)]}}
+    starts: dict[int, dict[bytes, list[tuple[int, int, Request]]]] = {}
     for slot, owner in enumerate(self._owner):
       if owner == _FREE and self._queue:
-        index = self._queue.pop()
-        ids = np.asarray(self._requests[index].prompt, np.int32)
+        index, request = self._queue.pop()
+        ids = np.asarray(request.prompt, np.int32)
         length = _round_up(len(ids), self._engine.prompt_lengths)
         starts[length] = starts.pop(length, {})  # last, since others of its group may wait
-        starts[length].setdefault(ids.tobytes(), []).append((slot, index))
+        starts[length].setdefault(ids.tobytes(), []).append((slot, index, request))
     for length, places in starts.items():
       for prefix, prompts in self._prefill(length, list(places)):
         for number, prompt in enumerate(prompts):
-          for slot, index in places.get(prompt, []):
-            self._admit(prefix, number, slot, index)
+          for place in places.get(prompt, []):
+            self._admit(prefix, number, *place)
     if not self._queue:
       self._prefilled = None, []
       if not self._engine.exact:
@@ -215,8 +211,7 @@ class _Loop:
       self._stats.prefilled += len(batch)
       yield self._prefilled
 
-  def _admit(self, prefix, number: int, slot: int, index: int) -> None:
-    request = self._requests[index]
+  def _admit(self, prefix, number: int, slot: int, index: int, request: Request) -> None:
     num = len(request.prompt)
     counters = slots.Counters(
       last=np.asarray(request.prompt[-1:], np.int32),

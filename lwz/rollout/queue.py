@@ -1,0 +1,44 @@
+"""The queue of a rollout: requests that wait for a slot."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from lwz.rollout import order
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One trajectory to write. `expected` is a guess of its length; the longest start first."""
+
+  prompt: np.ndarray  # ids, at least one
+  key: np.ndarray  # uint32 [2], of `sampler.trajectory_keys`
+  max_tokens: int
+  min_tokens: int = 0
+  expected: float = 0.0
+
+
+class Queue:
+  """Requests that wait for a slot: here all of them from the beginning, the longest first.
+
+  The loop asks for its length, and pops, only between two calls of `refresh`.
+  """
+
+  def __init__(self, requests: Sequence[Request] = ()):
+    first = order.longest_first([request.expected for request in requests])
+    self._waiting = [(index, requests[index]) for index in reversed(first)]
+
+  def __len__(self) -> int:
+    return len(self._waiting)
+
+  def pop(self) -> tuple[int, Request]:
+    """Returns the next request and its index, which no other request has."""
+    return self._waiting.pop()
+
+  def refresh(self, idle: bool) -> bool:
+    """Lets requests come and go, between two blocks; returns whether more may come.
+
+    If it is `idle`, nothing is written: a queue to which more may come then waits for one.
+    """
+    return False
