@@ -1,6 +1,6 @@
 """Writes one text to the terminal while it comes into being.
 
-1. read the model, and how it is asked          store.model_source, data.templates
+1. read the model, and how it is asked          runtime.policy
 2. write, block by block                        rollout.local
 3. show what is new, thoughts dimmed            rich
 
@@ -13,15 +13,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import rich.console
 import rich.text
-from etils import epath
 
 from lwz import types
-from lwz.data import templates, tokenizer
-from lwz.programs import rollout as rollout_program
+from lwz.data import templates
 from lwz.rollout import local, scheduler
-from lwz.runtime import engine_spec, setup, tokenizers, validation
-from lwz.store import model_source
-from lwz.store import run as run_lib
+from lwz.runtime import policy
 
 # What a terminal would obey, as Unicode's symbols for it.
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
@@ -30,28 +26,13 @@ _SLOTS = 32  # prompts that are answered at a time
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
 
 
-READS = (
-  *(*setup.READS, *setup.MESH, *setup.MODEL, 'prompt', 'data.style', 'data.template'),
-  *('rollout.temperature', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
-  *('rollout.min_tokens', 'rollout.top_p', 'rollout.top_k', 'rollout.exact', 'rollout.block'),
-  *('rollout.int8', 'rollout.attention', 'rollout.slots'),
-)
+READS = (*policy.READS, 'prompt')
 
 
 def check(c) -> None:
   if not c.prompt:
     raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
-  if c.init == 'random':
-    raise ValueError("init='random' has learnt nothing: name a run or a model")
-  room = setup.expected(c, c.init).num_positions
-  if c.rollout.max_prompt_tokens + c.rollout.max_tokens > room:
-    raise ValueError(
-      'rollout.max_prompt_tokens + rollout.max_tokens = '
-      f'{c.rollout.max_prompt_tokens + c.rollout.max_tokens} exceeds the {room} positions of '
-      f'init={c.init}: lower one of them'
-    )
-  validation.decoding(c, c.init)
-  validation.rollout(c)
+  policy.check(c)
 
 
 def run(c) -> None:
@@ -71,25 +52,14 @@ def write(
   stats: scheduler.Stats | None = None,
 ) -> list[local.Completion]:
   """Returns the completion of each prompt by the model that `c.init` names; see `local.stream`."""
-  source = setup.reference(c, c.init)
-  config = setup.computed(c, model_source.config(source))
-  tok = tokenizers.load(c.data.tokenizer or source, c.data.chat_template)
-  limits = c.rollout.temperature, c.rollout.top_p, c.rollout.top_k
-  sampling = engine_spec.sampling(tok, config, source, *limits)
-  style = _style(c, source)
-  ids = [np.array(one, np.int32) for one in templates.prompt_ids(tok, prompts, *style)]
+  model = policy.describe(c)
+  ids = [np.array(one, np.int32) for one in model.ids(prompts)]
   if (longest := max(map(len, ids))) > c.rollout.max_prompt_tokens:
     raise ValueError(
       f'the prompt has {longest} tokens, more than rollout.max_prompt_tokens='
       f'{c.rollout.max_prompt_tokens}: raise it, or shorten the prompt'
     )
-  if config.scalar_head:
-    raise ValueError(f'init={c.init}: a reward model gives marks; name a model that writes')
-  mesh = setup.mesh(c)
-  params = setup.load_params(c, source, config, mesh)
-  num_slots = min(len(ids), c.rollout.slots or _SLOTS)
-  spec = engine_spec.from_config(c, config, mesh, sampling, num_slots=num_slots)
-  engine = rollout_program.engine(spec)
+  engine, params = policy.engine(c, model, min(len(ids), c.rollout.slots or _SLOTS))
   asked = local.requests(
     ids,
     num_samples=1,
@@ -100,24 +70,14 @@ def write(
   )
   found = local.stream(
     engine,
-    engine.reshard(params),
+    params,
     asked,
-    # Tokens that end a text are no part of it, though one may read as a stop string does.
-    decode=tokenizer.decoder(tok, sampling.stop_ids),
+    decode=model.decoder(),
     stops=templates.STOPS,
     on_text=on_text,
     stats=stats,
   )
   return sorted(found, key=lambda completion: completion.index)
-
-
-def _style(c, source: str) -> tuple[str, str]:
-  """Style and template that a run is trained with; of any other model, those of `c.data`."""
-  opened = run_lib.Run(epath.Path(source))
-  if not model_source.is_run(source):
-    return c.data.style, c.data.template
-  style, template = opened.settings('data', 'style', 'template')
-  return style, template
 
 
 class Printer:

@@ -14,7 +14,8 @@ from experiments import generate as experiment
 from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.runtime import setup
+from lwz.rollout import sampler
+from lwz.runtime import policy, setup
 from lwz.stages import generate
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
@@ -106,20 +107,20 @@ def test_what_cannot_be_written_is_refused_before_work(folder, changes, message)
 
 
 def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkeypatch):
-  monkeypatch.setattr(generate.setup, 'load_params', None)
+  monkeypatch.setattr(setup, 'load_params', None)
   with pytest.raises(ValueError, match=r'the prompt has \d+ tokens, more than rollout.max_prompt'):
     generate.run(config_of(folder, prompt='the sea is wide ' * 99))
 
 
 def emits(monkeypatch, token):
   """The model writes this token, again and again."""
-  sampled = generate.engine_spec.sampler.sample_from
+  sampled = sampler.sample_from
 
   def sample_from(uniforms, logits, *rest, **more):
     _, logp = sampled(uniforms, logits, *rest, **more)
     return jnp.full(logits.shape[0], token), logp
 
-  monkeypatch.setattr(generate.engine_spec.sampler, 'sample_from', sample_from)
+  monkeypatch.setattr(sampler, 'sample_from', sample_from)
 
 
 NAMED = {
@@ -200,7 +201,7 @@ def test_an_end_that_is_no_id_is_refused_by_file(folder, tmp_path, name, eos):
 def test_a_tokenizer_of_another_model_is_refused_before_weights_are_read(
   folder, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(generate.setup, 'load_params', None)
+  monkeypatch.setattr(setup, 'load_params', None)
   letters = 'abcdefghij'
   other = tokenizer.train([f'{a}{b}{c} x' for a in letters for b in letters for c in letters], 600)
   tokenizer.save(other, tmp_path / 't')
@@ -217,4 +218,4 @@ def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):
   setup.open_run(c, generate.READS).close()
   (tmp_path / 'r' / model_source.KEPT).write_text('{}')
   c.data.style = 'think'
-  assert generate._style(c, str(tmp_path / 'r')) == ('direct', 'pocket')
+  assert policy.prompt_style(c, str(tmp_path / 'r')) == ('direct', 'pocket')
