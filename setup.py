@@ -50,12 +50,19 @@ EXTRAS = {
     'nbformat',
     'ipykernel',
     'gguf',
+    # The server, and its clients.
+    'starlette',
+    'uvicorn',
+    'pydantic',
+    'prometheus-client',
+    'openai',
     # The build backend, so that the lock alone suffices to install lwz without build isolation.
     'setuptools',
   ],
   'data': ['pyarrow'],
   'track': ['wandb', 'trackio'],  # sinks of metrics and samples beside TensorBoard
   'gguf': ['gguf'],  # models in GGUF files
+  'serve': ['starlette', 'uvicorn', 'pydantic', 'prometheus-client'],
   'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],  # jobs of SLURM, for sweeps
   'notebooks': ['jupytext', 'nbclient', 'nbformat', 'ipykernel'],
@@ -76,7 +83,11 @@ setup(
   python_requires='>=3.11',
   # Experiments lie beside lwz wherever it is installed: what they need is named by their files.
   packages=find_packages(include=['lwz', 'lwz.*', 'experiments', 'experiments.*']),
-  package_data={'lwz.report': ['*.jinja'], 'experiments': ['data/*.jsonl']},
+  package_data={
+    'lwz.report': ['*.jinja'],
+    'lwz.serving': ['*.html'],
+    'experiments': ['data/*.jsonl'],
+  },
   install_requires=CORE,
   extras_require=EXTRAS,
 )

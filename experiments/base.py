@@ -104,6 +104,7 @@ def get_config(size: str) -> ConfigDict:
     _judge,
     _run,
     _tools,
+    _serve,
   ):
     add(c)
   c.update_from_flattened_dict({'micro': MICRO, 'tiny': TINY, 'small': SMALL}.get(size, {}))
@@ -426,3 +427,17 @@ def _tools(c) -> None:
     'eval/outcome/sampled',
     'eval/referee_win_rate/sampled',
   )
+
+
+def _serve(c) -> None:
+  """The stage serve; how it samples is `rollout`: temperature, top_p and top_k of all replies."""
+  c.serve = ConfigDict()
+  c.serve.host = '127.0.0.1'  # another needs a key
+  c.serve.port = 8_000  # 0: any that is free
+  c.serve.key_env = ''  # environment variable with the API key that clients send; '': none is asked
+  c.serve.model = ''  # its name for clients; '': that of the run or of the model
+  c.serve.queue = 64  # choices of replies that wait for a slot; more are answered 429
+  c.serve.choices = 8  # of one request, n
+  c.serve.messages = 64  # of one request
+  c.serve.body = 1_000_000  # bytes of one request
+  c.serve.deadline = 30  # seconds after SIGTERM or Ctrl-C until what is being written is cut

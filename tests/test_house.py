@@ -30,12 +30,13 @@ MAY_IMPORT = {
   'runtime': ROOMS | {'programs'},
   'judge': ROOMS | {'programs', 'runtime'},
   'rl': ROOMS | {'programs', 'runtime', 'judge'},
-  'stages': ROOMS | {'programs', 'runtime', 'judge', 'rl'},
-  'door': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages'},
-  'launch': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'door'},
-  'sweep': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'door'},
-  'runs': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'door'},
-  'notebook': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'stages', 'door'},
+  'serving': ROOMS | {'programs', 'runtime'},
+  'stages': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving'},
+  'door': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving', 'stages'},
+  'launch': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving', 'stages', 'door'},
+  'sweep': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving', 'stages', 'door'},
+  'runs': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving', 'stages', 'door'},
+  'notebook': ROOMS | {'programs', 'runtime', 'judge', 'rl', 'serving', 'stages', 'door'},
   'lwz': {'notebook'},  # the package itself, see `lwz/__init__.py`
 }
 READ_THE_CONFIG = (

@@ -226,8 +226,11 @@ def chat_ids(
   conversations: collections.abc.Sequence[
     collections.abc.Sequence[collections.abc.Mapping[str, Any]]
   ],
+  render: collections.abc.Callable[..., list[str]] = chat,
 ) -> list[list[int]]:
   """The ids of the texts of `chat`; a special token inside a message gets those of its characters.
+
+  `render` is another function with the arguments and the result of `chat`.
 
   A text that is judged, or a request, could otherwise end the user's turn and write the reply.
   """
@@ -238,7 +241,7 @@ def chat_ids(
     text = message['content'].replace(_BREAK, '')
     return {**message, 'content': special.sub(lambda m: m[0][0] + _BREAK + m[0][1:], text)}
 
-  texts = chat(tokenizer, [[broken(message) for message in one] for one in conversations])
+  texts = render(tokenizer, [[broken(message) for message in one] for one in conversations])
   return [
     [i for p in text.split(_BREAK) for i in tokenizer.encode(p, add_special_tokens=False)]
     for text in texts

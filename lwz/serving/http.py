@@ -1,0 +1,101 @@
+"""The HTTP server: uvicorn, which ends with what is being written, or cuts it by a deadline."""
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import uvicorn
+
+from lwz.serving import guard, writer
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BACKLOG = 1_024
+_MARGIN = 10  # seconds after the deadline in which a reply that was cut must have been sent
+
+
+def bind(host: str, port: int) -> socket.socket:
+  """Returns a socket at the address; nobody is let in yet. Raises ValueError if it is not free."""
+  found = None
+  try:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    found = socket.socket(family, kind, protocol)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(address)
+  except OSError as error:
+    if found is not None:
+      found.close()
+    raise ValueError(
+      f'serve.host={host}, serve.port={port}: {error.strerror}; name another'
+    ) from None
+  return found
+
+
+def url(bound: socket.socket) -> str:
+  """Returns the address of a socket, as a browser takes it."""
+  host, port = bound.getsockname()[:2]
+  return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
+
+
+class Http(uvicorn.Server):
+  """Serves an application until a signal comes, or until the writer fails.
+
+  Then no more requests are taken; what is begun is finished within `deadline` seconds, or cut. A
+  second SIGINT ends it at once.
+  """
+
+  def __init__(self, app, written_by: writer.Writer, *, deadline: float, connections: int):
+    settings = uvicorn.Config(
+      app,
+      log_level='warning',
+      access_log=False,
+      backlog=_BACKLOG,
+      limit_concurrency=connections,
+      server_header=False,
+      timeout_graceful_shutdown=round(deadline) + _MARGIN,
+      lifespan='off',
+      ws='none',
+    )
+    super().__init__(settings)
+    self._writer, self._deadline = written_by, deadline
+    written_by.on_error = self._stop
+
+  def serve_at(self, bound: socket.socket) -> None:
+    """Returns when everything has ended. Raises the error of the writer, if there was one."""
+    try:
+      self.run(sockets=[bound])
+    finally:
+      self._writer.close(0)
+    self._writer.join(_MARGIN)
+    if self._writer.error is not None:
+      raise self._writer.error
+
+  def _stop(self) -> None:
+    self.should_exit = True
+
+  async def shutdown(self, sockets=None) -> None:
+    self._writer.close(self._deadline)
+    await super().shutdown(sockets)
+
+  @contextlib.contextmanager
+  def capture_signals(self) -> Iterator[None]:
+    """As uvicorn's, but a signal that was heard is not raised once more: this is the normal end."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+      yield
+      return
+    before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+    try:
+      yield
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def check_address(host: str, key: str) -> None:
+  """Raises ValueError for a server that others could reach, and nothing keeps them out."""
+  if not key and not guard.is_loopback(host):
+    raise ValueError(
+      f'serve.host={host}: others can reach it; name the environment variable that holds an API '
+      'key under serve.key_env, or keep to 127.0.0.1'
+    )

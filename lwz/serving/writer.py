@@ -1,0 +1,229 @@
+"""The thread that writes: it drives the scheduler, to which replies come and from which they go.
+
+writer = Writer(engine, params, ...); writer.start()
+reply = writer.submit(ids, ..., notify=...)   # from any thread; `notify` is told of what is written
+writer.cancel(reply)                          # its slots are free within one block
+writer.close(deadline=30)                     # what is begun is finished, or cut after 30 seconds
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from lwz import types
+from lwz.rollout import sampler, scheduler, stops
+from lwz.serving import arrivals, metrics
+from lwz.serving import text as text_lib
+
+FAILED = 'failed'  # the `finish` of a choice of which nothing was written
+_KEPT = (types.ANSWER_CLOSE,)  # stop strings that are part of a text
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """What is written of one choice of a reply, so far."""
+
+  choice: int
+  text: str
+  finish: str = ''  # '' while it is being written, then 'stop', 'length' or `FAILED`
+  ids: np.ndarray | None = None  # at its end
+  logp: np.ndarray | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Reply:
+  """A request and its choices; `notify` is called on the writer's thread, and must not block."""
+
+  prompt: np.ndarray
+  choices: int
+  seed: int
+  max_tokens: int
+  stops: tuple[str, ...]
+  notify: Callable[[Piece], None]
+  began: float = dataclasses.field(default_factory=time.monotonic)
+  cancelled: bool = False
+  keys_B2: np.ndarray | None = None  # of the choices, once the first is admitted
+
+
+@dataclasses.dataclass(eq=False)
+class _Choice:
+  reply: Reply
+  number: int
+  growing: text_lib.Growing
+  matcher: stops.Matcher | None
+  num_tokens: int = 0
+  cut: bool = False
+
+
+class Writer:
+  """One engine, and the replies that it writes.
+
+  A choice has the tokens that its seed and its number determine, whatever else is written:
+  choice 0 of a seed is what `lwz.generate` writes with it.
+  """
+
+  def __init__(
+    self,
+    engine: scheduler.Engine,
+    params,
+    *,
+    decode: Callable[[Iterable[int]], str],
+    stops: Sequence[str],
+    min_tokens: int,
+    limit: int,
+    measured: metrics.Metrics,
+  ):
+    self._engine, self._params, self._decode = engine, params, decode
+    self._own_stops, self._min_tokens = tuple(stops), min_tokens
+    self._measured = measured
+    self._lock = threading.Lock()
+    self._pending: dict[int, _Choice] = {}  # by the index of their request
+    self._next = 0
+    self._cut_at = float('inf')
+    self._queue = arrivals.Arrivals(limit, self._request, self._is_dropped)
+    self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
+    self.error: BaseException | None = None  # that ended the thread
+    self.on_error: Callable[[], None] = lambda: None
+    measured.watch(lambda: self._queue.num_waiting, lambda: self.num_active)
+
+  @property
+  def num_active(self) -> int:
+    """Number of choices that are being written."""
+    return max(0, len(self._pending) - self._queue.num_waiting)
+
+  @property
+  def is_closed(self) -> bool:
+    """Whether no more replies are taken."""
+    return self._queue.is_closed
+
+  @property
+  def has_room(self) -> bool:
+    """Whether another choice may wait."""
+    return self._queue.num_waiting < self._queue.limit
+
+  def expected_wait(self) -> float:
+    """Returns the seconds until a choice that comes now begins, by the mean of those before."""
+    return self._measured.mean_seconds * (1 + self._queue.num_waiting) / self._measured.num_slots
+
+  def start(self) -> None:
+    self._thread.start()
+
+  def submit(
+    self,
+    prompt: Sequence[int],
+    *,
+    choices: int,
+    seed: int,
+    max_tokens: int,
+    stops: tuple[str, ...],
+    notify: Callable[[Piece], None],
+  ) -> Reply:
+    """Queues a reply. Raises `arrivals.Full` or `arrivals.Closed`."""
+    ids = np.array(prompt, np.int32)
+    reply = Reply(ids, choices, seed, max_tokens, stops, notify)
+    with self._lock:
+      if self.error is not None:
+        raise arrivals.Closed
+      indices = range(self._next, self._next + choices)
+      made = {i: self._choice(reply, number) for number, i in enumerate(indices)}
+      self._pending |= made  # before the thread meets one of them
+      try:
+        self._queue.put(indices)
+      except (arrivals.Full, arrivals.Closed):
+        for i in indices:
+          del self._pending[i]
+        raise
+      self._next += choices
+    return reply
+
+  def cancel(self, reply: Reply) -> None:
+    """Ends a reply of which nobody wants to know more; its slots are free within one block."""
+    reply.cancelled = True
+
+  def close(self, deadline: float) -> None:
+    """Takes no more replies; those that are not written within `deadline` seconds are cut."""
+    self._cut_at = min(self._cut_at, time.monotonic() + deadline)
+    self._queue.close()
+
+  def join(self, seconds: float) -> bool:
+    """Waits for the thread's end; returns whether it has ended."""
+    self._thread.join(seconds)
+    return not self._thread.is_alive()
+
+  def _choice(self, reply: Reply, number: int) -> _Choice:
+    strings = (*self._own_stops, *reply.stops)
+    matcher = stops.Matcher(self._decode, strings) if strings else None
+    return _Choice(reply, number, text_lib.Growing(self._decode), matcher)
+
+  def _run(self) -> None:
+    try:
+      written = scheduler.run(self._engine, self._params, self._queue, stop_rule=self._after_block)
+      for trajectory in written:
+        self._end(trajectory)
+    except BaseException as error:
+      self.error = error
+    with self._lock:
+      self._queue.close()
+      left, self._pending = self._pending, {}
+    for choice in left.values():
+      choice.reply.notify(Piece(choice.number, '', FAILED))
+    if self.error is not None:
+      self.on_error()
+
+  def _request(self, index: int) -> scheduler.Request:
+    """Returns the scheduler's request of a choice; called as a slot becomes free."""
+    choice = self._pending[index]
+    reply = choice.reply
+    if reply.keys_B2 is None:
+      zeros, numbers = jnp.zeros(reply.choices, jnp.int32), jnp.arange(reply.choices)
+      reply.keys_B2 = np.asarray(sampler.trajectory_keys(reply.seed, 0, zeros, numbers))
+    least = min(self._min_tokens, reply.max_tokens)
+    key = reply.keys_B2[choice.number]
+    return scheduler.Request(reply.prompt, key, reply.max_tokens, least)
+
+  def _is_dropped(self, index: int) -> bool:
+    """Whether a waiting choice is not to be written; if so, its reply is told."""
+    choice = self._pending[index]
+    if not (choice.reply.cancelled or self._is_late()):
+      return False
+    del self._pending[index]
+    choice.reply.notify(Piece(choice.number, '', FAILED))
+    return True
+
+  def _is_late(self) -> bool:
+    return time.monotonic() > self._cut_at
+
+  def _after_block(self, index: int, ids: np.ndarray) -> int | None:
+    """The stop rule: tells the reply of what is new, and ends what nobody waits for."""
+    choice = self._pending[index]
+    if not choice.num_tokens:
+      self._measured.first_token.observe(time.monotonic() - choice.reply.began)
+    self._measured.tokens.inc(len(ids) - choice.num_tokens)
+    choice.num_tokens = len(ids)
+    if choice.reply.cancelled or self._is_late():
+      choice.cut = True
+      return len(ids)
+    keep = choice.matcher(0, ids) if choice.matcher else None
+    if keep is None:
+      choice.reply.notify(Piece(choice.number, self._shown(choice, choice.growing.feed(ids))))
+    return keep
+
+  def _shown(self, choice: _Choice, written: str) -> str:
+    """The text, without an end that may become a stop string."""
+    return text_lib.whole(written, (*self._own_stops, *choice.reply.stops))
+
+  def _end(self, done: scheduler.Trajectory) -> None:
+    choice = self._pending.pop(done.index)
+    reply = choice.reply
+    written = choice.growing.feed(done.ids, last=True)
+    kept = [stop for stop in _KEPT if stop not in reply.stops]
+    strings = (*self._own_stops, *reply.stops)
+    finish = 'stop' if done.finished and not choice.cut else 'length'
+    self._measured.ended.labels('cancelled' if reply.cancelled else finish).inc()
+    self._measured.seconds.observe(time.monotonic() - reply.began)
+    shown = text_lib.cut(written, strings, kept)
+    reply.notify(Piece(choice.number, shown, finish, done.ids, done.logp))

@@ -1,0 +1,109 @@
+"""Serves a policy over HTTP, in the form of OpenAI's API, with a page to write with.
+
+1. read the model, and how it is asked                    runtime.policy
+2. write for everybody who asks, in one rollout           serving.writer, rollout.scheduler
+3. answer in OpenAI's form, streamed or whole             serving.app, serving.protocol
+
+Needs `pip install "lwz[serve]"`. It keeps nothing, so it has no folder.
+"""
+
+import copy
+import importlib
+import os
+import time
+
+import numpy as np
+from etils import epath
+
+from lwz.data import templates
+from lwz.rollout import scheduler
+from lwz.runtime import policy
+from lwz.store import gguf_header
+
+READS = (*policy.READS, 'serve')
+_EXTRA = ('prometheus_client', 'pydantic', 'starlette', 'uvicorn')
+_CONNECTIONS = 256  # that may be open beside those of waiting requests
+
+
+def check(c) -> None:
+  for name in _EXTRA:
+    try:
+      importlib.import_module(name)
+    except ModuleNotFoundError:
+      raise ValueError(f'a server needs {name}: pip install "lwz[serve]"') from None
+  from lwz.serving import http  # here, since every stage can be imported without the extra
+
+  http.check_address(c.serve.host, _key(c))
+  policy.check(c)
+  if not c.rollout.slots:
+    raise ValueError('rollout.slots=0: a server needs a number of replies that it writes at a time')
+  http.bind(c.serve.host, c.serve.port).close()
+
+
+def run(c) -> None:
+  from lwz.serving import app, http, metrics, prompts, protocol, writer
+
+  bound = http.bind(c.serve.host, c.serve.port)
+  model = policy.describe(c)
+  name = c.serve.model or epath.Path(model.source).name.removesuffix(gguf_header.SUFFIX)
+  limits = protocol.Limits(
+    model=name,
+    temperature=c.rollout.temperature,
+    top_p=c.rollout.top_p,
+    top_k=c.rollout.top_k,
+    max_tokens=c.rollout.max_tokens,
+    max_prompt_tokens=c.rollout.max_prompt_tokens,
+    max_choices=c.serve.choices,
+    max_messages=c.serve.messages,
+  )
+  rendered_by = prompts.Prompts(model.tok, model.style, model.template)
+  shortest = np.array(rendered_by.ids([('user', 'Write.')]), np.int32)
+  engine, params = policy.engine(c, model, c.rollout.slots)
+  # The first client does not wait for compilers.
+  warm_up = scheduler.Request(shortest, np.zeros(2, np.uint32), max_tokens=1)
+  list(scheduler.run(engine, params, [warm_up]))
+  decode = model.decoder(copy.deepcopy(model.tok))  # its own, since `encode` changes a tokenizer
+  measured = metrics.Metrics(c.rollout.slots)
+  written_by = writer.Writer(
+    engine,
+    params,
+    decode=decode,
+    stops=templates.STOPS,
+    min_tokens=c.rollout.min_tokens,
+    limit=c.serve.queue,
+    measured=measured,
+  )
+  facts = {
+    'created': int(time.time()),
+    'style': model.style,
+    'template': model.template,
+    'temperature': limits.temperature,
+    'max_tokens': limits.max_tokens,
+    'max_prompt_tokens': limits.max_prompt_tokens,
+  }
+  server = app.Server(
+    written_by,
+    limits,
+    rendered_by,
+    measured,
+    spell=lambda token: decode([token]),
+    facts=facts,
+    seed=c.seed,
+    key=_key(c),
+    max_body=c.serve.body,
+  )
+  connections = c.serve.queue + c.rollout.slots + _CONNECTIONS
+  served = http.Http(server.app(), written_by, deadline=c.serve.deadline, connections=connections)
+  written_by.start()
+  url = http.url(bound)
+  print(f'{name}: the page to write with is {url}, the API {url}/v1; Ctrl-C stops', flush=True)
+  served.serve_at(bound)
+
+
+def _key(c) -> str:
+  """Returns the API key. Raises ValueError if its environment variable is named, and not set."""
+  if c.serve.key_env and not os.environ.get(c.serve.key_env):
+    raise ValueError(
+      f'serve.key_env={c.serve.key_env}: this environment variable is not set; set it to the key'
+    )
+  return os.environ[c.serve.key_env] if c.serve.key_env else ''

@@ -1,0 +1,221 @@
+"""The server on a real socket: the official client, clients that leave, and its end."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import httpx2
+import pytest
+
+pytest.importorskip('uvicorn')
+from lwz.serving import http
+from tests import tree
+from tests.serving import served, test_app
+
+
+def until(condition):
+  end = time.monotonic() + 10
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def listening(*, deadline=10, **settings):
+  """Yields the server's address, the server, and its typist."""
+  with served.server(**settings) as (app, written_by, clerk):
+    bound = http.bind('127.0.0.1', 0)
+    server = http.Http(app, written_by, deadline=deadline, connections=200)
+    thread = threading.Thread(target=server.serve_at, args=[bound])
+    thread.start()
+    try:
+      until(lambda: server.started)
+      yield http.url(bound), server, clerk
+    finally:
+      clerk.gate.set()
+      server.should_exit = True
+      thread.join(20)
+      assert not thread.is_alive()
+
+
+class Gate:
+  """Lets blocks through, one for each `step`; at the end, all of them."""
+
+  def __init__(self):
+    self._blocks = threading.Semaphore(0)
+    self._open = False
+
+  def wait(self):
+    if not self._open:
+      self._blocks.acquire()
+
+  def step(self):
+    self._blocks.release()
+
+  def set(self):
+    self._open = True
+    self._blocks.release(100)
+
+
+def test_the_official_client_reads_what_is_written():
+  openai = pytest.importorskip('openai')
+  with listening(key='sesame') as (url, *_):
+    client = openai.OpenAI(base_url=f'{url}/v1', api_key='sesame', max_retries=0)
+    asked = {'model': served.MODEL, 'messages': test_app.ASKED['messages'], 'seed': 5}
+    assert [model.id for model in client.models.list()] == [served.MODEL]
+    whole = client.chat.completions.create(**asked, n=2, logprobs=True)
+    message = whole.choices[1].message
+    assert (message.reasoning_content, message.content) == test_app.parts(test_app.expected(1))
+    assert whole.usage.completion_tokens == sum(len(c.logprobs.content) for c in whole.choices)
+    stream = client.chat.completions.create(
+      **asked, stream=True, stream_options={'include_usage': True}
+    )
+    *parts, last = list(stream)
+    text = ''.join(part.choices[0].delta.content or '' for part in parts)
+    assert text == whole.choices[0].message.content and last.usage.prompt_tokens > 0
+    assert parts[-1].choices[0].finish_reason == 'stop'
+    raw = client.completions.create(model=served.MODEL, prompt='the sea', max_tokens=5)
+    assert raw.choices[0].finish_reason == 'length'
+    with pytest.raises(openai.BadRequestError, match=r'temperature=0\.8'):
+      client.chat.completions.create(**asked, temperature=0.1)
+    with pytest.raises(openai.NotFoundError):
+      client.chat.completions.create(**asked | {'model': 'gpt'})
+    with pytest.raises(openai.AuthenticationError):
+      openai.OpenAI(base_url=f'{url}/v1', api_key='no', max_retries=0).models.list()
+
+
+def test_many_clients_at_once_get_what_each_gets_alone():
+  with listening(num_slots=4) as (url, *_), httpx2.Client(timeout=30) as client:
+
+    def ask(seed):
+      body = test_app.ASKED | {'seed': seed, 'max_tokens': 20 + seed}
+      return client.post(f'{url}/v1/chat/completions', json=body).json()['choices']
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+      together = list(pool.map(ask, range(32)))
+    assert together == [ask(seed) for seed in range(32)]
+
+
+@pytest.mark.parametrize('stream', [True, False])
+def test_a_client_that_leaves_frees_its_slot_within_one_block(stream):
+  gate = Gate()
+  with listening(num_slots=1, gate=gate, write=lambda *a: [9] * 399 + [0]) as (url, server, clerk):
+    address = url.removeprefix('http://').split(':')
+    body = json.dumps(test_app.ASKED | {'stream': stream}).encode()
+    lines = [
+      'POST /v1/chat/completions HTTP/1.1',
+      'Host: localhost',
+      'Content-Type: application/json',
+      f'Content-Length: {len(body)}',
+    ]
+    client = socket.create_connection((address[0], int(address[1])))
+    client.sendall('\r\n'.join(lines).encode() + b'\r\n\r\n' + body)
+    gate.step()
+    until(lambda: len(clerk.blocks) == 1)
+    writer = server._writer
+    (choice,) = writer._pending.values()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+    client.close()  # as one that is killed
+    until(lambda: choice.reply.cancelled)
+    gate.step()
+    until(lambda: not writer._pending)
+    assert len(clerk.blocks) == 2
+
+
+def test_the_end_waits_for_what_is_written_and_takes_nothing_new():
+  gate = Gate()
+  with listening(gate=gate) as (url, server, _), concurrent.futures.ThreadPoolExecutor(1) as pool:
+    found = pool.submit(httpx2.post, f'{url}/v1/chat/completions', json=test_app.ASKED)
+    until(lambda: server._writer.num_active)
+    server.should_exit = True
+    until(lambda: server._writer.is_closed)
+    with pytest.raises(httpx2.ConnectError):
+      httpx2.get(f'{url}/health')
+    gate.set()
+    body = found.result().json()
+  assert body['choices'][0]['finish_reason'] == 'stop'
+
+
+def test_at_the_deadline_a_stream_ends_in_order():
+  gate = Gate()
+  streamed = test_app.ASKED | {'stream': True}
+  with (
+    listening(gate=gate, deadline=0) as (url, server, clerk),
+    httpx2.stream('POST', f'{url}/v1/chat/completions', json=streamed, timeout=30) as answer,
+  ):
+    gate.step()
+    until(lambda: len(clerk.blocks) == 1)
+    server.should_exit = True
+    until(lambda: server._writer.is_closed)
+    gate.step()
+    answer.read()
+  found = test_app.events(answer)
+  assert found[-1]['choices'][0]['finish_reason'] == 'length' and len(clerk.blocks) == 2
+
+
+def test_a_fault_of_the_engine_ends_the_server():
+  with served.server() as (app, written_by, clerk):
+    bound = http.bind('127.0.0.1', 0)
+    server = http.Http(app, written_by, deadline=5, connections=20)
+    clerk.fault = ValueError('request 0: the logits of token 3 are not finite')
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      ended = pool.submit(server.serve_at, bound)
+      until(lambda: server.started)
+      answer = httpx2.post(f'{http.url(bound)}/v1/chat/completions', json=test_app.ASKED)
+      assert answer.status_code == 503
+      with pytest.raises(ValueError, match='not finite'):
+        ended.result(20)
+
+
+SERVE = """
+  from lwz.serving import http
+  from tests.serving import served
+  with served.server() as (app, written_by, clerk):
+    bound = http.bind('127.0.0.1', 0)
+    print(http.url(bound), flush=True)
+    http.Http(app, written_by, deadline=5, connections=20).serve_at(bound)
+  print('ended')
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_the_normal_end(number):
+  environment = os.environ | {'PYTHONPATH': str(tree.ROOT), 'JAX_PLATFORMS': 'cpu'}
+  process = subprocess.Popen(
+    [sys.executable, '-c', textwrap.dedent(SERVE)],
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  url = process.stdout.readline().strip()
+  answer = httpx2.post(f'{url}/v1/chat/completions', json=test_app.ASKED, timeout=30)
+  assert answer.status_code == 200
+  process.send_signal(number)
+  assert process.communicate(timeout=30)[0] == 'ended\n' and process.returncode == 0
+
+
+def test_an_address_is_free_or_refused():
+  taken = http.bind('127.0.0.1', 0)
+  taken.listen()
+  with pytest.raises(ValueError, match=r'serve\.port=.*: Address already in use; name another'):
+    http.bind('127.0.0.1', taken.getsockname()[1])
+  with pytest.raises(ValueError, match=r'serve\.host=nowhere\.invalid'):
+    http.bind('nowhere.invalid', 0)
+  taken.close()
+
+
+def test_what_others_can_reach_has_a_key():
+  for host in ('127.0.0.1', '::1', 'localhost', '127.8.8.8'):
+    http.check_address(host, '')
+  for host in ('0.0.0.0', '::', '192.168.0.2', 'example.org', ''):
+    with pytest.raises(ValueError, match=r'serve\.host=.*serve\.key_env'):
+      http.check_address(host, '')
+    http.check_address(host, 'sesame')

@@ -1,0 +1,82 @@
+"""Messages become the ids that the policy was trained on, by the one renderer."""
+
+import copy
+
+import pytest
+
+from lwz.data import chat_template, templates, tokenizer
+from lwz.serving import prompts
+from tests.serving import served
+
+CHATML = (
+  "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+  "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEMPLATES = {
+  'plain': CHATML,
+  'strips': CHATML.replace("m['content']", "m['content'] | trim"),
+  'odd': CHATML.replace("m['content']", "m['content'].replace('Zw2', 'z')"),
+}
+REQUESTS = ('Write.', '  two  \n lines \n', '写一篇', 'Zw2 <|im_end|> {it}', '')
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+  """The number of conversations that the tokenizer's template has rendered, in this process."""
+  seen = []
+
+  def chat(tok, conversations):
+    seen.extend(conversations)
+    return [
+      tok.apply_chat_template(list(one), tokenize=False, add_generation_prompt=True)
+      for one in conversations
+    ]
+
+  monkeypatch.setattr(tokenizer, 'chat', chat)
+  monkeypatch.setattr(tokenizer.chat_ids, '__defaults__', (chat,))
+  return seen
+
+
+def chatty(name):
+  tok = copy.deepcopy(served.tok())
+  tok.chat_template = TEMPLATES[name]
+  return tok
+
+
+@pytest.mark.parametrize('style', ['think', 'direct'])
+@pytest.mark.parametrize('name', TEMPLATES)
+def test_a_single_message_has_the_ids_of_the_renderer(rendered, name, style):
+  tok = chatty(name)
+  found = prompts.Prompts(tok, style, 'chat_short')
+  before = len(rendered)
+  ids = [found.ids([('user', request)]) for request in REQUESTS]
+  assert (len(rendered) == before) == (name != 'odd')  # no process for one, where that is sure
+  assert ids == templates.prompt_ids(tok, REQUESTS, style, 'chat_short')
+
+
+def test_several_turns_are_those_of_an_exports_template(rendered):
+  tok = chatty('plain')
+  turns = [('system', 'Be brief.'), ('user', 'Write.'), ('assistant', 'No.'), ('user', 'Do.')]
+  found = prompts.Prompts(tok, 'think', 'chat_short').ids(turns)
+  carried, exact = chat_template.carried(tok, 'think', 'chat_short')
+  assert exact
+  told = [{'role': role, 'content': text} for role, text in turns]
+  text = carried.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+  assert found == tok.encode(text, add_special_tokens=False)
+  with pytest.raises(ValueError, match='the last one must be of the user'):
+    prompts.Prompts(tok, 'think', 'chat_short').ids(turns[:3])
+
+
+@pytest.mark.parametrize('system', ['', 'Be brief.', '写'])
+def test_a_system_message_is_that_of_an_exports_template(rendered, system):
+  tok = served.tok()
+  found = prompts.Prompts(tok, 'think', 'paper').ids([('system', system), ('user', 'Write.')])
+  carried, _ = chat_template.carried(tok, 'think', 'paper')
+  told = [{'role': 'system', 'content': system}, {'role': 'user', 'content': 'Write.'}]
+  text = carried.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+  assert found == tok.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def test_a_chat_without_a_template_is_refused_in_a_sentence():
+  with pytest.raises(ValueError, match='has no chat template'):
+    prompts.Prompts(served.tok(), 'think', 'chat')
