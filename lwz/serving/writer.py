@@ -25,7 +25,7 @@ _KEPT = (types.ANSWER_CLOSE,)  # stop strings that are part of a text
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """What is written of one choice of a reply, so far."""
+  """The text of one choice of a reply, so far."""
 
   choice: int
   text: str
