@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-playwright = pytest.importorskip('playwright.sync_api')
+pytest.importorskip('playwright.sync_api')
 from playwright import sync_api
 
 from tests.serving import served, test_http
