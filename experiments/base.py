@@ -395,7 +395,16 @@ def _run(c) -> None:
 
 
 def _tools(c) -> None:
-  """The stages score, preflight, export and report."""
+  """The stages generate, score, preflight, export and report."""
+  c.generate = ConfigDict()
+  c.generate.prompts = ''  # JSONL or Parquet of prompts to answer; '': the one of the key `prompt`
+  c.generate.words = 0  # number of words that each is asked for; 0: none is added to the prompt
+  c.generate.drafts = 1  # texts for each prompt; `reward.model`, if one is named, ranks them
+  # Folder that keeps the texts while they are written: a second start goes on at the same token.
+  c.generate.folder = ''  # '': texts are shown alone
+  # A text ends once its last so many tokens are one unit over and over; 0: never.
+  c.generate.loop = 0
+
   c.score = ConfigDict()
   # JSONL file of texts (text; prompt, lower, upper if given), or a run's folder, for its samples.
   c.score.texts = ''  # '': held-out passages, intact and damaged

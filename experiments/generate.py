@@ -2,6 +2,10 @@
 
 python -m lwz.launch --config=experiments/generate.py --config.prompt="Write a note on the sea."
 python -m lwz.launch --config=experiments/generate.py:32b --config.init=FOLDER --config.prompt=...
+python -m lwz.launch --config=experiments/generate.py --config.generate.prompts=FILE.jsonl \\
+  --config.generate.drafts=3 --config.generate.folder=texts      # kept, continued after a kill
+
+From `0.5b` on it samples as the model card of LongWriter-Zero-32B says.
 """
 
 from experiments import base
@@ -14,4 +18,7 @@ def get_config(size: str = 'tiny'):
   c.init = f'grpo_think:{size}'
   c.needs = ('init',)
   c.prompt = 'Write a note on the sea.'
+  c.generate.loop = 256
+  if size not in (*base.POCKET, 'small'):
+    c.rollout.temperature, c.rollout.top_p, c.rollout.max_tokens = 0.6, 0.95, 15_500
   return c

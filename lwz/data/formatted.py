@@ -53,6 +53,16 @@ def question(title: str, num_words: int | None = None) -> str:
   return f'Write about {title}' + ('.' if length is None else f' in about {length} words.')
 
 
+def asking(request: str, num_words: int) -> str:
+  """The request with the length that its answer shall have.
+
+  asking('Write an ode.', 1_000) == 'Write an ode. Use about 1000 words.'
+  """
+  if templates.language(request) == 'zh':
+    return f'{request.rstrip()}约{num_words}字。'
+  return f'{request.rstrip()} Use about {num_words} words.'
+
+
 def rounded(num_words: int) -> int:
   """A number of words as a request names it: to the nearest ten, and ten at least."""
   return max(10, (num_words + 5) // 10 * 10)

@@ -36,8 +36,8 @@ class Progress:
           bar.update(step + 1, loss=loss, reward=reward)
 
   Where `file` (standard error, unless given) is no terminal, plain lines are written instead: the
-  first update, then at most one in ten seconds, then the last. `quiet` writes nothing: hosts other
-  than the first pass `jax.process_index() != 0`. `clock` gives seconds.
+  first update, then at most one in ten seconds, then the last. `unit` is what is counted. `quiet`
+  writes nothing: hosts other than the first pass `jax.process_index() != 0`. `clock` gives seconds.
   """
 
   def __init__(
@@ -46,11 +46,12 @@ class Progress:
     start: int = 0,
     label: str = '',
     *,
+    unit: str = 'step',
     quiet: bool = False,
     file: IO[str] | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self.total, self.start, self.label = int(total), int(start), label
+    self.total, self.start, self.label, self._unit = int(total), int(start), label, unit
     self.rate = math.nan  # steps per second, NaN until a second update
     self._done, self._metrics, self._clock = self.start, {}, clock
     self._began, self._pending = 0.0, False
@@ -110,11 +111,13 @@ class Progress:
     if self._console:
       spent = number.duration(self._clock() - self._began)
       ended = 'done' if self._done >= self.total and kind is None else 'stopped'
-      self._print(f'{self._name()}{ended} at step {self._done:,} of {self.total:,} after {spent}')
+      self._print(
+        f'{self._name()}{ended} at {self._unit} {self._done:,} of {self.total:,} after {spent}'
+      )
 
   def _line(self, now: float) -> None:
     self._printed, self._pending = now, False
-    parts = [f'step {self._done:,}/{self.total:,}', self._pace(), self._values()]
+    parts = [f'{self._unit} {self._done:,}/{self.total:,}', self._pace(), self._values()]
     self._print(self._name() + ', '.join(part for part in parts if part))
 
   def _print(self, line: str) -> None:
@@ -127,7 +130,8 @@ class Progress:
   def _pace(self) -> str:
     if not self.rate > 0:
       return ''
-    pace = f'{self.rate:.3g} steps/s' if self.rate >= 1 else f'{1 / self.rate:.3g} s/step'
+    unit = self._unit
+    pace = f'{self.rate:.3g} {unit}s/s' if self.rate >= 1 else f'{1 / self.rate:.3g} s/{unit}'
     left = (self.total - self._done) / self.rate
     return f'{pace}, {number.duration(left)} left' if left > 0 else pace
 

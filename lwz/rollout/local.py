@@ -22,6 +22,7 @@ class Completion(scheduler.Trajectory):
   """A trajectory with its text: without its stop token, and cut behind its stop string."""
 
   text: str = ''
+  looped: bool = False  # ended by `loop`, see `stream`
 
 
 def requests(
@@ -59,35 +60,44 @@ def stream(
   *,
   decode: Callable[[stops_lib.Ids], str] | None = None,
   stops: Sequence[str] = (),
+  loop: int = 0,
   on_text: Callable[[int, str], None] | None = None,
+  on_ids: Callable[[int, np.ndarray], None] | None = None,
   stats: scheduler.Stats | None = None,
 ) -> Iterator[Completion]:
   """Yields the completions of all requests, as they end; `params` are by the engine's `reshard`.
 
   Without `decode`, ids to text, completions have no text. `stops` are strings that end a
   trajectory, searched for between blocks; a completion ends with the token that completes the first
-  match, regardless of the size of a block. `on_text` is called after each block with the index and
-  the text so far of each trajectory; `stats` is filled with the throughput of the rollout.
+  match, regardless of the size of a block. With `loop`, a trajectory ends once its last so many
+  tokens are one unit over and over (`stops.Loop`). `on_text` is called after each block with the
+  index and the text so far of each trajectory, `on_ids` with its ids; `stats` is filled with the
+  throughput of the rollout.
 
   Raises ValueError if there are stop strings and no `decode`.
   """
   if stops and decode is None:
     raise ValueError('stop strings are found in texts: `decode` must be given')
   matcher = stops_lib.Matcher(decode, stops) if decode and stops else None
+  looping = stops_lib.Loop(loop) if loop else None
 
   def stop_rule(index: int, ids: np.ndarray) -> int | None:
     keep = matcher(index, ids) if matcher else None
+    if keep is None and looping:
+      keep = looping(index, ids)
     if on_text and decode:
       on_text(index, stops_lib.cut(decode(ids[:keep]), stops))
+    if on_ids:
+      on_ids(index, ids[:keep])
     return keep
 
-  rule = stop_rule if matcher or on_text else None
+  rule = stop_rule if matcher or looping or on_text or on_ids else None
   for done in scheduler.run(engine, params, requests, stop_rule=rule, stats=stats):
-    written = ''
+    written, looped = '', bool(looping and done.index in looping.matched)
     if decode:
-      by_token = done.finished and not (matcher and done.index in matcher.matched)
+      by_token = done.finished and not (looped or (matcher and done.index in matcher.matched))
       written = stops_lib.cut(text(done.ids, by_token, decode), stops)
-    yield Completion(done.index, done.ids, done.logp, done.finished, written)
+    yield Completion(done.index, done.ids, done.logp, done.finished, written, looped)
 
 
 def rollout(

@@ -10,13 +10,23 @@ from lwz.rollout import order
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """One trajectory to write. `expected` is a guess of its length; the longest start first."""
+  """One trajectory to write. `expected` is a guess of its length; the longest start first.
+
+  Of a trajectory that goes on, `begun` are its tokens so far: those after them are the same as if
+  it had not been interrupted, up to rounding.
+  """
 
   prompt: np.ndarray  # ids, at least one
   key: np.ndarray  # uint32 [2], of `sampler.trajectory_keys`
   max_tokens: int
   min_tokens: int = 0
   expected: float = 0.0
+  begun: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+
+  @property
+  def ids(self) -> np.ndarray:
+    """What is read before the next token is sampled."""
+    return np.concatenate([self.prompt, self.begun]).astype(np.int32)
 
 
 class Queue:

@@ -34,7 +34,7 @@ class Trajectory:
 
   index: int  # of the request
   ids: np.ndarray  # int32 [T]
-  logp: np.ndarray  # float32 [T], of the distribution sampled from
+  logp: np.ndarray  # float32 [T], of the distribution sampled from; 0 for what was begun before
   finished: bool  # False if the cap was hit
 
 
@@ -128,12 +128,12 @@ def _round_up(wanted: int, sizes: Sequence[int]) -> int:
 
 def _check(index: int, request: Request, engine: Engine) -> None:
   longest = engine.prompt_lengths[-1]
-  if not 1 <= len(request.prompt) <= longest:
+  if not 1 <= len(request.ids) <= longest or not len(request.prompt):
     raise ValueError(
-      f'prompt {index} has {len(request.prompt)} tokens, outside 1 ... '
+      f'prompt {index} has {len(request.ids)} tokens, outside 1 ... '
       f'max_prompt_tokens={longest}: raise the limit, or change the prompt'
     )
-  if not 1 <= request.max_tokens <= engine.max_tokens:
+  if not 1 <= request.max_tokens - len(request.begun) <= engine.max_tokens:
     raise ValueError(
       f'request {index} asks for max_tokens={request.max_tokens}, outside 1 ... '
       f'{engine.max_tokens}, the room of a slot'
@@ -180,7 +180,7 @@ class _Loop:
     for slot, owner in enumerate(self._owner):
       if owner == _FREE and self._queue:
         index, request = self._queue.pop()
-        ids = np.asarray(request.prompt, np.int32)
+        ids = request.ids
         length = _round_up(len(ids), self._engine.prompt_lengths)
         starts[length] = starts.pop(length, {})  # last, since others of its group may wait
         starts[length].setdefault(ids.tobytes(), []).append((slot, index, request))
@@ -212,11 +212,11 @@ class _Loop:
       yield self._prefilled
 
   def _admit(self, prefix, number: int, slot: int, index: int, request: Request) -> None:
-    num = len(request.prompt)
+    num, written = len(request.ids), len(request.begun)
     counters = slots.Counters(
-      last=np.asarray(request.prompt[-1:], np.int32),
+      last=request.ids[-1:],
       cached=np.array([num - 1], np.int32),
-      written=np.zeros(1, np.int32),
+      written=np.array([written], np.int32),
       min_tokens=np.array([request.min_tokens], np.int32),
       max_tokens=np.array([request.max_tokens], np.int32),
       keys=np.asarray(request.key, np.uint32)[None],
@@ -225,7 +225,10 @@ class _Loop:
     self._slots = self._engine.admit(
       self._slots, prefix, np.int32(number), np.int32(slot), counters
     )
-    self._owner[slot], self._cached[slot], self._parts[index] = index, num - 1, []
+    self._owner[slot], self._cached[slot] = index, num - 1
+    begun = request.begun.astype(np.int32), np.zeros(written, np.float32)
+    self._parts[index] = [begun] if written else []
+    self._stats.tokens -= written  # they were written before
 
   def _compact(self) -> None:
     """Moves active trajectories into the first slots if the batch can then be smaller."""

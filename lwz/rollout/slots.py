@@ -21,6 +21,8 @@ from lwz.model.attention import decode as decode_attention
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
 
+PREFILL_CHUNK = 1_024  # tokens of a prompt that are read at a time
+
 
 @flax.struct.dataclass
 class Counters:
@@ -78,21 +80,35 @@ def init(spec: spec_lib.EngineSpec) -> Slots:
 def prefill(
   params: qwen.Params, prompts_PT: Int[Array, 'P T'], spec: spec_lib.EngineSpec
 ) -> kv_cache.Cache:
-  """Keys and values of prompts from position 0; those of the padding are never read."""
+  """Keys and values of prompts from position 0; those of the padding are never read.
+
+  Read `PREFILL_CHUNK` tokens at a time: the scores of a chunk are held, never T x T.
+  """
   P, T = prompts_PT.shape
-  positions_PT = jnp.broadcast_to(jnp.arange(T)[None], (P, T))
-  causal_PTS = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool))[None], (P, T, T))
-  _, cache = qwen.forward_cached(
-    params,
-    prompts_PT,
-    spec.config,
-    _block_cache(spec, P, T),
-    position=0,
-    phases_BTc=qwen.phases(positions_PT, spec.config),
-    mask_BTS=causal_PTS,
-    unstacked=spec.unstacked,
-    mesh=spec.mesh,
-  )
+
+  def read(cache, start, num: int):
+    positions_T = start + jnp.arange(num)
+    seen_TS = jnp.arange(T)[None, :] <= positions_T[:, None]
+    _, cache = qwen.forward_cached(
+      params,
+      jax.lax.dynamic_slice_in_dim(prompts_PT, start, num, axis=1),
+      spec.config,
+      cache,
+      position=start,
+      phases_BTc=qwen.phases(jnp.broadcast_to(positions_T[None], (P, num)), spec.config),
+      mask_BTS=jnp.broadcast_to(seen_TS[None], (P, num, T)),
+      unstacked=spec.unstacked,
+      mesh=spec.mesh,
+    )
+    return cache
+
+  cache, (chunks, rest) = _block_cache(spec, P, T), divmod(T, PREFILL_CHUNK)
+  if chunks:
+    cache = jax.lax.fori_loop(
+      0, chunks, lambda i, cache: read(cache, i * PREFILL_CHUNK, PREFILL_CHUNK), cache
+    )
+  if rest:
+    cache = read(cache, chunks * PREFILL_CHUNK, rest)
   return _stacked(cache, spec)
 
 

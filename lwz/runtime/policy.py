@@ -70,11 +70,19 @@ def describe(c) -> Policy:
   return Policy(source, config, tok, *prompt_style(c, source), sampling)
 
 
-def engine(c, policy: Policy, num_slots: int) -> tuple[scheduler.Engine, Any]:
-  """Returns the engine that writes with a policy, and its parameters."""
+def engine(
+  c, policy: Policy, num_slots: int, longest: int | None = None
+) -> tuple[scheduler.Engine, Any]:
+  """Returns the engine that writes with a policy, and its parameters.
+
+  `longest` is the limit of what is read before it writes, by default that of prompts: a text that
+  goes on is read, too.
+  """
   mesh = setup.mesh(c)
   params = setup.load_params(c, policy.source, policy.config, mesh)
-  spec = engine_spec.from_config(c, policy.config, mesh, policy.sampling, num_slots=num_slots)
+  spec = engine_spec.from_config(
+    *(c, policy.config, mesh, policy.sampling), num_slots=num_slots, max_prompt_tokens=longest
+  )
   built = rollout_program.engine(spec)
   return built, built.reshard(params)
 

@@ -1,83 +1,246 @@
-"""Writes one text to the terminal while it comes into being.
+"""Writes texts: one to the terminal while it comes into being, or several into a folder.
 
-1. read the model, and how it is asked          runtime.policy
-2. write, block by block                        rollout.local
-3. show what is new, thoughts dimmed            rich
+1. take the prompts, with the words that each asks for    data.prompts
+2. read the model, and how it is asked                    runtime.policy
+3. write, block by block, from where it stopped           rollout.local, store.drafts
+4. show what is new, thoughts dimmed, or how far it is    rich, report.terminal
+5. rank the drafts of each prompt                         rl.registry
 
-It keeps nothing, so it has no folder, and a second start writes again.
+It has no run folder: without `generate.folder` it keeps nothing, and a second start writes again.
 """
 
+import contextlib
+import dataclasses
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import rich.console
 import rich.text
 
+from lwz import text as words_lib
 from lwz import types
-from lwz.data import templates
+from lwz.data import formatted, prompts, templates
+from lwz.evals import answers
+from lwz.report import table, terminal
+from lwz.rl import registry
 from lwz.rollout import local, scheduler
-from lwz.runtime import policy
+from lwz.runtime import policy, setup
+from lwz.store import checksum, drafts
 
 # What a terminal would obey, as Unicode's symbols for it.
 _CODES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in '\n\t'}
 _CODES |= dict.fromkeys(range(0x7F, 0xA0), '\N{SYMBOL FOR DELETE}')
-_SLOTS = 32  # prompts that are answered at a time
+_SLOTS = 32  # texts that are written at a time
 _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes are written
+_ENDS = {'end': 'to its end', 'length': 'cut at rollout.max_tokens', 'loop': 'stopped in a loop'}
 
 
-READS = (*policy.READS, 'prompt')
+READS = (*policy.READS, *registry.READS, 'prompt', 'data.slack', 'generate')
 
 
 def check(c) -> None:
-  if not c.prompt:
+  if not c.generate.prompts and not c.prompt:
     raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
+  if c.generate.loop == 1:
+    raise ValueError('generate.loop=1: a token alone is no loop; choose 0 or at least 2')
+  _asked(c)
   policy.check(c)
+  if c.generate.drafts > 1 and c.reward.model:
+    registry.check_rewards(c)
 
 
 def run(c) -> None:
-  printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
+  asked, num_drafts = _asked(c), c.generate.drafts
   stats = scheduler.Stats()
-  (completion,) = write(c, [c.prompt], lambda index, text: printer.show(text), stats)
-  printer.show(completion.text, last=True)
-  cut = f'cut at rollout.max_tokens={c.rollout.max_tokens}'
-  ended = 'to its end' if completion.finished else cut
-  print(f'{stats.tokens:,} tokens, {stats.tokens / stats.seconds:.3g} per second, {ended}')
+  kept = drafts.Drafts(c.generate.folder) if c.generate.folder else None
+  with _shown(c, asked, kept) as on_text:
+    found = write(c, [p.text for p in asked], on_text, stats, num_drafts=num_drafts, kept=kept)
+    for one in found if len(found) == 1 else ():
+      on_text(one.index, one.text)
+  marks = _ranked(c, asked, found) if num_drafts > 1 and c.reward.model else {}
+  if len(found) > 1:
+    print(_table(asked, found, num_drafts, marks))
+  for number, prompt_drafts in enumerate(_grouped(found, num_drafts) if marks else ()):
+    best = max(prompt_drafts, key=lambda one: np.nan_to_num(marks[one.index], nan=-1.0))
+    if kept:
+      kept.save_best(number, best.text)
+    print(f'prompt {number + 1}: draft {best.index % num_drafts + 1} is the best')
+  pace = f'{stats.tokens:,} tokens, {stats.tokens / max(stats.seconds, 1e-9):.3g} per second'
+  if len(found) > 1:
+    print(pace)
+    return
+  length = f'{_words(found[0].text):,} words'
+  if asked[0].upper:
+    length += f' of {asked[0].lower:,} to {asked[0].upper:,} asked for'
+  ended = _ENDS[_end(found[0])].replace('max_tokens', f'max_tokens={c.rollout.max_tokens}')
+  print(f'{pace}, {length}, {ended}')
 
 
 def write(
   c,
-  prompts: Sequence[str],
+  requests: Sequence[str],
   on_text: Callable[[int, str], None] | None = None,
   stats: scheduler.Stats | None = None,
+  *,
+  num_drafts: int = 1,
+  kept: drafts.Drafts | None = None,
 ) -> list[local.Completion]:
-  """Returns the completion of each prompt by the model that `c.init` names; see `local.stream`."""
+  """Returns what the model that `c.init` names writes to requests, see `local.stream`.
+
+  Draft g of request p has the index p * num_drafts + g. With `kept` each goes on where it stopped.
+  """
   model = policy.describe(c)
-  ids = [np.array(one, np.int32) for one in model.ids(prompts)]
+  ids = [np.array(one, np.int32) for one in model.ids(requests)]
   if (longest := max(map(len, ids))) > c.rollout.max_prompt_tokens:
     raise ValueError(
       f'the prompt has {longest} tokens, more than rollout.max_prompt_tokens='
       f'{c.rollout.max_prompt_tokens}: raise it, or shorten the prompt'
     )
-  engine, params = policy.engine(c, model, min(len(ids), c.rollout.slots or _SLOTS))
-  asked = local.requests(
-    ids,
-    num_samples=1,
-    max_tokens=c.rollout.max_tokens,
-    min_tokens=c.rollout.min_tokens,
-    seed=c.seed,
-    step=0,
-  )
-  found = local.stream(
+  limits = {'max_tokens': c.rollout.max_tokens, 'min_tokens': c.rollout.min_tokens}
+  wanted = local.requests(ids, num_samples=num_drafts, **limits, seed=c.seed, step=0)
+  begun = [drafts.Draft(requests[i // num_drafts]) for i in range(len(wanted))]
+  if kept:
+    begun = [kept.load(*divmod(i, num_drafts), one.prompt) for i, one in enumerate(begun)]
+  wanted = [
+    dataclasses.replace(request, begun=np.array(one.ids, np.int32))
+    for request, one in zip(wanted, begun, strict=True)
+  ]
+  todo = [i for i, one in enumerate(begun) if not one.ended]
+  num_slots = max(1, min(len(todo), c.rollout.slots or _SLOTS))
+  reads = max([c.rollout.max_prompt_tokens, *(len(wanted[i].ids) for i in todo)])
+  engine, params = policy.engine(c, model, num_slots, reads)
+  if kept:
+    kept.begin(_settings(c, model, params))
+  decode = model.decoder()
+
+  def on_ids(number: int, new: np.ndarray) -> None:
+    if kept:
+      i = todo[number]
+      # Not the last token, which may have ended the text: it is sampled once more.
+      one = dataclasses.replace(begun[i], ids=tuple(new[:-1].tolist()))
+      kept.save(*divmod(i, num_drafts), one, decode(new))
+
+  found = {}
+  for done in local.stream(
     engine,
     params,
-    asked,
-    decode=model.decoder(),
+    [wanted[i] for i in todo],
+    decode=decode,
     stops=templates.STOPS,
-    on_text=on_text,
+    loop=c.generate.loop,
+    on_text=on_text and (lambda number, text: on_text(todo[number], text)),
+    on_ids=on_ids if kept else None,
     stats=stats,
-  )
-  return sorted(found, key=lambda completion: completion.index)
+  ):
+    i = todo[done.index]
+    found[i] = dataclasses.replace(done, index=i)
+    if kept:
+      one = dataclasses.replace(begun[i], ids=tuple(done.ids.tolist()), ended=_end(done))
+      kept.save(*divmod(i, num_drafts), one, done.text)
+  for i, one in enumerate(begun):
+    if one.ended:
+      found[i] = _completion(i, one, decode)
+      if on_text:
+        on_text(i, found[i].text)
+  return [found[i] for i in sorted(found)]
+
+
+def _asked(c) -> list[types.Prompt]:
+  """Returns the prompts; one without a stated length has the range 0 to 0."""
+  found = [types.Prompt('', c.prompt, 0, 0)]
+  if c.generate.prompts:
+    found = prompts.load(c.generate.prompts)
+    if not found:
+      raise ValueError(f'generate.prompts={c.generate.prompts}: the file has no prompts')
+  if not (num := c.generate.words):
+    return found
+  lower, upper = round(num * (1 - c.data.slack)), round(num * (1 + c.data.slack))
+  return [
+    dataclasses.replace(one, text=formatted.asking(one.text, num), lower=lower, upper=upper)
+    for one in found
+  ]
+
+
+def _settings(c, model: policy.Policy, params: Any) -> dict[str, Any]:
+  """Returns what determines the tokens of a text, besides its prompt."""
+  names = ('max_tokens', 'min_tokens', 'top_p', 'top_k', 'temperature', 'int8')
+  found = {name: c.rollout[name] for name in names}
+  found |= {'weights': checksum.of(params), 'style': model.style, 'template': model.template}
+  return found | {'seed': c.seed, 'drafts': c.generate.drafts, 'loop': c.generate.loop}
+
+
+def _end(done: local.Completion) -> str:
+  return 'loop' if done.looped else 'end' if done.finished else 'length'
+
+
+def _completion(index: int, kept: drafts.Draft, decode) -> local.Completion:
+  """Returns a text that an earlier start has finished."""
+  ids, finished = np.array(kept.ids, np.int32), kept.ended != 'length'
+  text = local.stops_lib.cut(decode(ids), templates.STOPS)
+  zeros = np.zeros(len(ids), np.float32)
+  return local.Completion(index, ids, zeros, finished, text, kept.ended == 'loop')
+
+
+def _words(text: str) -> int:
+  return words_lib.count_words(answers.final(text))
+
+
+def _grouped(found: Sequence[local.Completion], size: int) -> list[Sequence[local.Completion]]:
+  return [found[i : i + size] for i in range(0, len(found), size)]
+
+
+@contextlib.contextmanager
+def _shown(c, asked: Sequence[types.Prompt], kept) -> Iterator[Callable[[int, str], None]]:
+  """Gives what is told of growing texts: one is printed, of several their words are counted."""
+  if len(asked) * c.generate.drafts == 1 and not kept:
+    printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
+    last = ''
+
+    def show(index: int, text: str) -> None:
+      nonlocal last
+      last = text
+      printer.show(text)
+
+    yield show
+    printer.show(last, last=True)
+    return
+  total = sum(prompt.upper for prompt in asked) * c.generate.drafts
+  num_words: dict[int, int] = {}
+  with terminal.Progress(total, label='generate', unit='word') as bar:
+
+    def count(index: int, text: str) -> None:
+      num_words[index] = _words(text)
+      bar.update(sum(num_words.values()), texts=len(num_words))
+
+    yield count
+
+
+def _ranked(c, asked, found: Sequence[local.Completion]) -> dict[int, float]:
+  """Returns the reward model's mark of each answer; NaN where it cannot read it."""
+  scorer = registry.scorer(c, setup.mesh(c), c.reward.model)
+  owners = [asked[one.index // c.generate.drafts].text for one in found]
+  pairs = [(text, answers.final(one.text)) for text, one in zip(owners, found, strict=True)]
+  marks = {}
+  for start in range(0, len(pairs), _SLOTS):
+    part = found[start : start + _SLOTS]
+    values = scorer(pairs[start : start + _SLOTS])
+    marks |= {one.index: float(value) for one, value in zip(part, values, strict=True)}
+  return marks
+
+
+def _table(asked, found: Sequence[local.Completion], num_drafts: int, marks) -> str:
+  header = ('prompt', 'draft', 'words', 'asked', 'tokens', 'end', *(['mark'] if marks else []))
+  rows = []
+  for one in found:
+    prompt = asked[one.index // num_drafts]
+    wanted = f'{prompt.lower} to {prompt.upper}' if prompt.upper else '-'
+    mark = [marks.get(one.index, math.nan)] if marks else []
+    place = one.index // num_drafts + 1, one.index % num_drafts + 1
+    rows.append((*map(str, place), _words(one.text), wanted, len(one.ids), _end(one), *mark))
+  return table.markdown('texts', header, rows)
 
 
 class Printer:

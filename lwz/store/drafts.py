@@ -37,15 +37,12 @@ class Draft:
 class Drafts:
   """The drafts of a folder, by prompt and number, both from 0. `clock` gives seconds."""
 
-  def __init__(
-    self,
-    folder: epath.PathLike,
-    settings: Mapping[str, Any],
-    clock: Callable[[], float] = time.monotonic,
-  ):
-    """Makes the folder. Raises ValueError if it holds texts of other settings."""
+  def __init__(self, folder: epath.PathLike, clock: Callable[[], float] = time.monotonic):
     self._folder, self._clock = epath.Path(folder), clock
     self._saved: dict[tuple[int, int], float] = {}
+
+  def begin(self, settings: Mapping[str, Any]) -> None:
+    """Makes the folder. Raises ValueError if it holds texts of other settings."""
     path = self._folder / SETTINGS
     if path.exists():
       kept = jsonl.document(path, {}, remedy='delete the folder, or name another')

@@ -1,5 +1,6 @@
 """Continuous batching: a trajectory does not depend on slots, order, neighbours or a restart."""
 
+import dataclasses
 import functools
 
 import jax
@@ -309,3 +310,31 @@ def test_what_overflows_stops_at_its_token(temperature):
   params = engine.reshard(PARAMS | {'norm': PARAMS['norm'] * np.nan})
   with pytest.raises(ValueError, match=r'request \d: the logits of token 0 are not finite'):
     list(scheduler.run(engine, params, REQUESTS[:3]))
+
+
+@pytest.mark.parametrize('num_slots', [1, 4])
+def test_a_trajectory_goes_on_where_it_stopped(num_slots):
+  """Each has been begun by another number of tokens; the longest but for one."""
+  whole = one_shot()
+  begun = [whole.ids[b, : min(b, whole.lengths[b] - 1)] for b in range(P * G)]
+  asked = [dataclasses.replace(r, begun=ids) for r, ids in zip(REQUESTS, begun, strict=True)]
+  engine = built(num_slots, max_prompt_tokens=6 + T)
+  stats = scheduler.Stats()
+  for one in write(engine, asked, stats=stats):
+    num = whole.lengths[one.index]
+    np.testing.assert_array_equal(one.ids, whole.ids[one.index, :num])
+    fresh = slice(len(begun[one.index]), num)
+    np.testing.assert_allclose(one.logp[fresh], whole.logp[one.index, fresh], atol=1e-5)
+    assert (one.logp[: fresh.start] == 0).all()
+  assert stats.tokens == sum(whole.lengths) - sum(map(len, begun))
+
+
+@pytest.mark.parametrize('unstack', [False, True])
+def test_a_long_prompt_is_read_in_chunks(monkeypatch, unstack):
+  spec = spec_lib.EngineSpec(CONFIG, 2, 16, T, sampling=SAMPLING, exact=False, unstack=unstack)
+  params = program.engine(spec).reshard(PARAMS)
+  prompts = fakes.padded(fakes.texts([11, 7], CONFIG))
+  whole = slots_lib.prefill(params, prompts, spec)
+  monkeypatch.setattr(slots_lib, 'PREFILL_CHUNK', 4)
+  found = jax.jit(functools.partial(slots_lib.prefill, spec=spec))(params, prompts)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, whole)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
 
 import jax
@@ -219,3 +220,93 @@ def test_a_run_is_asked_in_its_own_style_finished_or_not(tmp_path):
   (tmp_path / 'r' / model_source.KEPT).write_text('{}')
   c.data.style = 'think'
   assert policy.prompt_style(c, str(tmp_path / 'r')) == ('direct', 'pocket')
+
+
+def texts_of(path):
+  return {one.name: json.loads(one.read_text())['ids'] for one in path.glob('*-*.json')}
+
+
+def stop_after(monkeypatch, blocks):
+  """An interruption after so many saves of a block."""
+  save, left = generate.drafts.Drafts.save, [blocks]
+
+  def counted(self, *arguments):
+    save(self, *arguments)
+    left[0] -= 1
+    if not left[0]:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(generate.drafts.Drafts, 'save', counted)
+
+
+def test_texts_of_a_folder_go_on_at_the_same_token(folder, tmp_path, monkeypatch, capsys):
+  """Two drafts of two prompts, interrupted twice, have the tokens of an undisturbed start."""
+  asked = tmp_path / 'prompts.jsonl'
+  asked.write_text(
+    '{"text": "the sea", "lower": 5, "upper": 9}\n{"text": "rivers run", "lower": 5, "upper": 9}\n'
+  )
+  monkeypatch.setattr(generate.drafts, '_EVERY', 0.0)
+
+  def config(name):
+    c = config_of(folder)
+    c.rollout.max_tokens, c.rollout.block = 40, 4
+    c.generate.prompts, c.generate.drafts = str(asked), 2
+    c.generate.folder = str(tmp_path / name)
+    return c
+
+  generate.check(config('whole'))
+  generate.run(config('whole'))
+  assert 'word' in capsys.readouterr().err
+  whole = texts_of(tmp_path / 'whole')
+  assert len(whole) == 4 and len(set(map(tuple, whole.values()))) == 4
+  for blocks in (7, 9):
+    with monkeypatch.context() as patch:
+      stop_after(patch, blocks)
+      with pytest.raises(KeyboardInterrupt):
+        generate.run(config('cut'))
+    begun = texts_of(tmp_path / 'cut')
+    assert all(ids == whole[name][: len(ids)] for name, ids in begun.items())
+    assert any(0 < len(ids) < len(whole[name]) for name, ids in begun.items())
+  generate.run(config('cut'))
+  assert texts_of(tmp_path / 'cut') == whole
+  c = config('cut')
+  c.seed = 1
+  with pytest.raises(ValueError, match='begun with seed=0, not 1'):
+    generate.run(c)
+
+
+def test_a_loop_ends_a_text_and_is_said(folder, capsys, monkeypatch):
+  emits(monkeypatch, 301)
+  c = config_of(folder)
+  c.generate.loop = 8
+  generate.run(c)
+  output = capsys.readouterr().out
+  assert '8 tokens' in output and 'stopped in a loop' in output
+
+
+def test_a_length_is_asked_for_and_counted(folder, capsys):
+  c = config_of(folder)
+  c.generate.words = 100
+  (prompt,) = generate._asked(c)
+  assert prompt.text.endswith('Use about 100 words.') and (prompt.lower, prompt.upper) == (75, 125)
+  generate.run(c)
+  assert re.search(r'\d+ words of 75 to 125 asked for', capsys.readouterr().out)
+
+
+def test_drafts_are_ranked_by_a_reward_model(folder, capsys, monkeypatch, tmp_path):
+  """The best is kept, and a draft that cannot be read is the last."""
+  c = config_of(folder)
+  c.generate.drafts, c.generate.folder, c.reward.model = 3, str(tmp_path / 'out'), 'some/model'
+  asked = []
+
+  def scorer(pairs):
+    asked.extend(pairs)
+    return [float('nan'), 0.1, 0.7]
+
+  monkeypatch.setattr(generate.registry, 'scorer', lambda *_: scorer)
+  generate.run(c)
+  output = capsys.readouterr().out
+  assert 'prompt 1: draft 3 is the best' in output and '0.7' in output
+  assert [request for request, _ in asked] == [c.prompt] * 3
+  best, third = ((tmp_path / 'out' / f'{name}.md').read_text() for name in ('0001', '0001-3'))
+  assert best == third

@@ -16,14 +16,16 @@ class Clock:
 
 def test_a_draft_is_saved_every_few_seconds_and_at_its_end(tmp_path):
   clock = Clock()
-  kept = drafts.Drafts(tmp_path / 'out', SETTINGS, clock)
+  kept = drafts.Drafts(tmp_path / 'out', clock)
+  kept.begin(SETTINGS)
   assert kept.load(0, 1, 'Write.') == drafts.Draft('Write.')
   kept.save(0, 1, drafts.Draft('Write.', (3,)), 'a')
   assert kept.load(0, 1, 'Write.').ids == ()
   clock.now = 5.0
   kept.save(0, 1, drafts.Draft('Write.', (3, 4)), 'ab')
   kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5)), 'abc')
-  again = drafts.Drafts(tmp_path / 'out', SETTINGS)
+  again = drafts.Drafts(tmp_path / 'out')
+  again.begin(SETTINGS)
   assert again.load(0, 1, 'Write.') == drafts.Draft('Write.', (3, 4))
   kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5), 'end'), 'abc')
   assert again.load(0, 1, 'Write.') == drafts.Draft('Write.', (3, 4, 5), 'end')
@@ -33,11 +35,12 @@ def test_a_draft_is_saved_every_few_seconds_and_at_its_end(tmp_path):
 
 
 def test_texts_of_other_settings_are_not_gone_on_with(tmp_path):
-  drafts.Drafts(tmp_path, SETTINGS)
+  kept = drafts.Drafts(tmp_path)
+  kept.begin(SETTINGS)
   with pytest.raises(ValueError, match=r'settings.json: .* seed=0, not 1: name another'):
-    drafts.Drafts(tmp_path, SETTINGS | {'seed': 1})
+    kept.begin(SETTINGS | {'seed': 1})
   with pytest.raises(ValueError, match=r'begun with top_p=None, not 0\.9'):
-    drafts.Drafts(tmp_path, SETTINGS | {'top_p': 0.9})
+    kept.begin(SETTINGS | {'top_p': 0.9})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,7 @@ def test_texts_of_other_settings_are_not_gone_on_with(tmp_path):
   ],
 )
 def test_a_broken_draft_is_named(tmp_path, text, message):
-  kept = drafts.Drafts(tmp_path, SETTINGS)
+  kept = drafts.Drafts(tmp_path)
   (tmp_path / '0001-1.json').write_text(text)
   with pytest.raises(ValueError, match=rf'0001-1.json.*({message})'):
     kept.load(0, 0, 'Write.')
