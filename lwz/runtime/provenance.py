@@ -16,6 +16,7 @@ from lwz.report import summary
 from lwz.runtime import keys, setup
 from lwz.store import gguf_header, metrics, model_source
 from lwz.store import run as run_lib
+from lwz.store.hf import peft
 
 # Of data and training, what a card names where the run's stage reads it.
 SHOWN = (
@@ -152,6 +153,8 @@ def _license(source: str) -> str:
     return ''
   card = pathlib.Path(source) / 'README.md'
   found = _LICENSE.search(jsonl.contents(card).decode(errors='replace')) if card.is_file() else None
+  if not found and (pathlib.Path(source) / peft.CONFIG).is_file():
+    return _license(peft.base(pathlib.Path(source)))
   return found[1] if found else ''
 
 

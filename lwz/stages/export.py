@@ -192,6 +192,8 @@ def _own_generation(source: str) -> str:
   """Returns the generation_config.json of a model that is no run, '' where there is none."""
   if model_source.is_run(source) or gguf_header.locate(source):
     return ''
+  if folder := peft.locate(source):
+    return _own_generation(peft.base(folder))
   path = hf.local(source) / generation.NAME
   return path.read_text('utf-8') if path.exists() else ''
 
@@ -217,7 +219,8 @@ def _export_adapters(source: str, config: config_lib.QwenConfig, folder: epath.P
   kept = _kept(source)
   base = adapters.base(source, kept)
   peft.save(folder, config, kept.lora, adapters.load(source, kept, config), base)
-  what = f'an export of {base}' if model_source.is_run(base) or gguf_header.locate(base) else base
+  other = model_source.is_run(base) or gguf_header.locate(base) or peft.locate(base)
+  what = f'an export of {base}' if other else base
   print(f"{folder}: for PeftModel.from_pretrained(model, '{folder}'), where the model is {what}")
 
 

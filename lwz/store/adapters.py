@@ -97,12 +97,17 @@ def merge(
   mesh: jax.sharding.Mesh | None,
   dtype: Any,
 ) -> qwen.Params:
-  """Returns the base's parameters with a run's adapters merged into them, in `dtype`.
+  """Returns the base's parameters with a run's adapters merged into them, in `dtype`."""
+  check(folder, kept, params)
+  return merged(kept.lora, load(folder, kept, config, mesh), params, dtype)
+
+
+def merged(lora: lora_lib.LoRA, own: qwen.Params, params: qwen.Params, dtype: Any) -> qwen.Params:
+  """Returns the base's parameters with adapters merged into them, in `dtype`, as they lay.
 
   Both are held until all is merged.
   """
-  check(folder, kept, params)
-  joined = lora_lib.join(load(folder, kept, config, mesh), params, lora=kept.lora)
+  joined = lora_lib.join(own, params, lora=lora)
 
   def one(leaf):
     weight = leaf.weight if lora_lib.is_low_rank(leaf) else leaf

@@ -1,12 +1,14 @@
 """Sources of parameters: a run's folder, a Hugging Face model (folder or hub id), or a GGUF file.
 
+Adapters in PEFT's form, too, are a source: of the model that they make of their base.
 A run keeps its model's configuration in `model.json`, in the form of Hugging Face's config.json.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from lwz.model import qwen, sharding
 from lwz.store import adapters, atomic, checkpoint, gguf, gguf_header
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
-from lwz.store.hf import mapping
+from lwz.store.hf import mapping, peft
 
 KEPT = 'model.json'
 
@@ -40,6 +42,8 @@ def end_ids(source: epath.PathLike) -> tuple[int, ...]:
     return hf_config.end_ids([epath.Path(source) / KEPT])
   if file := gguf_header.locate(source):
     return gguf.end_ids(gguf_header.read(file).metadata)
+  if adapted := peft.locate(source):
+    return end_ids(peft.base(adapted))
   folder = hf.local(source)
   return hf_config.end_ids([folder / 'config.json', folder / 'generation_config.json'])
 
@@ -58,6 +62,11 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
     )
   if file := gguf_header.locate(source):
     return gguf.config(file)
+  if not is_run(source) and (folder := peft.locate(source)):
+    with _naming(source, base := peft.base(folder)):
+      found = config(base)
+    peft.describe(folder, found)
+    return found
   path = epath.Path(source) / KEPT if is_run(source) else hf.local(source) / 'config.json'
   found, dtype = hf_config.read(path)
   return dataclasses.replace(found, dtype=jnp.dtype(dtype or jnp.bfloat16))
@@ -90,8 +99,10 @@ def params(
       loaded = {name: whole[name] for name in body}
     else:
       loaded = checkpoint.load_params(source, body)
+  elif not (file := gguf_header.locate(source)) and (folder := peft.locate(source)):
+    whole = _peft(source, folder, key, mesh, dtype, progress)
+    loaded = {name: leaf for name, leaf in whole.items() if name in abstract}
   else:
-    file = gguf_header.locate(source)
     load = functools.partial(gguf.load, file) if file else functools.partial(hf.load, source)
     found = load(mesh, dtype, progress=progress)[1]
     loaded = {name: leaf for name, leaf in found.items() if name in abstract}
@@ -107,14 +118,28 @@ def params(
 
 def _adapted(source, kept: adapters.Kept, own, key, mesh, dtype, progress) -> qwen.Params:
   """Returns the parameters of a run that trains adapters: those of its base, and these."""
-  base = adapters.base(source, kept)
-  try:
+  with _naming(source, base := adapters.base(source, kept)):
     held = params(base, own, key, mesh=mesh, dtype=jnp.dtype(kept.dtype), progress=progress)
+  return adapters.merge(source, kept, held, own, mesh, dtype)
+
+
+def _peft(source, folder, key, mesh, dtype, progress) -> qwen.Params:
+  """Returns the parameters of adapters in PEFT's form, added to their base in its own dtype."""
+  with _naming(source, base := peft.base(folder)):
+    own = config(base)
+    held = params(base, own, key, mesh=mesh, dtype=own.dtype, progress=progress)
+  return adapters.merged(*peft.load(folder, own, mesh), held, dtype)
+
+
+@contextlib.contextmanager
+def _naming(source: epath.PathLike, base: str) -> Iterator[None]:
+  """Names the adapters whose base is not there."""
+  try:
+    yield
   except FileNotFoundError as error:
     raise FileNotFoundError(
       f'{source}: its adapters change {base}, which is not there; put it back: {error}'
     ) from error
-  return adapters.merge(source, kept, held, own, mesh, dtype)
 
 
 def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_lib.QwenConfig):
@@ -138,5 +163,12 @@ def _is_finite(leaf: jax.Array, *, axis: tuple[int, ...]) -> jax.Array:
 
 
 def tokenizer(source: epath.PathLike) -> str:
-  """Returns the folder or hub id of the tokenizer of a run or of a Hugging Face model."""
-  return os.fspath(epath.Path(source) / 'tokenizer') if is_run(source) else os.fspath(source)
+  """Returns the folder, hub id or file of the tokenizer of any source.
+
+  That of adapters is the one that was saved beside them, else their base's.
+  """
+  if is_run(source):
+    return os.fspath(epath.Path(source) / 'tokenizer')
+  if gguf_header.locate(source) or not (folder := peft.locate(source)):
+    return os.fspath(source)
+  return os.fspath(source) if peft.has_tokenizer(folder) else tokenizer(peft.base(folder))

@@ -60,6 +60,15 @@ def test_a_model_that_is_no_run_is_its_own_base(tmp_path):
   assert (found.name, found.base, found.license) == ('model', 'owner/model', '')
 
 
+def test_adapters_without_a_license_have_that_of_their_base(tmp_path):
+  for name, card in (('base', '---\nlicense: mit\n---\n'), ('adapters', 'no front matter')):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'README.md').write_text(card)
+  said = {'peft_type': 'LORA', 'r': 1, 'lora_alpha': 1, 'base_model_name_or_path': '../base'}
+  (tmp_path / 'adapters' / 'adapter_config.json').write_text(json.dumps(said))
+  assert provenance.of(str(tmp_path / 'adapters')).license == 'mit'
+
+
 def test_a_config_of_something_else_is_refused(tmp_path):
   folder = make_run(tmp_path / 'p')
   record = json.loads((tmp_path / 'p' / 'config.json').read_text())

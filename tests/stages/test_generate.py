@@ -14,12 +14,14 @@ import rich.console
 from experiments import generate as experiment
 from lwz.data import tokenizer
 from lwz.model import config as config_lib
+from lwz.model import lora as lora_lib
 from lwz.model import qwen
 from lwz.rollout import sampler
 from lwz.runtime import policy, setup
 from lwz.stages import generate
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
+from lwz.store.hf import peft
 
 TEXT = '<think>A plan.</think>\n<answer>The text.</answer>'
 
@@ -86,6 +88,17 @@ def test_a_model_writes_to_the_terminal(folder, capsys):
   c.seed = 1
   generate.run(c)
   assert capsys.readouterr().out.split(' tokens')[0] != first.split(' tokens')[0]
+
+
+def test_adapters_in_the_form_of_peft_write(folder, tmp_path):
+  """With B = 0 as their base does, whose tokenizer they take."""
+  config, lora = model_source.config(folder), lora_lib.LoRA(2, 4.0, ('q', 'up'))
+  new = lora_lib.init(jax.random.key(0), config, lora)
+  peft.save(tmp_path, config, lora, new, folder)
+  (wanted,), (found,) = (
+    generate.write(config_of(source), ['the sea']) for source in (folder, str(tmp_path))
+  )
+  assert found.ids.tolist() == wanted.ids.tolist()
 
 
 @pytest.mark.parametrize(

@@ -113,18 +113,25 @@ def save(
   multihost_utils.sync_global_devices('hf.save')
 
 
+def is_hub_id(folder: epath.PathLike) -> bool:
+  """Returns whether the name reads owner/model, and no folder here."""
+  text = str(folder)
+  return text.count('/') == 1 and text[0] not in './~' and not pathlib.Path(text).parent.is_dir()
+
+
 def local(folder: epath.PathLike) -> pathlib.Path:
   if atomic.is_remote(folder):
     raise ValueError(f'{folder}: copy the model to a local disk first; weights are mapped from it')
   path = pathlib.Path(folder)
   if path.is_dir():
     return path
-  if str(folder).count('/') != 1 or str(folder)[0] in './~' or path.parent.is_dir():
+  if not is_hub_id(folder):
     raise FileNotFoundError(f'{folder}: no such folder, and no hub id of the form owner/model')
   try:
     return pathlib.Path(
       huggingface_hub.snapshot_download(
-        str(folder), allow_patterns=['*config.json', 'model*.safetensors', INDEX]
+        str(folder),
+        allow_patterns=['*config.json', 'model*.safetensors', INDEX, 'adapter_model.safetensors'],
       )
     )
   except (OSError, ValueError) as error:

@@ -2,15 +2,19 @@
 
 Theirs are of torch: lora_A is [rank, in], lora_B [out, rank], every layer has its own. Ours are
 [in, rank] and [rank, out], heads are a dimension, layers are stacked, see `mapping`.
+
+`base_model_name_or_path` is the model that they change, a source as any other (`model_source`).
 """
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.traverse_util
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,18 +26,69 @@ from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
 from lwz.model import qwen, sharding
 from lwz.store import atomic
+from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import mapping, safetensors
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 _LETTERS = {'a': 'lora_A', 'b': 'lora_B'}
 _AGAIN = 'export the adapters again with PEFT'
+_BASE = 'base_model_name_or_path'
 # What PEFT can do and this model cannot, with the values that ask for nothing.
 _PLAIN: dict[str, tuple[Any, ...]] = {
   'bias': ('none',),
-  **dict.fromkeys(('fan_in_fan_out', 'use_dora', 'lora_bias'), (False,)),
-  **dict.fromkeys(('rank_pattern', 'alpha_pattern'), ({}, None)),
+  **dict.fromkeys(('fan_in_fan_out', 'use_dora', 'lora_bias', 'use_qalora'), (False,)),
+  **dict.fromkeys(('rank_pattern', 'alpha_pattern', 'loftq_config'), ({}, None)),
   **dict.fromkeys(('modules_to_save', 'trainable_token_indices', 'target_parameters'), ([], None)),
+  **dict.fromkeys(('layers_to_transform', 'layer_replication', 'alora_invocation_tokens'), (None,)),
+  # The others change the base, too: these adapters suit only what they made of it.
+  'init_lora_weights': (True, False, None, 'gaussian', 'eva', 'orthogonal'),
+  'revision': (None, '', 'main'),  # of the base; another is not asked of the hub
 }
+
+
+def locate(source: epath.PathLike) -> pathlib.Path | None:
+  """Returns the local folder of the adapters that a source names; None if it names none.
+
+  A folder that holds the weights of a whole model, too, is taken for that model.
+  """
+  path = pathlib.Path(source)
+  if not path.is_dir():
+    if not hf.is_hub_id(source) or not _on_hub(str(source)):
+      return None
+    path = hf.local(source)
+  whole = any((path / name).exists() for name in (hf.SINGLE, hf.INDEX))
+  return path if (path / CONFIG).exists() and not whole else None
+
+
+def _on_hub(name: str) -> bool:
+  """Returns whether a model of the hub, or of its cache, has adapters."""
+  try:
+    return bool(huggingface_hub.hf_hub_download(name, CONFIG))
+  except (OSError, ValueError):
+    return False
+
+
+def base(folder: pathlib.Path) -> str:
+  """Returns the source of the model that adapters change; a path may begin at `folder` or here.
+
+  Raises ValueError if adapter_config.json names none.
+  """
+  named = _read(folder).get(_BASE)
+  if not isinstance(named, str) or not named:
+    raise ValueError(
+      f'{folder / CONFIG}: {_BASE} is missing; write the folder or hub id of the model that was '
+      'adapted there'
+    )
+  beside = folder / named
+  found = os.fspath(beside) if beside.exists() else named
+  if os.path.realpath(found) == os.path.realpath(folder):
+    raise ValueError(f'{folder / CONFIG}: {_BASE} is this folder itself; name the model adapted')
+  return found
+
+
+def has_tokenizer(folder: pathlib.Path) -> bool:
+  """Returns whether a tokenizer was saved beside the adapters."""
+  return any((folder / name).exists() for name in ('tokenizer.json', 'tokenizer_config.json'))
 
 
 def save(
@@ -81,28 +136,45 @@ def load(
 ) -> tuple[lora_lib.LoRA, qwen.Params]:
   """Returns adapters in PEFT's form as ours, in float32, sharded by `sharding.TRAIN`.
 
+  Raises ValueError as `describe` does.
+  """
+  folder = pathlib.Path(folder)
+  lora = describe(folder, config)
+  return lora, _placed(folder / WEIGHTS, config, lora, list(_tensors(config, lora)), mesh)
+
+
+def describe(folder: pathlib.Path, config: config_lib.QwenConfig) -> lora_lib.LoRA:
+  """Returns rank, alpha and targets of adapters of the model `config`; no weight is read.
+
   The file itself says which matrices have adapters. Raises ValueError if PEFT was asked for what
   this model cannot do, or if the tensors are not those of such adapters, naming each.
   """
-  folder = pathlib.Path(folder)
-  raw = jsonl.document(
-    folder / CONFIG, {'peft_type': str, 'r': int, 'lora_alpha': float}, remedy=_AGAIN
-  )
+  raw = _read(folder)
   asked = [name for name, plain in _PLAIN.items() if name in raw and raw[name] not in plain]
   if raw['peft_type'] != 'LORA' or asked:
     what = ', '.join(f'{name}={raw[name]!r}' for name in asked) or f'peft_type={raw["peft_type"]}'
-    raise ValueError(f'{folder / CONFIG}: {what} is not supported here; merge the adapters first')
+    raise ValueError(
+      f'{folder / CONFIG}: {what} is not supported here; merge the adapters into their base with '
+      'PEFT (merge_and_unload), save that model, and name it'
+    )
   # Of rank-stabilised adapters (arXiv 2312.03732) the scale is alpha / sqrt(rank).
   alpha = raw['lora_alpha'] * (math.sqrt(raw['r']) if raw.get('use_rslora') else 1.0)
+  if not (folder / WEIGHTS).exists():
+    raise FileNotFoundError(f'{folder}: no {WEIGHTS} beside {CONFIG}; {_AGAIN}')
   found = safetensors.header(folder / WEIGHTS)
   whole = {
     target: {name for name, *_ in _tensors(config, lora_lib.LoRA(raw['r'], alpha, (target,)))}
     for target in lora_lib.TARGETS
   }
   lora = lora_lib.LoRA(raw['r'], alpha, tuple(t for t in whole if whole[t] & found.keys()))
-  wanted = list(_tensors(config, lora))
-  _check(folder / WEIGHTS, found, {name: shape for name, shape, *_ in wanted})
-  return lora, _placed(folder / WEIGHTS, config, lora, wanted, mesh)
+  _check(folder / WEIGHTS, found, {name: shape for name, shape, *_ in _tensors(config, lora)})
+  return lora
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any]:
+  rank = jsonl.Span(int, 1, 2**16)
+  fields: jsonl.Fields = {'peft_type': str, 'r': rank, 'lora_alpha': float}
+  return jsonl.document(folder / CONFIG, fields, remedy=_AGAIN)
 
 
 def _tensors(
