@@ -230,6 +230,9 @@ def _lora(c) -> None:
   c.lora.rank = 0  # columns of A and rows of B, whose product is added to a matrix; 0: no adapters
   c.lora.alpha = 32.0  # A B is added alpha / rank times
   c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # the matrices that have adapters
+  # Matrices of the layers: 'float', in the dtype of products; 'int8', a scale per output channel;
+  # 'int4', one per 64 inputs, too. They are read in that dtype first, then made smaller.
+  c.lora.frozen = 'float'
 
 
 def _rl(c) -> None:

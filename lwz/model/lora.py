@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lwz.model import config as config_lib
-from lwz.model import parameters
+from lwz.model import parameters, quantised
 
 # What a user names, and our leaf.
 TARGETS = {
@@ -32,6 +32,7 @@ class LoRA:
   rank: int
   alpha: float
   targets: tuple[str, ...] = tuple(TARGETS)
+  frozen: str = 'float'  # what matrices of the base are kept in: one of `quantised.KINDS`
 
   @property
   def scale(self) -> float:
@@ -46,7 +47,7 @@ class LoRA:
 class LowRank:
   """A matrix with its adapter, the weight + scale a b; as a leaf of the model, of all layers."""
 
-  weight: Any  # [*in, *out]
+  weight: Any  # [*in, *out], or a `quantised.Quantised`
   a: Any  # [*in, rank]
   b: Any  # [rank, *out]
   scale: float = flax.struct.field(pytree_node=False)
@@ -54,6 +55,11 @@ class LowRank:
 
 def is_low_rank(x: Any) -> bool:
   return isinstance(x, LowRank)
+
+
+def is_special(x: Any) -> bool:
+  """Returns whether a leaf of the model is no plain array."""
+  return is_low_rank(x) or quantised.is_quantised(x)
 
 
 def describe(config: config_lib.QwenConfig, lora: LoRA | None) -> dict:
@@ -117,16 +123,21 @@ def merged(params: Any, dtype: Any) -> parameters.Params:
   """
 
   def one(leaf):
+    if quantised.is_quantised(leaf):
+      return quantised.dequantised(leaf, dtype)
     if not is_low_rank(leaf):
       return leaf.astype(dtype)
     if leaf.a.ndim + leaf.b.ndim == leaf.weight.ndim + 2:
       return _sum(leaf, dtype)
     return jax.lax.map(lambda layer: _sum(layer, dtype), leaf)
 
-  return jax.tree.map(one, params, is_leaf=is_low_rank)
+  return jax.tree.map(one, params, is_leaf=is_special)
 
 
 def _sum(leaf: LowRank, dtype: Any) -> jax.Array:
+  weight = leaf.weight
+  if quantised.is_quantised(weight):
+    weight = quantised.dequantised(weight, jnp.float32)
   a, b = leaf.a.astype(jnp.float32), leaf.b.astype(jnp.float32)
   product = jnp.tensordot(a, b, 1, precision=jax.lax.Precision.HIGHEST)
-  return (leaf.weight.astype(jnp.float32) + leaf.scale * product).astype(dtype)
+  return (weight.astype(jnp.float32) + leaf.scale * product).astype(dtype)

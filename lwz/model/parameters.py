@@ -27,6 +27,7 @@ class Param:
   init: str  # 'normal' (std initializer_range), 'zeros' or 'ones'
   decay: bool = False  # whether weight decay pulls it to 0: matrices, but no norm, bias or vector
   dtype: Any = jnp.float32
+  of_groups: bool = False  # scales of a quantised matrix: what the mesh does not divide stays whole
 
 
 def describe(config: QwenConfig) -> dict:
@@ -96,10 +97,13 @@ def matrices(described: dict) -> Params:
   ((1, 2), (3,))
   """
   return jax.tree.map(
-    lambda p: dimensions(p) if p.decay and p.axes[0] == 'layers' else None,
-    described,
-    is_leaf=is_param,
+    lambda p: dimensions(p) if is_matrix(p) else None, described, is_leaf=is_param
   )
+
+
+def is_matrix(param: Param) -> bool:
+  """Returns whether it is a matrix of the layers."""
+  return param.decay and param.axes[0] == 'layers'
 
 
 def dimensions(param: Param) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
-from lwz.model import lora, transposed
+from lwz.model import lora, quantised, transposed
 from lwz.model.attention import packed as packed_attention
 
 
@@ -22,6 +22,8 @@ def product(x: Any, weight: Any, mesh: Mesh | AbstractMesh | None) -> jax.Array:
   if lora.is_low_rank(weight):
     low = product(product(x, weight.a, mesh), weight.b, mesh)
     return product(x, weight.weight, mesh) + weight.scale * low
+  if quantised.is_quantised(weight):
+    return jax.checkpoint(functools.partial(_dequantised_product, mesh=mesh))(x, weight)
   num_inner = x.ndim - 2
   if transposed.is_transposed(weight):
     y = transposed.product(x.reshape(-1, weight.weight_FD.shape[1]), weight.weight_FD)
@@ -33,6 +35,11 @@ def product(x: Any, weight: Any, mesh: Mesh | AbstractMesh | None) -> jax.Array:
   x, num_outer = x.reshape(-1, size), weight.shape[num_inner:]
   multiply = _short_product if x.dtype == jnp.bfloat16 else jnp.matmul
   return multiply(x, weight.reshape(size, -1)).reshape(*shape, *num_outer)
+
+
+def _dequantised_product(x, weight, mesh):
+  """A product whose backward pass makes the matrix again: kept, it would be of all layers."""
+  return product(x, quantised.dequantised(weight, x.dtype), mesh)
 
 
 @jax.custom_vjp

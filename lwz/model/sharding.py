@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from lwz import types
 from lwz.model import config as config_lib
-from lwz.model import lora, parameters
+from lwz.model import lora, parameters, quantised
 
 Table = Mapping[str, str | tuple[str, ...] | None]
 
@@ -77,7 +77,7 @@ def spec(
     )
     if size % ways == 0:
       parts.append(axis if ways > 1 else None)
-    elif logical == 'kv_heads' and ways % size == 0:
+    elif param.of_groups or (logical == 'kv_heads' and ways % size == 0):
       parts.append(None)
     else:
       raise ValueError(
@@ -112,19 +112,15 @@ def abstract(
 
 
 def abstract_of(
-  described: dict, mesh: Mesh | AbstractMesh | None, table: Table, dtype: Any
+  described: dict, mesh: Mesh | AbstractMesh | None, table: Table, dtype: Any = None
 ) -> parameters.Params:
-  """Returns the parameters that are described as `abstract` does."""
-  if mesh is None:
-    return jax.tree.map(
-      lambda p: jax.ShapeDtypeStruct(p.shape, dtype), described, is_leaf=parameters.is_param
-    )
-  return jax.tree.map(
-    lambda p, where: jax.ShapeDtypeStruct(p.shape, dtype, sharding=where),
-    described,
-    shardings_of(described, mesh, table),
-    is_leaf=parameters.is_param,
-  )
+  """Returns what is described as `abstract` does; without a `dtype`, each in its own."""
+
+  def one(param, where=None):
+    return jax.ShapeDtypeStruct(param.shape, dtype or param.dtype, sharding=where)
+
+  where = () if mesh is None else (shardings_of(described, mesh, table),)
+  return jax.tree.map(one, described, *where, is_leaf=parameters.is_param)
 
 
 def gather_layer(
@@ -135,7 +131,11 @@ def gather_layer(
   The cast comes first, so half of the bytes travel. Backward, the gradient of a weight is cut along
   `fsdp` again at once (a reduce-scatter, in the compute dtype) and never whole in float32.
   """
-  cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), weights)
+  cast = jax.tree.map(
+    lambda leaf: leaf if quantised.is_quantised(leaf) else leaf.astype(config.dtype),
+    weights,
+    is_leaf=quantised.is_quantised,
+  )
   if mesh is None or mesh.size == 1:
     return cast
   described = parameters.describe(config)['layers']
@@ -143,6 +143,9 @@ def gather_layer(
   def gather(name, param, leaf):
     if lora.is_low_rank(leaf):
       parts = {'weight': param, **lora.pair(param, leaf.b.shape[0])}
+    elif quantised.is_quantised(leaf):
+      parts = vars(quantised.pair(param, leaf.q.dtype.name))
+    if not isinstance(leaf, jax.Array):
       return leaf.replace(
         **{part: gather(f'{name}.{part}', one, getattr(leaf, part)) for part, one in parts.items()}
       )

@@ -154,13 +154,13 @@ def logprob_step(
   temperature: float,
   dtype: Any = None,
   lora: lora_lib.LoRA | None = None,
+  base_of: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(params, minibatch, num_micro) -> log-probabilities [B, T] of the answers, 0 beyond the mask.
 
-  Those of a reference, of a teacher, or of the policy before its first update, where the sampler's
-  own are not trusted. Parameters are of `dtype`, by default the compute dtype. `lora`: see
-  `update_step`.
+  Those of a reference, of a teacher, or of the policy before its first update. Parameters are of
+  `dtype`, by default the compute dtype, or the base of adapters `base_of`. `lora`: `update_step`.
   """
 
   def step(trained, minibatch, num_micro, *base):
@@ -175,7 +175,8 @@ def logprob_step(
 
     return jax.lax.fori_loop(0, num_micro, add, jnp.zeros(minibatch['mask'].shape, jnp.float32))
 
-  params = placement.trained(config, mesh, lora, dtype or config.dtype)
+  trained = placement.trained(config, mesh, lora, dtype or config.dtype)
+  (params,) = placement.frozen(config, mesh, base_of) or (trained,)
   frozen = placement.frozen(config, mesh, lora)
   args = (params, _abstract_minibatch(shape, mesh), placement.array((), jnp.int32, mesh), *frozen)
   where, trips = placement.replicated(mesh), shape.max_micro

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from lwz import types
 from lwz.learn import optimizer as optimizer_lib
 from lwz.learn import update
-from lwz.model import activations, qwen, sharding
+from lwz.model import activations, parameters, quantised, qwen, sharding
 from lwz.model import lora as lora_lib
 
 AnyMesh = Mesh | AbstractMesh | None
@@ -77,8 +77,11 @@ def trained(
 def frozen(
   config: qwen.QwenConfig, mesh: AnyMesh, lora: lora_lib.LoRA | None
 ) -> tuple[qwen.Params, ...]:
-  """Returns the base of adapters as shapes, in the compute dtype; () without adapters."""
-  return (sharding.abstract(config, mesh, sharding.TRAIN, config.dtype),) if lora else ()
+  """Returns the base of adapters as shapes, in the compute dtype or quantised; () without any."""
+  if not lora:
+    return ()
+  described = quantised.describe(parameters.describe(config), lora.frozen, config.dtype)
+  return (sharding.abstract_of(described, mesh, sharding.TRAIN),)
 
 
 def _place(abstract, where):

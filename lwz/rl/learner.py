@@ -105,9 +105,7 @@ def plots(c) -> list[dict[str, Any]]:
   ]
   if c.rl.max_resamples:
     found.append({'keys': ['sampling/rounds'], 'title': 'batches sampled in a step'})
-    found.append(
-      {'keys': ['sampling/informative_groups'], 'title': 'share of groups with advantages'}
-    )
+    found.append({'keys': ['sampling/informative_groups'], 'title': 'groups with advantages'})
   if c.rl.kl_weight:
     found.append({'keys': ['learn/kl_reference'], 'title': 'KL to the reference', 'unit': 'nats'})
   if c.rl.teacher:
@@ -131,7 +129,8 @@ def programs(
     found['logprob'] = logprob(policy, dtype=jnp.float32, lora=lora)
   for name, other in (('reference', policy if c.rl.kl_weight else None), ('teacher', teacher)):
     if other:
-      found[name] = dataclasses.replace(logprob(other), name=name)
+      base_of = lora if name == 'reference' else None
+      found[name] = dataclasses.replace(logprob(other, base_of=base_of), name=name)
   numbers = ('clip_low', 'clip_high', 'kl_weight', 'entropy_weight')
   objective = grpo.Objective(
     **{name: c.rl[name] for name in numbers},

@@ -10,6 +10,8 @@ from lwz import hosts
 from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
 from lwz.model import parameters, qwen, sharding
+from lwz.programs import placement
+from lwz.programs.cost import fit
 from lwz.runtime import setup
 from lwz.store import adapters
 
@@ -18,13 +20,18 @@ READS = ('lora',)
 
 def of(c) -> lora_lib.LoRA | None:
   """Returns the adapters that a run trains; None where it trains all parameters."""
-  found = lora_lib.LoRA(c.lora.rank, c.lora.alpha, tuple(c.lora.targets))
+  found = lora_lib.LoRA(c.lora.rank, c.lora.alpha, tuple(c.lora.targets), c.lora.frozen)
   return found if found.rank else None
 
 
 def check(c) -> None:
   """Raises ValueError if there is nothing that adapters of this rank can change."""
   if not (lora := of(c)):
+    if c.lora.frozen != 'float':
+      raise ValueError(
+        f'lora.frozen={c.lora.frozen} with lora.rank=0: only what no step changes can be kept so; '
+        'set lora.rank, or leave the key out'
+      )
     return
   if not lora.targets:
     raise ValueError(f'lora.targets=(): name one at least of {", ".join(lora_lib.TARGETS)}')
@@ -64,8 +71,14 @@ def initial(
   return start(jax.random.key(c.seed))
 
 
-def keep(c, folder: epath.Path, base: qwen.Params) -> None:
-  """Notes in a run's folder which base its adapters change.
+def keep(
+  c,
+  folder: epath.Path,
+  config: config_lib.QwenConfig,
+  base: qwen.Params,
+  mesh: jax.sharding.Mesh,
+) -> qwen.Params:
+  """Notes in a run's folder which base its adapters change. Returns it as `lora.frozen` says.
 
   Raises ValueError if a resumed run finds another one than it began with.
   """
@@ -73,12 +86,13 @@ def keep(c, folder: epath.Path, base: qwen.Params) -> None:
   assert lora
   if hosts.of_first((folder / adapters.KEPT).exists()) and (kept := adapters.read(folder)):
     adapters.check(folder, kept, base)
-    return
+    return adapters.freeze(base, config, lora, mesh)
   source = setup.reference(c, c.init)
   if epath.Path(source).parent == folder.parent:  # both may be moved together
     source = f'../{epath.Path(source).name}'
   kept = adapters.of(lora, source, base)
   hosts.first(lambda: adapters.keep(folder, kept))
+  return adapters.freeze(base, config, lora, mesh)
 
 
 def describe(c, config: config_lib.QwenConfig) -> str:
@@ -87,11 +101,12 @@ def describe(c, config: config_lib.QwenConfig) -> str:
   assert lora
   num, whole = num_trained(config, lora), qwen.num_params(config)
   moments = jnp.dtype(c.train.moments).itemsize * (1 if c.train.optimizer == 'muon' else 2)
-  dtype = jnp.dtype(config.dtype)
+  frozen, dtype = placement.frozen(config, None, lora), jnp.dtype(config.dtype).name
+  kept = dtype if lora.frozen == 'float' else f'{lora.frozen}, what is no matrix in {dtype}'
   return (
     f'trains {num:,} parameters, adapters of rank {lora.rank} for {", ".join(lora.targets)}: '
     f'{_bytes(num * (4 + moments))} with their moments; frozen are the {whole:,} of {c.init}: '
-    f'{_bytes(whole * dtype.itemsize)} in {dtype.name}'
+    f'{_bytes(fit.bytes_per_device(frozen))} in {kept}'
   )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lwz import types
 from lwz.data import templates
-from lwz.model import lora, qwen
+from lwz.model import lora, quantised, qwen
 from lwz.model.attention import packed as packed_attention
 from lwz.runtime import places
 from lwz.store import gguf_writer, sinks
@@ -97,7 +97,7 @@ KEYS: dict[str, Key] = {
   'prompts.examples': _count(high=1_000),
   'train.num_steps': _count(may_change=ALWAYS),
   **{f'train.{name}': _count(1, 10**6) for name in ('rows', 'micro_rows')},
-  'train.learning_rate': Key(0.0, 10.0),
+  **dict.fromkeys(('train.learning_rate', 'reward.refresh_rate'), Key(0.0, 10.0)),
   **dict.fromkeys(('train.warmup_steps', 'train.decay_steps', 'rl.short_first'), _count()),
   **dict.fromkeys(('train.final_share', 'reward.writing_floor', 'reward.max_failures'), _share()),
   **{f'train.{name}': _share(0, _BELOW_1) for name in ('b1', 'b2')},
@@ -115,6 +115,7 @@ KEYS: dict[str, Key] = {
   'lora.rank': _count(high=2**16),
   'lora.alpha': Key(1e-6, 1e6),
   'lora.targets': Key(choices=tuple(lora.TARGETS)),
+  'lora.frozen': Key(choices=quantised.KINDS),
   **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
   'rl.max_resamples': _count(high=1_000),
   'rl.num_epochs': _count(1, 1_000),
@@ -138,7 +139,6 @@ KEYS: dict[str, Key] = {
   ),
   'reward.caution': Key(0.0, 1e6),
   **{f'reward.refresh{k}': _count(n, 10**6) for k, n in (('', 0), ('_steps', 1), ('_pairs', 2))},
-  'reward.refresh_rate': Key(0.0, 10.0),
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
   'reward.weights': Key(0.0, 1e6),

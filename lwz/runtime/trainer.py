@@ -56,14 +56,14 @@ def begin(
 def frozen_params(
   c, folder: epath.Path, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> tuple[qwen.Params, ...]:
-  """Returns (base,) of the adapters of a run, in the compute dtype; () where it has none.
+  """Returns (base,) of the adapters of a run, as it keeps it; () where it has none.
 
   Raises ValueError if a resumed run finds another base than it began with.
   """
   if not adapters.of(c):
     return ()
   base = initial_params(c, config, mesh, config.dtype)
-  adapters.keep(c, folder, base)
+  base = adapters.keep(c, folder, config, base, mesh)
   print(f'{setup.run_name(c)}: {adapters.describe(c, config)}')
   return (base,)
 

@@ -1,13 +1,15 @@
 """Adapters in the folder of a run: their kind, and the model that they change.
 
-    {"rank": 8, "alpha": 16.0, "targets": ["q", "v"], "base": "../pretrain-micro",
-     "dtype": "bfloat16", "checksum": 3735928559}
+    {"rank": 8, "alpha": 16.0, "targets": ["q", "v"], "frozen": "int8",
+     "base": "../pretrain-micro", "dtype": "bfloat16", "checksum": 3735928559}
 
 is adapters.json. The run's checkpoints hold the adapters alone. `checksum` is that of the base in
-`dtype`, in which the run has computed with it: another base would make another model of them.
+`dtype`, in which the run has computed with it: another base would make another model of them. A
+base that the run has kept in int8 or int4, see `model.quantised`, is made so again from `dtype`.
 """
 
 import dataclasses
+import functools
 import json
 import os
 from typing import Any
@@ -19,7 +21,7 @@ from etils import epath
 from lwz import jsonl
 from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
-from lwz.model import qwen, sharding
+from lwz.model import parameters, quantised, qwen, sharding
 from lwz.store import atomic, checkpoint, checksum
 
 KEPT = 'adapters.json'
@@ -50,7 +52,10 @@ def read(folder: epath.PathLike) -> Kept | None:
   if not path.exists():
     return None
   found = jsonl.document(path, _FIELDS, remedy='the file is damaged; put it back')
-  lora = lora_lib.LoRA(found['rank'], found['alpha'], tuple(found['targets']))
+  frozen = found.get('frozen', 'float')  # which older folders do not hold
+  if frozen not in quantised.KINDS:
+    raise ValueError(f'{path}: frozen = {frozen!r} is none of {", ".join(quantised.KINDS)}')
+  lora = lora_lib.LoRA(found['rank'], found['alpha'], tuple(found['targets']), frozen)
   return Kept(lora, found['base'], found['dtype'], found['checksum'])
 
 
@@ -99,7 +104,28 @@ def merge(
 ) -> qwen.Params:
   """Returns the base's parameters with a run's adapters merged into them, in `dtype`."""
   check(folder, kept, params)
-  return merged(kept.lora, load(folder, kept, config, mesh), params, dtype)
+  base = freeze(params, config, kept.lora, mesh)
+  return merged(kept.lora, load(folder, kept, config, mesh), base, dtype)
+
+
+def freeze(
+  params: qwen.Params,
+  config: config_lib.QwenConfig,
+  lora: lora_lib.LoRA,
+  mesh: jax.sharding.Mesh | None,
+) -> qwen.Params:
+  """Returns a base as `lora` keeps it: its matrices as they are, or in int8 or int4.
+
+  `params` is changed in place, so that each matrix is freed as soon as it is quantised.
+  """
+  described = parameters.describe(config)['layers']
+  wanted = quantised.describe(described, lora.frozen, config.dtype)
+  where = {} if mesh is None else sharding.shardings_of(wanted, mesh, sharding.TRAIN)
+  for name, one in wanted.items():
+    if quantised.is_quantised(one):
+      make = functools.partial(quantised.quantise, param=described[name], kind=lora.frozen)
+      params['layers'][name] = jax.jit(make, out_shardings=where.get(name))(params['layers'][name])
+  return params
 
 
 def merged(lora: lora_lib.LoRA, own: qwen.Params, params: qwen.Params, dtype: Any) -> qwen.Params:
@@ -114,4 +140,4 @@ def merged(lora: lora_lib.LoRA, own: qwen.Params, params: qwen.Params, dtype: An
     make = jax.jit(lora_lib.merged, static_argnums=1, out_shardings=weight.sharding)
     return make(leaf, jnp.dtype(dtype))
 
-  return jax.tree.map(one, joined, is_leaf=lora_lib.is_low_rank)
+  return jax.tree.map(one, joined, is_leaf=lora_lib.is_special)

@@ -15,9 +15,10 @@ from lwz.learn import losses, optimizer, update
 from lwz.model import lora as lora_lib
 from lwz.model import parameters, sharding
 from lwz.programs import grpo, language_model, placement, rollout
-from lwz.programs.cost import memory_plan
+from lwz.programs.cost import fit, memory_plan
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
+from lwz.store import adapters as adapters_lib
 from tests import fakes
 
 CONFIG = fakes.config(vocab_size=16)
@@ -168,3 +169,57 @@ def test_the_base_stays_beside_every_program_that_does_not_take_it():
   assert 'base' not in plan['grpo'] and 'reference' not in plan['grpo']
   whole = memory_plan.plan({**programs, 'grpo': grpo_program(lora=None)})
   assert 'reference' in {entry.program.name: entry.residents for entry in whole}['grpo']
+
+
+WIDE = fakes.config(vocab_size=16, num_hidden_layers=5, hidden_size=128, intermediate_size=192)
+
+
+def quantised_lora(kind):
+  return dataclasses.replace(LORA, frozen=kind)
+
+
+def frozen(kind):
+  return adapters_lib.freeze(fakes.params(WIDE), WIDE, quantised_lora(kind), None)
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+def test_an_update_over_a_quantised_base_holds_no_other_copy_of_it(remat):
+  """No stack of float32 matrices; arguments are the bytes that a memory plan counts."""
+  sizes = {}
+  for kind in ('float', 'int8', 'int4'):
+    built = grpo.update_step(
+      WIDE, RULES['sgd'], SHAPE, OBJECTIVE, temperature=0.8, remat=remat, lora=quantised_lora(kind)
+    )
+    compiled = built.lower().compile()
+    said = compiled.memory_analysis()
+    counted = fit.bytes_per_device(built.abstract_args)
+    assert said.argument_size_in_bytes == pytest.approx(counted, rel=0.05)
+    sizes[kind] = counted, said.temp_size_in_bytes
+    stacks = ('5,128,192', '5,192,128', '5,128,4,6')
+    found = [s for s in stacks if f'f32[{s}]' in compiled.as_text()]
+    assert found == ([] if kind != 'float' else list(stacks)), kind
+  num = sum(x.size for n, x in fakes.params(WIDE)['layers'].items() if n in LORA.leaves)
+  for kind, per_weight in (('int8', 1 + 4 / 128), ('int4', 0.5625)):
+    saved = sizes['float'][0] - sizes[kind][0]
+    assert saved == pytest.approx(num * (4 - per_weight), rel=0.05)
+    assert sizes[kind][1] < sizes['float'][1] + 2 * 4 * num / 5  # what one layer makes
+
+
+@pytest.mark.parametrize('kind', ['int8', 'int4'])
+def test_programs_take_a_quantised_base(kind):
+  """Update, policy, reference: each the number of the weights that are stood for."""
+  lora, shape, base = quantised_lora(kind), SHAPE, frozen(kind)
+  whole = lora_lib.merged(base, jnp.float32)
+  batch, num_micro = minibatch()
+  of = functools.partial(grpo.logprob_step, WIDE, shape, temperature=0.8)
+  reference = of(base_of=lora)
+  assert fakes.shapes(reference.abstract_args[0]) == fakes.shapes(base)
+  wanted = of().jit()(whole, batch, num_micro)
+  np.testing.assert_allclose(reference.jit()(base, batch, num_micro), wanted, atol=1e-5)
+  new = lora_lib.init(jax.random.key(0), WIDE, lora)
+  found = of(dtype=jnp.float32, lora=lora).jit(base)(new, batch, num_micro)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+  spec = spec_lib.EngineSpec(
+    *(WIDE, 2, 4, 4), sampling=sampler.Sampling(1.0, stop_ids=(0,)), exact=True, unstack=False
+  )
+  jax.tree.map(np.testing.assert_array_equal, rollout.engine(spec, lora, base).reshard(new), whole)

@@ -1,9 +1,13 @@
 """What a run says of its adapters, and what it refuses."""
 
+import math
+import re
+
 import pytest
 
 from experiments import base
 from lwz.model import config as config_lib
+from lwz.model import parameters, quantised
 from lwz.runtime import adapters, keys
 from tests import fakes
 
@@ -22,6 +26,7 @@ def config(**changes):
   [
     ({'lora.targets': ()}, r'lora.targets=\(\): name one at least of q, k, v'),
     ({'init': 'random'}, "lora.rank=4 with init='random': adapters change a model"),
+    ({'lora.rank': 0, 'lora.frozen': 'int8'}, 'lora.frozen=int8 with lora.rank=0: only what no st'),
     ({'lora.rank': 17}, 'lora.rank=17 exceeds what k has, a matrix of 32 x 16: choose at most 16'),
   ],
 )
@@ -56,6 +61,19 @@ def test_it_says_what_is_trained_and_what_is_frozen():
   assert said.startswith(f'trains {num:,} parameters, adapters of rank 4 for q, k, v, o, gate')
   assert '48 KiB with their moments; frozen are the 31,008 of pretrain:micro' in said
   assert said.endswith('121 KiB in float32')
+
+
+@pytest.mark.parametrize(('kind', 'per_weight'), [('int8', 1), ('int4', 0.5)])
+def test_it_says_what_a_quantised_base_takes(kind, per_weight):
+  """A group of int4 is of 32, 16 or 64 inputs there, so that its scales weigh more."""
+  said = adapters.describe(config(**{'lora.frozen': kind}), MICRO)
+  found = float(re.search(r'([\d.]+) KiB in int[48], what is no matrix in float32$', said)[1])
+  described = parameters.describe(MICRO)
+  matrices = [p for p in described['layers'].values() if parameters.is_matrix(p)]
+  num = parameters.num_of({str(i): p for i, p in enumerate(matrices)})
+  scales = sum(math.prod(quantised.pair(p, kind).scale.shape) for p in matrices)
+  whole = 4 * (parameters.num_of(described) - num) + per_weight * num + 4 * scales
+  assert found == pytest.approx(whole / 1024, rel=0.01)
 
 
 def test_a_resumed_run_keeps_to_its_base(tmp_path):

@@ -1,5 +1,8 @@
 """A run of adapters opens as the model that they make of their base, and of no other."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +24,11 @@ def own(seed=1):
   return fakes.adapters(CONFIG, LORA, seed)
 
 
-def make(folder, base, params, seed=1):
+def make(folder, base, params, seed=1, lora=LORA):
   """A run's folder with adapters of these parameters, whose source is `base`."""
   folder.mkdir()
   model_source.keep(folder, CONFIG)
-  adapters.keep(folder, adapters.of(LORA, base, params))
+  adapters.keep(folder, adapters.of(lora, base, params))
   saved = checkpoint.Checkpoints(folder)
   saved.save(1, types.TrainState(jnp.int32(1), own(seed), ()), {'step': 1})
   saved.close()
@@ -51,6 +54,28 @@ def test_its_parameters_are_the_base_and_the_adapters(run, dtype):
   found, wanted = load(run, dtype), merged(fakes.params(CONFIG), dtype=dtype)
   assert fakes.shapes(found) == fakes.shapes(wanted)
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize('kind', ['int8', 'int4'])
+def test_a_quantised_base_is_made_again_as_the_run_has_kept_it(run, tmp_path, kind):
+  lora = dataclasses.replace(LORA, frozen=kind)
+  again = make(tmp_path / kind, '../base', fakes.params(CONFIG), lora=lora)
+  bases = [adapters.freeze(fakes.params(CONFIG), CONFIG, lora, None) for _ in range(2)]
+  jax.tree.map(np.testing.assert_array_equal, *bases)
+  wanted = merged(bases[0])
+  jax.tree.map(np.testing.assert_array_equal, load(again), wanted)
+  assert float(jnp.abs(wanted['layers']['wq'] - merged(fakes.params(CONFIG))['layers']['wq']).max())
+
+
+def test_a_folder_of_before_quantised_bases_is_read(run):
+  path = run / adapters.KEPT
+  said = json.loads(path.read_text())
+  assert said.pop('frozen') == 'float'
+  path.write_text(json.dumps(said))
+  assert adapters.read(run).lora == LORA
+  path.write_text(json.dumps(said | {'frozen': 'int3'}))
+  with pytest.raises(ValueError, match=r"frozen = 'int3' is none of float, int8, int4"):
+    adapters.read(run)
 
 
 def test_adapters_may_change_a_run_of_adapters(run, tmp_path):

@@ -70,7 +70,7 @@ def bytes_per_device(tree: Any) -> int:
     if leaf.sharding is not None and leaf.sharding.memory_kind == 'pinned_host':
       continue
     shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
-    total += math.prod(shape) * leaf.dtype.itemsize
+    total += math.prod(shape) * jax.dtypes.itemsize_bits(leaf.dtype) // 8  # int4 has 4
   return total
 
 

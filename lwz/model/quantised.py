@@ -1,0 +1,115 @@
+"""Quantised weights: matrices of the layers in int8 or int4, for the frozen base of adapters.
+
+    W = scale q          int8: one scale per output channel, max |W| / 127
+                         int4: one per output channel and group of 64 inputs, max |W| / 7
+
+Symmetric, rounded to the nearest: the error of a weight is at most half of its scale. Norms,
+biases, embeddings and heads stay what they are. A matrix of n weights and m outputs takes
+
+    int8: n + 4 m bytes          int4: n / 2 + 4 n / 64 = 0.5625 n bytes
+
+(float32 has 4 n, bfloat16 2 n). Groups lie along the last input dimension; where 64 does not divide
+it, they have the size of its largest divisor below 64. A product makes W in the compute dtype and
+forgets it, backward as well: see `product`.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from lwz.model import parameters
+
+KINDS = ('float', 'int8', 'int4')  # 'float': as they are, in the compute dtype
+_GROUP = 64
+_LEVELS = {'int8': 127, 'int4': 7}  # on each side of 0
+
+
+@flax.struct.dataclass
+class Quantised:
+  """A matrix, the weight q * scale; as a leaf of the model, of all layers."""
+
+  q: Any  # [*in, *out]
+  scale: Any  # as many dimensions, those of the inputs 1; of groups, the last input's shorter
+
+  @property
+  def ndim(self) -> int:
+    return self.q.ndim
+
+  @property
+  def sharding(self) -> Any:
+    return self.q.sharding
+
+
+def is_quantised(x: Any) -> bool:
+  return isinstance(x, Quantised)
+
+
+def describe(described: dict, kind: str, dtype: Any) -> dict:
+  """Returns parameters as they are frozen: matrices in `kind`, the rest in `dtype`."""
+
+  def one(param):
+    if kind != 'float' and parameters.is_matrix(param):
+      return pair(param, kind)
+    return dataclasses.replace(param, dtype=dtype)
+
+  return jax.tree.map(one, described, is_leaf=parameters.is_param)
+
+
+def pair(param: parameters.Param, kind: str) -> Quantised:
+  """Returns the two parts of a matrix of the layers, sharded as the matrix is."""
+  (*others, last), _ = parameters.dimensions(param)
+  shape = list(param.shape)
+  if kind == 'int4':
+    shape[last] //= group_size(shape[last])
+  else:
+    for dimension in (*others, last):
+      shape[dimension] = 1
+  scale = dataclasses.replace(param, shape=tuple(shape), dtype=jnp.float32, of_groups=True)
+  return Quantised(dataclasses.replace(param, dtype=jnp.dtype(kind)), scale)
+
+
+def group_size(size: int) -> int:
+  """Returns the number of inputs that share a scale, of a dimension of `size`."""
+  return max(n for n in range(1, min(_GROUP, size) + 1) if size % n == 0)
+
+
+def quantise(weight: jax.Array, param: parameters.Param, kind: str) -> Quantised:
+  """Returns a matrix of all layers, one layer after the other so that one is held in float32."""
+  return jax.lax.map(
+    functools.partial(_quantise, wanted=pair(param, kind).scale, kind=kind), weight
+  )
+
+
+def _quantise(weight: jax.Array, wanted: parameters.Param, kind: str) -> Quantised:
+  split, groups = _split(weight.shape, wanted.shape[1:])
+  w = weight.astype(jnp.float32).reshape(split)
+  within = tuple(i for i, n in enumerate(groups) if n != split[i])
+  largest = jnp.max(jnp.abs(w), axis=within, keepdims=True)
+  scale = jnp.where(largest > 0, largest / _LEVELS[kind], 1.0)
+  q = jnp.round(w / scale).astype(kind)
+  return Quantised(q.reshape(weight.shape), scale.reshape(wanted.shape[1:]))
+
+
+def dequantised(leaf: Quantised, dtype: Any) -> jax.Array:
+  """Returns q * scale, the product in float32, in `dtype`."""
+  split, groups = _split(leaf.q.shape, leaf.scale.shape)
+  w = leaf.q.astype(jnp.float32).reshape(split) * leaf.scale.reshape(groups)
+  return w.reshape(leaf.q.shape).astype(dtype)
+
+
+def _split(shape: tuple[int, ...], scales: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+  """Returns both shapes with the dimension of the groups, if there is one, as (groups, members).
+
+  >>> _split((128, 3), (2, 3))
+  ((2, 64, 3), (2, 1, 3))
+  """
+  cut = [i for i, (n, m) in enumerate(zip(shape, scales, strict=True)) if 1 < m < n]
+  if not cut:
+    return shape, scales
+  (i,) = cut
+  split = (*shape[:i], scales[i], shape[i] // scales[i], *shape[i + 1 :])
+  return split, (*scales[: i + 1], 1, *scales[i + 1 :])
