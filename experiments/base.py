@@ -221,7 +221,7 @@ def _train(c) -> None:
 
 
 def _lora(c) -> None:
-  """Low-rank adapters, trained in place of all parameters, in every training but reward models'.
+  """Low-rank adapters, trained in place of all parameters; with them, a reward model's scalar head.
 
   Of `init` only a copy in the dtype of products is held then, without gradients or moments. Rates
   for adapters are about ten times those for all parameters.
@@ -414,7 +414,8 @@ def _tools(c) -> None:
 
   c.preflight = ConfigDict()
   c.preflight.at_start = True  # before a training: compile its programs, stop if they do not fit
-  c.preflight.topology = 'local'  # the attached devices, or as 'v5p:4x4x4', 'gpu:h100:8x8'
+  # 'local': the attached devices; or as 'v5p:4x4x4', 'v5litepod-8' (the cloud's), 'gpu:h100:8x8'
+  c.preflight.topology = 'local'
   c.preflight.experiment = ''  # set by experiments/preflight.py: whose programs are compiled,
   c.preflight.stage = ''  # and the stage of that experiment
 

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import base
+from experiments import base, preflight
+from experiments.recipes import grpo as recipes
 from lwz.data import tokenizer
-from lwz.runtime import keys
+from lwz.programs.cost import topology
+from lwz.runtime import adapters, keys
 from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 from tests import jobs
@@ -46,6 +48,27 @@ def test_loads_at_every_size(name, size):
 def test_says_its_claim_and_its_command(name):
   doc = ast.get_docstring(ast.parse((FOLDER / f'{name}.py').read_text()))
   assert f'python -m lwz.launch --config=experiments/{name}.py' in doc
+
+
+@pytest.mark.parametrize('machine', recipes.RECIPES)
+def test_a_recipe_is_a_run_and_a_preflight(machine, monkeypatch):
+  c = recipes.get_config(machine)
+  assert set(dotted(c)) == set(dotted(base.get_config(c.size)))
+  assert c.data.row_length == c.rollout.max_prompt_tokens + c.rollout.max_tokens
+  asked = preflight.get_config(f'recipe:{machine}')
+  assert (asked.stage, asked.preflight.stage, asked.size) == ('preflight', 'grpo', c.size)
+  assert asked.preflight.topology == c.preflight.topology
+  for one in (c, asked):
+    keys.check(one)
+  adapters.check(asked)  # of the shapes of a size: no model is there
+  for found in ('_tpus', '_gpus'):
+    monkeypatch.setattr(topology, found, lambda name, *_: name)
+  assert topology.load(c.preflight.topology)
+
+
+def test_an_unknown_recipe_is_refused_with_the_others():
+  with pytest.raises(ValueError, match=r"no recipe 'v5e'.*v5e-1, v5e-8"):
+    preflight.get_config('recipe:v5e')
 
 
 def test_an_unknown_size_is_refused_with_the_sizes():

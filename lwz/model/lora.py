@@ -63,7 +63,7 @@ def is_special(x: Any) -> bool:
 
 
 def describe(config: config_lib.QwenConfig, lora: LoRA | None) -> dict:
-  """Returns what is trained, as `parameters.describe` does: the adapters, or without any, all.
+  """Returns what is trained, as `parameters.describe` does: adapters and a scalar head, or all.
 
   >>> describe(config_lib.preset('32b'), LoRA(8, 16.0))['layers']['wq']['b'].shape
   (64, 8, 40, 128)
@@ -71,7 +71,8 @@ def describe(config: config_lib.QwenConfig, lora: LoRA | None) -> dict:
   described = parameters.describe(config)
   if lora is None:
     return described
-  return {'layers': {leaf: pair(described['layers'][leaf], lora.rank) for leaf in lora.leaves}}
+  adapters = {leaf: pair(described['layers'][leaf], lora.rank) for leaf in lora.leaves}
+  return {name: described[name] for name in ('score',) if name in described} | {'layers': adapters}
 
 
 def pair(param: parameters.Param, rank: int) -> dict[str, parameters.Param]:
@@ -113,7 +114,7 @@ def join(trained: parameters.Params, *base: parameters.Params, lora: LoRA | None
   layers = dict(whole['layers'])
   for leaf, one in trained['layers'].items():
     layers[leaf] = LowRank(layers[leaf], one['a'], one['b'], lora.scale)
-  return {**whole, 'layers': layers}
+  return {**whole, **trained, 'layers': layers}
 
 
 def merged(params: Any, dtype: Any) -> parameters.Params:

@@ -15,7 +15,8 @@ import optax
 
 from lwz import rows as rows_lib
 from lwz.learn import losses, update
-from lwz.model import qwen, sharding
+from lwz.model import lora as lora_lib
+from lwz.model import qwen
 from lwz.programs import language_model, placement, program
 
 
@@ -36,16 +37,19 @@ def train_step(
   remat: str,
   centring: float = 0.0,
   offload: bool = False,
+  lora: lora_lib.LoRA | None = None,
   mesh: placement.AnyMesh = None,
 ) -> program.Program:
   """(state, minibatch, num_micro) -> (state, metrics), for what `minibatch` returns.
 
   `shape` is that of a micro-batch. `centring`: see `losses.bradley_terry`. `offload`: see
-  `placement.state`.
+  `placement.state`. With `lora` the state is of adapters and of the scalar head, and the last
+  argument their frozen base.
   """
 
-  def step(state, pairs, num_micro):
-    def loss_fn(params, micro):
+  def step(state, pairs, num_micro, *base):
+    def loss_fn(trained, micro):
+      params = lora_lib.join(trained, *base, lora=lora)
       scores_NT = token_scores(params, micro, config, remat, mesh)
       chosen_B, rejected_B = scores_NT[pairs['row'], pairs['last']]
 
@@ -69,7 +73,8 @@ def train_step(
     state, norms = update.apply(state, grads, optimizer)
     return state, metrics | norms
 
-  abstract_state = placement.state(config, optimizer, mesh, offload=offload)
+  abstract_state = placement.state(config, optimizer, mesh, offload=offload, lora=lora)
+  frozen = placement.frozen(config, mesh, lora)
   B, M = num_pairs, max_micro(num_pairs, shape.num_rows)
   cut = (M, shape.num_rows, shape.row_length)
   row = placement.array(cut, jnp.int32, mesh, None, 'rows', 'time')
@@ -83,10 +88,11 @@ def train_step(
   return program.Program(
     'reward_model',
     step,
-    (abstract_state, arrays, of((), jnp.int32)),
+    (abstract_state, arrays, of((), jnp.int32), *frozen),
     (0,),
     placement.results(abstract_state, mesh),
     trips=M,
+    frozen=len(frozen),
   )
 
 
@@ -146,18 +152,25 @@ def minibatch(
 
 
 def score(
-  config: qwen.QwenConfig, shape: language_model.RowShape, *, mesh: placement.AnyMesh = None
+  config: qwen.QwenConfig,
+  shape: language_model.RowShape,
+  *,
+  lora: lora_lib.LoRA | None = None,
+  mesh: placement.AnyMesh = None,
 ) -> program.Program:
-  """(params, rows) -> scores [N, T] at every token; parameters in the compute dtype, by TRAIN."""
+  """(params, rows) -> scores [N, T] at every token; parameters in the compute dtype, by TRAIN.
 
-  def step(params, rows):
-    return token_scores(params, rows, config, mesh=mesh)
+  With `lora`, (adapters and scalar head, rows, their frozen base) -> the same.
+  """
 
-  args = (
-    sharding.abstract(config, mesh, sharding.TRAIN, config.dtype),
-    language_model.abstract_rows(shape, mesh),
-  )
-  return program.Program('score', step, args, (), placement.replicated(mesh))
+  def step(trained, rows, *base):
+    return token_scores(lora_lib.join(trained, *base, lora=lora), rows, config, mesh=mesh)
+
+  frozen = placement.frozen(config, mesh, lora)
+  params = placement.trained(config, mesh, lora, config.dtype)
+  args = (params, language_model.abstract_rows(shape, mesh), *frozen)
+  where = placement.replicated(mesh)
+  return program.Program('score', step, args, (), where, frozen=len(frozen))
 
 
 def score_all(

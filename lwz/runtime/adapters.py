@@ -35,7 +35,7 @@ def check(c) -> None:
     return
   if not lora.targets:
     raise ValueError(f'lora.targets=(): name one at least of {", ".join(lora_lib.TARGETS)}')
-  if c.init == 'random':
+  if c.init == 'random' and c.stage != 'preflight':  # which needs shapes alone
     raise ValueError(
       f"lora.rank={lora.rank} with init='random': adapters change a model that has learnt; name "
       'one under init, or set lora.rank=0'
@@ -53,22 +53,29 @@ def check(c) -> None:
       )
 
 
-def refuse(c) -> None:
-  """Raises ValueError where adapters are asked of a stage that trains all parameters."""
-  if of(c):
-    raise ValueError(
-      f'lora.rank={c.lora.rank}: a reward model is trained whole, since its scalar head is new; '
-      'set lora.rank=0'
-    )
-
-
 def initial(
-  c, config: config_lib.QwenConfig, lora: lora_lib.LoRA, mesh: jax.sharding.Mesh
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, base: qwen.Params
 ) -> qwen.Params:
-  """Returns adapters that change nothing yet, float32, sharded over the mesh."""
+  """Returns adapters that change nothing yet, float32, sharded over the mesh.
+
+  A scalar head begins as that of the base, which is a new one if its source had none.
+  """
+  lora = of(c)
+  assert lora
   where = sharding.shardings_of(lora_lib.describe(config, lora), mesh, sharding.TRAIN)
   start = jax.jit(lambda key: lora_lib.init(key, config, lora), out_shardings=where)
-  return start(jax.random.key(c.seed))
+  found = start(jax.random.key(c.seed))
+  return found | {  # copies: training donates its own
+    name: jnp.array(base[name], jnp.float32) for name in found if name != 'layers'
+  }
+
+
+def whole(
+  c, config: config_lib.QwenConfig, trained: qwen.Params, *base: qwen.Params
+) -> qwen.Params:
+  """Returns the model of a run: what it trains, or its adapters merged in the compute dtype."""
+  lora = of(c)
+  return adapters.merged(lora, trained, base[0], config.dtype) if lora else trained
 
 
 def keep(
@@ -76,7 +83,7 @@ def keep(
   folder: epath.Path,
   config: config_lib.QwenConfig,
   base: qwen.Params,
-  mesh: jax.sharding.Mesh,
+  mesh: jax.sharding.Mesh | None,
 ) -> qwen.Params:
   """Notes in a run's folder which base its adapters change. Returns it as `lora.frozen` says.
 
@@ -103,8 +110,9 @@ def describe(c, config: config_lib.QwenConfig) -> str:
   moments = jnp.dtype(c.train.moments).itemsize * (1 if c.train.optimizer == 'muon' else 2)
   frozen, dtype = placement.frozen(config, None, lora), jnp.dtype(config.dtype).name
   kept = dtype if lora.frozen == 'float' else f'{lora.frozen}, what is no matrix in {dtype}'
+  head = ', and a scalar head' if config.scalar_head else ''
   return (
-    f'trains {num:,} parameters, adapters of rank {lora.rank} for {", ".join(lora.targets)}: '
+    f'trains {num:,} parameters, adapters of rank {lora.rank} for {", ".join(lora.targets)}{head}: '
     f'{_bytes(num * (4 + moments))} with their moments; frozen are the {whole:,} of {c.init}: '
     f'{_bytes(fit.bytes_per_device(frozen))} in {kept}'
   )

@@ -45,12 +45,11 @@ def initial_params(
 
 
 def begin(
-  c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh: jax.sharding.Mesh
+  c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh, *base: qwen.Params
 ) -> types.TrainState:
-  """Returns the state of step 0: float32 parameters, or adapters, and a fresh optimiser."""
-  lora = adapters.of(c)
-  params = adapters.initial(c, config, lora, mesh) if lora else initial_params(c, config, mesh)
-  return begin_from(c, config, rule, mesh, params, lora=lora)
+  """Returns the state of step 0: float32 parameters, or adapters of a base, a fresh optimiser."""
+  params = adapters.initial(c, config, mesh, *base) if base else initial_params(c, config, mesh)
+  return begin_from(c, config, rule, mesh, params, lora=adapters.of(c))
 
 
 def frozen_params(
@@ -131,7 +130,7 @@ class Trainer:
     rule = update_rule(c, config, lora=lora)
     self.extra: dict[str, Any] = {'step': 0}  # 'step' is the next to be recorded
     if self._checkpoints.latest() is None:
-      self.state = begin(c, config, rule, mesh)
+      self.state = begin(c, config, rule, mesh, *self.frozen)
     else:
       wanted = placement.state(config, rule, mesh, offload=c.train.offload, lora=lora)
       self.state, self.extra = self._checkpoints.restore(wanted)

@@ -57,6 +57,11 @@ def check(c) -> None:
   folder, source = _folder(c), setup.reference(c, c.init)
   if c.export.format == 'peft' and (model_source.is_run(source) or not setup.is_experiment(c.init)):
     _kept(source)
+    if expected.scalar_head:
+      raise ValueError(
+        f'export.format=peft: {source} is a reward model, whose new head is no adapter; leave the '
+        'key out, for a whole model'
+      )
   if c.export.format == 'gguf':
     if atomic.is_remote(folder):
       raise ValueError(f'export.folder={folder}: GGUF is written to local disks; copy it from one')

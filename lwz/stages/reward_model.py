@@ -41,9 +41,9 @@ EVERY = 8  # of so many test pairs one is used before the end
 
 
 def check(c) -> None:
-  adapters.refuse(c)
   validation.config(c, ['init'])
   validation.mesh(c, ['init'])
+  adapters.check(c)
   preference_pairs.check(c)
   reward_model.max_micro(c.train.rows, _shape(c, setup.mesh(c)).num_rows)
 
@@ -66,7 +66,7 @@ def run(c) -> Iterator[dict[str, float]]:
   if c.debug.replay:
     return replay.rerun(c, opened, config, mesh, compiled['reward_model'])
   loop = trainer.Trainer(c, opened, config, mesh)
-  step_fn, score_fn = compiled['reward_model'].jit(), compiled['score'].jit()
+  step_fn, score_fn = (compiled[name].jit(*loop.frozen) for name in ('reward_model', 'score'))
 
   def evaluate(params, pairs) -> np.ndarray:
     return preference_pairs.scores(score_fn, params, pairs, _shape(c, mesh))
@@ -90,7 +90,9 @@ def run(c) -> Iterator[dict[str, float]]:
   tables, result = _judged(
     {pair.source for pair in train}, heldout, evaluate(state.params, tests), padded
   )
-  hf.save(opened.folder / HUGGING_FACE, config, state.params, tok)
+  hf.save(
+    opened.folder / HUGGING_FACE, config, adapters.whole(c, config, state.params, *loop.frozen), tok
+  )
   scale = {key: result[key] for key in ('mean', 'std')}
   target = opened.folder / HUGGING_FACE / registry.SCALE
   hosts.first(lambda: atomic.write_text(target, json.dumps(scale) + '\n'))
@@ -104,6 +106,7 @@ def run(c) -> Iterator[dict[str, float]]:
       {'keys': ['margin'], 'title': 'r(chosen) - r(rejected)'},
     ],
     facts={
+      **adapters.facts(c, config),
       'pairs': len(train),
       'held-out pairs': len(heldout),
       'calibration error': f'{result["calibration_error"]:.3f}',
@@ -173,21 +176,20 @@ def programs(
   c, models: dict[str, qwen.QwenConfig], mesh: jax.sharding.Mesh
 ) -> dict[str, program.Program]:
   """Returns the programs that a run compiles: the training step, and scoring of held-out pairs."""
-  shape = _shape(c, mesh)
+  shape, lora = _shape(c, mesh), adapters.of(c)
   train = reward_model.train_step(
     models['policy'],
-    trainer.update_rule(c, models['policy']),
+    trainer.update_rule(c, models['policy'], lora=lora),
     shape,
     num_pairs=c.train.rows,
     remat=c.train.remat,
     centring=c.train.centring,
     offload=c.train.offload,
+    lora=lora,
     mesh=mesh,
   )
-  return {
-    'reward_model': train,
-    'score': reward_model.score(models['policy'], shape, mesh=mesh),
-  }
+  score = reward_model.score(models['policy'], shape, lora=lora, mesh=mesh)
+  return {'reward_model': train, 'score': score}
 
 
 def _shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:

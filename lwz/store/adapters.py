@@ -43,7 +43,12 @@ class Kept:
 
 def of(lora: lora_lib.LoRA, base: str, params: qwen.Params) -> Kept:
   """Returns the record of adapters of these parameters of a base."""
-  return Kept(lora, base, jax.tree.leaves(params)[0].dtype.name, checksum.of(params))
+  return Kept(lora, base, jax.tree.leaves(params)[0].dtype.name, _checksum(params))
+
+
+def _checksum(params: qwen.Params) -> int:
+  """Returns the checksum of a base. Its scalar head, which training replaces, may be a new one."""
+  return checksum.of({name: leaf for name, leaf in params.items() if name != 'score'})
 
 
 def read(folder: epath.PathLike) -> Kept | None:
@@ -75,7 +80,7 @@ def base(folder: epath.PathLike, kept: Kept) -> str:
 
 def check(folder: epath.PathLike, kept: Kept, params: qwen.Params) -> None:
   """Raises ValueError if these are not the parameters that the run's adapters change."""
-  if checksum.of(params) != kept.checksum:
+  if _checksum(params) != kept.checksum:
     raise ValueError(
       f'{folder}: its adapters change {base(folder, kept)}, which holds other weights now; put '
       'those back, or train the adapters again under another name'

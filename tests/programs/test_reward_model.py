@@ -1,5 +1,7 @@
 """A text's score is its own: packed, in portions or alone. Training is Bradley-Terry on scores."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from lwz.learn import update
+from lwz.model import lora as lora_lib
 from lwz.model import qwen, sharding
 from lwz.programs import language_model, placement, reward_model
 from tests import fakes
@@ -22,6 +25,7 @@ def plain_scores(params, texts):
   return qwen.score_head(params, hidden, CONFIG)[jnp.arange(len(texts)), last]
 
 
+LORA = lora_lib.LoRA(3, 6.0, ('q', 'up'))
 MARGINS, CENTRING = [0.5, 0.0, 2.0], 0.1
 PAIRS = list(zip(CHOSEN, REJECTED, strict=True))
 
@@ -145,3 +149,27 @@ def test_a_long_text_has_the_mean_score_of_its_windows():
     for t, head in zip(texts, [2, 3, 1], strict=True)
   ]
   np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_adapters_and_the_head_are_trained_over_a_frozen_base():
+  """Loss, scores and the head's step are those of the merged model; of the base no bit changes."""
+  optimizer, shape = optax.sgd(0.1), language_model.RowShape(6, row_length=12)
+  base, own = fakes.params(CONFIG), fakes.adapters(CONFIG, LORA)
+  before = jax.tree.map(np.array, base)
+  merged = lora_lib.merged(lora_lib.join(own, base, lora=LORA), jnp.float32)
+  batch = reward_model.minibatch(PAIRS, MARGINS, shape)
+  step = functools.partial(
+    reward_model.train_step, CONFIG, optimizer, shape, num_pairs=3, remat='none', centring=CENTRING
+  )
+  score = functools.partial(reward_model.score, CONFIG, shape)
+  rows = {name: batch[0]['micro'][name][0] for name in ('ids', 'segments', 'positions')}
+  expected_NT = score().jit()(merged, rows)
+  np.testing.assert_allclose(score(lora=LORA).jit(base)(own, rows), expected_NT, atol=1e-5)
+  begin, a_before = jax.tree.map(jnp.array, merged), np.array(own['layers']['wq']['a'])
+  new, metrics = step(lora=LORA).jit(base)(update.init(own, optimizer), *batch)
+  whole, wanted = step().jit()(update.init(begin, optimizer), *batch)
+  np.testing.assert_allclose(metrics['loss'], wanted['loss'], atol=1e-5)
+  np.testing.assert_allclose(new.params['score'], whole.params['score'], atol=1e-5)
+  assert set(new.params) == {'layers', 'score'} and set(new.params['layers']) == {'wq', 'w_up'}
+  assert np.abs(new.params['layers']['wq']['a'] - a_before).max() > 1e-6
+  jax.tree.map(np.testing.assert_array_equal, base, before)

@@ -3,11 +3,13 @@
 import math
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import base
 from lwz.model import config as config_lib
-from lwz.model import parameters, quantised
+from lwz.model import parameters, quantised, sharding
 from lwz.runtime import adapters, keys
 from tests import fakes
 
@@ -49,9 +51,16 @@ def test_a_target_that_is_none_is_named():
     keys.check(config(**{'lora.targets': ('q', 'head')}))
 
 
-def test_a_reward_model_is_trained_whole():
-  with pytest.raises(ValueError, match=r'lora\.rank=4: a reward model is trained whole'):
-    adapters.refuse(config())
+def test_a_scalar_head_begins_as_that_of_the_base():
+  model, mesh = fakes.config(scalar_head=True), sharding.make_mesh((1,))
+  base = jax.device_put(fakes.params(model), sharding.shardings(model, mesh, sharding.TRAIN))
+  found = adapters.initial(config(), model, mesh, base)
+  assert set(found) == {'layers', 'score'} and not np.any(found['layers']['wq']['b'])
+  kept = np.array(base['score'])
+  np.testing.assert_array_equal(found['score'], kept)
+  jax.tree.map(lambda x: x.delete(), found)  # as an update does, which gives it another place
+  np.testing.assert_array_equal(base['score'], kept)
+  assert ', and a scalar head: ' in adapters.describe(config(), model)
 
 
 def test_it_says_what_is_trained_and_what_is_frozen():
@@ -77,9 +86,10 @@ def test_it_says_what_a_quantised_base_takes(kind, per_weight):
 
 
 def test_a_resumed_run_keeps_to_its_base(tmp_path):
-  c = config(runs_dir=str(tmp_path))
-  first, other = (fakes.params(MICRO, seed) for seed in (0, 1))
-  adapters.keep(c, tmp_path, first)
-  adapters.keep(c, tmp_path, first)
+  """In int4 it is the same bit for bit, made again of what it was made of."""
+  c = config(**{'runs_dir': str(tmp_path), 'lora.frozen': 'int4'})
+  first, again = (adapters.keep(c, tmp_path, MICRO, fakes.params(MICRO), None) for _ in range(2))
+  assert first['layers']['wq'].q.dtype == 'int4'
+  jax.tree.map(np.testing.assert_array_equal, first, again)
   with pytest.raises(ValueError, match=r'its adapters change .*pretrain-micro, which holds other'):
-    adapters.keep(c, tmp_path, other)
+    adapters.keep(c, tmp_path, MICRO, fakes.params(MICRO, 1), None)

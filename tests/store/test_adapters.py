@@ -67,6 +67,24 @@ def test_a_quantised_base_is_made_again_as_the_run_has_kept_it(run, tmp_path, ki
   assert float(jnp.abs(wanted['layers']['wq'] - merged(fakes.params(CONFIG))['layers']['wq']).max())
 
 
+def test_a_reward_model_opens_with_the_head_that_was_trained(run):
+  """Of a base without one a new head is sampled each time, which is no part of its checksum."""
+  model = dataclasses.replace(CONFIG, scalar_head=True)
+  base = model_source.params(run.parent / 'base', model, jax.random.key(5))
+  own = fakes.adapters(model, LORA)
+  folder = run.parent / 'reward'
+  folder.mkdir()
+  model_source.keep(folder, model)
+  adapters.keep(folder, adapters.of(LORA, '../base', base))
+  saved = checkpoint.Checkpoints(folder)
+  saved.save(1, types.TrainState(jnp.int32(1), own, ()), {'step': 1})
+  saved.close()
+  found = model_source.params(folder, model, jax.random.key(6))
+  np.testing.assert_array_equal(found['score'], own['score'])
+  wanted = lora_lib.merged(lora_lib.join(own, base, lora=LORA), jnp.float32)
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
 def test_a_folder_of_before_quantised_bases_is_read(run):
   path = run / adapters.KEPT
   said = json.loads(path.read_text())

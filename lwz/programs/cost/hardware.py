@@ -36,12 +36,15 @@ _ALL = (
   Chip('v5p', 459e12, 95.74 * GIB, 2.765e12, 200e9, kind='TPU v5'),
   Chip('v6e', 918e12, 31.25 * GIB, 1.640e12, 200e9, kind='TPU v6 lite'),
   Chip('tpu7x', 1153.5e12, 94.75 * GIB, 3.690e12, 100e9, kind='TPU7x'),
+  # It has no bfloat16: the peak is that of float32, in which a run computes there.
+  Chip('t4', 8.1e12, 15 * GIB, 0.320e12, 16e9, 3e9, kind='Tesla T4'),
+  Chip('rtx4090', 165.2e12, 24 * GIB, 1.008e12, 32e9, 3e9, kind='NVIDIA GeForce RTX 4090'),
   Chip('a100', 312e12, 80e9, 2.039e12, 300e9, 25e9, kind='NVIDIA A100'),
   Chip('h100', 989e12, 84942979072, 3.352e12, 450e9, 50e9, kind='NVIDIA H100'),
   Chip('h200', 989e12, 151397597184, 4.8e12, 450e9, 50e9, kind='NVIDIA H200'),
 )
 CHIPS = {chip.name: chip for chip in _ALL}
-GPUS = ('a100', 'h100', 'h200')
+GPUS = ('t4', 'rtx4090', 'a100', 'h100', 'h200')
 
 # Of the published peaks, what large matrix products, streams through memory and rings reach.
 REACHED = {'flops': 0.5, 'bandwidth': 0.8, 'link': 0.8}

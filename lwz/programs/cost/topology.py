@@ -6,23 +6,28 @@ CUDA plugin. Neither needs the hardware, a driver, or a network.
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
+from typing import Any
 
 import jax
 from jax.experimental import topologies
 
 from lwz.programs.cost import hardware as hardware_lib
 
-# Sizes that the libraries know; others may exist. A slice name of the cloud such as v5p-128 counts
-# cores: it is v5p:4x4x4.
+# Sizes that the libraries know; others may exist.
 TPUS = {
   'v4': ('2x2x1', '2x2x2', '2x2x4', '4x4x4', '4x4x8', '8x8x8'),
-  'v5e': ('2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'),
+  'v5e': ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'),
   'v5p': ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '8x8x8'),
-  'v6e': ('2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'),
+  'v6e': ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'),
   'tpu7x': ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '8x8x8'),
 }
+
+# The cloud's names of slices, v5litepod-8, v5p-128: the chip, and what of a chip a name counts.
+_CLOUD = {'v4': ('v4', 2), 'v5p': ('v5p', 2), 'v6e': ('v6e', 1)}
+_CLOUD |= dict.fromkeys(('v5e', 'v5litepod'), ('v5e', 1))
 
 # What libtpu asks of its surroundings: without these it looks for a metadata server, and for a TPU
 # that no other process has.
@@ -39,7 +44,7 @@ _QUIET = {
 class Topology:
   """Devices to compile for."""
 
-  name: str  # as it was asked for
+  name: str  # as a library knows it, or 'local'
   chip: hardware_lib.Chip  # what each device is
   devices: tuple[jax.Device, ...]  # in the library's order
   per_host: int = 0  # devices of a host where hosts are joined by a slower wire (GPUs), else 0
@@ -57,6 +62,7 @@ def load(name: str) -> Topology:
   >>> load('local').devices == tuple(jax.devices())  # 'v5p:4x4x4' has 64
   True
   """
+  name = _shaped(name)
   if name == 'local':
     return Topology(name, hardware_lib.local(jax.local_devices()[0]), tuple(jax.devices()))
   if found := re.fullmatch(r'gpu:(\w+):(\d+)x(\d+)', name):
@@ -67,16 +73,34 @@ def load(name: str) -> Topology:
   raise ValueError(f'there is no topology {name!r}: {choices()}')
 
 
+def _shaped(name: str) -> str:
+  """Returns the name by its shape of a slice that the cloud calls by its size; others as given.
+
+  >>> _shaped('v5p-128'), _shaped('v5litepod-1'), _shaped('local')
+  ('v5p:4x4x4', 'v5e:1x1', 'local')
+  """
+  kind, _, size = name.partition('-')
+  if kind in _CLOUD and size.isdecimal():
+    chip, counted = _CLOUD[kind]
+    for shape in TPUS[chip]:
+      if math.prod(int(n) for n in shape.split('x')) * counted == int(size):
+        return f'{chip}:{shape}'
+  return name
+
+
 def choices() -> str:
   """Returns the names that `load` knows, as part of a sentence."""
   tpus = '; '.join(f'{chip}:' + '|'.join(sizes) for chip, sizes in TPUS.items())
-  return f"'local' (the attached devices), {tpus}, gpu:{'|'.join(hardware_lib.GPUS)}:HOSTSxGPUS"
+  gpus = '|'.join(hardware_lib.GPUS)
+  return f"'local' (the attached devices), {tpus}, gpu:{gpus}:HOSTSxGPUS, or as v5litepod-8"
 
 
 def _tpus(name: str, chip: str) -> Topology:
   for key, value in _QUIET.items():
     os.environ.setdefault(key, value)
-  options = {'chip_config_name': 'megacore'} if chip == 'v4' else {}
+  options: dict[str, Any] = {'chip_config_name': 'megacore'} if chip == 'v4' else {}
+  if name.endswith(':1x1'):  # libtpu takes four chips for a host otherwise
+    options['chips_per_host_bounds'] = (1, 1, 1)
   try:
     found = topologies.get_topology_desc(platform='tpu', topology_name=name, **options)
   except Exception as error:
@@ -116,29 +140,31 @@ def _first_line(error: Exception) -> str:
   return str(error).strip().split('\n')[0]
 
 
-# Public numbers of a GPU as XLA's GpuTargetConfigProto: (compute capability, SMs, shared memory of
-# an SM and of a block, L2, MHz, NVLinks).
+# Public numbers of a GPU as XLA's GpuTargetConfigProto: (compute capability, SMs, threads and lanes
+# of an SM, shared memory of an SM and of a block, L2, MHz, NVLinks).
 _SM = {
-  'a100': (8, 108, 167936, 166912, 41943040, 1410, 12),
-  'h100': (9, 132, 233472, 232448, 52428800, 1980, 18),
-  'h200': (9, 132, 233472, 232448, 52428800, 1980, 18),
+  't4': ((7, 5), 40, 1024, 64, 65536, 65536, 4194304, 1590, 0),
+  'a100': ((8, 0), 108, 2048, 64, 167936, 166912, 41943040, 1410, 12),
+  'rtx4090': ((8, 9), 128, 1536, 128, 102400, 101376, 75497472, 2520, 0),
+  'h100': ((9, 0), 132, 2048, 128, 233472, 232448, 52428800, 1980, 18),
+  'h200': ((9, 0), 132, 2048, 128, 233472, 232448, 52428800, 1980, 18),
 }
 
 
 def _target(chip: hardware_lib.Chip) -> str:
-  major, cores, shared, shared_block, cache, clock, links = _SM[chip.name]
+  (major, minor), cores, threads, lanes, shared, shared_block, cache, clock, links = _SM[chip.name]
   feature = 'feature_extension: ACCELERATED_FEATURES' if major >= 9 else ''
   return f"""
     gpu_device_info {{
-      threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+      threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {threads}
       shared_memory_per_block: 49152 shared_memory_per_core: {shared}
       shared_memory_per_block_optin: {shared_block}
-      core_count: {cores} fpus_per_core: {128 if major >= 9 else 64}
+      core_count: {cores} fpus_per_core: {lanes}
       block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
       thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
       memory_bandwidth: {int(chip.bandwidth)} l2_cache_size: {cache} clock_rate_ghz: {clock / 1000}
       device_memory_size: {int(chip.capacity)}
-      cuda_compute_capability {{ major: {major} {feature} }}
+      cuda_compute_capability {{ major: {major} minor: {minor} {feature} }}
       registers_per_core_limit: 65536 registers_per_block_limit: 65536
       device_address_bits: 64 pcie_bandwidth: 34359738368 ecc_enabled: true
       device_vendor: "NVIDIA Corporation" name: "{chip.kind}"

@@ -208,7 +208,7 @@ def _check(path: pathlib.Path, found: dict[str, safetensors.Entry], wanted: dict
 
 
 def _placed(path: pathlib.Path, config, lora: lora_lib.LoRA, wanted, mesh) -> qwen.Params:
-  described = lora_lib.describe(config, lora)
+  described = {'layers': lora_lib.describe(config, lora)['layers']}
   leaves = {
     name: np.empty(leaf.shape, np.float32) for name, leaf in mapping.flatten(described).items()
   }

@@ -120,10 +120,33 @@ def test_a_training_step_knows_what_stays_beside_it():
   assert fit.bytes_per_device(measure.program.abstract_args[0]) == masters
 
 
-@pytest.mark.parametrize('name', ['v5p', 'v7:2x2', 'gpu:h900:1x8', 'gpu:h100', 'v5p-128', ''])
+@pytest.mark.parametrize('name', ['v5p', 'v7:2x2', 'gpu:h900:1x8', 'gpu:h100', 'v5p-130', ''])
 def test_an_unknown_topology_is_answered_with_those_that_exist(name):
-  with pytest.raises(ValueError, match=r'v5e:2x2.*gpu:a100\|h100\|h200:HOSTSxGPUS'):
+  with pytest.raises(ValueError, match=r'v5e:1x1\|2x2.*gpu:t4\|.*\|h200:HOSTSxGPUS'):
     topology.load(name)
+
+
+@pytest.mark.parametrize(
+  ('name', 'shape', 'hosts'),
+  [
+    ('v5litepod-8', 'v5e:2x4', None),
+    ('v5e-1', 'v5e:1x1', (1, 1, 1)),
+    ('v5p-16', 'v5p:2x2x2', None),
+    ('v5p-64', 'v5p:2x4x4', None),
+    ('v6e:1x1', 'v6e:1x1', (1, 1, 1)),
+  ],
+)
+def test_the_names_of_the_cloud_have_shapes(monkeypatch, name, shape, hosts):
+  """Those of v5p count cores, two in a chip; a single chip is a host of its own."""
+  asked = {}
+
+  def described(**options):
+    asked.update(options)
+    return types.SimpleNamespace(devices=[None])
+
+  monkeypatch.setattr(topology.topologies, 'get_topology_desc', described)
+  assert topology.load(name).name == asked['topology_name'] == shape
+  assert asked.get('chips_per_host_bounds') == hosts
 
 
 def test_the_devices_at_hand_are_a_topology():
@@ -144,10 +167,14 @@ def test_gpus_are_asked_for_by_their_shape(monkeypatch):
   # Twice: without `topology`, only a plugin that finds a GPU knows the shape.
   assert asked['topology_name'] == asked['topology'] == '1x2x8' and asked['platform'] == 'cuda'
   assert 'core_count: 132' in asked['target_config']
+  topology.load('gpu:rtx4090:1x1')
+  assert 'major: 8 minor: 9' in asked['target_config']
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, size', [('v5e:2x2', 4), ('v5p:2x2x1', 4), ('v6e:2x4', 8)])
+@pytest.mark.parametrize(
+  'name, size', [('v5e:2x2', 4), ('v5p:2x2x1', 4), ('v6e:2x4', 8), ('v5e:1x1', 1)]
+)
 def test_tpus_need_not_be_there(name, size):
   pytest.importorskip('libtpu')
   found = topology.load(name)

@@ -1,0 +1,1 @@
+"""Runs for the machines that people have."""
