@@ -10,6 +10,7 @@ Needs `pip install 'lwz[tpu]'` for TPUs and 'lwz[cuda13]' for GPUs, but neither 
 import argparse
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from experiments.recipes import grpo as recipes
 from lwz.programs.cost import hardware
 
 FOLDER = pathlib.Path('results/recipes')
+_LONGEST = 240  # characters of a message
 HEADER = (
   *('recipe', 'devices', 'model', 'trained', 'prompts x samples', 'tokens', 'rows a pass'),
   *('fits', 'write', 'learn', 'of', 'seconds a step', 'bound by', f'hours for {recipes.STEPS}'),
@@ -45,8 +47,10 @@ def compile_one(name: str) -> None:
   refused.unlink(missing_ok=True)
   if done.returncode:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    refused.write_text(f'{said[-1].strip() if said else done.returncode}\n')
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    raised = [line for line in said if re.match(r'[\w.]*Error: ', line)]
+    message = (raised or said or [f'status {done.returncode}'])[-1]
+    refused.write_text(f'{message[:_LONGEST].replace("|", "/")}\n')
     print(f'{name}: {refused.read_text()}', end='')
 
 
