@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from lwz.model import activations
 from lwz.model import config as config_lib
+from lwz.model.attention import packed as packed_attention
 
 _LEVELS = 127  # of int8, on each side of 0
 
@@ -168,6 +169,8 @@ def store_block(
     return segments
 
   if mesh is None or mesh.size == 1 or new.v.shape[1] != segments[0].v.shape[1]:
+    if packed_attention.platform_of(mesh) == 'tpu':
+      return store_own(segments, new, starts_B)
     num_rows = starts_B.shape[0]
     return jax.lax.fori_loop(0, num_rows, lambda b, x: store(b, x, new, starts_B), segments)
   specs, new_specs = jax.tree.map(
