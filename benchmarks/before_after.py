@@ -1,10 +1,11 @@
 """What a run of GRPO writes to the same held-out prompts at its first and its last evaluation.
 
-    python benchmarks/before_after.py runs/grpo_think-MODEL --out results/smollm2
+    python benchmarks/before_after.py runs/grpo_think-MODEL --out FOLDER
 
-Writes `NAME.md`, a table of all prompts with both texts of some, and `NAME.svg`, the words produced
-against those asked for. Of the sampled answers; only those in valid format have words. The prompts
-of the run are those of a file (`data.prompts`), which states their ranges.
+Writes, by the name of the run, a page with a table of all prompts and both texts of some, and a
+plot of the words produced against those asked for. Of the sampled answers; only those in valid
+format have words. The prompts of the run are those of a file (`data.prompts`), which states their
+ranges.
 """
 
 import argparse
