@@ -48,6 +48,7 @@ class Http(uvicorn.Server):
   def __init__(self, app, written_by: writer.Writer, *, deadline: float, connections: int):
     settings = uvicorn.Config(
       app,
+      log_config=None,  # its own would close the handlers that the process has
       log_level='warning',
       access_log=False,
       backlog=_BACKLOG,
