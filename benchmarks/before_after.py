@@ -13,7 +13,7 @@ import json
 import math
 import pathlib
 
-import matplotlib.figure
+from matplotlib import pyplot
 
 from lwz import jsonl, types
 from lwz.data import prompts as prompt_lib
@@ -49,8 +49,7 @@ def share_within(asked: list[types.Prompt], texts: Texts, style: str) -> float:
 
 
 def plot(path: pathlib.Path, asked, style: str, ends: dict[int, Texts]) -> None:
-  figure = matplotlib.figure.Figure(figsize=(5, 5), layout='constrained')
-  axes = figure.subplots()
+  canvas, axes = pyplot.subplots(figsize=(5, 5), layout='constrained')
   most = max(prompt.upper for prompt in asked) * 1.3
   axes.plot([0, most], [0, most], color='0.7', linewidth=1, label='as asked')
   for (step, texts), marker in zip(ends.items(), 'ox', strict=False):
@@ -60,7 +59,7 @@ def plot(path: pathlib.Path, asked, style: str, ends: dict[int, Texts]) -> None:
     axes.scatter(*(zip(*found, strict=True) if found else ([], [])), marker=marker, label=label)
   axes.set(xlabel='words asked for', ylabel='words of the answer', xlim=(0, most), ylim=(0, None))
   axes.legend(frameon=False)
-  figure.savefig(path, metadata={'Date': None})
+  canvas.savefig(path, metadata={'Date': None})
 
 
 def main() -> None:

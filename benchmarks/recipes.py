@@ -78,11 +78,12 @@ def row(name: str) -> tuple[str, ...]:
     return (*of, said, *('-',) * (len(HEADER) - len(of) - 1))
   record = json.loads(found[0].read_text())
   bounds: dict[str, float] = {}
-  for phase in record['phases']:
-    for bound, seconds in phase['seconds'].items():
-      if seconds == max(phase['seconds'].values()):
-        bounds[bound] = bounds.get(bound, 0.0) + phase['calls'] * seconds
-  took, known = sum(bounds.values()), all(phase['seconds'] for phase in record['phases'])
+  programs = record['phases']
+  for one in programs:
+    for bound, seconds in one['seconds'].items():
+      if seconds == max(one['seconds'].values()):
+        bounds[bound] = bounds.get(bound, 0.0) + one['calls'] * seconds
+  took, known = sum(bounds.values()), all(one['seconds'] for one in programs)
   return (
     *of,
     'yes' if record['fits'] else 'no',

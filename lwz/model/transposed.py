@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from lwz.model import config as config_lib
 from lwz.model import parameters
 
-_LEAST = 2  # tokens; with one, XLA does not take the matrix unit, and is ten times slower
+_FEWEST = 2  # tokens; with one, XLA does not take the matrix unit, and is ten times slower
 _ROW_MAJOR = layout.Layout(major_to_minor=(0, 1))
 
 
@@ -56,7 +56,7 @@ def product(x_ND: Float[Array, 'N D'], weight_FD: Float[Array, 'F D']) -> Float[
   The layouts are stated, since XLA would otherwise merge the transposes into the product.
   """
   N = x_ND.shape[0]
-  x_ND = jnp.pad(x_ND, ((0, max(0, _LEAST - N)), (0, 0)))
+  x_ND = jnp.pad(x_ND, ((0, max(0, _FEWEST - N)), (0, 0)))
   x_DN = layout.with_layout_constraint(x_ND.T, _ROW_MAJOR)
   y_FN = jnp.matmul(weight_FD, x_DN, preferred_element_type=jnp.float32)
   return layout.with_layout_constraint(y_FN, _ROW_MAJOR).T[:N]

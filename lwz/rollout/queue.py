@@ -25,7 +25,7 @@ class Request:
 
   @property
   def ids(self) -> np.ndarray:
-    """What is read before the next token is sampled."""
+    """Returns the ids that are read before the next token is sampled."""
     return np.concatenate([self.prompt, self.begun]).astype(np.int32)
 
 

@@ -13,17 +13,17 @@ def table(tmp_path, monkeypatch):
   return recipes
 
 
-def phase(part, calls, needed, **seconds):
+def program(part, calls, needed, **seconds):
   return {'phase': part, 'calls': calls, 'needed': needed * 2**30, 'seconds': seconds}
 
 
 def test_a_row_adds_up_the_calls_of_a_step(table, tmp_path):
-  phases = [
-    phase('write', 10, 5, compute=0.1, memory=0.2, network=0),
-    phase('write', 1, 7, compute=1.0, memory=0.5, network=0),
-    phase('learn', 1, 6, compute=9.0, memory=0.2, network=0),
+  programs = [
+    program('write', 10, 5, compute=0.1, memory=0.2, network=0),
+    program('write', 1, 7, compute=1.0, memory=0.5, network=0),
+    program('learn', 1, 6, compute=9.0, memory=0.2, network=0),
   ]
-  record = {'phases': phases, 'fits': True, 'capacity': 15.75 * 2**30}
+  record = {'phases': programs, 'fits': True, 'capacity': 15.75 * 2**30}
   (tmp_path / 'recipe-v5e-1-3b_v5e-1x1.json').write_text(json.dumps(record))
   found = dict(zip(table.HEADER, table.row('v5e-1'), strict=True))
   assert (found['write'], found['learn'], found['of']) == ('7.0', '6.0', '15.8')
