@@ -13,7 +13,7 @@ import pytest
 from lwz import rows as rows_lib
 from lwz.learn import losses, optimizer, update
 from lwz.model import lora as lora_lib
-from lwz.model import parameters, sharding
+from lwz.model import parameters, sharding, transposed
 from lwz.programs import grpo, language_model, placement, rollout
 from lwz.programs.cost import fit, memory_plan
 from lwz.rollout import sampler
@@ -127,6 +127,8 @@ def test_decoding_gets_the_base_and_s_a_b(dtype, unstack):
   found = engine.reshard(adapters())
   assert fakes.shapes(found) == fakes.shapes(rollout.decode_params(spec))
   expected = parameters.unstack(merged) if unstack else merged
+  if spec.transposed:
+    expected = transposed.of(expected, config)
   atol = 1e-6 if dtype == 'float32' else 1e-2
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(np.float32(a), np.float32(b), atol=atol),
