@@ -16,7 +16,7 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'generate'
   c.stage = 'generate'
   c.init = f'grpo_think:{size}'
-  c.needs = ('init',)
+  c.needs = ('init', 'reward.model')
   c.prompt = 'Write a note on the sea.'
   c.generate.loop = 256
   if size not in (*base.POCKET, 'small'):

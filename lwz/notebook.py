@@ -160,7 +160,7 @@ def generate(
 
   `model` is a run, its folder, or a Hugging Face model. A run is asked as it was trained: its
   template, its temperature, at most its number of tokens; another model as experiments/generate.py
-  says, to the end of its context.
+  says, at most to the end of its context.
   """
   asked = [prompts] if isinstance(prompts, str) else list(prompts)
   if not asked:
@@ -190,8 +190,11 @@ def _asked(source: str):
     return c
   trained = run_lib.Run(path).config
   c = load_config(f'generate:{trained["size"]}')
-  for key in ('temperature', 'max_prompt_tokens', 'max_tokens', 'exact'):
-    c.rollout[key] = trained['rollout'][key]
+  c.generate.loop = 0
+  limits = ('max_prompt_tokens', 'max_tokens', 'min_tokens')
+  for key in ('temperature', 'top_p', 'top_k', 'exact', *limits):
+    if key in trained['rollout']:  # an older run may not hold it
+      c.rollout[key] = trained['rollout'][key]
   return c
 
 

@@ -134,8 +134,7 @@ class Evaluator:
     if self._tasks and inside and jax.process_count() > 1:
       raise ValueError(
         f'judge.model={c.judge.model}: several processes cannot hold a judge during a training; '
-        'serve it, python -m lwz.launch --config=experiments/serve.py, and name it as '
-        'MODEL@http://127.0.0.1:8000/v1'
+        'serve it by vLLM or another server, and name it as MODEL@http://host/v1'
       )
     # Only the choice of a token differs, so the other programs are not compiled again.
     greedy = dataclasses.replace(engine, decode=greedy.decode)

@@ -70,18 +70,22 @@ def describe(c) -> Policy:
   return Policy(source, config, tok, *prompt_style(c, source), sampling)
 
 
-def engine(
-  c, policy: Policy, num_slots: int, longest: int | None = None
-) -> tuple[scheduler.Engine, Any]:
-  """Returns the engine that writes with a policy, and its parameters.
+def load(c, policy: Policy) -> Any:
+  """Returns the parameters of a policy."""
+  return setup.load_params(c, policy.source, policy.config, setup.mesh(c))
 
-  `longest` is the limit of what is read before it writes, by default that of prompts: a text that
-  goes on is read, too.
+
+def engine(
+  c, policy: Policy, params: Any, num_slots: int, **limits: int
+) -> tuple[scheduler.Engine, Any]:
+  """Returns the engine that writes with a policy, and the parameters as it takes them.
+
+  `limits` are `max_prompt_tokens` and `max_tokens`, by default those of `c.rollout`: a text that
+  goes on is read as its prompt is, and has fewer tokens left.
   """
   mesh = setup.mesh(c)
-  params = setup.load_params(c, policy.source, policy.config, mesh)
   spec = engine_spec.from_config(
-    *(c, policy.config, mesh, policy.sampling), num_slots=num_slots, max_prompt_tokens=longest
+    c, policy.config, mesh, policy.sampling, num_slots=num_slots, **limits
   )
   built = rollout_program.engine(spec)
   return built, built.reshard(params)

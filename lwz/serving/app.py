@@ -32,6 +32,24 @@ _PAGE_POLICY = (
 )
 
 
+class _Newest:
+  """The newest piece of each choice: it holds all that was written, so a slow reader loses none."""
+
+  def __init__(self):
+    self._pieces: dict[int, writer.Piece] = {}
+    self._changed = asyncio.Event()
+
+  def put_nowait(self, piece: writer.Piece) -> None:
+    self._pieces[piece.choice] = piece
+    self._changed.set()
+
+  async def get(self) -> writer.Piece:
+    while not self._pieces:
+      self._changed.clear()
+      await self._changed.wait()
+    return self._pieces.pop(next(iter(self._pieces)))
+
+
 class Server:
   """One policy behind HTTP. `facts` is what /v1/models says of it besides its name."""
 
@@ -107,7 +125,7 @@ class Server:
       raise self._full()
     ids = await concurrency.run_in_threadpool(self._rendered, asked.prompt)
     seed = int(self._seeds.integers(2**32)) if asked.seed is None else asked.seed
-    events: asyncio.Queue[writer.Piece] = asyncio.Queue()
+    events = _Newest()
     reply = self._submit(asked, ids, seed, events)
     form = replies.Form(
       chat=chat,
@@ -129,7 +147,8 @@ class Server:
     if any(piece.finish == writer.FAILED for piece in pieces):
       raise protocol.Refused(503, 'the server stopped before the reply was written')
     self._metrics.requests.labels('200').inc()
-    return responses.JSONResponse(form.whole(pieces))
+    whole = await concurrency.run_in_threadpool(form.whole, pieces)
+    return responses.JSONResponse(whole)
 
   def _rendered(self, prompt) -> list[int]:
     """Returns the ids of a prompt. Raises Refused if the policy cannot read them."""
@@ -143,7 +162,7 @@ class Server:
       raise protocol.Refused(400, message, code='context_length_exceeded')
     return ids
 
-  def _submit(self, asked: protocol.Asked, ids, seed: int, events: asyncio.Queue) -> writer.Reply:
+  def _submit(self, asked: protocol.Asked, ids, seed: int, events: _Newest) -> writer.Reply:
     loop = asyncio.get_running_loop()
 
     def notify(piece: writer.Piece) -> None:
@@ -221,7 +240,7 @@ class Server:
     return await self._refuse(request, protocol.Refused(500, 'a fault of the server; see its log'))
 
 
-async def _pieces(events: asyncio.Queue, choices: int) -> AsyncIterator[writer.Piece | None]:
+async def _pieces(events: _Newest, choices: int) -> AsyncIterator[writer.Piece | None]:
   """Yields pieces until all choices have ended; None where none has come for a while."""
   while choices:
     try:

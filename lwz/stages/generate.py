@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import math
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ _UNFINISHED = '\N{REPLACEMENT CHARACTER}'  # a character of which not all bytes 
 _ENDS = {'end': 'to its end', 'length': 'cut at rollout.max_tokens', 'loop': 'stopped in a loop'}
 
 
+OnText = Callable[[int, str, bool], None]
 READS = (*policy.READS, *registry.READS, 'prompt', 'data.slack', 'generate')
 
 
@@ -46,9 +48,10 @@ def check(c) -> None:
     raise ValueError('prompt is empty: ask for something, --config.prompt="Write ..."')
   if c.generate.loop == 1:
     raise ValueError('generate.loop=1: a token alone is no loop; choose 0 or at least 2')
-  _asked(c)
+  if len(_asked(c)) * c.generate.drafts > 1 and not c.generate.folder:
+    raise ValueError('generate.folder is empty: several texts need a folder that keeps them')
   policy.check(c)
-  if c.generate.drafts > 1 and c.reward.model:
+  if c.reward.model:
     registry.check_rewards(c)
 
 
@@ -58,15 +61,15 @@ def run(c) -> None:
   kept = drafts.Drafts(c.generate.folder) if c.generate.folder else None
   with _shown(c, asked, kept) as on_text:
     found = write(c, [p.text for p in asked], on_text, stats, num_drafts=num_drafts, kept=kept)
-    for one in found if len(found) == 1 else ():
-      on_text(one.index, one.text)
-  marks = _ranked(c, asked, found) if num_drafts > 1 and c.reward.model else {}
+  marks = {}
   if len(found) > 1:
+    print(f'{len(found)} texts in {c.generate.folder}')
+    marks = _ranked(c, asked, found) if num_drafts > 1 and c.reward.model else {}
     print(_table(asked, found, num_drafts, marks))
   for number, prompt_drafts in enumerate(_grouped(found, num_drafts) if marks else ()):
     best = max(prompt_drafts, key=lambda one: np.nan_to_num(marks[one.index], nan=-1.0))
-    if kept:
-      kept.save_best(number, best.text)
+    assert kept
+    kept.save_best(number, best.text)
     print(f'prompt {number + 1}: draft {best.index % num_drafts + 1} is the best')
   pace = f'{stats.tokens:,} tokens, {stats.tokens / max(stats.seconds, 1e-9):.3g} per second'
   if len(found) > 1:
@@ -82,7 +85,7 @@ def run(c) -> None:
 def write(
   c,
   requests: Sequence[str],
-  on_text: Callable[[int, str], None] | None = None,
+  on_text: OnText | None = None,
   stats: scheduler.Stats | None = None,
   *,
   num_drafts: int = 1,
@@ -91,6 +94,7 @@ def write(
   """Returns what the model that `c.init` names writes to requests, see `local.stream`.
 
   Draft g of request p has the index p * num_drafts + g. With `kept` each goes on where it stopped.
+  `on_text` is called with an index, the text so far, and whether it has ended.
   """
   model = policy.describe(c)
   ids = [np.array(one, np.int32) for one in model.ids(requests)]
@@ -110,10 +114,14 @@ def write(
   ]
   todo = [i for i, one in enumerate(begun) if not one.ended]
   num_slots = max(1, min(len(todo), c.rollout.slots or _SLOTS))
-  reads = max([c.rollout.max_prompt_tokens, *(len(wanted[i].ids) for i in todo)])
-  engine, params = policy.engine(c, model, num_slots, reads)
+  params = policy.load(c, model)
   if kept:
-    kept.begin(_settings(c, model, params))
+    kept.begin(_settings(c, model, params, ids))
+  room = {  # a text that goes on is read, and has less to write
+    'max_prompt_tokens': max([c.rollout.max_prompt_tokens, *(len(wanted[i].ids) for i in todo)]),
+    'max_tokens': max([1, *(c.rollout.max_tokens - len(wanted[i].begun) for i in todo)]),
+  }
+  engine, params = policy.engine(c, model, params, num_slots, **room)
   decode = model.decoder()
 
   def on_ids(number: int, new: np.ndarray) -> None:
@@ -131,12 +139,14 @@ def write(
     decode=decode,
     stops=templates.STOPS,
     loop=c.generate.loop,
-    on_text=on_text and (lambda number, text: on_text(todo[number], text)),
+    on_text=on_text and (lambda number, text: on_text(todo[number], text, False)),
     on_ids=on_ids if kept else None,
     stats=stats,
   ):
     i = todo[done.index]
     found[i] = dataclasses.replace(done, index=i)
+    if on_text:
+      on_text(i, done.text, True)
     if kept:
       one = dataclasses.replace(begun[i], ids=tuple(done.ids.tolist()), ended=_end(done))
       kept.save(*divmod(i, num_drafts), one, done.text)
@@ -144,7 +154,7 @@ def write(
     if one.ended:
       found[i] = _completion(i, one, decode)
       if on_text:
-        on_text(i, found[i].text)
+        on_text(i, found[i].text, True)
   return [found[i] for i in sorted(found)]
 
 
@@ -164,11 +174,12 @@ def _asked(c) -> list[types.Prompt]:
   ]
 
 
-def _settings(c, model: policy.Policy, params: Any) -> dict[str, Any]:
-  """Returns what determines the tokens of a text, besides its prompt."""
+def _settings(c, model: policy.Policy, params: Any, ids: Sequence[np.ndarray]) -> dict[str, Any]:
+  """Returns what determines the tokens of the texts."""
   names = ('max_tokens', 'min_tokens', 'top_p', 'top_k', 'temperature', 'int8')
   found = {name: c.rollout[name] for name in names}
-  found |= {'weights': checksum.of(params), 'style': model.style, 'template': model.template}
+  found |= {'weights': checksum.of(params), 'stop ids': list(model.sampling.stop_ids)}
+  found |= {'prompts': zlib.crc32(np.concatenate(ids).tobytes())}
   return found | {'seed': c.seed, 'drafts': c.generate.drafts, 'loop': c.generate.loop}
 
 
@@ -193,27 +204,21 @@ def _grouped(found: Sequence[local.Completion], size: int) -> list[Sequence[loca
 
 
 @contextlib.contextmanager
-def _shown(c, asked: Sequence[types.Prompt], kept) -> Iterator[Callable[[int, str], None]]:
+def _shown(c, asked: Sequence[types.Prompt], kept) -> Iterator[OnText]:
   """Gives what is told of growing texts: one is printed, of several their words are counted."""
   if len(asked) * c.generate.drafts == 1 and not kept:
     printer = Printer(rich.console.Console(file=sys.stdout, highlight=False))
-    last = ''
-
-    def show(index: int, text: str) -> None:
-      nonlocal last
-      last = text
-      printer.show(text)
-
-    yield show
-    printer.show(last, last=True)
+    yield lambda index, text, ended: printer.show(text, last=ended)
     return
-  total = sum(prompt.upper for prompt in asked) * c.generate.drafts
+  total = len(asked) * c.generate.drafts
   num_words: dict[int, int] = {}
-  with terminal.Progress(total, label='generate', unit='word') as bar:
+  done: set[int] = set()
+  with terminal.Progress(total, label='generate', unit='text') as bar:
 
-    def count(index: int, text: str) -> None:
+    def count(index: int, text: str, ended: bool) -> None:
       num_words[index] = _words(text)
-      bar.update(sum(num_words.values()), texts=len(num_words))
+      done.update({index} if ended else ())
+      bar.update(len(done), words=sum(num_words.values()))
 
     yield count
 

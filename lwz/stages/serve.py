@@ -37,6 +37,11 @@ def check(c) -> None:
   policy.check(c)
   if not c.rollout.slots:
     raise ValueError('rollout.slots=0: a server needs a number of replies that it writes at a time')
+  if c.serve.choices > c.serve.queue:
+    raise ValueError(
+      f'serve.choices={c.serve.choices} exceeds serve.queue={c.serve.queue}: so many choices never '
+      'find room; lower the first, or raise the second'
+    )
   http.bind(c.serve.host, c.serve.port).close()
 
 
@@ -58,8 +63,8 @@ def run(c) -> None:
   )
   rendered_by = prompts.Prompts(model.tok, model.style, model.template)
   shortest = np.array(rendered_by.ids([('user', 'Write.')]), np.int32)
-  engine, params = policy.engine(c, model, c.rollout.slots)
-  # The first client does not wait for compilers.
+  engine, params = policy.engine(c, model, policy.load(c, model), c.rollout.slots)
+  # What a short request needs is compiled before the first client comes.
   warm_up = scheduler.Request(shortest, np.zeros(2, np.uint32), max_tokens=1)
   list(scheduler.run(engine, params, [warm_up]))
   decode = model.decoder(copy.deepcopy(model.tok))  # its own, since `encode` changes a tokenizer

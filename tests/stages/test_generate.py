@@ -269,7 +269,7 @@ def test_texts_of_a_folder_go_on_at_the_same_token(folder, tmp_path, monkeypatch
 
   generate.check(config('whole'))
   generate.run(config('whole'))
-  assert 'word' in capsys.readouterr().err
+  assert 'done at text 4 of 4' in capsys.readouterr().err
   whole = texts_of(tmp_path / 'whole')
   assert len(whole) == 4 and len(set(map(tuple, whole.values()))) == 4
   for blocks in (7, 9):

@@ -6,6 +6,7 @@ Theirs are of torch: lora_A is [rank, in], lora_B [out, rank], every layer has i
 `base_model_name_or_path` is the model that they change, a source as any other (`model_source`).
 """
 
+import functools
 import json
 import math
 import os
@@ -60,6 +61,7 @@ def locate(source: epath.PathLike) -> pathlib.Path | None:
   return path if (path / CONFIG).exists() and not whole else None
 
 
+@functools.lru_cache(64)  # asked for at every use of a source; without network, each takes seconds
 def _on_hub(name: str) -> bool:
   """Returns whether a model of the hub, or of its cache, has adapters."""
   try:
