@@ -67,6 +67,12 @@ def begin(size: str) -> str:
   return f'Qwen/Qwen3-{number.upper()}-Base' if family else f'Qwen/Qwen2.5-{size.upper()}'
 
 
+def sample_as_published(c) -> None:
+  """Sets the sampling of LongWriter-Zero-32B's model card, from the size `0.5b` on."""
+  if c.size not in (*POCKET, 'small'):
+    c.rollout.temperature, c.rollout.top_p, c.rollout.max_tokens = 0.6, 0.95, 15_500
+
+
 def get_config(size: str) -> ConfigDict:
   if size not in SIZES:
     raise ValueError(f'no size {size!r}: choose one of {", ".join(SIZES)}')
@@ -404,7 +410,7 @@ def _tools(c) -> None:
   c.generate.words = 0  # number of words that each is asked for; 0: none is added to the prompt
   c.generate.drafts = 1  # texts for each prompt; `reward.model`, if one is named, ranks them
   # Folder that keeps the texts while they are written: a second start goes on at the same token.
-  c.generate.folder = ''  # '': texts are shown alone
+  c.generate.folder = ''  # '': a single text is shown, and not kept
   # A text ends once its last so many tokens are one unit over and over; 0: never.
   c.generate.loop = 0
 

@@ -19,6 +19,5 @@ def get_config(size: str = 'tiny'):
   c.needs = ('init', 'reward.model')
   c.prompt = 'Write a note on the sea.'
   c.generate.loop = 256
-  if size not in (*base.POCKET, 'small'):
-    c.rollout.temperature, c.rollout.top_p, c.rollout.max_tokens = 0.6, 0.95, 15_500
+  base.sample_as_published(c)
   return c

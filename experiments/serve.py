@@ -15,8 +15,7 @@ def get_config(size: str = 'tiny'):
   c.stage = 'serve'
   c.init = f'grpo_think:{size}'
   c.needs = ('init',)
-  if size not in (*base.POCKET, 'small'):  # as the model card of LongWriter-Zero-32B says
-    c.rollout.temperature, c.rollout.top_p, c.rollout.max_tokens = 0.6, 0.95, 15_500
+  base.sample_as_published(c)
   c.rollout.slots = 8
   c.rollout.block = 8  # so that a text comes in small pieces, and a slot is free soon
   c.rollout.exact = True  # a reply then has the same tokens whatever else is written

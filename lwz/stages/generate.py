@@ -27,7 +27,7 @@ from lwz.data import formatted, prompts, templates
 from lwz.evals import answers
 from lwz.report import table, terminal
 from lwz.rl import registry
-from lwz.rollout import local, scheduler
+from lwz.rollout import local, scheduler, stops
 from lwz.runtime import policy, setup
 from lwz.store import checksum, drafts
 
@@ -190,7 +190,7 @@ def _end(done: local.Completion) -> str:
 def _completion(index: int, kept: drafts.Draft, decode) -> local.Completion:
   """Returns a text that an earlier start has finished."""
   ids, finished = np.array(kept.ids, np.int32), kept.ended != 'length'
-  text = local.stops_lib.cut(decode(ids), templates.STOPS)
+  text = stops.cut(decode(ids), templates.STOPS)
   zeros = np.zeros(len(ids), np.float32)
   return local.Completion(index, ids, zeros, finished, text, kept.ended == 'loop')
 
