@@ -16,6 +16,7 @@ DISTRIBUTION = {
   'huggingface_hub': 'huggingface-hub',
   'ml_collections': 'ml-collections',
   'orbax': 'orbax-checkpoint',
+  'prometheus_client': 'prometheus-client',
 }
 
 
@@ -70,6 +71,7 @@ def test_an_undeclared_import_is_found(name):
 def unused(names):
   """Distributions of extras that no module of lwz imports; what runs JAX elsewhere is no import."""
   met = set().union(*(tree.roots(source) for source in tree.modules('lwz').values()))
+  met = {DISTRIBUTION.get(name, name) for name in met}
   return sorted(name for name in names if name != 'jax' and name not in met)
 
 
