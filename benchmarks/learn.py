@@ -1,6 +1,6 @@
 """One GRPO update, and one loss over a large vocabulary, side by side with PyTorch.
 
-  python benchmarks/learn.py                       both tasks, every contestant that is installed
+  python benchmarks/learn.py                       all tasks, every contestant that is installed
   python benchmarks/learn.py --tasks head --out learn.json
 
 Every contestant runs in a process of its own, so that peak memory is separate, on the same number
@@ -10,6 +10,8 @@ one that is not installed is left out with a message.
 
   grpo: forward, clipped loss, backward and AdamW on 32 trajectories of 320 tokens (64 of them the
         prompt), with a Qwen2 of 12.6M parameters in float32.
+  adapters: the same of 8 trajectories, with adapters of rank 16 for all matrices of a Llama of 135M
+        parameters (the shape of SmolLM2), bfloat16 by default; beside it `peft`.
   head: log-probabilities of 4,096 tokens under a vocabulary of 151,936, hidden size 64, and the
         gradients of hidden states and head.
 """
@@ -24,7 +26,7 @@ import subprocess
 import sys
 import time
 
-ROWS, PROMPT, ANSWER = 32, 64, 256
+ROWS, PROMPT, ANSWER = {'grpo': 32, 'adapters': 8}, 64, 256
 MODEL = {
   'vocab_size': 4_096,
   'hidden_size': 384,
@@ -34,57 +36,85 @@ MODEL = {
   'num_key_value_heads': 2,
   'max_position_embeddings': 512,
 }
+LLAMA = {
+  'vocab_size': 49_152,
+  'hidden_size': 576,
+  'intermediate_size': 1_536,
+  'num_hidden_layers': 30,
+  'num_attention_heads': 9,
+  'num_key_value_heads': 3,
+  'max_position_embeddings': 2_048,
+}
+RANK, ALPHA = 16, 32
 TOKENS, VOCABULARY, WIDTH = 4_096, 151_936, 64
 REPEATS = 3
 
 
-def trajectories():
+def trajectories(rows: int, vocabulary: int):
   """ids [B, T], old log-probabilities of the answers, advantages."""
   import numpy as np
 
   rng = np.random.default_rng(0)
-  ids = rng.integers(0, MODEL['vocab_size'], (ROWS, PROMPT + ANSWER)).astype(np.int32)
-  old = (-8.3 + 0.1 * rng.standard_normal((ROWS, ANSWER))).astype(np.float32)
-  return ids, old, rng.standard_normal(ROWS).astype(np.float32)
+  ids = rng.integers(0, vocabulary, (rows, PROMPT + ANSWER)).astype(np.int32)
+  old = (-8.3 + 0.1 * rng.standard_normal((rows, ANSWER))).astype(np.float32)
+  return ids, old, rng.standard_normal(rows).astype(np.float32)
 
 
-def grpo_lwz(micro_rows: int, chunk: int, remat: str):
+def update_lwz(args, task: str):
   import jax
   import jax.numpy as jnp
   import numpy as np
 
   from lwz.learn import losses, optimizer, update
   from lwz.model import config as config_lib
+  from lwz.model import lora as lora_lib
   from lwz.model import parameters, qwen, sharding
   from lwz.programs import grpo, placement
 
-  config = config_lib.QwenConfig(**MODEL, head_dim=64, tie_word_embeddings=True, dtype=jnp.float32)
+  rows, of = ROWS[task], MODEL if task == 'grpo' else LLAMA
+  dtype = {'grpo': 'float32', 'adapters': args.dtype}[task]
+  lora = lora_lib.LoRA(RANK, ALPHA) if task == 'adapters' else None
+  config = config_lib.QwenConfig(
+    **of, head_dim=64, qkv_bias=task == 'grpo', tie_word_embeddings=True, dtype=jnp.dtype(dtype)
+  )
   rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
-  decays = {'weight_decay': 0.1, 'decay_mask': parameters.decay_mask(parameters.describe(config))}
+  decays = {
+    'weight_decay': 0.1,
+    'decay_mask': parameters.decay_mask(lora_lib.describe(config, lora)),
+  }
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, max_norm=1.0, **decays)
   mesh = sharding.make_mesh((1,), jax.devices()[:1])
-  shape = grpo.BatchShape(ROWS, ANSWER, PROMPT + ANSWER, micro_rows, chunk)
+  shape = grpo.BatchShape(rows, ANSWER, PROMPT + ANSWER, args.micro_rows, args.chunk)
   objective = grpo.Objective(
     clip_low=0.2,
     clip_high=0.2,
     aggregate=lambda num_tokens, num_sequences: losses.budget_mean(num_tokens),
   )
-  program = grpo.update_step(config, tx, shape, objective, temperature=1.0, remat=remat, mesh=mesh)
-  ids, old, advantage = trajectories()
+  options = {'temperature': 1.0, 'remat': args.remat, 'lora': lora, 'mesh': mesh}
+  program = grpo.update_step(config, tx, shape, objective, **options)
+  ids, old, advantage = trajectories(rows, of['vocab_size'])
   minibatch, num_micro = grpo.minibatch(
     list(ids[:, :PROMPT]),
     list(ids[:, PROMPT:]),
     old,
     advantage,
-    np.ones(ROWS, bool),
+    np.ones(rows, bool),
     shape,
   )
-  step = program.jit()
-  init = jax.jit(
-    lambda key: update.init(qwen.init(key, config), tx),
-    out_shardings=placement.shardings(program.abstract_args[0]),
-  )
-  state = init(jax.random.key(0))
+  key = jax.random.key(0)
+  where = placement.shardings(program.abstract_args[0])
+  base: tuple = ()
+  if lora:
+    halved = jax.jit(
+      lambda key: jax.tree.map(lambda x: x.astype(config.dtype), qwen.init(key, config))
+    )
+    base = (halved(key),)
+    init = jax.jit(
+      lambda key: update.init(lora_lib.init(key, config, lora), tx), out_shardings=where
+    )
+  else:
+    init = jax.jit(lambda key: update.init(qwen.init(key, config), tx), out_shardings=where)
+  state, step = init(key), program.jit(*base)
 
   def run():
     nonlocal state
@@ -94,33 +124,49 @@ def grpo_lwz(micro_rows: int, chunk: int, remat: str):
   return run
 
 
-def grpo_torch():
+def update_torch(args, task: str):
   import torch
   import transformers
 
   torch.manual_seed(0)
-  config = transformers.Qwen2Config(**MODEL, tie_word_embeddings=True)
-  model = transformers.Qwen2ForCausalLM(config)
-  groups = [[p for p in model.parameters() if (p.ndim > 1) == decays] for decays in (True, False)]
+  if task == 'grpo':
+    config = transformers.Qwen2Config(**MODEL, tie_word_embeddings=True)
+    model = transformers.Qwen2ForCausalLM(config)
+  else:
+    import peft
+
+    config = transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True)
+    model = transformers.LlamaForCausalLM(config).to(getattr(torch, args.dtype))
+    lora = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules='all-linear')
+    model = peft.get_peft_model(model, lora)  # adapters in float32, as ours
+  trained = [p for p in model.parameters() if p.requires_grad]
+  groups = [[p for p in trained if (p.ndim > 1) == decays] for decays in (True, False)]
   tx = torch.optim.AdamW(
     [{'params': groups[0], 'weight_decay': 0.1}, {'params': groups[1], 'weight_decay': 0.0}],
     lr=1e-5,
     betas=(0.9, 0.95),
   )
-  ids, old, advantage = (torch.from_numpy(x) for x in trajectories())
+  rows = ROWS[task]
+  ids, old, advantage = (torch.from_numpy(x) for x in trajectories(rows, config.vocab_size))
   ids = ids.long()
+  size = rows if task == 'grpo' else args.micro_rows  # all at once, as its users do where it fits
 
   def run():
-    logits = model(ids, logits_to_keep=ANSWER + 1, use_cache=False).logits[:, :-1]
-    logp = torch.log_softmax(logits, -1).gather(-1, ids[:, PROMPT:, None])[..., 0]
-    ratio = torch.exp(logp - old)
-    gain = torch.minimum(ratio * advantage[:, None], ratio.clamp(0.8, 1.2) * advantage[:, None])
-    loss = -gain.mean()
     tx.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    total = 0.0
+    for begin in range(0, rows, size):
+      part = slice(begin, begin + size)
+      logits = model(ids[part], logits_to_keep=ANSWER + 1, use_cache=False).logits[:, :-1]
+      logp = torch.log_softmax(logits.float(), -1).gather(-1, ids[part, PROMPT:, None])[..., 0]
+      ratio = torch.exp(logp - old[part])
+      by = advantage[part, None]
+      gain = torch.minimum(ratio * by, ratio.clamp(0.8, 1.2) * by)
+      loss = -gain.sum() / (rows * ANSWER)
+      loss.backward()
+      total += float(loss.detach())
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
     tx.step()
-    return float(loss.detach())
+    return total
 
   return run
 
@@ -180,8 +226,12 @@ def contestants(args) -> dict:
   """Task -> name -> a function that prepares a step; the first is what others are compared with."""
   return {
     'grpo': {
-      'PyTorch': grpo_torch,
-      'lwz': lambda: grpo_lwz(args.micro_rows, args.chunk, args.remat),
+      'PyTorch': lambda: update_torch(args, 'grpo'),
+      'lwz': lambda: update_lwz(args, 'grpo'),
+    },
+    'adapters': {
+      'peft': lambda: update_torch(args, 'adapters'),
+      'lwz': lambda: update_lwz(args, 'adapters'),
     },
     'head': {
       'PyTorch': lambda: head_torch(by_row=False),
@@ -228,7 +278,7 @@ def measure(args, task: str, name: str) -> dict:
 
 def compare(args, task: str) -> dict:
   names = list(contestants(args)[task])
-  tokens = {'grpo': ROWS * (PROMPT + ANSWER), 'head': TOKENS}[task]
+  tokens = ROWS[task] * (PROMPT + ANSWER) if task in ROWS else TOKENS
   rounds: dict[str, list] = {name: [] for name in names}
   for _ in range(args.rounds):
     for name in names:
@@ -262,11 +312,15 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  parser.add_argument('--tasks', nargs='+', choices=('grpo', 'head'), default=('grpo', 'head'))
+  tasks = ('grpo', 'adapters', 'head')
+  parser.add_argument('--tasks', nargs='+', choices=tasks, default=tasks)
   parser.add_argument('--rounds', type=int, default=2, help='processes per contestant')
-  parser.add_argument('--micro_rows', type=int, default=4, help='grpo: rows per pass')
-  parser.add_argument('--chunk', type=int, default=1_280, help='grpo: tokens per block of logits')
-  parser.add_argument('--remat', default='none', help='grpo: what is computed again, qwen.REMAT')
+  parser.add_argument('--micro_rows', type=int, default=4, help='rows per pass')
+  parser.add_argument(
+    '--dtype', default='bfloat16', choices=('bfloat16', 'float32'), help='adapters'
+  )
+  parser.add_argument('--chunk', type=int, default=1_280, help='tokens per block of logits')
+  parser.add_argument('--remat', default='none', help='what is computed again, qwen.REMAT')
   parser.add_argument('--head_chunk', type=int, default=128, help='head: tokens per block')
   parser.add_argument('--out', type=pathlib.Path, help='also write the results here, as JSON')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
