@@ -42,7 +42,7 @@ RECIPES = {
   }),
   'h100': ('14b', {  # or another GPU with 80 GB
     **{'preflight.topology': 'gpu:h100:1x1', 'rl.group_size': 16},
-    **_adapters(32, 'int4'), **_tokens(512, 3_584),
+    **_adapters(32, 'int8'), **_tokens(512, 3_584),
   }),
   'h100x4': ('32b', {
     **{'preflight.topology': 'gpu:h100:1x4', 'mesh.tensor': 4, 'rl.group_size': 16},
@@ -54,7 +54,7 @@ RECIPES = {
   }),
   'v5e-1': ('3b', {  # Colab's
     **{'preflight.topology': 'v5litepod-1', 'rl.group_size': 16},
-    **_adapters(32, 'int4'), **_tokens(512, 3_584),
+    **_adapters(32, 'int8'), **_tokens(512, 3_584),
   }),
   'v5e-8': ('7b', {  # Kaggle's
     **{'preflight.topology': 'v5litepod-8', 'mesh.tensor': 4, 'rl.group_size': 16},
