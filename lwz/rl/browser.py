@@ -153,7 +153,7 @@ def _fill(c, folder: epath.Path) -> None:
   own = best_samples.config_of(c, run_lib.Run(folder))
   tok = tokenizer.load(folder / 'tokenizer')
   made, decode = Browser(own, tok, folder), tokenizer.decoder(tok)
-  prompts = list(sampling.fitting(own, tok, sources.writing_prompts(own)))
+  ids_by = sampling.fitting(own, tok, sources.writing_prompts(own))
   archive, known = best_samples.archive_of(own, folder), made.steps()
 
   def advantages(batch: sampling.Batch) -> np.ndarray:
@@ -164,8 +164,9 @@ def _fill(c, folder: epath.Path) -> None:
     for number in sampling.batch_numbers(own, step := int(record['step'])):
       if step in known or (stored := archive.read(number)) is None:
         break
-      samples = scoring.samples(own, decode, sampling.take(own, prompts, number), stored[0])
-      batches.append(sampling.Batch([], samples, *stored))
+      chosen = sampling.take(own, list(ids_by), number)
+      samples = scoring.samples(own, decode, chosen, stored[0])
+      batches.append(sampling.Batch([ids_by[one] for one in chosen], samples, *stored))
     if batches:
       informative = np.nan_to_num(np.concatenate([*map(advantages, batches)])).any(axis=1)
       advantage_PG = advantages(sampling.merge(batches, informative))
