@@ -106,7 +106,9 @@ async function drive() {
   document.onkeydown({ key: 'j', target: document.body, preventDefault() {} });
   out.stays = location.hash;
   document.querySelector('a.row').click();
-  while (!document.querySelector('.card .end')) await settled();
+  while (!document.querySelector('.card')) await settled();
+  const texts = () => [...document.querySelectorAll('.answer')];
+  texts().forEach((text) => text.fill());  // without a window none comes into sight
   out.hash = location.hash;
   out.prompt = $('prompt').textContent;
   out.cards = [...document.querySelectorAll('.card')].map((card) => [
@@ -116,8 +118,8 @@ async function drive() {
   out.told = first.tell(first.querySelector('.p5'));
   document.onkeydown({ key: 'c', target: document.body, preventDefault() {} });
   await settled();
-  const texts = [...document.querySelectorAll('.answer')];
-  out.levels = texts.map((text) => text.querySelector('span').className);
+  texts().forEach((text) => text.fill());
+  out.levels = texts().map((text) => text.querySelector('span').className);
   document.onkeydown({ key: 'Escape', target: document.body });
   await settled();
   out.back = [$('overview').hidden, $('group').hidden];
