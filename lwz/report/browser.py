@@ -9,7 +9,7 @@ Data files are scripts, since a page on a disk may not read files: each calls a 
 with one JSON value. A text is about 9 bytes per token.
 """
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +21,7 @@ INDEX_STEPS = 64  # steps of an index file, which is written anew at each of the
 _PIECE = 4_000_000  # characters of a piece beyond which the next group begins another one
 _LARGEST = 4_095  # number of a code
 _GROUP = 16  # tokens that a character, or a decoder's whim, may join
+_LINE = re.compile(r'^lwz\.batch\(\{"step":(\d{1,18}),.*\);\n', re.MULTILINE)
 _DIGITS = np.frombuffer(
   b'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/', np.uint8
 )
@@ -41,9 +42,9 @@ def line(batch: Mapping[str, Any]) -> str:
   return f'lwz.batch({page.script_json(batch)});\n'
 
 
-def parsed(index: str) -> list[dict[str, Any]]:
-  """Returns the batches of an index file."""
-  return [json.loads(one[len('lwz.batch(') : -len(');')]) for one in index.split('\n') if one]
+def lines(index: str) -> list[tuple[int, str]]:
+  """Returns the lines of an index file, each with its step; what is none is left out."""
+  return [(int(found[1]), found[0]) for found in _LINE.finditer(index)]
 
 
 def pieces(name: str, groups: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[int]]:

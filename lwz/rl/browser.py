@@ -20,7 +20,6 @@ from lwz.report import browser as pages
 from lwz.reward import length
 from lwz.reward.hacking import alarms, signals
 from lwz.rl import best_samples, registry, sampling, scoring
-from lwz.rollout import local
 from lwz.runtime import sources
 from lwz.store import atomic, lock, metrics
 from lwz.store import run as run_lib
@@ -43,8 +42,7 @@ class Browser:
 
   def steps(self) -> set[int]:
     """Returns the steps that are there."""
-    texts = [_text(self._folder / name) for name in self._indices()]
-    return {batch['step'] for text in texts for batch in pages.parsed(text)}
+    return {step for name in self._indices() for step, _ in _lines(self._folder / name)}
 
   def write(
     self,
@@ -72,10 +70,10 @@ class Browser:
         line = {'step': step, 'alarms': list(rang), 'flags': None if k else beyond}
         new.append(line | self._put(numbers[k], batch, by_batch[k].reshape(-1)))
       path = self._folder / f'index-{step // pages.INDEX_STEPS:04d}.js'
-      old = pages.parsed(_text(path)) if path.exists() else []
-      found = [batch for batch in old if batch['step'] != step] + new
-      atomic.write_text(path, ''.join(map(pages.line, found)))
-      if not old:
+      is_new = not path.exists()
+      old = [] if is_new else [line for of, line in _lines(path) if of != step]
+      atomic.write_text(path, ''.join([*old, *map(pages.line, new)]))
+      if is_new:
         self._describe()
 
     hosts.first(put)
@@ -91,7 +89,7 @@ class Browser:
       group |= {'texts': [], 'sizes': [], 'logp': []}
       for b in range(p * G, (p + 1) * G):
         ids, ended = np.asarray(rollout.ids[b, : rollout.lengths[b]]), bool(rollout.finished[b])
-        text = local.text(ids, ended, self._decode)
+        text = batch.samples[b].text
         written = ids[: len(ids) - ended].tolist()
         found = pages.sizes(written, text, self._spell, self._decode)
         group['texts'].append(text)
@@ -182,5 +180,5 @@ def _numbers(values: np.ndarray) -> list[float | None]:
   return [round(float(x), 4) if np.isfinite(x) else None for x in values]
 
 
-def _text(path: epath.Path) -> str:
-  return jsonl.contents(path).decode()
+def _lines(path: epath.Path) -> list[tuple[int, str]]:
+  return pages.lines(jsonl.contents(path).decode(errors='replace'))

@@ -69,7 +69,12 @@ def test_texts_of_a_run_cannot_end_the_script_or_its_line():
   assert not re.search('[<>&\u2028\u2029]', script) and script.count('\n') == 1
   assert told(script, 'piece') == ['batch-000000-0', [{'prompt': READABLE, 'texts': [READABLE]}]]
   line = browser.line({'step': 3, 'prompts': [[PLANTED, 1, 2]]})
-  assert browser.parsed(line + line)[1]['prompts'] == [[READABLE, 1, 2]]
+  assert told(line, 'batch') == [{'step': 3, 'prompts': [[READABLE, 1, 2]]}]
+  other = browser.line({'step': 12, 'alarms': []})
+  assert browser.lines(f'{line}lwz.batch(damaged);\n{other}lwz.batch({{"step":9,') == [
+    (3, line),
+    (12, other),
+  ]
 
 
 def test_long_batches_are_cut_between_groups():

@@ -82,7 +82,8 @@ def write(c, shown, step, batches, rang=()):
 
 
 def index(folder):
-  return pages.parsed((folder / 'browser' / 'index-0000.js').read_text(encoding='utf-8'))
+  text = (folder / 'browser' / 'index-0000.js').read_text(encoding='utf-8')
+  return [json.loads(line[len('lwz.batch(') : -3]) for _, line in pages.lines(text)]
 
 
 def files(folder):
