@@ -382,6 +382,7 @@ def _run(c) -> None:
   """Logs, checkpoints and faults of a run."""
   c.log = ConfigDict()
   c.log.samples_every = 10  # steps between two sets of samples on disk
+  c.log.browser = True  # rollouts.html: all texts, token by token; 9 bytes on disk per token
   # Where metrics and samples go besides the run's files; also 'wandb' and 'trackio' (pip install
   # them), without a network by WANDB_MODE=offline and by trackio's default.
   c.log.sinks = ('tensorboard',)
@@ -446,6 +447,7 @@ def _tools(c) -> None:
     'eval/outcome/sampled',
     'eval/referee_win_rate/sampled',
   )
+  c.report.browser = False  # writes what the browsers of rollouts of these runs lack
 
 
 def _serve(c) -> None:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -231,6 +232,21 @@ def test_a_referee_judges_at_micro(recorded):
 def test_a_run_that_is_not_there_is_named(tmp_path):
   output = launch('report:micro', tmp_path, fails=True)
   assert 'grpo_think-micro/metrics.jsonl: no metrics here' in output
+
+
+def test_the_browser_made_from_an_archive_is_that_of_the_training(recorded):
+  launch('grpo_think:micro', recorded)
+  folder = recorded / 'grpo_think-micro'
+  assert 'href="rollouts.html"' in (folder / 'report.html').read_text()
+  written = {path.name: path.read_bytes() for path in (folder / 'browser').iterdir()}
+  steps = len((folder / 'metrics.jsonl').read_text().splitlines())
+  assert {f'batch-{step:06d}-0.js' for step in range(steps)} < set(written)
+  shutil.rmtree(folder / 'browser')
+  runs = '--config.report.runs=("grpo_think-micro",)'
+  launch('report:micro', recorded, runs, '--config.report.browser=True', '--config.name=compared')
+  assert {path.name: path.read_bytes() for path in (folder / 'browser').iterdir()} == written
+  linked = (recorded / 'compared' / 'report.html').read_text()
+  assert 'href="../grpo_think-micro/rollouts.html"' in linked
 
 
 def test_stages_read_what_they_declare(recorded):

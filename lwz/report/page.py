@@ -1,6 +1,7 @@
 """One self-contained HTML page per run."""
 
 import itertools
+import json
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from etils import epath
 
 from lwz.report import directions, number
 
+_HALVES = re.compile('[\ud800-\udfff]')  # of a pair of surrogates: no UTF-8 has them
 _CONTROL = re.compile(r'[\x00-\x08\x0b\x0c\x0e-\x1f]')  # no part of HTML, yet a sample may hold it
 TEMPLATES = jinja2.Environment(
   loader=jinja2.PackageLoader('lwz.report', '.'),
@@ -22,6 +24,14 @@ TEMPLATES = jinja2.Environment(
   lstrip_blocks=True,
 )
 TEMPLATES.filters['show'] = number.show
+
+
+def script_json(value: Any) -> markupsafe.Markup:
+  """Returns a value as JSON for a script: no text in it ends the script or is markup."""
+  text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+  for character in '<>&\u2028\u2029':
+    text = text.replace(character, f'\\u{ord(character):04x}')
+  return markupsafe.Markup(_HALVES.sub('\N{REPLACEMENT CHARACTER}', text))
 
 
 def write(
@@ -38,6 +48,7 @@ def write(
   tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   alarms: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
+  links: Iterable[tuple[str, str]] = (),
   window: int = 10,
 ) -> None:
   """Writes the page to `path`, a local one or any that etils.epath knows; the folder is made.
@@ -56,6 +67,7 @@ def write(
     are left out. An invalid one is shown as the whole `text` that was written; `sampled_for` says
     what prompts they answer
   * `notes`: sentences a reader has to know
+  * `links`: pairs of a text and the address of another page, as 'rollouts.html'
 
   Raises ValueError for a sample without 'step'.
   """
@@ -74,6 +86,7 @@ def write(
     rows=rows,
     sampled_for=sampled_for,
     notes=list(notes),
+    links=list(links),
   )
   file = epath.Path(path)
   file.parent.mkdir(parents=True, exist_ok=True)

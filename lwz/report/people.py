@@ -6,16 +6,12 @@ which stays with the organizers of the study.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 
-import markupsafe
 import numpy as np
 from etils import epath
 
 from lwz.report import page
-
-_HALVES = re.compile('[\ud800-\udfff]')
 
 
 def write(
@@ -46,10 +42,8 @@ def write(
     order = names if turn % 2 == 0 else names[::-1]
     items.append({'id': place, 'question': question, 'texts': [answers[n] for n in order]})
     key[place] = {'idx': idx, 'first': order[0], 'second': order[1]}
-  text = _HALVES.sub('\N{REPLACEMENT CHARACTER}', json.dumps(items, ensure_ascii=False))
-  mark = hashlib.sha256(text.encode()).hexdigest()[:12]
-  # Only '<' could end a script element; JSON can escape it.
-  data = markupsafe.Markup(text.replace('<', '\\u003c'))
+  data = page.script_json(items)
+  mark = hashlib.sha256(data.encode()).hexdigest()[:12]
   html = page.TEMPLATES.get_template('people.html.jinja').render(title=title, mark=mark, items=data)
   epath.Path(path).write_bytes(html.encode())
   record = {'page': mark, 'items': key}

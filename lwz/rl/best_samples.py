@@ -24,7 +24,9 @@ def load(c, folder: epath.Path) -> tuple[list[examples.Example], int]:
   that were judged; it is good enough with `data.threshold`. Raises FileNotFoundError if the run is
   not complete, ValueError if it has no thoughts and `data.style` asks for them.
   """
-  own = _config(c, run_lib.Run(folder))
+  opened = run_lib.Run(folder)
+  opened.read_done()
+  own = config_of(c, opened)
   if 'think' == c.data.style != own.data.style:
     raise ValueError(
       f'data.examples={c.data.examples}: a run in the style {own.data.style!r} has no thoughts, '
@@ -46,9 +48,8 @@ def load(c, folder: epath.Path) -> tuple[list[examples.Example], int]:
   return found, num_groups
 
 
-def _config(c, opened: run_lib.Run) -> ConfigDict:
-  """The config of a complete run; a key that is newer than the run has its value in `c`."""
-  opened.read_done()
+def config_of(c, opened: run_lib.Run) -> ConfigDict:
+  """Returns the config of a run; a key that is newer than the run has its value in `c`."""
   given, plain = opened.config, c.to_dict()
   for name, group in plain.items():
     plain[name] = {**group, **given[name]} if isinstance(group, dict) else given.get(name, group)
@@ -59,21 +60,25 @@ def _config(c, opened: run_lib.Run) -> ConfigDict:
   return own
 
 
-def _groups(own, folder: epath.Path) -> Iterator[tuple[types.Prompt, types.Rollout, np.ndarray]]:
-  """Yields the prompt of each group, its samples, and their mean rewards [G], -inf unjudged."""
-  weights_R = np.array(list(own.reward.weights.values()), np.float32)
-  num_batches = own.train.num_steps * (1 + own.rl.max_resamples)
-  archive = rollouts.Archive(
+def archive_of(own, folder: epath.Path) -> rollouts.Archive:
+  """Returns the archive of a run of this config."""
+  return rollouts.Archive(
     folder,
-    num_steps=num_batches,
+    num_steps=own.train.num_steps * (1 + own.rl.max_resamples),
     num_prompts=own.rl.prompts_per_step,
     num_samples=own.rl.group_size,
     max_tokens=own.rollout.max_tokens,
-    num_rewards=len(weights_R),
+    num_rewards=len(own.reward.weights),
   )
+
+
+def _groups(own, folder: epath.Path) -> Iterator[tuple[types.Prompt, types.Rollout, np.ndarray]]:
+  """Yields the prompt of each group, its samples, and their mean rewards [G], -inf unjudged."""
+  weights_R = np.array(list(own.reward.weights.values()), np.float32)
+  archive = archive_of(own, folder)
   tok = tokenizer.load(folder / 'tokenizer')
   prompts = list(sampling.fitting(own, tok, sources.writing_prompts(own)))
-  for number in range(num_batches):
+  for number in range(own.train.num_steps * (1 + own.rl.max_resamples)):
     if (stored := archive.read(number)) is None:
       continue  # dynamic sampling had no need of it
     rollout, scores = stored

@@ -162,20 +162,6 @@ def _batch_shape(c, mesh: jax.sharding.Mesh) -> grpo.BatchShape:
   )
 
 
-def _advantages(c, mesh, batch: sampling.Batch):
-  """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
-  rollout, shape = batch.rollout, batch.scores.valid.shape
-  values_PGR, valid_PG = registry.OVERLONG[c.rl.overlong](c, mesh)(
-    batch.scores.values,
-    batch.scores.valid,
-    np.asarray(rollout.lengths).reshape(shape),
-    np.asarray(rollout.finished).reshape(shape),
-  )
-  weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-  advantage_fn = registry.ADVANTAGES[c.rl.advantage](c, mesh)
-  return advantage_fn(values_PGR, weights_R, valid_PG), values_PGR, valid_PG
-
-
 class Learner:
   """The updates of a run, of adapters to a `base` or of all parameters.
 
@@ -194,7 +180,9 @@ class Learner:
     self._flops = functools.partial(mfu.train_flops, config, frozen=bool(base))
     names = {'grpo', 'logprob', *fixed_models.LOGPROBS} & compiled.keys()
     # A batch that a step does not merge with others is asked for twice: `informative`, then `step`.
-    self._advantages = functools.lru_cache(maxsize=1)(functools.partial(_advantages, c, mesh))
+    self._advantages = functools.lru_cache(maxsize=1)(
+      lambda batch: registry.advantages(c, mesh, batch.rollout, batch.scores)
+    )
     self._fns = {n: compiled[n].jit(*(() if n in fixed_models.LOGPROBS else base)) for n in names}
     self._fixed = fixed_models.load(c, config, mesh, names, *base)
 
@@ -234,6 +222,10 @@ class Learner:
     """Returns which groups of a batch have advantages, bool [P]."""
     advantage_PG, _, _ = self._advantages(batch)
     return np.any(np.asarray(advantage_PG) != 0, axis=1)
+
+  def advantages(self, batch: sampling.Batch) -> np.ndarray:
+    """Returns the advantages of a batch, [P, G], NaN where a sample has none: it trains nothing."""
+    return registry.trained(self._c, *self._advantages(batch))
 
   def speed(self, batch: sampling.Batch, seconds: float) -> dict[str, float]:
     """Returns trained tokens per second, model FLOPs utilisation and peak memory, where known.

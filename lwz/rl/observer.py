@@ -1,6 +1,7 @@
-"""Monitoring of the policy in a GRPO run: metrics and alarms of each step, and samples on disk."""
+"""Monitoring of the policy in a GRPO run: metrics and alarms of each step, its texts on disk."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,14 @@ from etils import epath
 
 from lwz import hosts
 from lwz.reward.hacking import alarms, monitor
-from lwz.rl import registry, sampling
+from lwz.rl import browser, registry, sampling
 from lwz.store import metrics
 from lwz.store import samples as sample_files
 
-READS = ('log.samples_every', 'reward.writing_floor', 'rl.stop_on_alarm', 'train.num_steps')
+READS = (
+  *('log.samples_every', 'reward.writing_floor', 'rl.stop_on_alarm', 'train.num_steps'),
+  *browser.READS,
+)
 
 PLOTS = (
   {
@@ -34,21 +38,31 @@ def check(c) -> None:
 class Observer:
   """Observes every step of a run. Its `state` goes into checkpoints and starts a resumed run."""
 
-  def __init__(self, c, mesh, folder: epath.Path, state: dict[str, Any]):
+  def __init__(self, c, mesh, tok, folder: epath.Path, state: dict[str, Any]):
     self._c, self._folder, self.state = c, folder, state
     self._heldout = registry.heldout(c, mesh)
+    self._browser = browser.Browser(c, tok, folder) if c.log.browser else None
 
   def stops(self) -> str:
     """Returns why the steps so far end the run, as `rl.stop_on_alarm` says, or ''."""
     return alarms.stops(alarms.RULES, self._c.rl.stop_on_alarm, self.state.get('rung', {}))
 
-  def step(self, step: int, batch: sampling.Batch, names: list[str]) -> dict[str, float]:
-    """Returns the metrics of a batch.
+  def step(
+    self,
+    step: int,
+    batches: Sequence[sampling.Batch],
+    names: list[str],
+    advantage_PG: np.ndarray,
+    informative: np.ndarray,
+  ) -> dict[str, float]:
+    """Returns the metrics of the first batch: groups of later ones are selected by their rewards.
 
+    With `log.browser` all batches are written for it; `advantage_PG` are those of their merger.
     Samples are written to disk every `log.samples_every` steps, and when an alarm begins: then the
     worst ones by that alarm.
     """
-    c, samples, scores, heldout_B = self._c, batch.samples, batch.scores, None
+    c, batch, heldout_B = self._c, batches[0], None
+    samples, scores = batch.samples, batch.scores
     if self._heldout:
       heldout_B = self._heldout.values(samples, c.rl.group_size)
     observed = monitor.observe(
@@ -66,6 +80,9 @@ class Observer:
       shown = monitor.show(samples, scores, names, num=8) if logged else []
       shown += monitor.worst(samples, scores, names, observed.alarms)
       hosts.first(functools.partial(sample_files.write, self._folder, step, shown))
+    if self._browser:
+      rang = [alarm.rule.name for alarm in observed.alarms]
+      self._browser.write(step, batches, advantage_PG, informative, rang, observed.beyond)
     return observed.metrics
 
 

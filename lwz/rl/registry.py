@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
 
-from lwz import jsonl
+from lwz import jsonl, types
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
 from lwz.learn import advantage, distillation, losses, overlong
@@ -74,6 +75,25 @@ Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`,
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
 
 SCALE = 'scale.json'  # file of an exported reward model: mean and deviation of its scores
+
+
+def advantages(c, mesh, rollout: types.Rollout, scores: types.Scores):
+  """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
+  shape = scores.valid.shape
+  values_PGR, valid_PG = OVERLONG[c.rl.overlong](c, mesh)(
+    scores.values,
+    scores.valid,
+    np.asarray(rollout.lengths).reshape(shape),
+    np.asarray(rollout.finished).reshape(shape),
+  )
+  weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
+  return ADVANTAGES[c.rl.advantage](c, mesh)(values_PGR, weights_R, valid_PG), values_PGR, valid_PG
+
+
+def trained(c, advantage_PG, values_PGR, valid_PG) -> np.ndarray:
+  """Returns the advantages, NaN where a sample trains nothing: masked, or by a loss without any."""
+  counts_PG = np.asarray(valid_PG, bool) & (c.rl.loss not in DISTILLING)
+  return np.where(counts_PG, np.asarray(advantage_PG, np.float32), np.nan)
 
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:

@@ -92,6 +92,12 @@ def is_enough(c, informative: np.ndarray) -> bool:
   return informative.sum() >= c.rl.prompts_per_step
 
 
+def chosen_groups(batches: Sequence[Batch], informative: np.ndarray) -> list[int]:
+  """Returns the groups, of those of all batches in order, that the step learns from."""
+  num = len(batches[0].scores.valid)
+  return [*range(num)] if len(batches) == 1 else advantage.choose_groups(informative, num)[0]
+
+
 def merge(batches: Sequence[Batch], informative: np.ndarray) -> Batch:
   """Returns one batch of the usual size, which takes informative groups first.
 
@@ -99,8 +105,7 @@ def merge(batches: Sequence[Batch], informative: np.ndarray) -> Batch:
   """
   if len(batches) == 1:
     return batches[0]
-  num, G = batches[0].scores.valid.shape
-  chosen, _ = advantage.choose_groups(informative, num)
+  G, chosen = batches[0].scores.valid.shape[1], chosen_groups(batches, informative)
   chosen_B = (np.array(chosen)[:, None] * G + np.arange(G)).reshape(-1)
   all_ids = [ids for batch in batches for ids in batch.prompt_ids]
   samples = [sample for batch in batches for sample in batch.samples]

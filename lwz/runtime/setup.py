@@ -260,14 +260,15 @@ def finish(
   facts: dict[str, Any],
   tables=(),
   alarms=(),
+  links=(),
   answers: Sequence[dict[str, Any]] = (),
   result: dict[str, Any] | None = None,
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables` and `alarms` those of
-  `page.write`; `answers` are samples for held-out prompts, shown in place of those in the run's
-  folder; `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables`, `alarms` and `links`
+  those of `page.write`; `answers` are samples for held-out prompts, shown in place of those in the
+  run's folder; `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
@@ -286,6 +287,7 @@ def finish(
       sampled_for='held-out prompts' if answers else 'prompts of the training',
       tables=tables,
       alarms=alarms,
+      links=links,
     )
     terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
     opened.mark_done({row.name: row.last for row in rows} | (result or {}))

@@ -22,6 +22,7 @@ from lwz.data import tokenizer
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import (
+  browser,
   evaluator,
   generation,
   learner,
@@ -110,7 +111,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   coldest = dataclasses.replace(sampled, temperature=0.0)
   greedy = generation.engine(c, config, mesh, coldest, *loop.frozen)
   learn = learner.Learner(c, config, mesh, compiled, *loop.frozen)
-  observe = observer.Observer(c, mesh, opened.folder, loop.extra.get('monitor', {}))
+  observe = observer.Observer(c, mesh, tok, opened.folder, loop.extra.get('monitor', {}))
   evaluate = evaluator.Evaluator(c, tok, config, generator.engine, greedy, opened.folder, prompts)
 
   state = loop.state
@@ -144,8 +145,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
     values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
-    # The first batch is described: groups of later ones are selected by their rewards.
-    values |= observe.step(step, batches[0], list(rewards))
+    values |= observe.step(step, batches, list(rewards), learn.advantages(batch), informative)
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     yield loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
@@ -212,5 +212,6 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
     | adapters.facts(c, config)
     | evaluator.facts(c),
     alarms=observer.tables(opened.folder),
+    links=browser.links(opened.folder),
     answers=answers,
   )

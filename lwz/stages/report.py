@@ -4,6 +4,7 @@
 2. group the runs by what differs, compare groups by seed and prompt     report.groups
 3. plot each metric, a curve per run or group                            report.curves
 4. write report.html, curves.svg, table.md and, of groups, groups.json   report.page
+5. with `report.browser`, write what their browsers of rollouts lack     rl.browser
 
 A group has at least two runs: without any, the runs themselves are plotted. The first sentence of a
 sweep's file is its claim; of a single sweep the report says whether it holds.
@@ -18,6 +19,7 @@ from etils import epath
 
 from lwz import jsonl
 from lwz.report import curves, groups, intervals, page, summary, table
+from lwz.rl import browser
 from lwz.runtime import keys, setup
 from lwz.store import atomic, by_prompt, metrics, status
 from lwz.store import record as record_lib
@@ -50,7 +52,7 @@ def check(c) -> None:
 
 
 def run(c) -> None:
-  folder = setup.run_folder(c)
+  folder, root = setup.run_folder(c), epath.Path(c.runs_dir)
   names, left_out = _names(c)
   runs = [_read(c, name) for name in names]
   known = {key for run in runs for record in run.records for key in record}
@@ -68,6 +70,8 @@ def run(c) -> None:
     _write_groups(folder, found, compared, said)
   else:
     drawn = _run_plots(runs, found, shown)
+  for name in names if c.report.browser else ():
+    browser.fill(c, root / name)
   page.write(
     folder / 'report.html',
     title=setup.run_name(c),
@@ -75,6 +79,9 @@ def run(c) -> None:
     curves=[('', svg) for svg in drawn],
     tables=tables,
     notes=notes,
+    links=[
+      (f'rollouts of {n}', f'../{n}/{at}') for n in names for _, at in browser.links(root / n)
+    ],
   )
   (folder / 'curves.svg').write_text(_grid(drawn))
   texts = [table.markdown(*one) for one in tables]

@@ -110,6 +110,22 @@ def raised(
   return found
 
 
+def beyond(
+  signals: Mapping[str, np.ndarray], rules: Sequence[Rule] = RULES
+) -> list[tuple[str, ...]]:
+  """Returns the names of the rules about samples whose limit each sample lies beyond. [B]
+
+  Such an alarm rings only where enough samples of a step do.
+  """
+  broken = {
+    rule.name: rule.direction * signals[rule.metric] > rule.direction * rule.limit
+    for rule in rules
+    if rule.share and rule.metric in signals
+  }
+  B = len(next(iter(signals.values()), ()))
+  return [tuple(name for name, broken_B in broken.items() if broken_B[b]) for b in range(B)]
+
+
 def stops(rules: Sequence[Rule], asked: str, rung: Mapping[str, int]) -> str:
   """Returns a sentence on the first alarm that `rl.stop_on_alarm` names and that rang, or ''.
 

@@ -22,7 +22,7 @@ class Observation:
 
   `metrics` has every metric by name, and `alarm/NAME` 1.0 for each alarm; `keywords` are the words
   that rose most, with their rise; `state` goes into the next step's `observe`. `new_alarms` are
-  those that were not raised in the step before.
+  those that were not raised in the step before. `beyond` names the rules that each sample breaks.
   """
 
   metrics: dict[str, float]
@@ -30,6 +30,7 @@ class Observation:
   new_alarms: list[alarms_lib.Alarm]
   keywords: list[tuple[str, float]]
   state: dict[str, Any]
+  beyond: list[tuple[str, ...]]
 
 
 def observe(
@@ -82,7 +83,8 @@ def observe(
   rung = {alarm.rule.name: before.get(alarm.rule.name, 0) + 1 for alarm in raised}
   new = [alarm for alarm in raised if rung[alarm.rule.name] == 1]
   state = {'lift': lifted, 'heldout': kept, 'rung': rung}
-  return Observation(metrics, raised, new, keywords, state)
+  beyond = alarms_lib.beyond(signals_by, rules)
+  return Observation(metrics, raised, new, keywords, state, beyond)
 
 
 def correlation(a_B: np.ndarray, b_B: np.ndarray) -> float | None:

@@ -51,6 +51,15 @@ def test_the_worst_samples_come_first_and_no_innocent_one():
   assert alarm.samples == (1,)
 
 
+def test_each_sample_is_named_by_the_rules_it_breaks_whether_enough_do_or_not():
+  noise = {'noise': np.array([0.6, 0.1, np.nan, 0.5]), 'cap': np.ones(4)}
+  wanted = [('loud',), ('quiet',), (), ()]
+  found = alarms.beyond(noise, (ABOVE, BELOW, STEP))
+  assert found == wanted and alarms.beyond({}, [ABOVE]) == []
+  (alarm,) = alarms.raised({}, noise, [ABOVE])
+  assert all('loud' in found[b] for b in alarm.samples)
+
+
 def test_the_table_is_sound():
   assert len({rule.name for rule in alarms.RULES}) == len(alarms.RULES)
   for rule in alarms.RULES:
