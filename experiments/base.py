@@ -318,12 +318,21 @@ def _reward(c) -> None:
   c.reward.mean = 0.0
   c.reward.std = 0.0
   c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
+  # By name: these, and 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge. A reward
+  # whose weight is 0 is computed and shown.
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
   c.reward.functions = (
     ConfigDict()
   )  # set by lwz.run: what tells a reward given in Python by its name
   c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
+  # The judge of rewards: MODEL@http://host/v1, a run, a model, or rules with a known flaw, such as
+  # scripted-perfect, scripted-noisy-0.2, see lwz/judge/scripted.py. Limits of endpoints, the
+  # sampling parameters that they know and prices are those of `judge`.
+  c.reward.judge = ''
+  c.reward.judge_key_env = ''  # environment variable with its API key
+  c.reward.judge_temperature = 0.0
+  c.reward.judge_tokens = 2_048  # per reply
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 
 

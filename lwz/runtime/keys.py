@@ -108,7 +108,7 @@ KEYS: dict[str, Key] = {
   'train.offload': Key(may_change=ALWAYS),
   'train.halvings': _count(high=24),
   'train.centring': Key(0.0, 1e6),
-  'train.chunk': _count(1, 2**24),
+  **dict.fromkeys(('train.chunk', 'reward.judge_tokens'), _count(1, 2**24)),
   'train.remat': Key(choices=tuple(qwen.REMAT)),
   'train.dtype': Key(choices=('', 'bfloat16', 'float32'), inherited=True),
   'train.attention': Key(choices=('auto', *packed_attention.BACKENDS), may_change=ALWAYS),
@@ -125,7 +125,7 @@ KEYS: dict[str, Key] = {
   'rl.teacher': Key(holds='reference', stages=WRITING),
   'rl.overlong_margin': _count(1),
   'rl.stop_on_alarm': Key(may_change=ALWAYS),
-  'rollout.temperature': Key(0.0, 100.0),
+  **dict.fromkeys(('rollout.temperature', 'reward.judge_temperature'), Key(0.0, 100.0)),
   **{f'rollout.max_{name}': _count(1, 2**24) for name in ('prompt_tokens', 'tokens')},
   'rollout.min_tokens': _count(high=2**24),
   'rollout.top_p': _share(1e-9),
@@ -137,14 +137,14 @@ KEYS: dict[str, Key] = {
     ('reward.model', 'reward.ensemble', 'reward.heldout'),
     Key(holds='reference', stages=('reward_model',)),
   ),
-  'reward.caution': Key(0.0, 1e6),
+  'reward.judge': Key(holds='reference', stages=WRITING),
   **{f'reward.refresh{k}': _count(n, 10**6) for k, n in (('', 0), ('_steps', 1), ('_pairs', 2))},
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
-  'reward.weights': Key(0.0, 1e6),
+  **dict.fromkeys(('reward.caution', 'reward.weights'), Key(0.0, 1e6)),
   'reward.max_words': _count(1),
   **dict.fromkeys(('eval', 'eval.sends', 'judge', 'judge.sends'), Key(may_change=TRAINING)),
-  **dict.fromkeys(('eval.key_env', 'judge.key_env'), Key(may_change=ALWAYS)),
+  **{f'{k}key_env': Key(may_change=ALWAYS) for k in ('eval.', 'judge.', 'reward.judge_')},
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
   'eval.systems': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   **{f'eval.{name}': _count(may_change=TRAINING) for name in ('prompts', 'people')},
@@ -197,7 +197,7 @@ RENAMED = {
 }
 
 _ALIAS = re.compile(r'([^/@:=]{1,80})=(.+)')
-_SERVER = {'reward': r"(^|[('\s])https?:", 'eval': '@https?:', 'judge': '@https?:'}
+_SERVER = {'reward': r"(^|[('\s@])https?:", 'eval': '@https?:', 'judge': '@https?:'}
 
 
 def get(c, key: str) -> Any:

@@ -3,7 +3,7 @@
 One step:
   1. take P prompts, each with its range of words                             rl.sampling
   2. sample G answers to each                                                 rl.generation
-  3. score each answer, while others are being written                        rl.scoring
+  3. score each answer, while others are being written            rl.scoring, rl.judged
   4. compare each answer with its siblings, reward by reward, then average    learn.advantage
   5. one clipped gradient step per minibatch                                  rl.learner
   6. record and save                                                          runtime.trainer
@@ -11,6 +11,7 @@ Dynamic sampling (`rl.max_resamples`) repeats 1 to 3 while too few groups are in
 `reward.refresh` steps the writing reward model learns from what was sampled     rl.refresh
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ from lwz.programs import program, reward_model
 from lwz.rl import (
   evaluator,
   generation,
+  judged,
   learner,
   observer,
   referee,
@@ -54,7 +56,7 @@ READS = (
 
 
 def check(c, rewards: registry.Given = None) -> None:
-  references = ['init'] if registry.is_server(c.reward.model) else ['init', 'reward.model']
+  references = ['init', 'reward.model'] if registry.has_own_model(c) else ['init']
   references += ['rl.teacher'] if c.rl.teacher else []
   validation.config(c, references)
   validation.mesh(c, references)
@@ -65,6 +67,7 @@ def check(c, rewards: registry.Given = None) -> None:
     prompts = prompt_lib.load(c.data.prompts)
     if not prompts:
       raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
+    judged.check_prompts(c, prompts)
     longest_asked = max(prompt.upper for prompt in prompts)
   elif not (c.data.prompts or setup.is_experiment(c.data.folder) or sources.writing_prompts(c)):
     raise ValueError(
@@ -90,6 +93,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   config = setup.model_config(c, opened.folder, tok)
   ids_by = sampling.fitting(c, tok, sources.writing_prompts(c))
   prompts = list(ids_by)
+  judged.check_prompts(c, prompts)
   mesh = setup.mesh(c)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)
@@ -105,7 +109,8 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     *(c, mesh, compiled.get('refresh'), store, decode, prompts),
     *(opened.folder, loop.extra['step']),
   )
-  rewards = registry.rewards(c, mesh, refreshed.rewards(rewards))
+  by_judge = judged.JudgedRewards(c, opened.folder, loop.extra)
+  rewards = registry.rewards(c, mesh, by_judge.rewards(refreshed.rewards(rewards)))
   generator = generation.Generator(c, config, mesh, sampled, *loop.frozen)
   coldest = dataclasses.replace(sampled, temperature=0.0)
   greedy = generation.engine(c, config, mesh, coldest, *loop.frozen)
@@ -113,49 +118,52 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   observe = observer.Observer(c, mesh, opened.folder, loop.extra.get('monitor', {}))
   evaluate = evaluator.Evaluator(c, tok, config, generator.engine, greedy, opened.folder, prompts)
 
-  state = loop.state
-  for step in loop:
-    if why := observe.stops():
-      loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
-    values = evaluate.step(loop, step, state.params)
-    batches, informative = [], np.zeros(0, bool)
-    for number in sampling.batch_numbers(c, step):
-      chosen = sampling.take(c, prompts, number)  # 1
-      prompt_ids = [ids_by[prompt] for prompt in chosen]
-      stored = store.open(number, state.params)
-      with scoring.Scoring(c, decode, rewards, chosen) as scorer:
-        rollout, cost = generator.sample(  # 2, and 3 begins in the background
-          number, state.params, chosen, prompt_ids, stored, on_end=scorer.add
-        )
-        loop.lap('write')
+  with contextlib.closing(by_judge):
+    state = loop.state
+    for step in loop:
+      if why := observe.stops():
+        loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
+      values = evaluate.step(loop, step, state.params)
+      batches, informative = [], np.zeros(0, bool)
+      for number in sampling.batch_numbers(c, step):
+        chosen = sampling.take(c, prompts, number)  # 1
+        prompt_ids = [ids_by[prompt] for prompt in chosen]
+        stored = store.open(number, state.params)
+        with scoring.Scoring(c, decode, rewards, chosen) as scorer:
+          rollout, cost = generator.sample(  # 2, and 3 begins in the background
+            number, state.params, chosen, prompt_ids, stored, on_end=scorer.add
+          )
+          loop.lap('write')
+          loop.stop_if_asked()
+          samples, scores = scorer.samples(rollout), stored.scores
+          if scores is None:
+            scores = scorer.scores(samples)  # 3
+            stored.archive(rollout, scores)
+        loop.lap('judge')
         loop.stop_if_asked()
-        samples, scores = scorer.samples(rollout), stored.scores
-        if scores is None:
-          scores = scorer.scores(samples)  # 3
-          stored.archive(rollout, scores)
-      loop.lap('judge')
-      loop.stop_if_asked()
-      batches.append(sampling.Batch(prompt_ids, samples, rollout, scores, cost))
-      informative = np.concatenate([informative, learn.informative(batches[-1])])
-      if sampling.is_enough(c, informative):
-        break
-    values |= refreshed.step(loop, step, batches[0].samples)
-    batch = sampling.merge(batches, informative)
-    state, learned = learn.step(loop, state, step, batch)  # 4 and 5
-    loop.lap('learn')
-    values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
-    # The first batch is described: groups of later ones are selected by their rewards.
-    values |= observe.step(step, batches[0], list(rewards))
-    values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
-    shown = [f'reward/{name}' for name in rewards]
-    yield loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
+        batches.append(sampling.Batch(prompt_ids, samples, rollout, scores, cost))
+        informative = np.concatenate([informative, learn.informative(batches[-1])])
+        if sampling.is_enough(c, informative):
+          break
+      values |= refreshed.step(loop, step, batches[0].samples)
+      values |= by_judge.step(list(rewards), batches)
+      batch = sampling.merge(batches, informative)
+      state, learned = learn.step(loop, state, step, batch)  # 4 and 5
+      loop.lap('learn')
+      values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
+      # The first batch is described: groups of later ones are selected by their rewards.
+      values |= observe.step(step, batches[0], list(rewards))
+      values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
+      shown = [f'reward/{name}' for name in rewards]
+      extra = {'monitor': observe.state} | by_judge.extra
+      yield loop.record(step, state, values, show=shown, extra=extra)  # 6
   _finish(c, opened, config, len(prompts), evaluate.samples())
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """Returns the configurations of the models of a run, which need not exist yet."""
   found = {'policy': setup.expected(c, c.init)}
-  if not registry.is_server(c.reward.model):
+  if registry.has_own_model(c):
     model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
   if c.rl.teacher:
@@ -169,7 +177,7 @@ def programs(
   """Returns the programs that a run compiles: generation, scoring, learning."""
   policy, teacher = models['policy'], models.get('teacher')
   found = generation.programs(c, policy, mesh) | learner.programs(c, policy, mesh, teacher)
-  if 'reward' in models:  # else a server scores
+  if 'reward' in models:
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
     found |= refresh.programs(c, models['reward'], mesh)
@@ -204,13 +212,15 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
       *evaluator.plots(c),
       *refresh.plots(c),
+      *judged.plots(c),
       *observer.PLOTS,
       *learner.plots(c),
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | adapters.facts(c, config)
-    | evaluator.facts(c),
+    | evaluator.facts(c)
+    | judged.facts(c),
     alarms=observer.tables(opened.folder),
     answers=answers,
   )
