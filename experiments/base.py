@@ -146,6 +146,8 @@ def _data(c) -> None:
   c.data.examples = ''
   c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
+  # Dotted paths to a pair's texts; ('prompt', 'chosen_story', 'rejected_story') in LitBench.
+  c.data.pair_paths = ('prompt', 'chosen', 'rejected')
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
   c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
   # Pairs whose request names this many terms and whose worse side covers fewer; 0: no such pairs.
@@ -189,6 +191,9 @@ def _prompts(c) -> None:
   c.prompts.language_path = ''
   c.prompts.lower_path = ''  # lower and upper number of words, for a set that states them: the
   c.prompts.upper_path = ''  # judge is then not asked for a length
+  # Criteria and references, for rewards by a judge ('reward_model.rubrics' in RubricHub); '': none.
+  c.prompts.criteria_path = ''
+  c.prompts.references_path = ''
   c.prompts.languages = ('en', 'zh')  # all other requests are rejected
   c.prompts.min_words = 4  # per request
   c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese

@@ -13,6 +13,8 @@ from lwz import jsonl, types
 from lwz import text as words
 from lwz.data import corpus, epochs, files, formatted, templates
 
+MORE = ('criteria', 'references')  # what a prompt has for rewards by a judge, or has not
+
 
 def from_documents(
   found: collections.abc.Iterable[types.Document],
@@ -96,11 +98,19 @@ def _from_record(record: dict[str, Any]) -> types.Prompt:
 
 
 def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
-  """Returns the criteria of a record of `load`; raises ValueError if one is wrong."""
+  """Returns the criteria of a record of `load`; raises ValueError if one is wrong.
+
+  Those of rubric data sets are read, too: `criterion` or `description` for the text, `points` for
+  the weight; one with points of 0 or less, which is a fault and no criterion, is left out.
+  """
   found: dict[str, types.Criterion] = {}
   for place, given in enumerate(jsonl.field(record, 'criteria', list, []), start=1):
     if not isinstance(given, dict):
       raise ValueError(f'criterion {place} should be an object, found {type(given).__name__}')
+    for name, theirs in (('text', 'criterion'), ('text', 'description'), ('weight', 'points')):
+      given = {name: given.get(theirs)} | given if theirs in given else given
+    if 'points' in given and not jsonl.field(given, 'points', numbers.Real, 0) > 0:
+      continue
     made = types.Criterion(
       id=jsonl.field(given, 'id', str, f'c{place}'),
       text=jsonl.field(given, 'text', str),
@@ -119,6 +129,13 @@ def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
       raise ValueError(f'two criteria have the id {made.id!r}')
     found[made.id] = made
   return tuple(found.values())
+
+
+def more(record: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a record has of `MORE`, in the form in which `load` reads it."""
+  found = {'criteria': [dataclasses.asdict(one) for one in criteria(record)]}
+  found |= {'references': list(references(record))}
+  return {name: found[name] for name in MORE if name in record}
 
 
 def references(record: dict[str, Any]) -> tuple[str, ...]:

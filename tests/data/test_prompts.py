@@ -67,6 +67,17 @@ def test_a_criterion_is_a_text_at_least(tmp_path):
   assert prompt.criteria == (types.Criterion('c1', 'a'), types.Criterion('c2', 'b'))
 
 
+def test_criteria_of_rubric_data_sets_are_read():
+  rubrics = [
+    {'criterion': 'Rhymes.', 'points': 5, 'tags': {'axis': 'form'}},
+    {'criterion': 'Is rude.', 'points': -3},
+    {'description': 'Has a title.', 'weight': 2.0},
+  ]
+  first, last = prompts.criteria({'criteria': rubrics})
+  assert (first.text, first.weight, last.text, last.weight) == ('Rhymes.', 5, 'Has a title.', 2)
+  assert prompts.more({'references': ['a']}) == {'references': ['a']}
+
+
 GOOD = {'id': 'a', 'text': 'Write.', 'lower': 10, 'upper': 20}
 
 

@@ -1,7 +1,13 @@
 """Rewards by a judge in a run: what is asked when, what is needed, and the state of the ladder."""
 
 import json
+import random
+import re
+import signal
+import subprocess
+import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +17,9 @@ from lwz import types
 from lwz.reward import background, components
 from lwz.reward import format as format_lib
 from lwz.rl import evaluator, judged, registry, sampling
+from lwz.store import metrics
+from tests import jobs
+from tests.faults import bad_days
 from tests.rollout import scripted as server_lib
 
 PROMPT = types.Prompt(
@@ -68,7 +77,7 @@ def test_values_in_the_background_are_those_without_it(name):
   if name in expected:
     assert plain.tolist() == expected[name] * 2
   else:
-    assert min(plain[[0, 2]]) >= 0.5 > max(plain[[1, 3]])
+    assert plain[[0, 2]].mean() > plain[[1, 3]].mean()
 
 
 def test_a_slow_judge_is_waited_for_once_after_the_last_answer():
@@ -172,30 +181,101 @@ REQUESTS = [
     'criteria': [{'text': f'Names "{what}".', 'kind': 'hard'}, {'text': 'Names "the".'}],
     'references': ['x', f'The {what} is old and wide.'],
   }
-  for i, what in enumerate(('rivers', 'mills', 'ships', 'stones', 'bridges', 'towns'))
+  for i, what in enumerate(('rivers', 'mills'))
 ]
-# Without the reward model, which is none of this; no text of a micro policy is valid, so `valid`
-# below lets them pass for it.
-ARGUMENTS = (
-  *('--config.reward.judge=scripted-noisy-0.3', '--config.reward.max_failures=0.5'),
-  *(f'--config.reward.weights.{name}=1.0' for name in judged.FORMS),
-)
 
 
 @pytest.fixture(scope='module')
-def asked(tmp_path_factory):
-  path = tmp_path_factory.mktemp('prompts') / 'prompts.jsonl'
-  path.write_text(''.join(json.dumps(record) + '\n' for record in REQUESTS))
-  return path
+def keys(micro_runs, tmp_path_factory):
+  """What a run by the judge of all forms takes; it needs no other run but that it begins from."""
+  jobs.launch('pretrain:micro', micro_runs)
+  asked = tmp_path_factory.mktemp('prompts') / 'prompts.jsonl'
+  asked.write_text(''.join(json.dumps(record) + '\n' for record in REQUESTS))
+  return {
+    'init': str(micro_runs / 'pretrain-micro'),
+    'data.prompts': str(asked),
+    'reward.model': '',
+    'reward.judge': 'scripted-noisy-0.3',
+    'eval.every': 0,
+    'data.tested': 0.0,
+    'checkpoint.every': 1,
+    'rl.num_minibatches': 1,
+    **{f'reward.weights.{name}': 1.0 for name in judged.FORMS},
+  }
 
 
-def test_a_run_by_the_judge_of_all_forms(micro_runs, asked, tmp_path):
-  jobs.launch('grpo_think:micro', micro_runs)
-  bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')
-  jobs.launch('grpo_think:micro', tmp_path, *ARGUMENTS, f'--config.data.prompts={asked}')
-  records = metrics.read(tmp_path / 'grpo_think-micro')
+def start(keys, runs, **changes):
+  given = json.dumps(keys | {'runs_dir': str(runs), 'name': 'run'} | changes)
+  return subprocess.Popen(
+    [sys.executable, '-m', 'tests.lenient', given],
+    cwd=jobs.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def wait_for_verdicts(folder, process, num):
+  """Returns when the judge has given so many more."""
+  kept = folder / 'judge' / 'verdicts-0.jsonl'
+  more = bad_days.num_lines(kept) + num
+  bad_days.wait_for(lambda: bad_days.num_lines(kept) > more, process)
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output
+
+
+def test_a_run_by_the_judge_of_all_forms(keys, tmp_path):
+  finish(start(keys, tmp_path))
+  folder = tmp_path / 'run'
+  records = metrics.read(folder)
   assert len(records) == 3
   for record in records:
-    assert {f'reward/{name}' for name in judged.FORMS} <= record.keys()
-  report = (tmp_path / 'grpo_think-micro' / 'report.html').read_text()
-  assert 'scripted-noisy-0.3' in report
+    assert all(0 <= record[f'reward/{name}'] <= 1 for name in judged.FORMS)
+    assert record['reward/ranking'] == pytest.approx(0.5)  # of a group without broken ones
+    # 8 samples by their criteria, 3 x 2 comparisons in each of 2 groups, 2 rankings, 16 with rungs.
+    assert record['judge/asked'] == 8 + 12 + 2 + 16
+  assert records[-1]['ladder/rung'] == 1 and 'advantage/sibling' in records[0]
+  assert 'scripted-noisy-0.3' in (folder / 'report.html').read_text()
+  assert bad_days.num_lines(folder / 'judge' / 'verdicts-0.jsonl') <= 3 * 38
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tmp_path):
+  """Asked again is at most what was in flight when the run was killed."""
+  counts = {}
+
+  def behave(number, payload):
+    time.sleep(0.05)
+    said = payload['messages'][0]['content']
+    counts[said] = counts.get(said, 0) + 1
+    value = zlib.crc32(said.encode())
+    if '[Criteria]' in said:
+      return json.dumps({f'c{i}': ('yes', 'partly', 'no')[value // i % 3] for i in (1, 2)})
+    if '[Answer 1]' in said:
+      num = max(map(int, re.findall(r'\[Answer (\d)\]', said)))
+      order = np.random.default_rng(value).permutation(num) + 1
+      return f'[[{" > ".join(map(str, order))}]]'
+    return f'[[{"ABC"[value % 3]}]]'
+
+  found = {}
+  for name in ('whole', 'killed'):
+    counts.clear()
+    with server_lib.serve(behave) as server:
+      run = keys | {'reward.judge': f'm@{server.url}', 'rl.max_resamples': 1, 'rollout.exact': True}
+      run |= {'judge.cache': str(tmp_path / f'{name}.sqlite'), 'train.num_steps': 5}
+      folder = tmp_path / name / 'run'
+      draw = random.Random(3)
+      for _ in range(4 if name == 'killed' else 0):
+        process = start(run, tmp_path / name)
+        wait_for_verdicts(folder, process, draw.randrange(3, 40))
+        bad_days.hurt(process, signal.SIGKILL)
+      finish(start(run, tmp_path / name))
+      found[name] = bad_days.remains(folder)
+      lines = (folder / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+      assert len({json.loads(line)['key'] for line in lines}) == len(lines) == len(counts)
+      assert sum(counts.values()) - len(counts) <= (4 * 16 if name == 'killed' else 0)
+  assert found['whole']['data']['ladder']
+  assert found['killed'] == found['whole']
