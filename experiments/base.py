@@ -338,6 +338,7 @@ def _reward(c) -> None:
   c.reward.judge_key_env = ''  # environment variable with its API key
   c.reward.judge_temperature = 0.0
   c.reward.judge_tokens = 2_048  # per reply
+  c.reward.judge_budget = 0.0  # save and stop once it has cost so much, by judge.price_*; 0: never
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 
 

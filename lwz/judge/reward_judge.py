@@ -87,6 +87,7 @@ class RewardJudge:
     self._c, self._name = _settings(c), c.reward.judge
     self._lock = threading.Lock()
     self._session: client.Session | None = None
+    self._closed = False
     self._engine: systems.Write | None = None
     self._kept: Any = _Memory()
     if folder is not None:
@@ -103,7 +104,7 @@ class RewardJudge:
   def close(self) -> None:
     """Ends what is in flight."""
     with self._lock:
-      session, self._session = self._session, None
+      session, self._session, self._closed = self._session, None, True
     if session:
       session.__exit__()
     self._kept.close()
@@ -170,6 +171,8 @@ class RewardJudge:
       assert self._engine  # it is no judge of rules
       return self._engine(requests)
     with self._lock:
+      if self._closed:
+        raise RuntimeError(f'reward.judge={self._name}: asked after the end of the run')
       if not self._session:
         endpoint = systems.endpoint(self._c, self._name, self._c.judge)
         self._session = client.Session(endpoint, systems.cache(self._c)).__enter__()

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from lwz import types
+from lwz import hosts, types
 from lwz.judge import judge as judge_lib
 from lwz.judge import reward_judge
 from lwz.reward import components, ladder, ranking, rubric, sibling
 from lwz.rl import sampling
+from lwz.store import metrics
 
 READS = ('rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
 
@@ -38,13 +39,18 @@ def check(c) -> None:
     reward_judge.check(c)
 
 
-def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
-  """Raises ValueError if a form needs what a prompt has not."""
+def check_prompts(c, prompts: Sequence[types.Prompt] | None) -> None:
+  """Raises ValueError if a form needs what a prompt has not; None are prompts made from titles."""
   for name in names(c):
-    lacking = [p.id for p in prompts if name in NEEDS and not getattr(p, NEEDS[name])]
+    if prompts is None and name in NEEDS:
+      raise ValueError(
+        f'reward.weights.{name}: prompts that are made from titles have no {NEEDS[name]!r}; name a '
+        'file under data.prompts whose prompts have them'
+      )
+    lacking = [p.id for p in prompts or () if name in NEEDS and not getattr(p, NEEDS[name])]
     if lacking:
       raise ValueError(
-        f'reward.weights.{name}: {len(lacking)} of {len(prompts)} prompts have no '
+        f'reward.weights.{name}: {len(lacking)} of {len(prompts or ())} prompts have no '
         f'{NEEDS[name]!r}, the first is {lacking[0]!r}; name a file under data.prompts in which '
         f'every prompt has them, now it is {c.data.prompts!r}'
       )
@@ -77,12 +83,23 @@ class JudgedRewards:
   """
 
   def __init__(self, c, folder: epath.Path | None = None, extra: Mapping[str, Any] = {}):
-    self._c, self._names = c, names(c)
+    self._c, self._names, self._spent = c, names(c), 0.0
+    if self._names and folder is not None:
+      records = metrics.read(folder) if (folder / 'metrics.jsonl').exists() else ()
+      before = sum(record.get('judge/cost', 0.0) for record in records)
+      self._spent = float(hosts.all_gather(np.float64(before))[0])
     self.state: dict[str, int] = dict(extra.get(_LADDER, {}))
     self._judge = reward_judge.RewardJudge(c, folder if self._names else None)
 
   def close(self) -> None:
     self._judge.close()
+
+  def stops(self) -> str:
+    """Returns why the steps so far end the run, as `reward.judge_budget` says, or ''."""
+    budget = self._c.reward.judge_budget
+    if not budget or self._spent < budget:
+      return ''
+    return f'the judge has cost {self._spent:.2f}, and reward.judge_budget={budget}: raise it'
 
   @property
   def extra(self) -> dict[str, Any]:
@@ -127,6 +144,7 @@ class JudgedRewards:
     if not self._names:
       return {}
     measured = self._judge.metrics()
+    self._spent += measured['judge/cost']
     if _LADDER in self._names:
       r, before = list(rewards).index(_LADDER), self.state
       asked = [prompt for batch in batches for prompt in _prompts(batch)]

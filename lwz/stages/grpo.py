@@ -62,6 +62,8 @@ def check(c, rewards: registry.Given = None) -> None:
   validation.mesh(c, references)
   adapters.check(c)
   registry.check_rewards(c, rewards)
+  if not c.data.prompts:
+    judged.check_prompts(c, None)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
@@ -123,6 +125,8 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     for step in loop:
       if why := observe.stops():
         loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
+      if why := by_judge.stops():
+        loop.stop(f'{why} to go on')
       values = evaluate.step(loop, step, state.params)
       batches, informative = [], np.zeros(0, bool)
       for number in sampling.batch_numbers(c, step):

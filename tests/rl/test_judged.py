@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
+from etils import epath
 
 from experiments import base, grpo_think
 from lwz import types
@@ -117,6 +118,24 @@ def test_all_forms_of_a_run_share_one_judge():
   assert judged.JudgedRewards(config()).step([], []) == {}
 
 
+def test_a_budget_ends_the_run_and_counts_what_was_spent_before(tmp_path):
+  records = [{'step': 0, 'judge/cost': 1.0}, {'step': 1, 'judge/cost': 0.5}]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(f'{json.dumps(r)}\n' for r in records))
+  with server_lib.serve(lambda number, payload: '{"c1": "yes", "c2": "no"}') as server:
+    c = config('rubric', judge=f'm@{server.url}')
+    c.judge.price_in, c.judge.cache, c.reward.judge_budget = 1e5, ':memory:', 6.0
+    judges = judged.JudgedRewards(c, epath.Path(tmp_path))
+    assert judges.stops() == ''
+    judges.rewards(None)['rubric'].values(SAMPLES, 4)
+    assert judges.step(['rubric'], [])['judge/cost'] == pytest.approx(4.0)
+    assert judges.stops() == ''
+    judges.rewards(None)['rubric'].values([sample('New.')], 1)
+    judges.step(['rubric'], [])
+    assert judges.stops().startswith('the judge has cost 6.50, and reward.judge_budget=6.0')
+    judges.close()
+  assert judged.JudgedRewards(config('rubric'), epath.Path(tmp_path)).stops() == ''
+
+
 def batch(values_G2, valid=True):
   scores = types.Scores(np.array(values_G2).T[None], np.full((1, 4), valid))
   return sampling.Batch([], SAMPLES, None, scores)
@@ -148,6 +167,9 @@ def test_what_a_form_needs_of_prompts_is_asked_for_before_the_run(tmp_path):
   judged.check_prompts(config('sibling', 'ranking'), [bare])
   with pytest.raises(ValueError, match="ladder: 1 of 1 prompts have no 'references'"):
     judged.check_prompts(config('ladder'), [bare])
+  with pytest.raises(ValueError, match="prompts that are made from titles have no 'criteria'"):
+    judged.check_prompts(config('rubric'), None)
+  judged.check_prompts(config('sibling'), None)
   c.reward.judge = ''
   with pytest.raises(ValueError, match=r"reward\.judge='' names no judge"):
     registry.check_rewards(c)
