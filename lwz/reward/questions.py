@@ -21,7 +21,7 @@ VALUES = {'yes': 1.0, 'partly': 0.5, 'no': 0.0}  # of a criterion's verdict
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """Does the answer meet each of the prompt's criteria?"""
+  """An answer, to be checked against each of its prompt's criteria."""
 
   prompt: types.Prompt
   answer: str
@@ -29,7 +29,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Which answer is better, the first (A) or the second (B)?"""
+  """Two answers, of which the first (A) or the second (B) is better."""
 
   prompt: types.Prompt
   first: str
@@ -38,7 +38,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-  """In which order do the answers stand, from the best to the worst?"""
+  """Distinct answers, to be put in order from the best to the worst."""
 
   prompt: types.Prompt
   answers: tuple[str, ...]
