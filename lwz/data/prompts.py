@@ -133,7 +133,7 @@ def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
 
 def more(record: dict[str, Any]) -> dict[str, Any]:
   """Returns what a record has of `MORE`, in the form in which `load` reads it."""
-  found = {'criteria': [dataclasses.asdict(one) for one in criteria(record)]}
+  found: dict[str, Any] = {'criteria': [dataclasses.asdict(one) for one in criteria(record)]}
   found |= {'references': list(references(record))}
   return {name: found[name] for name in MORE if name in record}
 

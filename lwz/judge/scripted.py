@@ -101,7 +101,7 @@ def _asked(prompt: types.Prompt) -> int:
 
 
 def _favour(name: str, prompt: types.Prompt, answer: str) -> float:
-  """What a flaw adds to the quality of an answer."""
+  """The amount that a flaw adds to the quality of an answer."""
   kind, amount = flaw(name)
   if kind == 'length-loving':
     return amount * words_lib.count_words(answer) / max(1, _asked(prompt))

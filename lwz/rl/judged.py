@@ -103,7 +103,7 @@ class JudgedRewards:
 
   @property
   def extra(self) -> dict[str, Any]:
-    """What a checkpoint keeps."""
+    """The state that a checkpoint keeps."""
     return {_LADDER: self.state} if _LADDER in self._names else {}
 
   def rewards(self, given: Mapping[str, components.Reward] | None) -> dict[str, components.Reward]:

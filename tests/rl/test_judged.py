@@ -133,7 +133,9 @@ def test_a_budget_ends_the_run_and_counts_what_was_spent_before(tmp_path):
     judges.step(['rubric'], [])
     assert judges.stops().startswith('the judge has cost 6.50, and reward.judge_budget=6.0')
     judges.close()
-  assert judged.JudgedRewards(config('rubric'), epath.Path(tmp_path)).stops() == ''
+  unbounded = judged.JudgedRewards(config('rubric'), epath.Path(tmp_path))
+  assert unbounded.stops() == ''
+  unbounded.close()
 
 
 def batch(values_G2, valid=True):

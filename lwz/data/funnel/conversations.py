@@ -57,10 +57,10 @@ class Row(NamedTuple):
   key: str = ''  # id in the data set
   language: str = ''  # tag of the data set
   held: str = ''  # 'flagged' or 'redacted' in the data set, else ''
+  more: dict[str, Any] | None = None  # what `Paths` names of `prompts.MORE`
   lower: int = 0  # words, if the data set has a range; else 0 and 0
   upper: int = 0
   fault: str = ''
-  more: dict[str, Any] | None = None  # what `Paths` names of `prompts.MORE`
 
 
 def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> Row:
