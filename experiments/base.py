@@ -146,6 +146,8 @@ def _data(c) -> None:
   c.data.examples = ''
   c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
+  # Dotted paths to a pair's texts; ('prompt', 'chosen_story', 'rejected_story') in LitBench.
+  c.data.pair_paths = ('prompt', 'chosen', 'rejected')
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
   c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
   # Pairs whose request names this many terms and whose worse side covers fewer; 0: no such pairs.
@@ -189,6 +191,9 @@ def _prompts(c) -> None:
   c.prompts.language_path = ''
   c.prompts.lower_path = ''  # lower and upper number of words, for a set that states them: the
   c.prompts.upper_path = ''  # judge is then not asked for a length
+  # Criteria and references, for rewards by a judge ('reward_model.rubrics' in RubricHub); '': none.
+  c.prompts.criteria_path = ''
+  c.prompts.references_path = ''
   c.prompts.languages = ('en', 'zh')  # all other requests are rejected
   c.prompts.min_words = 4  # per request
   c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese
@@ -318,12 +323,22 @@ def _reward(c) -> None:
   c.reward.mean = 0.0
   c.reward.std = 0.0
   c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
+  # By name: these, and 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge. A reward
+  # whose weight is 0 is computed and shown.
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
   c.reward.functions = (
     ConfigDict()
   )  # set by lwz.run: what tells a reward given in Python by its name
   c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
+  # The judge of rewards: MODEL@http://host/v1, a run, a model, or rules with a known flaw, such as
+  # scripted-perfect, scripted-noisy-0.2, see lwz/judge/scripted.py. Limits of endpoints, the
+  # sampling parameters that they know and prices are those of `judge`.
+  c.reward.judge = ''
+  c.reward.judge_key_env = ''  # environment variable with its API key
+  c.reward.judge_temperature = 0.0
+  c.reward.judge_tokens = 2_048  # per reply
+  c.reward.judge_budget = 0.0  # save and stop once it has cost so much, by judge.price_*; 0: never
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 
 

@@ -43,9 +43,28 @@ class Document:
   request: str = ''
 
 
+# Kinds of criteria: an answer that fails a hard one fails as a whole.
+KINDS = ('content', 'structure', 'style', 'hard')
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+  """A criterion of good answers to one request, its weight above 0, and its kind, of `KINDS`.
+
+  `Criterion('c1', 'Names the sources of three rivers.', 2.0, 'hard')`
+  """
+
+  id: str
+  text: str
+  weight: float = 1.0
+  kind: str = 'content'
+
+
 @dataclasses.dataclass(frozen=True)
 class Prompt:
   """A writing request and the length, in words, that a good answer to it has.
+
+  `criteria` are what a checklist asks of an answer, `references` answers of rising quality.
 
   `Prompt('p0', 'Write a 2,000-word essay on rivers.', 1800, 2200)`
   """
@@ -56,6 +75,8 @@ class Prompt:
   upper: int
   language: str = 'en'
   source: str = ''
+  criteria: tuple[Criterion, ...] = ()
+  references: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

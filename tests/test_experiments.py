@@ -107,6 +107,7 @@ ONLY_WHEN = {
   'data.style': 'the examples of fine-tuning are a file',
   'data.long': 'a valid answer is scored',
   'data.skip_broken': 'a file of pairs is named',
+  'data.pair_paths': 'a file of pairs is named',
   'data.threshold': 'the rollouts of a run are named',
   'data.template': 'a system of an evaluation is no run of ours',
   'data.prompts': 'a file of prompts is named',

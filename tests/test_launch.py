@@ -264,6 +264,13 @@ def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
     (['extra'], "unexpected argument 'extra': keys are set by --config.key=value"),
     (['--config.init='], 'the name of a model is empty (init, '),
     (["--config.needs=('rl.loss',)"], "needs: 'rl.loss' names no run; choose from init, "),
+    (['--config.reward.weights.lenght=1.0'], 'reward.weights.lenght: there is no such reward; ch'),
+    (['--config.reward.weights.rubric=-1.0'], 'reward.weights.rubric=-1.0: choose a number from 0'),
+    (['--config.reward.weights.rubric=1.0'], "reward.judge='' names no judge: choose MODEL@http"),
+    (
+      ['--config.reward.weights.rubric=1.0', '--config.reward.judge=scripted-perfect'],
+      "reward.weights.rubric: prompts that are made from titles have no 'criteria'; name a file",
+    ),
     (['--config.eval.systems=(3,)'], 'eval.systems=(3,): each of them must be str'),
   ],
 )

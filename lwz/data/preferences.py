@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import functools
 import numbers
 import unicodedata
 from typing import Any
@@ -11,23 +12,35 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz.data import corpus, damages, files, formatted
+from lwz.data.funnel import conversations
 
+NAMES = ('prompt', 'chosen', 'rejected')  # of a pair's texts in a file
 # Files of a run of `policy_pairs`, and the source of its pairs.
 WRITTEN = 'preferences.jsonl', 'tests.jsonl'
 MODEL = 'model'
 
 
-def load(path: epath.PathLike, *, skip_broken: bool = False) -> tuple[list[types.Preference], int]:
+def load(
+  path: epath.PathLike,
+  *,
+  skip_broken: bool = False,
+  paths: collections.abc.Sequence[str] = NAMES,
+) -> tuple[list[types.Preference], int]:
   """Reads pairs: prompt, chosen, rejected; source and margin if given.
 
   The file holds a JSON object per line, or is a Parquet file; or it is a folder of such files.
   A text may also be a chat, a list of {'role': ..., 'content': ...}: then the assistant's last turn
-  counts, and for `prompt` the user's last turn. Returns the pairs, and the number of skipped lines.
+  counts, and for `prompt` the user's last turn. In a foreign file these three are found by `paths`,
+  dotted: ('prompt', 'chosen_story', 'rejected_story') in LitBench. Returns the pairs, and the
+  number of skipped lines.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or its texts are equal, unless `skip_broken`.
   """
-  return files.read(path, _from_record, skip_broken=skip_broken)
+  if len(paths) != len(NAMES):
+    raise ValueError(f'data.pair_paths={tuple(paths)}: name three, of {", ".join(NAMES)}')
+  parse = functools.partial(_from_record, paths=paths)
+  return files.read(path, parse, skip_broken=skip_broken)
 
 
 def save(path: epath.PathLike, preferences: collections.abc.Iterable[types.Preference]) -> None:
@@ -35,7 +48,14 @@ def save(path: epath.PathLike, preferences: collections.abc.Iterable[types.Prefe
   jsonl.write(path, map(dataclasses.asdict, preferences))
 
 
-def _from_record(record: dict[str, Any]) -> types.Preference:
+def _from_record(
+  record: dict[str, Any], paths: collections.abc.Sequence[str] = NAMES
+) -> types.Preference:
+  for name, path in zip(NAMES, paths, strict=True):
+    if path != name:
+      record = record | {name: conversations.dig(record, path)}
+      if record[name] is None:
+        raise ValueError(f'data.pair_paths: nothing at {path!r}; there are {sorted(record)!r:.200}')
   texts = {
     name: _flat(record, name, role)
     for name, role in (('prompt', 'user'), ('chosen', 'assistant'), ('rejected', 'assistant'))

@@ -3,6 +3,7 @@
 import collections.abc
 import dataclasses
 import hashlib
+import numbers
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from etils import epath
 from lwz import jsonl, types
 from lwz import text as words
 from lwz.data import corpus, epochs, files, formatted, templates
+
+MORE = ('criteria', 'references')  # what a prompt has for rewards by a judge, or has not
 
 
 def from_documents(
@@ -54,9 +57,11 @@ def _digest(text: str) -> str:
 
 
 def load(path: epath.PathLike) -> list[types.Prompt]:
-  """Reads prompts: text, lower, upper; id, language, source if given.
+  """Reads prompts: text, lower, upper; id, language, source, criteria, references if given.
 
-  The file holds a JSON object per line, or is a Parquet file; or it is a folder of such files.
+  `criteria` is a list of objects: text; id, weight and kind if given, see `types.Criterion`.
+  `references` is a list of texts, answers of rising quality. The file holds a JSON object per line,
+  or is a Parquet file; or it is a folder of such files.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or repeats an id.
@@ -87,7 +92,58 @@ def _from_record(record: dict[str, Any]) -> types.Prompt:
     upper=upper,
     language=jsonl.field(record, 'language', str, templates.language(text)),
     source=jsonl.field(record, 'source', str, ''),
+    criteria=criteria(record),
+    references=references(record),
   )
+
+
+def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
+  """Returns the criteria of a record of `load`; raises ValueError if one is wrong.
+
+  Those of rubric data sets are read, too: `criterion` or `description` for the text, `points` for
+  the weight; one with points of 0 or less, which is a fault and no criterion, is left out.
+  """
+  found: dict[str, types.Criterion] = {}
+  for place, given in enumerate(jsonl.field(record, 'criteria', list, []), start=1):
+    if not isinstance(given, dict):
+      raise ValueError(f'criterion {place} should be an object, found {type(given).__name__}')
+    for name, theirs in (('text', 'criterion'), ('text', 'description'), ('weight', 'points')):
+      given = {name: given.get(theirs)} | given if theirs in given else given
+    if 'points' in given and not jsonl.field(given, 'points', numbers.Real, 0) > 0:
+      continue
+    made = types.Criterion(
+      id=jsonl.field(given, 'id', str, f'c{place}'),
+      text=jsonl.field(given, 'text', str),
+      weight=float(jsonl.field(given, 'weight', numbers.Real, 1.0)),
+      kind=jsonl.field(given, 'kind', str, 'content'),
+    )
+    if not made.text.strip():
+      raise ValueError(f"criterion {made.id!r}: 'text' is empty")
+    if not 0 < made.weight < float('inf'):
+      raise ValueError(f"criterion {made.id!r}: 'weight' is {made.weight}, choose one above 0")
+    if made.kind not in types.KINDS:
+      raise ValueError(
+        f'criterion {made.id!r}: no kind {made.kind!r}; choose from {", ".join(types.KINDS)}'
+      )
+    if made.id in found:
+      raise ValueError(f'two criteria have the id {made.id!r}')
+    found[made.id] = made
+  return tuple(found.values())
+
+
+def more(record: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a record has of `MORE`, in the form in which `load` reads it."""
+  found: dict[str, Any] = {'criteria': [dataclasses.asdict(one) for one in criteria(record)]}
+  found |= {'references': list(references(record))}
+  return {name: found[name] for name in MORE if name in record}
+
+
+def references(record: dict[str, Any]) -> tuple[str, ...]:
+  """Returns the references of a record of `load`; raises ValueError if one is no text."""
+  found = jsonl.field(record, 'references', list, [])
+  if not all(isinstance(text, str) and text.strip() for text in found):
+    raise ValueError("'references' should hold texts that are not empty")
+  return tuple(jsonl.field({'references': text}, 'references', str) for text in found)
 
 
 def split(

@@ -107,7 +107,7 @@ def write(
   """
   endpoint.read_key()
   usage = Usage()
-  with _Session(endpoint, cache) as session:
+  with Session(endpoint, cache) as session:
     source = enumerate(requests)
     waiting, more = 0, True
     while more or waiting:
@@ -127,8 +127,11 @@ def write(
         yield reply
 
 
-class _Session:
-  """A thread with an event loop, which sends requests while the caller does other work."""
+class Session:
+  """A thread with an event loop, which sends requests while the callers do other work.
+
+  `submit` may be called by several threads: they share the budgets of the endpoint.
+  """
 
   def __init__(self, endpoint: Endpoint, cache: str | os.PathLike | None):
     self._endpoint, self._path = endpoint, cache
@@ -139,7 +142,7 @@ class _Session:
     self._locks: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
     self._refused: set[str] = set()  # parameters that the server does not know
 
-  def __enter__(self) -> '_Session':
+  def __enter__(self) -> 'Session':
     self._thread.start()
     try:
       self._run(self._open()).result()
@@ -175,9 +178,12 @@ class _Session:
     if self._cache:
       self._cache.close()
 
+  def submit(self, request: Request, index: int = 0) -> concurrent.futures.Future:
+    """Sends a request; the result of the future is its `Reply`."""
+    return self._run(self._answer(index, request))
+
   def send(self, index: int, request: Request) -> None:
-    future = self._run(self._answer(index, request))
-    future.add_done_callback(self._replies.put)
+    self.submit(request, index).add_done_callback(self._replies.put)
 
   def receive(self) -> Reply:
     return self._replies.get().result()

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
@@ -21,13 +23,21 @@ class ReplyJournal:
   """Records by key, appended to a file of JSON lines; `key in journal`, `journal[key]`.
 
   A broken line (its writer was killed) is dropped. In a bucket, which has no append, the object is
-  rewritten every `every` records and on `close`.
+  rewritten every `every` records and on `close`. `others` are files of the same form, of other
+  processes, that are read and not written. Several threads may use it.
   """
 
-  def __init__(self, path: epath.PathLike, *, every: int = 100):
+  def __init__(
+    self, path: epath.PathLike, *, every: int = 100, others: Iterable[epath.PathLike] = ()
+  ):
     self._path, self._every, self._unsaved = epath.Path(path), every, 0
     self._remote = '://' in os.fspath(self._path)
+    self._lock = threading.Lock()
     self._records: dict[str, dict[str, Any]] = {}
+    for other in others:
+      for line in jsonl.scan(jsonl.lines(other)):
+        if isinstance(line.record.get('key'), str):
+          self._records[line.record['key']] = line.record
     data = b''
     if self._path.exists():
       jsonl.check_regular(self._path)
@@ -56,16 +66,17 @@ class ReplyJournal:
     """Adds a record; on disk when it returns, if the journal is a local file."""
     atomic.check(self._path)
     record = {'key': key, **record}
-    self._records[key] = record
     line = json.dumps(record).encode() + b'\n'  # ASCII: half of a surrogate pair is allowed
-    if self._file is not None:
-      self._file.write(line)
-      self._file.flush()
-      return
-    self._whole += line
-    self._unsaved += 1
-    if self._unsaved >= self._every:
-      self._save()
+    with self._lock:
+      self._records[key] = record
+      if self._file is not None:
+        self._file.write(line)
+        self._file.flush()
+        return
+      self._whole += line
+      self._unsaved += 1
+      if self._unsaved >= self._every:
+        self._save()
 
   def _save(self) -> None:
     self._path.write_bytes(self._whole)

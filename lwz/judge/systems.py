@@ -130,11 +130,14 @@ def connect(c, source: str, group, **sampling) -> Write:
   """
   if not is_endpoint(source):
     return by_engine(c, source, **sampling)
-  cache = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
-  if '://' in cache:
-    cache = None  # SQLite needs a local disk
   asked = endpoint(c, source, group)
-  return lambda requests: client.write(asked, requests, cache=cache)
+  return lambda requests: client.write(asked, requests, cache=cache(c))
+
+
+def cache(c) -> str | None:
+  """The file of the cache of replies; None where there is no local disk, which SQLite needs."""
+  path = c.judge.cache or f'{c.runs_dir}/.replies.sqlite'
+  return None if '://' in path else path
 
 
 def answers(c, source: str, requests: Sequence[client.Request], temperature: float) -> list[str]:

@@ -17,11 +17,11 @@ from lwz.reward import components
 
 
 class BackgroundRewards:
-  """Rewards that need no device of ours, each in a thread of its own.
+  """Rewards that need no device of ours, each in threads of its own.
 
-  A reward is called with all units (samples, or whole groups) that wait for it, since many judges
-  read several texts as fast as one; equal units are judged once. An error of a reward is raised by
-  the next `add`, or by `values`.
+  A reward of one thread is called with all units (samples, or whole groups) that wait for it, since
+  many judges read several texts as fast as one; one of several threads with a unit each. Equal
+  units are judged once. An error of a reward is raised by the next `add`, or by `values`.
   """
 
   def __init__(self, rewards: Mapping[str, components.Reward], group_size: int):
@@ -57,17 +57,22 @@ class BackgroundRewards:
 
 
 class _Worker:
-  """One thread, which computes one reward of the units in its queue."""
+  """The threads that compute one reward of the units in its queue."""
 
   def __init__(self, name: str, reward: components.Reward):
     self._reward = reward
     self._known: dict[components.Unit, np.ndarray] = {}
-    self._queue: queue.SimpleQueue[components.Unit | None] = queue.SimpleQueue()  # None ends it
+    self._begun, self._lock = set(), threading.Lock()
+    self._queue: queue.SimpleQueue[components.Unit | None] = queue.SimpleQueue()  # None ends one
     self._error: Exception | None = None
     self._stopped = False
-    # A daemon: a run that stops does not wait for the answer of a server.
-    self._thread = threading.Thread(target=self._work, name=f'judge {name}', daemon=True)
-    self._thread.start()
+    # Daemons: a run that stops does not wait for the answer of a server.
+    self._threads = [
+      threading.Thread(target=self._work, name=f'judge {name}', daemon=True)
+      for _ in range(reward.threads)
+    ]
+    for thread in self._threads:
+      thread.start()
 
   def check(self) -> None:
     if self._error:
@@ -78,12 +83,17 @@ class _Worker:
 
   def stop(self) -> None:
     self._stopped = True
-    self._queue.put(None)
+    self._end()
+
+  def _end(self) -> None:
+    for _ in self._threads:
+      self._queue.put(None)
 
   def of_units(self, units: Sequence[components.Unit]) -> np.ndarray:
-    """`Reward.of_units`, after the thread has ended."""
-    self._queue.put(None)
-    self._thread.join()
+    """`Reward.of_units`, after the threads have ended."""
+    self._end()
+    for thread in self._threads:
+      thread.join()
     self.check()
     self._judge(units)
     return np.stack([self._known[unit] for unit in units])
@@ -92,7 +102,7 @@ class _Worker:
     last = False
     while not last:
       batch = [self._queue.get()]
-      while not self._queue.empty():
+      while len(self._threads) == 1 and not self._queue.empty():
         batch.append(self._queue.get())
       last = None in batch
       if self._stopped:
@@ -104,6 +114,8 @@ class _Worker:
         return
 
   def _judge(self, units: Sequence[components.Unit]) -> None:
-    new = [unit for unit in dict.fromkeys(units) if unit not in self._known]
+    with self._lock:
+      new = [unit for unit in dict.fromkeys(units) if unit not in self._begun]
+      self._begun.update(new)
     if new:
       self._known.update(zip(new, self._reward.of_units(new), strict=True))

@@ -32,19 +32,25 @@ Unit = tuple[Sample, ...]  # what one judgement reads: a single sample, or the G
 class Reward:
   """A reward function and what it reads; made by `per_answer`, `per_group` or `on_device`.
 
-  A `deferred` reward is computed only after all samples of the step have been written.
+  A `deferred` reward is computed only after all samples of the step have been written; of any other
+  `threads` units are judged at a time. A reward of groups whose `fn` takes `many` of them returns
+  an array of one row for each.
   """
 
-  fn: Component
+  fn: Callable[..., np.ndarray]
   reads: Literal['answer', 'group', 'device']
   deferred: bool = False
+  threads: int = 1
+  many: bool = False
 
   def unit_size(self, group_size: int) -> int:
     return group_size if self.reads == 'group' else 1
 
   def of_units(self, units: Sequence[Unit]) -> np.ndarray:
     """Returns the rewards of one or more units of one size: float64 [num_units, unit_size]."""
-    if self.reads == 'group':
+    if self.many:
+      values = np.asarray(self.fn(units), np.float64)
+    elif self.reads == 'group':
       values = np.array([self.fn(unit) for unit in units], np.float64)
     else:
       values = np.asarray(self.fn([sample for unit in units for sample in unit]), np.float64)
@@ -68,12 +74,12 @@ class Reward:
     return hosts.divide(of_units or self.of_units, units, shape=(size,)).reshape(-1)
 
 
-def per_answer(fn: Component, *, deferred: bool = False) -> Reward:
+def per_answer(fn: Component, *, deferred: bool = False, threads: int = 1) -> Reward:
   """A reward whose value for a sample depends on that sample alone.
 
   It is computed on any subset of the samples, while others are still being written.
   """
-  return Reward(fn, 'answer', deferred)
+  return Reward(fn, 'answer', deferred, threads)
 
 
 def per_group(fn: Component) -> Reward:
@@ -82,6 +88,13 @@ def per_group(fn: Component) -> Reward:
   It is computed as soon as the group is complete, while others are still being written.
   """
   return Reward(fn, 'group')
+
+
+def per_groups(
+  fn: Callable[[Sequence[Unit]], np.ndarray], *, deferred: bool = False, threads: int = 1
+) -> Reward:
+  """As `per_group`, of a function of several groups at once: it returns [num_groups, G]."""
+  return Reward(fn, 'group', deferred, threads, many=True)
 
 
 def on_device(fn: Component) -> Reward:

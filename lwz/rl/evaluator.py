@@ -37,7 +37,7 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.reward import format as format_lib
 from lwz.reward import length
-from lwz.rl import rating, referee, tasks
+from lwz.rl import judged, rating, referee, tasks
 from lwz.rollout import local, sampler, scheduler
 from lwz.runtime import setup, trainer
 from lwz.store import by_prompt, checksum
@@ -73,6 +73,7 @@ def plots(c) -> list[dict[str, Any]]:
   if not c.eval.every:
     return []
   by = offline.NAME if c.judge.model == offline.NAME else systems.name(c, c.judge.model)
+  by += judged.mark(c, judge_lib.name(c))
   return [
     {
       'keys': _both('rating'),
@@ -97,7 +98,8 @@ def facts(c) -> dict[str, str]:
   if not c.eval.every:
     return {}
   said = 'length and repetition, no meaning' if c.judge.model == offline.NAME else ''
-  return {'judge of the evaluations': ': '.join(filter(None, [judge_lib.name(c), said]))}
+  name = judge_lib.name(c) + judged.mark(c, judge_lib.name(c))
+  return {'judge of the evaluations': ': '.join(filter(None, [name, said]))}
 
 
 class Evaluator:

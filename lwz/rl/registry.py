@@ -20,12 +20,13 @@ from lwz.judge import http as http_lib
 from lwz.learn import advantage, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
 from lwz.reward import components, writing
+from lwz.rl import judged
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
 
 READS = (
   *('data.long', 'data.row_length', 'reward', 'rl.group_size', 'rl.overlong_margin'),
-  *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens'),
+  *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens', *judged.READS),
 )
 
 # (scores_PGR, weights_R, valid_PG) -> advantage_PG
@@ -70,6 +71,10 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   ),
   'writing': lambda c, mesh: writing_by(c, mesh, (c.reward.model, *c.reward.ensemble)),
   'format': lambda c, mesh: components.per_answer(components.format),
+  'rubric': lambda c, mesh: judged.JudgedRewards(c).reward('rubric'),
+  'sibling': lambda c, mesh: judged.JudgedRewards(c).reward('sibling'),
+  'ranking': lambda c, mesh: judged.JudgedRewards(c).reward('ranking'),
+  'ladder': lambda c, mesh: judged.JudgedRewards(c).reward('ladder'),
 }
 Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
@@ -107,6 +112,11 @@ def is_server(value: str) -> bool:
   return value.startswith(('http://', 'https://'))
 
 
+def has_own_model(c) -> bool:
+  """Whether a reward model on our devices gives a reward."""
+  return 'writing' in c.reward.weights and not is_server(c.reward.model)
+
+
 def rewards(c, mesh: jax.sharding.Mesh, given: Given = None) -> dict[str, components.Reward]:
   """Returns the rewards that `reward.weights` names, in its order."""
   given = given or {}
@@ -124,6 +134,7 @@ def check_rewards(c, given: Given = None) -> None:
       raise ValueError(
         f'reward.weights.{name}: there is no such reward; choose from {", ".join(known)}'
       )
+  judged.check(c)
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if is_server(value):
       http_lib.Endpoint(value, key_env=c.reward.key_env)

@@ -73,6 +73,7 @@ KEYS: dict[str, Key] = {
   'data.template': Key(choices=templates.NAMES, inherited=True),
   'data.style': Key(choices=tuple(types.STYLES)),
   'data.row_length': _count(2, 2**24),
+  'data.pair_paths': Key(inherited=True),
   'data.slack': _share(0, _BELOW_1),
   'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=('prompts',)),
   'data.examples': Key(holds='reference', is_input=True, stages=('grpo',)),
@@ -108,7 +109,7 @@ KEYS: dict[str, Key] = {
   'train.offload': Key(may_change=ALWAYS),
   'train.halvings': _count(high=24),
   'train.centring': Key(0.0, 1e6),
-  'train.chunk': _count(1, 2**24),
+  **dict.fromkeys(('train.chunk', 'reward.judge_tokens'), _count(1, 2**24)),
   'train.remat': Key(choices=tuple(qwen.REMAT)),
   'train.dtype': Key(choices=('', 'bfloat16', 'float32'), inherited=True),
   'train.attention': Key(choices=('auto', *packed_attention.BACKENDS), may_change=ALWAYS),
@@ -123,9 +124,8 @@ KEYS: dict[str, Key] = {
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('clip_low', 'clip_high', 'ratio_cap', 'tis_cap')},
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('kl_weight', 'entropy_weight')},
   'rl.teacher': Key(holds='reference', stages=WRITING),
-  'rl.overlong_margin': _count(1),
   'rl.stop_on_alarm': Key(may_change=ALWAYS),
-  'rollout.temperature': Key(0.0, 100.0),
+  **dict.fromkeys(('rollout.temperature', 'reward.judge_temperature'), Key(0.0, 100.0)),
   **{f'rollout.max_{name}': _count(1, 2**24) for name in ('prompt_tokens', 'tokens')},
   'rollout.min_tokens': _count(high=2**24),
   'rollout.top_p': _share(1e-9),
@@ -137,14 +137,14 @@ KEYS: dict[str, Key] = {
     ('reward.model', 'reward.ensemble', 'reward.heldout'),
     Key(holds='reference', stages=('reward_model',)),
   ),
-  'reward.caution': Key(0.0, 1e6),
+  'reward.judge': Key(holds='reference', stages=WRITING),
   **{f'reward.refresh{k}': _count(n, 10**6) for k, n in (('', 0), ('_steps', 1), ('_pairs', 2))},
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
-  'reward.weights': Key(0.0, 1e6),
-  'reward.max_words': _count(1),
+  **dict.fromkeys(('reward.caution', 'reward.weights'), Key(0.0, 1e6)),
+  **dict.fromkeys(('reward.max_words', 'rl.overlong_margin'), _count(1)),
   **dict.fromkeys(('eval', 'eval.sends', 'judge', 'judge.sends'), Key(may_change=TRAINING)),
-  **dict.fromkeys(('eval.key_env', 'judge.key_env'), Key(may_change=ALWAYS)),
+  **{f'{k}key_env': Key(may_change=ALWAYS) for k in ('eval.', 'judge.', 'reward.judge_')},
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
   'eval.systems': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   **{f'eval.{name}': _count(may_change=TRAINING) for name in ('prompts', 'people')},
@@ -152,7 +152,7 @@ KEYS: dict[str, Key] = {
   'eval.slots': _count(1, 10**6, may_change=TRAINING),
   'eval.annotations': Key(holds='path', may_change=TRAINING),
   'eval.batches': _count(1, may_change=ALWAYS),
-  **{f'eval.{name}': _count(may_change=ALWAYS) for name in ('every', 'pairs')},
+  **dict.fromkeys(('eval.every', 'eval.pairs', 'judge.stream'), _count(may_change=ALWAYS)),
   'judge.model': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
   'judge.top_p': _share(1e-9, optional=True, may_change=TRAINING),
@@ -165,9 +165,9 @@ KEYS: dict[str, Key] = {
   'judge.tokens_per_minute': Key(0.0, 1e12, may_change=ALWAYS),
   'judge.timeout': Key(1e-3, 86_400.0, may_change=ALWAYS),
   'judge.deadline': Key(1e-3, 1e6, may_change=ALWAYS),
-  'judge.stream': _count(may_change=ALWAYS),
   'judge.tries': _count(1, 100, may_change=ALWAYS),
   **{f'judge.price_{way}': Key(0.0, 1e6, may_change=ALWAYS) for way in ('in', 'out')},
+  'reward.judge_budget': Key(0.0, 1e6, may_change=ALWAYS),
   **dict.fromkeys(('log', 'preflight', 'report', 'checkpoint', 'debug'), Key(may_change=ALWAYS)),
   'log.samples_every': _count(1, may_change=ALWAYS),
   'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
@@ -197,7 +197,7 @@ RENAMED = {
 }
 
 _ALIAS = re.compile(r'([^/@:=]{1,80})=(.+)')
-_SERVER = {'reward': r"(^|[('\s])https?:", 'eval': '@https?:', 'judge': '@https?:'}
+_SERVER = {'reward': r"(^|[('\s@])https?:", 'eval': '@https?:', 'judge': '@https?:'}
 
 
 def get(c, key: str) -> Any:

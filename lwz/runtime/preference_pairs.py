@@ -22,7 +22,7 @@ from lwz.runtime import setup, sources
 READS = (
   *(*setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper', 'data.preferences', 'seed'),
   *('data.skip_broken', 'data.written', 'data.damages', 'data.share_from', 'data.share_to'),
-  *('data.requirements', 'data.tests'),
+  *('data.requirements', 'data.tests', 'data.pair_paths'),
 )
 
 Pairs = list[types.Preference]
@@ -122,7 +122,9 @@ def _share(c) -> tuple[float, float]:
 
 def _from_file(c) -> tuple[Pairs, Pairs, int]:
   """Returns training pairs, test pairs, and the number of lines that were skipped."""
-  found, num_skipped = preferences.load(c.data.preferences, skip_broken=c.data.skip_broken)
+  found, num_skipped = preferences.load(
+    c.data.preferences, skip_broken=c.data.skip_broken, paths=c.data.pair_paths
+  )
   held = [corpus.fraction(pair.prompt, 'heldout') < c.data.heldout for pair in found]
   train = [pair for pair, out in zip(found, held, strict=True) if not out]
   return train, [pair for pair, out in zip(found, held, strict=True) if out], num_skipped

@@ -152,13 +152,13 @@ class Trainer:
     self._began = self._lapped = self._saved = time.monotonic()  # last `record`, `lap`, save
     self._best: float | None = None  # the latest value of the metric `checkpoint.best`
     self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
-    self._open = contextlib.ExitStack()  # the files and guards that `__iter__` enters
+    self.closing = contextlib.ExitStack()  # what ends with the loop
     self._is_between = False  # two updates: `state` is the last one's, and may be saved
     self.laps: dict[str, float] = {}
 
   def __iter__(self) -> Iterator[int]:
     """Yields the steps that are left."""
-    with self._open as stack:
+    with self.closing as stack:
       stack.enter_context(contextlib.closing(self._checkpoints))
       for opened in (self._writer, self._bar, self._watchdog, interrupts.kept()):
         stack.enter_context(opened or contextlib.nullcontext())
@@ -261,7 +261,7 @@ class Trainer:
   def _close(self) -> str:
     """Closes what `__iter__` has opened: the caller will not resume it. Returns how far it is."""
     self._checkpoints.wait()
-    self._open.close()
+    self.closing.close()
     # It may be older than this step: `record` saves nothing while steps are skipped.
     step, of = self._checkpoints.latest(), self._c.train.num_steps
     return f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}'

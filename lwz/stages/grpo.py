@@ -3,7 +3,7 @@
 One step:
   1. take P prompts, each with its range of words                             rl.sampling
   2. sample G answers to each                                                 rl.generation
-  3. score each answer, while others are being written                        rl.scoring
+  3. score each answer, while others are being written             rl.scoring, rl.judged
   4. compare each answer with its siblings, reward by reward, then average    learn.advantage
   5. one clipped gradient step per minibatch                                  rl.learner
   6. record and save                                                          runtime.trainer
@@ -25,6 +25,7 @@ from lwz.rl import (
   browser,
   evaluator,
   generation,
+  judged,
   learner,
   observer,
   referee,
@@ -55,17 +56,20 @@ READS = (
 
 
 def check(c, rewards: registry.Given = None) -> None:
-  references = ['init'] if registry.is_server(c.reward.model) else ['init', 'reward.model']
+  references = ['init', 'reward.model'] if registry.has_own_model(c) else ['init']
   references += ['rl.teacher'] if c.rl.teacher else []
   validation.config(c, references)
   validation.mesh(c, references)
   adapters.check(c)
   registry.check_rewards(c, rewards)
+  if not c.data.prompts:
+    judged.check_prompts(c, None)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
     if not prompts:
       raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
+    judged.check_prompts(c, prompts)
     longest_asked = max(prompt.upper for prompt in prompts)
   elif not (c.data.prompts or setup.is_experiment(c.data.folder) or sources.writing_prompts(c)):
     raise ValueError(
@@ -91,6 +95,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   config = setup.model_config(c, opened.folder, tok)
   ids_by = sampling.fitting(c, tok, sources.writing_prompts(c))
   prompts = list(ids_by)
+  judged.check_prompts(c, prompts)
   mesh = setup.mesh(c)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)
@@ -106,7 +111,9 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     *(c, mesh, compiled.get('refresh'), store, decode, prompts),
     *(opened.folder, loop.extra['step']),
   )
-  rewards = registry.rewards(c, mesh, refreshed.rewards(rewards))
+  by_judge = judged.JudgedRewards(c, opened.folder, loop.extra)
+  loop.closing.callback(by_judge.close)
+  rewards = registry.rewards(c, mesh, by_judge.rewards(refreshed.rewards(rewards)))
   generator = generation.Generator(c, config, mesh, sampled, *loop.frozen)
   coldest = dataclasses.replace(sampled, temperature=0.0)
   greedy = generation.engine(c, config, mesh, coldest, *loop.frozen)
@@ -118,6 +125,8 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   for step in loop:
     if why := observe.stops():
       loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
+    if why := by_judge.stops():
+      loop.stop(f'{why} to go on')
     values = evaluate.step(loop, step, state.params)
     batches, informative = [], np.zeros(0, bool)
     for number in sampling.batch_numbers(c, step):
@@ -141,6 +150,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       if sampling.is_enough(c, informative):
         break
     values |= refreshed.step(loop, step, batches[0].samples)
+    values |= by_judge.step(list(rewards), batches)
     batch = sampling.merge(batches, informative)
     state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
@@ -148,14 +158,15 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     values |= observe.step(step, batches, list(rewards), learn.advantages(batch), informative)
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
-    yield loop.record(step, state, values, show=shown, extra={'monitor': observe.state})  # 6
+    extra = {'monitor': observe.state} | by_judge.extra
+    yield loop.record(step, state, values, show=shown, extra=extra)  # 6
   _finish(c, opened, config, len(prompts), evaluate.samples())
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
   """Returns the configurations of the models of a run, which need not exist yet."""
   found = {'policy': setup.expected(c, c.init)}
-  if not registry.is_server(c.reward.model):
+  if registry.has_own_model(c):
     model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
   if c.rl.teacher:
@@ -169,7 +180,7 @@ def programs(
   """Returns the programs that a run compiles: generation, scoring, learning."""
   policy, teacher = models['policy'], models.get('teacher')
   found = generation.programs(c, policy, mesh) | learner.programs(c, policy, mesh, teacher)
-  if 'reward' in models:  # else a server scores
+  if 'reward' in models:
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
     found |= refresh.programs(c, models['reward'], mesh)
@@ -204,13 +215,15 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
       *evaluator.plots(c),
       *refresh.plots(c),
+      *judged.plots(c),
       *observer.PLOTS,
       *learner.plots(c),
       {'keys': ['tokens/per_second'], 'title': 'tokens written per second'},
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | adapters.facts(c, config)
-    | evaluator.facts(c),
+    | evaluator.facts(c)
+    | judged.facts(c),
     alarms=observer.tables(opened.folder),
     links=browser.links(opened.folder),
     answers=answers,

@@ -105,7 +105,7 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
     tuple(c.prompts.languages), c.prompts.min_words, c.prompts.max_chars, c.prompts.shortest
   )
   paths = conversations.Paths(
-    c.prompts.text_path, c.prompts.language_path, c.prompts.lower_path, c.prompts.upper_path
+    **{name: c.prompts[f'{name}_path'] for name in conversations.Paths._fields}
   )
   texts = [text for file in c.prompts.benchmarks for text in sift.read_texts(file, paths)]
   benchmarks = decontamination.Benchmarks(texts) if texts else None

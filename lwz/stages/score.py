@@ -23,7 +23,7 @@ from lwz.data import prompts as prompt_lib
 from lwz.report import table
 from lwz.reward import components
 from lwz.reward import format as format_lib
-from lwz.rl import registry
+from lwz.rl import judged, registry
 from lwz.runtime import setup, sources
 
 READS = (
@@ -34,7 +34,7 @@ READS = (
 
 def check(c, rewards: registry.Given = None) -> None:
   registry.check_rewards(c, rewards)
-  _texts(c)
+  judged.check_prompts(c, [sample.prompt for _, sample in _texts(c)])
 
 
 def run(c, rewards: registry.Given = None) -> None:
@@ -85,8 +85,15 @@ def _from_record(c, record: dict[str, Any]) -> components.Sample:
   lower, upper = (jsonl.field(record, name, int, c.data[name]) for name in ('lower', 'upper'))
   if not 0 < lower <= upper:
     raise ValueError(f'expected 0 < lower <= upper, in words, not {lower} and {upper}')
-  asked = jsonl.field(record, 'prompt', str, '')
-  return _sample(c, types.Prompt('', asked, lower, upper), jsonl.field(record, 'text', str))
+  prompt = types.Prompt(
+    id='',
+    text=jsonl.field(record, 'prompt', str, ''),
+    lower=lower,
+    upper=upper,
+    criteria=prompt_lib.criteria(record),
+    references=prompt_lib.references(record),
+  )
+  return _sample(c, prompt, jsonl.field(record, 'text', str))
 
 
 def _sample(c, prompt: types.Prompt, text: str) -> components.Sample:

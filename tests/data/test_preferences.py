@@ -90,6 +90,27 @@ def test_a_broken_line_is_named(tmp_path, line, fault):
     preferences.load(tmp_path / 'x.jsonl')
 
 
+LITBENCH = {'prompt': 'Write.', 'chosen_story': 'A.', 'rejected_story': 'B.', 'chosen_upvotes': 9}
+NESTED = {'query': 'Write.', 'pair': [{'response': 'A.'}, {'response': 'B.'}], 'prompt': 'not this'}
+
+
+@pytest.mark.parametrize(
+  'record, paths',
+  [
+    (LITBENCH, ('prompt', 'chosen_story', 'rejected_story')),
+    (NESTED, ('query', 'pair.0.response', 'pair.1.response')),
+  ],
+)
+def test_a_foreign_file_is_read_by_the_paths_of_its_texts(tmp_path, record, paths):
+  (tmp_path / 'p.jsonl').write_text(json.dumps(record))
+  found, _ = preferences.load(tmp_path / 'p.jsonl', paths=paths)
+  assert found == [types.Preference('Write.', 'A.', 'B.')]
+  with pytest.raises(ValueError, match=r"p.jsonl:1: data.pair_paths: nothing at 'x.0'; there are"):
+    preferences.load(tmp_path / 'p.jsonl', paths=(*paths[:2], 'x.0'))
+  with pytest.raises(ValueError, match='name three, of prompt, chosen, rejected'):
+    preferences.load(tmp_path / 'p.jsonl', paths=paths[:2])
+
+
 def test_broken_lines_are_skipped_and_counted_where_asked(tmp_path):
   good = json.dumps({'prompt': 'p', 'chosen': 'c', 'rejected': 'r'})
   (tmp_path / 'x.jsonl').write_bytes(

@@ -10,6 +10,8 @@ import pytest
 from lwz import types
 from lwz.data import formatted, prompts
 
+CRITERIA = (types.Criterion('a', 'Rhymes.', 2.5, 'hard'), types.Criterion('b', '押韵'))
+
 
 def document(i, num_words):
   return types.Document(f'title {i}', 'word ' * (num_words - 1) + 'end.', 'made')
@@ -46,6 +48,7 @@ def test_what_is_saved_is_loaded_the_same(tmp_path):
   kept = [
     types.Prompt('a', 'Write {this}\n"so".', 10, 20),
     types.Prompt('b', '写诗', 5, 5, 'zh', 'ours'),
+    types.Prompt('c', 'Write.', 1, 2, criteria=CRITERIA, references=('poor', 'Good "one".\n')),
   ]
   prompts.save(tmp_path / 'new' / 'prompts.jsonl', kept)
   assert prompts.load(tmp_path / 'new' / 'prompts.jsonl') == kept
@@ -55,6 +58,24 @@ def test_what_a_line_leaves_out_is_derived(tmp_path):
   (tmp_path / 'p.jsonl').write_text('{"text": "写诗", "lower": 1, "upper": 2}\n')
   (prompt,) = prompts.load(tmp_path / 'p.jsonl')
   assert prompt.language == 'zh' and prompt.source == '' and re.fullmatch('[0-9a-f]{12}', prompt.id)
+
+
+def test_a_criterion_is_a_text_at_least(tmp_path):
+  line = {'text': 'Write.', 'lower': 1, 'upper': 2, 'criteria': [{'text': 'a'}, {'text': 'b'}]}
+  (tmp_path / 'p.jsonl').write_text(json.dumps(line))
+  (prompt,) = prompts.load(tmp_path / 'p.jsonl')
+  assert prompt.criteria == (types.Criterion('c1', 'a'), types.Criterion('c2', 'b'))
+
+
+def test_criteria_of_rubric_data_sets_are_read():
+  rubrics = [
+    {'criterion': 'Rhymes.', 'points': 5, 'tags': {'axis': 'form'}},
+    {'criterion': 'Is rude.', 'points': -3},
+    {'description': 'Has a title.', 'weight': 2.0},
+  ]
+  first, last = prompts.criteria({'criteria': rubrics})
+  assert (first.text, first.weight, last.text, last.weight) == ('Rhymes.', 5, 'Has a title.', 2)
+  assert prompts.more({'references': ['a']}) == {'references': ['a']}
 
 
 GOOD = {'id': 'a', 'text': 'Write.', 'lower': 10, 'upper': 20}
@@ -69,6 +90,18 @@ GOOD = {'id': 'a', 'text': 'Write.', 'lower': 10, 'upper': 20}
     ({'upper': True}, "'upper' should be int, found bool"),
     ({'text': ' '}, "'text' is empty"),
     ({'text': None}, "'text' is null"),
+    ({'criteria': {'a': 'Rhymes.'}}, "'criteria' should be list, found dict"),
+    ({'criteria': ['Rhymes.']}, 'criterion 1 should be an object, found str'),
+    ({'criteria': [{'text': 'Rhymes.'}, {}]}, "no field 'text'"),
+    ({'criteria': [{'text': ' '}]}, "criterion 'c1': 'text' is empty"),
+    ({'criteria': [{'text': 'x', 'weight': 0}]}, "criterion 'c1': 'weight' is 0.0"),
+    ({'criteria': [{'text': 'x', 'weight': float('nan')}]}, "'weight' is nan"),
+    ({'criteria': [{'text': 'x', 'weight': '2'}]}, "'weight' should be Real, found str"),
+    ({'criteria': [{'text': 'x', 'kind': 'soft'}]}, "no kind 'soft'; choose from content, "),
+    ({'criteria': [{'text': 'x', 'id': 'a'}] * 2}, "two criteria have the id 'a'"),
+    ({'references': 'x'}, "'references' should be list, found str"),
+    ({'references': ['x', '']}, "'references' should hold texts that are not empty"),
+    ({'references': ['\ud83d']}, 'surrogates not allowed'),
     ({}, "the id 'a' was there before"),
   ],
 )

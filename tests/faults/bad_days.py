@@ -16,7 +16,7 @@ import tensorstore as ts
 from tests import jobs
 
 # Figures of the machine, not of the run: how fast, how full. No two starts agree on them.
-CLOCKS = re.compile(r'time$|.*second|memory/|.*/mfu$|rollout/')
+CLOCKS = re.compile(r'time$|.*second|memory/|.*/mfu$|rollout/|judge/')
 PARTS = ('ids', 'logp', 'lengths', 'finished', 'scores', 'valid', 'policy')
 
 

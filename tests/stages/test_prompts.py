@@ -110,6 +110,26 @@ def test_a_named_range_is_kept_and_no_assessor_asked(tmp_path, monkeypatch):
   assert (kept['lower'], kept['upper'], len(asked)) == (1234, 2345, 1)
 
 
+def test_criteria_and_references_of_a_data_set_are_kept(tmp_path, monkeypatch):
+  def ask(chats):
+    for index, _ in enumerate(chats):
+      yield client.Reply(index, '{"keep": true}')
+
+  record = {'prompt': [{'role': 'user', 'content': 'Write down the history of the world'}]}
+  record |= {'lower': 400, 'upper': 900, 'best': ['Long ago.', 'In the beginning.']}
+  rubrics = [{'criterion': 'Names a king.', 'points': 3}]
+  made = [record | {'reward_model': {'rubrics': rubrics}}]
+  made.append(record | {'reward_model': {'rubrics': [{'points': 3}]}})
+  paths = {'criteria_path': 'reward_model.rubrics', 'references_path': 'best'}
+  judged_by(monkeypatch, ask)
+  stage.run(config(tmp_path, sources=(write(tmp_path / 'in' / 's.jsonl', made),), **paths))
+  (kept,) = prompts.load(tmp_path / 'prompts-micro' / 'prompts.jsonl')
+  assert kept.criteria == (types.Criterion('c1', 'Names a king.', 3.0),)
+  assert kept.references == ('Long ago.', 'In the beginning.')
+  (gone,) = lines(tmp_path / 'prompts-micro' / 'rejects.jsonl')
+  assert "no field 'text'" in gone['detail']
+
+
 class Killed(BaseException):
   pass
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from lwz import jsonl
+from lwz.data import prompts
 from lwz.data.funnel import transcripts
 
 # Fields of a request in known data sets: a list of turns, or a text.
@@ -40,6 +41,8 @@ class Paths(NamedTuple):
   language: str = ''
   lower: str = ''
   upper: str = ''
+  criteria: str = ''  # nothing is guessed of these two
+  references: str = ''
 
 
 GUESSED = Paths()
@@ -54,6 +57,7 @@ class Row(NamedTuple):
   key: str = ''  # id in the data set
   language: str = ''  # tag of the data set
   held: str = ''  # 'flagged' or 'redacted' in the data set, else ''
+  more: dict[str, Any] | None = None  # what `Paths` names of `prompts.MORE`
   lower: int = 0  # words, if the data set has a range; else 0 and 0
   upper: int = 0
   fault: str = ''
@@ -87,10 +91,14 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     _IMAGE if shown else '' if text.strip() else _why_not(record)
   ):
     return Row(file, number, key=key, fault=fault)
-  tags = [dig(record, paths.language)] if paths.language else []
-  tags += [record.get('language'), turn.get('language'), record.get('lang')]
-  tags += [dig(record, 'prompt.lang')]
+  tags = [dig(record, paths.language or 'language'), record.get('language')]
+  tags += [turn.get('language'), record.get('lang'), dig(record, 'prompt.lang')]
   lower, upper = _range(record, paths)
+  named = [name for name in prompts.MORE if getattr(paths, name)]
+  try:
+    more = prompts.more({name: dig(record, getattr(paths, name)) for name in named})
+  except ValueError as error:
+    return Row(file, number, key=key, fault=str(error)[:_SHOWN])
   return Row(
     file=file,
     number=number,
@@ -100,6 +108,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     held=_held(record, turns, turn),
     lower=lower,
     upper=upper,
+    more=more or None,
   )
 
 

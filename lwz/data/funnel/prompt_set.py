@@ -20,8 +20,9 @@ def settle(
   `shortest` words is rejected.
 
   Returns (line, ('', '')), or (None, (reason, detail)). The line has id, text, language, source,
-  lower, upper, and `provenance`: file, row and key of the request, the judge of the filter, and the
-  source of the range, with the judge's range and the changes by `assessor.settle`.
+  lower, upper, criteria and references if the data set has them, and `provenance`: file, row and
+  key of the request, the judge of the filter, and the source of the range, with the judge's range
+  and the changes by `assessor.settle`.
   """
   if keep is None:
     return None, ('no judgement', 'filter')
@@ -42,4 +43,5 @@ def settle(
   if upper < shortest:
     return None, ('short range', f'{judge}: [{lower}, {upper}]')
   line = {name: record[name] for name in ('id', 'text', 'language', 'source')}
-  return line | {'lower': lower, 'upper': upper, 'provenance': provenance}, ('', '')
+  line |= {'lower': lower, 'upper': upper, **record.get('more', {})}
+  return line | {'provenance': provenance}, ('', '')

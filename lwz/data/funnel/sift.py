@@ -151,6 +151,7 @@ def _batch(
       'row': passed[i].number,
       'key': passed[i].key,
       'range': [passed[i].lower, passed[i].upper],
+      **({'more': passed[i].more} if passed[i].more else {}),
     }
     for i in np.flatnonzero(open_)
   ]

@@ -1,0 +1,241 @@
+"""The judge whose verdicts train: a reward form's questions become chats, and replies are kept.
+
+    judge = RewardJudge(c, run.folder)
+    verdicts = judge(questions)   # of `reward.questions`; None where the judge failed
+
+A reply is kept in the run's folder under what was asked (judge, sampling, the chat with its texts
+in their order), so a resumed run asks nothing twice. One that cannot be read is asked for again, in
+a chat that goes on; after `ROUNDS` of them the verdict is None, in a resumed run too. A request
+that got no reply has None as well, and is asked again if its step is.
+"""
+
+import collections
+import functools
+import itertools
+import re
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+
+from lwz import hosts
+from lwz.evals import arena, checklist, order
+from lwz.judge import client, journal, scripted, systems
+from lwz.judge import judge as judge_lib
+from lwz.reward import questions
+from lwz.runtime import setup
+
+READS = ('reward', 'judge.sends', *systems.READS)
+
+FOLDER = 'judge'  # in a run's folder
+ROUNDS = 3  # replies that cannot be read, until a question counts as failed
+# Causes of failures, the first words of a fault; all others are 'other'.
+CAUSES = ('http', 'timeout', 'connection', 'deadline', 'garbage', 'request', 'unreadable', 'other')
+
+
+def is_remote(c) -> bool:
+  """Whether the judge is behind an endpoint."""
+  return systems.is_endpoint(c.reward.judge)
+
+
+def is_engine(c) -> bool:
+  """Whether the judge is a model on our devices."""
+  return not is_remote(c) and not scripted.is_scripted(c.reward.judge)
+
+
+def check(c) -> None:
+  """Raises ValueError or FileNotFoundError if the judge cannot be asked."""
+  value = c.reward.judge
+  if not value or systems.is_file(value):
+    raise ValueError(
+      f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, or one '
+      f'of rules such as {scripted.PREFIX}perfect'
+    )
+  if scripted.is_scripted(value):
+    scripted.flaw(value)
+  elif is_remote(c):
+    systems.endpoint(_settings(c), value, _settings(c).judge).read_key()
+  elif jax.process_count() > 1:
+    raise ValueError(
+      f'reward.judge={value}: several processes cannot hold a judge during a training; serve it by '
+      'vLLM or another server, and name it as MODEL@http://host/v1'
+    )
+  elif not setup.is_experiment(value):
+    systems.describe(c, value)
+
+
+def _settings(c):
+  """Returns a config whose `judge` is the one that trains; limits of endpoints are common."""
+  own = c.copy_and_resolve_references()
+  own.judge.model, own.judge.key_env = c.reward.judge, c.reward.judge_key_env
+  own.judge.temperature, own.judge.top_p = c.reward.judge_temperature, 1.0
+  own.judge.max_tokens = c.reward.judge_tokens
+  return own
+
+
+class RewardJudge:
+  """The judge of `reward.judge`. Threads may call it together: they share one connection.
+
+  Without a folder nothing is kept beyond its life.
+  """
+
+  def __init__(self, c, folder: epath.Path | None = None):
+    self._c, self._name = _settings(c), c.reward.judge
+    self._lock = threading.Lock()
+    self._session: client.Session | None = None
+    self._closed = False
+    self._engine: systems.Write | None = None
+    self._kept: Any = _Memory()
+    if folder is not None:
+      path = folder / FOLDER / f'verdicts-{jax.process_index()}.jsonl'
+      found = sorted(path.parent.glob('verdicts-*.jsonl')) if path.parent.exists() else []
+      self._kept = journal.ReplyJournal(path, others=[other for other in found if other != path])
+    self._usage, self._faults = client.Usage(), collections.Counter()
+
+  @functools.cached_property
+  def _identity(self) -> str:
+    is_ours = is_engine(self._c)
+    return systems.describe(self._c, self._name).identity if is_ours else self._name
+
+  def close(self) -> None:
+    """Ends what is in flight."""
+    with self._lock:
+      session, self._session, self._closed = self._session, None, True
+    if session:
+      session.__exit__()
+    self._kept.close()
+
+  def __call__(self, asked: Sequence[questions.Question]) -> list[Any]:
+    """Returns the verdict on each question, None where the judge failed."""
+    keys, verdicts, todo = [], {}, []
+    reads: dict[str, Callable[[str], Any]] = {}
+    for question in asked:
+      chat, read, form = _chat(question)
+      keys.append(key := journal.key(self._identity, judge_lib.sampling(self._c), chat))
+      if key in reads:
+        continue
+      reads[key] = read
+      by_rules = functools.partial(scripted.reply, self._name, question)
+      said = _Asked(judge_lib.Question(chat, by_rules, key), judge_lib.ask_in(form))
+      for name in itertools.takewhile(self._kept.__contains__, said.names()):
+        if (value := read(self._kept[name]['text'])) not in (None, ''):
+          verdicts[key] = value
+          break
+        said = said.after(self._kept[name]['text'])
+      else:
+        todo += [said] if said.question.turn < ROUNDS else []
+    while todo:
+      todo = list(self._round(todo, reads, verdicts))
+    return [verdicts.get(key) for key in keys]
+
+  def _round(
+    self, todo: list['_Asked'], reads: Mapping[str, Callable], verdicts: dict[str, Any]
+  ) -> Generator['_Asked']:
+    """Asks once, fills in `verdicts`, and yields what is to be asked again."""
+    for reply in self._write([said.question for said in todo]):
+      said, fault = todo[reply.index], reply.fault
+      key, turn = said.question.key, said.question.turn
+      if not fault:
+        self._kept.add(f'{key}-{turn}', text=reply.text)
+        if (value := reads[key](reply.text)) not in (None, ''):
+          verdicts[key] = value
+        elif turn + 1 < ROUNDS:
+          yield said.after(reply.text)
+        else:
+          fault = f'unreadable: {" ".join(reply.text.split())[-120:]}'
+      self._count(reply, fault)
+
+  def _count(self, reply: client.Reply, fault: str) -> None:
+    with self._lock:
+      self._usage.add(reply, self._c.judge.price_in, self._c.judge.price_out)
+      if fault:
+        cause = re.split(r'\W', fault)[0]
+        self._faults[cause if cause in CAUSES else 'other'] += 1
+    if re.match('http 40[1345]', fault):  # no other request would fare better
+      raise PermissionError(f'reward.judge={self._name}: {fault}')
+    if fault:
+      logging.warning('reward.judge=%s: %s; its samples are masked', self._name, fault)
+
+  def _write(self, asked: Sequence[judge_lib.Question]) -> Iterable[client.Reply]:
+    """Returns the replies to questions, in any order."""
+    if scripted.is_scripted(self._name):
+      return [client.Reply(i, question.by_rules()) for i, question in enumerate(asked)]
+    sampling = judge_lib.sampling(self._c)
+    requests = [client.Request(one.messages, sampling, one.sample) for one in asked]
+    if not systems.is_endpoint(self._name):
+      self._engine = self._engine or judge_lib.connect(self._c)
+      assert self._engine  # it is no judge of rules
+      return self._engine(requests)
+    with self._lock:
+      if self._closed:
+        raise RuntimeError(f'reward.judge={self._name}: asked after the end of the run')
+      if not self._session:
+        endpoint = systems.endpoint(self._c, self._name, self._c.judge)
+        self._session = client.Session(endpoint, systems.cache(self._c)).__enter__()
+      futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
+    return (future.result() for future in futures)
+
+  def metrics(self) -> dict[str, float]:
+    """Returns what was asked since the last call, of all processes, and the cost; then forgets it.
+
+    Verdicts of the journal were not asked for. All processes call it.
+    """
+    with self._lock:
+      usage, faults = self._usage, self._faults
+      self._usage, self._faults = client.Usage(), collections.Counter()
+    own = [usage.replies, usage.cached, usage.cost, *(faults[cause] for cause in CAUSES)]
+    asked, cached, cost, *failed = hosts.all_gather(np.array(own, np.float64)).sum(axis=0).tolist()
+    counts = {f'judge/failed/{k}': n for k, n in zip(CAUSES, failed, strict=True) if n}
+    return {'judge/asked': asked, 'judge/cached': cached, 'judge/cost': cost} | counts
+
+
+class _Asked(NamedTuple):
+  """A question, and what asks it again in the chat of a reply that could not be read."""
+
+  question: judge_lib.Question
+  again: judge_lib.Again
+
+  def names(self) -> list[str]:
+    """Returns the names of its replies in the journal."""
+    return [f'{self.question.key}-{turn}' for turn in range(ROUNDS)]
+
+  def after(self, unread: str) -> '_Asked':
+    return self._replace(question=self.question.after(unread, self.again))
+
+
+class _Memory(dict):
+  """A journal that is not kept."""
+
+  def add(self, key: str, **record: Any) -> None:
+    self[key] = record
+
+  def close(self) -> None:
+    self.clear()
+
+
+def _chat(
+  question: questions.Question,
+) -> tuple[list[dict[str, str]], Callable[[str], Any], str]:
+  """Returns the chat that asks a question, the reader of a reply, and the form of a verdict."""
+  asked = question.prompt.text
+  match question:
+    case questions.Comparison():
+      chat = arena.messages(asked, question.first, question.second)
+      return chat, arena.verdict, '[[A]], [[B]] or [[C]]'
+    case questions.Ranking():
+      num = len(question.answers)
+      chat = order.messages(asked, question.answers)
+      return (
+        chat,
+        functools.partial(order.read, num=num),
+        f'an order such as [[{order.example(num)}]]',
+      )
+    case _:
+      criteria = [criterion.text for criterion in question.prompt.criteria]
+      chat = checklist.messages(asked, question.answer, criteria)
+      num = len(criteria)
+      return chat, functools.partial(checklist.read, num=num), checklist.form(num)

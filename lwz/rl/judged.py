@@ -1,0 +1,160 @@
+"""Rewards by a judge: the forms of `reward.weights`, which share one judge, and the ladder's state.
+
+judged = JudgedRewards(c, run.folder, loop.extra)
+rewards = registry.rewards(c, mesh, judged.rewards(given))
+...                                       # a step is scored
+values |= judged.step(names, batches)     # metrics; the ladder's state moves on
+loop.record(..., extra=judged.extra)
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from lwz import hosts, types
+from lwz.judge import judge as judge_lib
+from lwz.judge import reward_judge
+from lwz.reward import components, ladder, ranking, rubric, sibling
+from lwz.rl import sampling
+from lwz.store import metrics
+
+READS = ('rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
+
+NEEDS = {'rubric': 'criteria', 'ladder': 'references'}  # what a form reads of each prompt
+FORMS = (*NEEDS, 'sibling', 'ranking')
+_LADDER = 'ladder'  # the reward, and its state in `extra` of a checkpoint
+
+
+def names(c) -> list[str]:
+  """Returns the rewards of a config that a judge gives."""
+  return [name for name in c.reward.weights if name in FORMS]
+
+
+def check(c) -> None:
+  """Raises ValueError or FileNotFoundError if the judge of the rewards cannot be asked."""
+  if names(c):
+    reward_judge.check(c)
+
+
+def check_prompts(c, prompts: Sequence[types.Prompt] | None) -> None:
+  """Raises ValueError if a form needs what a prompt has not; None are prompts made from titles."""
+  for name in names(c):
+    if prompts is None and name in NEEDS:
+      raise ValueError(
+        f'reward.weights.{name}: prompts that are made from titles have no {NEEDS[name]!r}; name a '
+        'file under data.prompts whose prompts have them'
+      )
+    lacking = [p.id for p in prompts or () if name in NEEDS and not getattr(p, NEEDS[name])]
+    if lacking:
+      raise ValueError(
+        f'reward.weights.{name}: {len(lacking)} of {len(prompts or ())} prompts have no '
+        f'{NEEDS[name]!r}, the first is {lacking[0]!r}; name a file under data.prompts in which '
+        f'every prompt has them, now it is {c.data.prompts!r}'
+      )
+
+
+def facts(c) -> dict[str, str]:
+  """Returns facts that a reader of the curves needs."""
+  if not names(c):
+    return {}
+  return {f'judge of {", ".join(names(c))}': c.reward.judge + mark(c, judge_lib.name(c))}
+
+
+def mark(c, judge: str) -> str:
+  """Returns what marks a judge of evaluations in a table, where it gives rewards as well."""
+  return ', which trains and evaluates' if names(c) and judge == c.reward.judge else ''
+
+
+def plots(c) -> list[dict[str, Any]]:
+  """Returns the plots of judging, as arguments of `curves.draw`."""
+  found = [{'keys': ['judge/asked'], 'title': 'replies of the judge in a step'}] if names(c) else []
+  if _LADDER in names(c):
+    found.append({'keys': ['ladder/rung'], 'title': 'mean rung of the prompts of a step'})
+  return found
+
+
+class JudgedRewards:
+  """The rewards of a run that a judge gives; without any, nothing is done.
+
+  `extra` is that of the checkpoint from which the run goes on. Without a folder no reply is kept.
+  """
+
+  def __init__(self, c, folder: epath.Path | None = None, extra: Mapping[str, Any] = {}):
+    self._c, self._names, self._spent = c, names(c), 0.0
+    if self._names and folder is not None:
+      records = metrics.read(folder) if (folder / 'metrics.jsonl').exists() else ()
+      before = sum(record.get('judge/cost', 0.0) for record in records)
+      self._spent = float(hosts.all_gather(np.float64(before))[0])
+    self.state: dict[str, int] = dict(extra.get(_LADDER, {}))
+    self._judge = reward_judge.RewardJudge(c, folder if self._names else None)
+
+  def close(self) -> None:
+    self._judge.close()
+
+  def stops(self) -> str:
+    """Returns why the steps so far end the run, as `reward.judge_budget` says, or ''."""
+    budget = self._c.reward.judge_budget
+    if not budget or self._spent < budget:
+      return ''
+    return f'the judge has cost {self._spent:.2f}, and reward.judge_budget={budget}: raise it'
+
+  @property
+  def extra(self) -> dict[str, Any]:
+    """The state that a checkpoint keeps."""
+    return {_LADDER: self.state} if _LADDER in self._names else {}
+
+  def rewards(self, given: Mapping[str, components.Reward] | None) -> dict[str, components.Reward]:
+    """Returns the judged rewards by name, beside those that are given."""
+    return {name: self.reward(name) for name in self._names} | dict(given or {})
+
+  def reward(self, name: str) -> components.Reward:
+    """Returns one of `FORMS`.
+
+    In exact runs endpoints are asked after everything is written, as for `registry.writing_by`, and
+    so is a model on our devices in any run.
+    """
+    c = self._c
+    is_engine, is_remote = reward_judge.is_engine(c), reward_judge.is_remote(c)
+    how: dict[str, Any] = {
+      'deferred': is_engine or (is_remote and c.rollout.exact),
+      'threads': c.judge.concurrency if is_remote and not c.rollout.exact else 1,
+    }
+    match name:
+      case 'rubric':
+        return components.per_answer(functools.partial(rubric.rubric, judge=self._judge), **how)
+      case 'ladder':
+        return components.per_answer(self._ladder, **how)
+      case 'sibling':
+        fn = functools.partial(sibling.sibling, judge=self._judge, seed=c.seed)
+      case _:
+        fn = functools.partial(ranking.ranking, judge=self._judge, seed=c.seed)
+    return components.per_groups(fn, **how)
+
+  def _ladder(self, samples: Sequence[components.Sample]) -> np.ndarray:
+    return ladder.ladder(samples, self._judge, state=self.state)
+
+  def step(self, rewards: Sequence[str], batches: Sequence[sampling.Batch]) -> dict[str, float]:
+    """Returns metrics of the step that was scored; `rewards` names the last dimension of scores.
+
+    The rungs of its prompts are those that it was scored by; then the ladder's state moves on.
+    """
+    if not self._names:
+      return {}
+    measured = self._judge.metrics()
+    self._spent += measured['judge/cost']
+    if _LADDER in self._names:
+      r, before = list(rewards).index(_LADDER), self.state
+      asked = [prompt for batch in batches for prompt in _prompts(batch)]
+      measured['ladder/rung'] = float(np.mean([before.get(prompt.id, 0) for prompt in asked]))
+      for batch in batches:
+        values_PG = np.asarray(batch.scores.values)[:, :, r]
+        self.state = ladder.advance(self.state, _prompts(batch), values_PG, batch.scores.valid)
+    return measured
+
+
+def _prompts(batch: sampling.Batch) -> list[types.Prompt]:
+  group_size = batch.scores.valid.shape[1]
+  return [sample.prompt for sample in batch.samples[::group_size]]

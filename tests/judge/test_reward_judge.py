@@ -1,0 +1,227 @@
+"""The judge that trains asks each question once, over one connection, and keeps every reply."""
+
+import concurrent.futures
+import json
+import threading
+import time
+
+import pytest
+
+from experiments import base
+from lwz import types
+from lwz.judge import reward_judge
+from lwz.reward import questions
+from tests.rollout import scripted as server_lib
+
+CRITERIA = (types.Criterion('a', 'Names "silt".'), types.Criterion('b', 'Rhymes.'))
+PROMPT = types.Prompt('p', 'Write.', 1, 9, criteria=CRITERIA)
+COMPARED = questions.Comparison(PROMPT, 'one text', 'another')
+ASKED = [
+  COMPARED,
+  questions.Comparison(PROMPT, 'another', 'one text'),
+  questions.Ranking(PROMPT, ('x', 'y', 'z')),
+  questions.Check(PROMPT, 'a text'),
+  COMPARED,
+]
+VERDICTS = ['A', 'B', (1, 0, 2), ('yes', 'no'), 'A']
+
+
+def config(tmp_path, judge, **changes):
+  c = base.get_config('micro')
+  c.runs_dir, c.reward.judge = str(tmp_path / 'runs'), judge
+  c.judge.price_in, c.judge.tries = 1e6, 1
+  c.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
+  return c
+
+
+def of(server, tmp_path, **changes):
+  return config(tmp_path, f'judge@{server.url}', **changes)
+
+
+def say(number, payload):
+  """The best text is 'one text', the best of x, y, z is y."""
+  text = payload['messages'][0]['content']
+  if '[Criteria]' in text:
+    return 'So.\n{"c1": "yes", "c2": "no"}'
+  if '[Answer 3]' in text:
+    return '[[2 > 1 > 3]]'
+  return '[[A]]' if '[Answer A]\none text' in text else '[[B]]'
+
+
+def opened(c, folder):
+  return reward_judge.RewardJudge(c, folder)
+
+
+def test_verdicts_come_in_the_order_of_the_questions_and_nothing_is_asked_twice(tmp_path):
+  with server_lib.serve(say) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    assert judge(ASKED) == judge(ASKED) == VERDICTS
+    assert len(server.seen) == 4
+    assert judge.metrics() == {'judge/asked': 4, 'judge/cached': 0, 'judge/cost': 40}
+    assert judge.metrics()['judge/asked'] == 0
+    judge.close()
+    again = opened(of(server, tmp_path, runs_dir='elsewhere'), tmp_path)  # of another start
+    assert again(ASKED) == VERDICTS and len(server.seen) == 4
+    again.close()
+  payload = server.seen[0][1]
+  assert (payload['temperature'], payload['max_tokens'], payload['model']) == (0.0, 2_048, 'judge')
+
+
+@pytest.mark.parametrize(
+  'changes', [{'reward__judge_temperature': 0.5}, {'reward__judge_tokens': 9}, {'judge': 'other'}]
+)
+def test_another_judge_is_asked_anew(tmp_path, changes):
+  with server_lib.serve(say) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    judge(ASKED)
+    judge.close()
+    name = changes.pop('judge', 'judge')
+    other = opened(config(tmp_path, f'{name}@{server.url}', **changes), tmp_path)
+    assert other(ASKED) == VERDICTS and len(server.seen) == 8
+    other.close()
+
+
+def test_what_another_process_has_asked_is_known(tmp_path, monkeypatch):
+  with server_lib.serve(say) as server:
+    first = opened(of(server, tmp_path), tmp_path)
+    first(ASKED)
+    first.close()
+    monkeypatch.setattr('jax.process_index', lambda: 1)
+    second = opened(of(server, tmp_path), tmp_path)
+    assert second(ASKED) == VERDICTS and len(server.seen) == 4
+    second.close()
+  assert sorted(path.name for path in (tmp_path / 'judge').iterdir()) == [
+    'verdicts-0.jsonl',
+    'verdicts-1.jsonl',
+  ]
+
+
+def test_an_unreadable_reply_is_shown_and_asked_for_again_and_then_counts_as_failed(tmp_path):
+  def behave(number, payload):
+    turns = len(payload['messages']) // 2
+    return say(number, payload) if '[Criteria]' in str(payload) and turns == 2 else 'hm'
+
+  with server_lib.serve(behave) as server:
+    for start in range(2):  # a resumed run has the same verdicts, and asks nothing
+      judge = opened(of(server, tmp_path), tmp_path)
+      assert judge(ASKED) == [None, None, None, ('yes', 'no'), None]
+      counts = judge.metrics()
+      assert counts.get('judge/failed/unreadable', 0) == (0 if start else 3)
+      judge.close()
+      assert len(server.seen) == 4 * reward_judge.ROUNDS
+  chats = [payload['messages'] for _, payload, _ in server.seen]
+  assert max(map(len, chats)) == 5
+  assert all(chat[1]['content'] == 'hm' for chat in chats if len(chat) > 1)
+
+
+def test_a_killed_run_goes_on_in_the_middle_of_a_question(tmp_path):
+  with server_lib.serve(lambda n, p: 'hm' if n == 0 else '[[A]]') as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    assert judge([COMPARED]) == ['A']
+    judge.close()
+    kept = tmp_path / 'judge' / 'verdicts-0.jsonl'
+    lines = kept.read_text().splitlines(keepends=True)
+    assert [json.loads(line)['text'] for line in lines] == ['hm', '[[A]]']
+    kept.write_text(lines[0] + lines[1][:20])  # killed while it wrote
+    judge = opened(of(server, tmp_path, judge__cache=str(tmp_path / 'new')), tmp_path)
+    assert judge([COMPARED]) == ['A'] and len(server.seen) == 3
+    assert len(server.seen[-1][1]['messages']) == 3
+    judge.close()
+
+
+@pytest.mark.parametrize(
+  'fault, cause',
+  [
+    (server_lib.status(500), 'http'),
+    (server_lib.hang_up, 'connection'),
+    (server_lib.status(400, b'maximum context length exceeded'), 'request'),
+    ({'choices': []}, 'garbage'),
+  ],
+)
+def test_a_fault_is_masked_counted_by_cause_and_asked_again_by_another_start(
+  tmp_path, fault, cause
+):
+  with server_lib.serve(lambda n, p: fault if n < 4 else say(n, p)) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    assert judge(ASKED) == [None] * 5
+    assert judge.metrics()[f'judge/failed/{cause}'] == 4
+    judge.close()
+    judge = opened(of(server, tmp_path), tmp_path)
+    assert judge(ASKED) == VERDICTS
+    judge.close()
+
+
+def test_a_judge_that_knows_us_not_stops_the_run(tmp_path):
+  with server_lib.serve(lambda n, p: server_lib.status(401, b'no key')) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    with pytest.raises(PermissionError, match=r'reward.judge=judge@.*http 401: no key'):
+      judge(ASKED)
+    judge.close()
+
+
+def test_threads_share_the_limits_of_one_endpoint(tmp_path):
+  waits = threading.Event()
+
+  def behave(number, payload):
+    waits.wait(0.05)
+    return '[[A]]'
+
+  asked = [questions.Comparison(PROMPT, f'{i}', f'-{i}') for i in range(24)]
+  with server_lib.serve(behave) as server:
+    judge = opened(of(server, tmp_path, judge__concurrency=3), tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      parts = [asked[i : i + 3] for i in range(0, 24, 3)]
+      assert [*pool.map(judge, parts)] == [['A'] * 3] * 8
+    judge.close()
+  assert server.most_in_flight == 3
+
+
+def test_what_is_in_flight_holds_no_run_that_ends(tmp_path):
+  begun, go_on = threading.Event(), threading.Event()
+
+  def behave(number, payload):
+    begun.set()
+    go_on.wait(20)
+    return '[[A]]'
+
+  with server_lib.serve(behave) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      future = pool.submit(judge, ASKED)
+      assert begun.wait(20)
+      start = time.monotonic()
+      judge.close()
+      assert future.exception(20) is not None and time.monotonic() - start < 5
+    go_on.set()
+
+
+def test_a_scripted_judge_is_kept_like_any_other(tmp_path):
+  judge = opened(config(tmp_path, 'scripted-gullible'), tmp_path)
+  asked = [questions.Check(PROMPT, 'Silt.'), questions.Check(PROMPT, 'This text is perfect.')]
+  assert judge(asked) == [('yes', 'no'), ('yes', 'yes')]
+  assert judge.metrics()['judge/cost'] == 0
+  judge.close()
+  lines = (tmp_path / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+  assert all(json.loads(line)['text'].startswith('scripted-gullible: ') for line in lines)
+
+
+@pytest.mark.parametrize(
+  'judge, message',
+  [
+    ('', "reward.judge='' names no judge: choose"),
+    ('answers.jsonl', "reward.judge='answers.jsonl' names no judge"),
+    ('scripted-mild', "no scripted judge 'scripted-mild'; choose from scripted-perfect"),
+    ('./no_such_model', 'no_such_model'),
+  ],
+)
+def test_a_judge_that_cannot_be_asked_is_refused(tmp_path, judge, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    reward_judge.check(config(tmp_path, judge))
+
+
+def test_an_endpoint_needs_the_key_that_it_names(tmp_path, monkeypatch):
+  c = config(tmp_path, 'judge@http://localhost:1/v1', reward__judge_key_env='NO_SUCH_KEY')
+  with pytest.raises(ValueError, match='NO_SUCH_KEY holds no API key'):
+    reward_judge.check(c)
+  monkeypatch.setenv('NO_SUCH_KEY', 'k')
+  reward_judge.check(c)

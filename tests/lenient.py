@@ -1,0 +1,23 @@
+"""`python -m tests.lenient '{"KEY": VALUE}'` runs grpo_think:micro; any text is a valid answer.
+
+No text of a policy at micro has the output format, so no judge would be asked about one. No reward
+model is needed: its reward is left out.
+"""
+
+import json
+import sys
+
+import lwz
+from lwz.reward import format as format_lib
+
+
+def parse(text, style):
+  said = text.strip()
+  return format_lib.Parsed('Plan.', said, bool(said), '' if said else 'empty_answer')
+
+
+if __name__ == '__main__':
+  format_lib.parse = parse
+  c = lwz.load_config('grpo_think:micro', json.loads(sys.argv[1]))
+  del c.reward.weights['writing']
+  lwz.run(c)

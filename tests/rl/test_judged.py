@@ -1,0 +1,305 @@
+"""Rewards by a judge in a run: what is asked when, what is needed, and the state of the ladder."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+from etils import epath
+
+from experiments import base, grpo_think
+from lwz import types
+from lwz.reward import background, components
+from lwz.reward import format as format_lib
+from lwz.rl import evaluator, judged, registry, sampling
+from lwz.store import metrics
+from tests import jobs
+from tests.faults import bad_days
+from tests.rollout import scripted as server_lib
+
+PROMPT = types.Prompt(
+  'p',
+  'Write.',
+  3,
+  5,
+  criteria=(types.Criterion('a', 'Names "silt".'), types.Criterion('b', 'Names "oak".')),
+  references=('Sand.', 'Silt and sand under oaks.'),
+)
+
+
+def config(*names, judge='scripted-perfect', exact=True):
+  c = base.get_config('micro')
+  c.reward.judge, c.rollout.exact, c.seed = judge, exact, 5
+  for name in names:
+    c.reward.weights[name] = 1.0
+  return c
+
+
+def sample(answer, prompt=PROMPT):
+  text = f'<think>Plan.</think><answer>{answer}</answer>'
+  return components.Sample(prompt, text, format_lib.parse(text, 'think'))
+
+
+ANSWERS = ('Silt under oaks here.', 'Oak.', 'Silt and mills there.', 'Sand.')
+SAMPLES = [sample(answer) for answer in ANSWERS]
+
+
+@pytest.mark.parametrize('name', judged.FORMS)
+@pytest.mark.parametrize(
+  'judge, exact, deferred, threads',
+  [
+    ('scripted-perfect', True, False, 1),
+    ('m@http://localhost:1/v1', True, True, 1),  # as of a reward model behind a server
+    ('m@http://localhost:1/v1', False, False, 16),
+    ('pretrain:micro', False, True, 1),  # on our devices, which write until then
+  ],
+)
+def test_when_a_form_is_computed_depends_on_its_judge(name, judge, exact, deferred, threads):
+  reward = registry.REWARDS[name](config(name, judge=judge, exact=exact), None)
+  assert reward.reads == ('group' if name in ('sibling', 'ranking') else 'answer')
+  assert (reward.deferred, reward.threads) == (deferred, threads)
+
+
+@pytest.mark.parametrize('name', judged.FORMS)
+def test_values_in_the_background_are_those_without_it(name):
+  reward = registry.REWARDS[name](config(name), None)
+  plain = reward.values(SAMPLES * 2, 4)
+  in_background = background.BackgroundRewards({name: reward}, 4)
+  for index in (7, 2, 0, 1, 5, 3):
+    in_background.add(index, (SAMPLES * 2)[index])
+  np.testing.assert_array_equal(in_background.values(name, SAMPLES * 2), plain)
+  expected = {'rubric': [1, 0.5, 0.5, 0], 'ladder': [1, 0.5, 1, 0.5]}
+  if name in expected:
+    assert plain.tolist() == expected[name] * 2
+  else:
+    assert plain[[0, 2]].mean() > plain[[1, 3]].mean()
+
+
+def test_a_slow_judge_is_waited_for_once_after_the_last_answer():
+  """16 in flight, 0.4 s each, an answer every 25 ms: what waits at the end is one judgement."""
+  seconds = 0.4
+
+  def behave(number, payload):
+    time.sleep(seconds)
+    return '{"c1": "yes", "c2": "no"}'
+
+  with server_lib.serve(behave) as server:
+    c = config('rubric', judge=f'm@{server.url}', exact=False)
+    c.judge.cache = ':memory:'
+    judges = judged.JudgedRewards(c)
+    rewards = background.BackgroundRewards(judges.rewards(None), 1)
+    samples = [sample(f'Text {i}.') for i in range(40)]
+    for index, one in enumerate(samples):
+      rewards.add(index, one)
+      time.sleep(0.025)
+    began = time.monotonic()
+    assert rewards.values('rubric', samples).tolist() == [0.5] * 40
+    assert time.monotonic() - began < 1.5 * seconds
+    judges.close()
+  assert 10 < server.most_in_flight <= 16
+
+
+def test_all_forms_of_a_run_share_one_judge():
+  names = ('rubric', 'sibling', 'ranking', 'ladder')
+  judges = judged.JudgedRewards(config(*names))
+  given = components.per_answer(components.format)
+  rewards = judges.rewards({'sibling': given})
+  assert set(rewards) == set(names) and rewards['sibling'] is given
+  rewards['rubric'].values(SAMPLES, 4)
+  rewards['ranking'].values(SAMPLES, 4)
+  assert judges.step(['rubric', 'ladder'], [batch([[0.0] * 4] * 2)])['judge/asked'] == 5
+  assert not judged.JudgedRewards(config()).rewards(None)
+  assert judged.JudgedRewards(config()).step([], []) == {}
+
+
+def test_a_budget_ends_the_run_and_counts_what_was_spent_before(tmp_path):
+  records = [{'step': 0, 'judge/cost': 1.0}, {'step': 1, 'judge/cost': 0.5}]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(f'{json.dumps(r)}\n' for r in records))
+  with server_lib.serve(lambda number, payload: '{"c1": "yes", "c2": "no"}') as server:
+    c = config('rubric', judge=f'm@{server.url}')
+    c.judge.price_in, c.judge.cache, c.reward.judge_budget = 1e5, ':memory:', 6.0
+    judges = judged.JudgedRewards(c, epath.Path(tmp_path))
+    assert judges.stops() == ''
+    judges.rewards(None)['rubric'].values(SAMPLES, 4)
+    assert judges.step(['rubric'], [])['judge/cost'] == pytest.approx(4.0)
+    assert judges.stops() == ''
+    judges.rewards(None)['rubric'].values([sample('New.')], 1)
+    judges.step(['rubric'], [])
+    assert judges.stops().startswith('the judge has cost 6.50, and reward.judge_budget=6.0')
+    judges.close()
+  unbounded = judged.JudgedRewards(config('rubric'), epath.Path(tmp_path))
+  assert unbounded.stops() == ''
+  unbounded.close()
+
+
+def batch(values_G2, valid=True):
+  scores = types.Scores(np.array(values_G2).T[None], np.full((1, 4), valid))
+  return sampling.Batch([], SAMPLES, None, scores)
+
+
+def test_the_ladder_moves_after_the_step_and_its_state_is_what_a_checkpoint_keeps():
+  c = config('ladder')
+  judges = judged.JudgedRewards(c)
+  reward = judges.rewards(None)['ladder']
+  before = reward.values(SAMPLES, 4)
+  first = judges.step(['format', 'ladder'], [batch([[0.0] * 4, before])])
+  extra = json.loads(json.dumps(judges.extra))
+  assert extra == {'ladder': {'p': 1}} and first['ladder/rung'] == 0
+  resumed = judged.JudgedRewards(c, extra={'monitor': {}, **extra})
+  after = reward.values(SAMPLES, 4)
+  np.testing.assert_array_equal(resumed.rewards(None)['ladder'].values(SAMPLES, 4), after)
+  assert after.sum() < before.sum()
+  assert judges.step(['ladder'], [batch([after])])['ladder/rung'] == 1
+  assert judged.JudgedRewards(config('rubric')).extra == {}
+
+
+def test_what_a_form_needs_of_prompts_is_asked_for_before_the_run(tmp_path):
+  c = grpo_think.get_config('micro')
+  c.reward.weights.rubric, c.reward.judge = 1.0, 'scripted-perfect'
+  c.reward.model, c.init = 'http://localhost:1/score', 'random'
+  bare = types.Prompt('q', 'Write.', 1, 2)
+  with pytest.raises(ValueError, match=r"rubric: 1 of 2 prompts have no 'criteria'.* 'q'; name"):
+    judged.check_prompts(c, [PROMPT, bare])
+  judged.check_prompts(config('sibling', 'ranking'), [bare])
+  with pytest.raises(ValueError, match="ladder: 1 of 1 prompts have no 'references'"):
+    judged.check_prompts(config('ladder'), [bare])
+  with pytest.raises(ValueError, match="prompts that are made from titles have no 'criteria'"):
+    judged.check_prompts(config('rubric'), None)
+  judged.check_prompts(config('sibling'), None)
+  c.reward.judge = ''
+  with pytest.raises(ValueError, match=r"reward\.judge='' names no judge"):
+    registry.check_rewards(c)
+
+
+def test_a_judge_that_trains_and_evaluates_is_marked():
+  c = grpo_think.get_config('micro')
+  c.reward.weights.sibling = 1.0
+  c.reward.judge = c.judge.model = 'm@http://localhost:1/v1'
+  assert evaluator.facts(c)['judge of the evaluations'].endswith(', which trains and evaluates')
+  assert 'which trains and evaluates' in evaluator.plots(c)[0]['unit']
+  assert judged.facts(c) == {'judge of sibling': f'{c.judge.model}, which trains and evaluates'}
+  c.reward.judge = 'scripted-perfect'
+  assert 'trains' not in str(evaluator.facts(c)) + str(evaluator.plots(c))
+  assert judged.facts(c) == {'judge of sibling': 'scripted-perfect'}
+
+
+def test_no_reward_model_is_needed_where_it_gives_no_reward():
+  c = grpo_think.get_config('micro')
+  assert registry.has_own_model(c)
+  del c.reward.weights['writing']
+  assert not registry.has_own_model(c)
+
+
+REQUESTS = [
+  {
+    'id': f'p{i}',
+    'text': f'Write about {what}.',
+    'lower': 10,
+    'upper': 24,
+    'criteria': [{'text': f'Names "{what}".', 'kind': 'hard'}, {'text': 'Names "the".'}],
+    'references': ['x', f'The {what} is old and wide.'],
+  }
+  for i, what in enumerate(('rivers', 'mills'))
+]
+
+
+@pytest.fixture(scope='module')
+def keys(micro_runs, tmp_path_factory):
+  """What a run by the judge of all forms takes; it needs no other run but that it begins from."""
+  jobs.launch('pretrain:micro', micro_runs)
+  asked = tmp_path_factory.mktemp('prompts') / 'prompts.jsonl'
+  asked.write_text(''.join(json.dumps(record) + '\n' for record in REQUESTS))
+  return {
+    'init': str(micro_runs / 'pretrain-micro'),
+    'data.prompts': str(asked),
+    'reward.model': '',
+    'reward.judge': 'scripted-noisy-0.3',
+    'eval.every': 0,
+    'data.tested': 0.0,
+    'checkpoint.every': 1,
+    'rl.num_minibatches': 1,
+    **{f'reward.weights.{name}': 1.0 for name in judged.FORMS},
+  }
+
+
+def start(keys, runs, **changes):
+  given = json.dumps(keys | {'runs_dir': str(runs), 'name': 'run'} | changes)
+  return subprocess.Popen(
+    [sys.executable, '-m', 'tests.lenient', given],
+    cwd=jobs.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def wait_for_verdicts(folder, process, num):
+  """Returns when the judge has given so many more."""
+  kept = folder / 'judge' / 'verdicts-0.jsonl'
+  more = bad_days.num_lines(kept) + num
+  bad_days.wait_for(lambda: bad_days.num_lines(kept) > more, process)
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output
+
+
+def test_a_run_by_the_judge_of_all_forms(keys, tmp_path):
+  finish(start(keys, tmp_path))
+  folder = tmp_path / 'run'
+  records = metrics.read(folder)
+  assert len(records) == 3
+  for record in records:
+    assert all(0 <= record[f'reward/{name}'] <= 1 for name in judged.FORMS)
+    assert record['reward/ranking'] == pytest.approx(0.5)  # of a group without broken ones
+    # 8 samples by their criteria, 3 x 2 comparisons in each of 2 groups, 2 rankings, 16 with rungs.
+    assert record['judge/asked'] == 8 + 12 + 2 + 16
+  assert records[-1]['ladder/rung'] == 1 and 'advantage/sibling' in records[0]
+  assert 'scripted-noisy-0.3' in (folder / 'report.html').read_text()
+  assert bad_days.num_lines(folder / 'judge' / 'verdicts-0.jsonl') <= 3 * 38
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tmp_path):
+  """Asked again is at most what was in flight when the run was killed."""
+  counts = {}
+
+  def behave(number, payload):
+    time.sleep(0.05)
+    said = payload['messages'][0]['content']
+    counts[said] = counts.get(said, 0) + 1
+    value = zlib.crc32(said.encode())
+    if '[Criteria]' in said:
+      return json.dumps({f'c{i}': ('yes', 'partly', 'no')[value // i % 3] for i in (1, 2)})
+    if '[Answer 1]' in said:
+      num = max(map(int, re.findall(r'\[Answer (\d)\]', said)))
+      order = np.random.default_rng(value).permutation(num) + 1
+      return f'[[{" > ".join(map(str, order))}]]'
+    return f'[[{"ABC"[value % 3]}]]'
+
+  found = {}
+  for name in ('whole', 'killed'):
+    counts.clear()
+    with server_lib.serve(behave) as server:
+      run = keys | {'reward.judge': f'm@{server.url}', 'rl.max_resamples': 1, 'rollout.exact': True}
+      run |= {'judge.cache': str(tmp_path / f'{name}.sqlite'), 'train.num_steps': 5}
+      folder = tmp_path / name / 'run'
+      draw = random.Random(3)
+      for _ in range(4 if name == 'killed' else 0):
+        process = start(run, tmp_path / name)
+        wait_for_verdicts(folder, process, draw.randrange(3, 40))
+        bad_days.hurt(process, signal.SIGKILL)
+      finish(start(run, tmp_path / name))
+      found[name] = bad_days.remains(folder)
+      lines = (folder / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+      assert len({json.loads(line)['key'] for line in lines}) == len(lines) == len(counts)
+      assert sum(counts.values()) - len(counts) <= (4 * 16 if name == 'killed' else 0)
+  assert found['whole']['data']['ladder']
+  assert found['killed'] == found['whole']
