@@ -56,6 +56,7 @@ class Prompt:
   upper: int
   language: str = 'en'
   source: str = ''
+  references: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

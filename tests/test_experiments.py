@@ -120,6 +120,7 @@ ONLY_WHEN = {
   'train.dtype': 'our own engine judges',
   'rl.clip': 'a gradient is computed by a program that was compiled with it',
   'rl.overlong_margin': 'rl.overlong is penalise',
+  'rl.satisfied': 'rl.composition has constraints',
   'rollout.': 'our own engine judges, or draws from a part of the tokens',
 }
 

@@ -7,6 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,15 +17,18 @@ from etils import epath
 from lwz import jsonl
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
-from lwz.learn import advantage, distillation, losses, overlong
+from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
-from lwz.reward import components, writing
+from lwz.reward import components, diversity, writing
+from lwz.reward import likelihood as likelihood_lib
+from lwz.rl import likelihood
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
 
 READS = (
   *('data.long', 'data.row_length', 'reward', 'rl.group_size', 'rl.overlong_margin'),
   *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens'),
+  *likelihood.READS,
 )
 
 # (scores_PGR, weights_R, valid_PG) -> advantage_PG
@@ -37,6 +41,15 @@ ADVANTAGES: dict[str, Callable[..., Callable]] = {
   ),
   'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
+AFTER = ('balanced', 'batch_balanced')  # advantages that average rewards once each is normalised
+# (scores_PGR, weights_R, valid_PG) -> reward_PG, before it is normalised
+COMPOSITIONS: dict[str, Callable[..., Callable]] = {
+  'sum': lambda c, mesh: composition.weighted_sum,
+  'product': lambda c, mesh: composition.product,
+  'veto': lambda c, mesh: functools.partial(composition.veto, **_constraints(c)),
+  'violators': lambda c, mesh: functools.partial(composition.violators, **_constraints(c)),
+}
+CONSTRAINED = ('veto', 'violators')  # compositions that read `rl.constraints`
 # arguments and results of `losses.grpo`; those of DISTILLING also take `teacher_logp_BT`
 LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
@@ -69,11 +82,23 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   ),
   'writing': lambda c, mesh: writing_by(c, mesh, (c.reward.model, *c.reward.ensemble)),
   'format': lambda c, mesh: components.per_answer(components.format),
+  'likelihood': lambda c, mesh: components.on_device(
+    functools.partial(
+      likelihood_lib.reward,
+      mean_logprob=likelihood.FrozenModel(c, mesh, score_shape(c, mesh).num_rows),
+    )
+  ),
+  'diversity': lambda c, mesh: components.per_group(diversity.distance),
 }
 Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
 
 SCALE = 'scale.json'  # file of an exported reward model: mean and deviation of its scores
+
+
+def _constraints(c) -> dict[str, Any]:
+  names = [name in c.rl.constraints for name in c.reward.weights]
+  return {'constraint_R': np.array(names), 'satisfied': c.rl.satisfied}
 
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
@@ -104,6 +129,7 @@ def check_rewards(c, given: Given = None) -> None:
       raise ValueError(
         f'reward.weights.{name}: there is no such reward; choose from {", ".join(known)}'
       )
+  likelihood.check(c)
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if is_server(value):
       http_lib.Endpoint(value, key_env=c.reward.key_env)
