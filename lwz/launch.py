@@ -66,7 +66,8 @@ def command() -> str:
 
 
 if __name__ == '__main__':
-  config_flags.DEFINE_config_file('config', lock_config=True)
+  # The config has locked itself but for the weights of rewards, which may be new ones.
+  config_flags.DEFINE_config_file('config', lock_config=False, accept_new_attributes=True)
   flags.mark_flag_as_required('config')
   logging.set_verbosity(logging.WARNING)
   sys.path.insert(0, os.getcwd())

@@ -235,7 +235,8 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 
 
 def test_stages_read_what_they_declare(recorded):
-  for experiment in ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
+  names = ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export', 'rescore')
+  for experiment in names:
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
   asked = recorded / 'prompts-micro' / 'prompts.jsonl'

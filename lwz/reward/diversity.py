@@ -7,23 +7,25 @@ import numpy as np
 from lwz import text
 from lwz.reward import components
 
-RUN = 3  # words of a shingle: a phrase, of which siblings on one subject share few by chance
+RUNS = (1, 2, 3)  # words of a shingle: what is spoken of, and the phrases, as orders of BLEU
 
 
-def similarities(texts: Sequence[str], run: int = RUN) -> np.ndarray:
+def similarities(texts: Sequence[str], runs: Sequence[int] = RUNS) -> np.ndarray:
   """Returns the Jaccard similarity of any two texts, |A & B| / |A | B| of their shingles. [G, G]
 
-  Shingles (Broder, 1997) are the runs of `run` words, in lower case; a shorter text is one. Two
-  texts with the same shingles have 1, two without a common one 0. A text without words is like
-  others without words alone.
+  It is the mean over shingles (Broder, 1997) of 1, 2 and 3 words in a row, in lower case; a shorter
+  text is one. Two texts with the same shingles have 1, two without a common word 0. A text without
+  words is like others without words alone.
   """
   hashes = [text.hash_words(text.words(one.lower())) for one in texts]
-  sets = [set(text.shingles(h_T, min(run, max(len(h_T), 1))).tolist()) for h_T in hashes]
   found = np.eye(len(texts))
-  for i, a in enumerate(sets):
-    for j, b in enumerate(sets[:i]):
-      both = len(a & b)
-      found[i, j] = found[j, i] = both / (len(a) + len(b) - both) if a or b else 1.0
+  for run in runs:
+    sets = [set(text.shingles(h_T, min(run, max(len(h_T), 1))).tolist()) for h_T in hashes]
+    for i, a in enumerate(sets):
+      for j, b in enumerate(sets[:i]):
+        both = len(a & b)
+        share = both / (len(a) + len(b) - both) if a or b else 1.0
+        found[i, j] = found[j, i] = found[i, j] + share / len(runs)
   return found
 
 
@@ -39,5 +41,6 @@ def distance(samples: Sequence[components.Sample]) -> np.ndarray:
   valid = [i for i, sample in enumerate(samples) if sample.parsed.valid]
   if valid:
     found = similarities([samples[i].parsed.answer for i in valid])
-    rewards[valid] = 1.0 - (found.sum(axis=1) - 1.0) / max(len(valid) - 1, 1)
+    others = (found.sum(axis=1) - 1.0) / max(len(valid) - 1, 1)
+    rewards[valid] = np.clip(1.0 - others, 0.0, 1.0)  # a mean of ones may be above 1 by rounding
   return rewards

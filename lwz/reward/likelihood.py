@@ -39,8 +39,8 @@ def gain(samples: Sequence[components.Sample], *, mean_logprob: MeanLogprob) -> 
   if not valid:
     return gains
   alone = list(dict.fromkeys(samples[i].prompt for i in valid))
-  asked = [(samples[i].prompt, samples[i].parsed.think) for i in valid]
-  asked += [(prompt, None) for prompt in alone]
+  given = [(samples[i].prompt, samples[i].parsed.think) for i in valid]
+  asked = [*given, *((prompt, None) for prompt in alone)]
   found = mean_logprob([(prompt.text, think, true_text(prompt)) for prompt, think in asked])
   before = dict(zip(alone, found[len(valid) :], strict=True))
   gains[valid] = found[: len(valid)] - np.array([before[samples[i].prompt] for i in valid])

@@ -16,7 +16,7 @@ from lwz.store import run as run_lib
 
 
 class Batch(NamedTuple):
-  """What a run sampled for some prompts, and the scores that it trained with."""
+  """Samples of a run for some prompts, and the scores that they trained with."""
 
   number: int
   prompts: list[types.Prompt]

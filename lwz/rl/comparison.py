@@ -19,8 +19,8 @@ def check(c) -> None:
   if not name:
     return
   if name not in registry.COMPOSITIONS:
-    known = ', '.join(registry.COMPOSITIONS)
-    raise ValueError(f'rl.composition: there is no {name!r}; choose from {known}')
+    choices = ', '.join(registry.COMPOSITIONS)
+    raise ValueError(f'rl.composition: there is no {name!r}; choose from {choices}')
   if c.rl.advantage in registry.AFTER:
     raise ValueError(
       f'rl.composition={name!r} makes one reward before it is normalised, and '

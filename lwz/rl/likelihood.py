@@ -8,7 +8,8 @@ import numpy as np
 from lwz import rows, types
 from lwz.data import templates, tokenizer
 from lwz.programs import language_model
-from lwz.reward import likelihood
+from lwz.reward import components
+from lwz.reward import likelihood as likelihood_lib
 from lwz.runtime import setup, sources, tokenizers
 from lwz.store import model_source
 
@@ -41,11 +42,17 @@ def check(c) -> None:
   if any(setup.is_experiment(source) for source in (c.data.prompts, c.data.folder)):
     return  # they are to be written first: a prompt without a text stops the run at its step
   for prompt in sources.writing_prompts(c):
-    likelihood.true_text(prompt)
+    likelihood_lib.true_text(prompt)
+
+
+def reward(c, mesh, num_rows: int) -> components.Reward:
+  """Returns the reward by the frozen model of a config, which reads `num_rows` rows at a time."""
+  model = FrozenModel(c, mesh, num_rows)
+  return components.on_device(functools.partial(likelihood_lib.reward, mean_logprob=model))
 
 
 class FrozenModel:
-  """Mean log-probabilities of texts, `likelihood.MeanLogprob`, by the model of the config.
+  """Mean log-probabilities of texts, `likelihood_lib.MeanLogprob`, by the model of the config.
 
   A text is tokenized apart from what precedes it, so that it is the same tokens after any thought.
   """

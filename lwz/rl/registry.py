@@ -20,7 +20,6 @@ from lwz.judge import http as http_lib
 from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
 from lwz.reward import components, diversity, writing
-from lwz.reward import likelihood as likelihood_lib
 from lwz.rl import likelihood
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
@@ -82,12 +81,7 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   ),
   'writing': lambda c, mesh: writing_by(c, mesh, (c.reward.model, *c.reward.ensemble)),
   'format': lambda c, mesh: components.per_answer(components.format),
-  'likelihood': lambda c, mesh: components.on_device(
-    functools.partial(
-      likelihood_lib.reward,
-      mean_logprob=likelihood.FrozenModel(c, mesh, score_shape(c, mesh).num_rows),
-    )
-  ),
+  'likelihood': lambda c, mesh: likelihood.reward(c, mesh, score_shape(c, mesh).num_rows),
   'diversity': lambda c, mesh: components.per_group(diversity.distance),
 }
 Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS

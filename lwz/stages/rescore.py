@@ -47,26 +47,26 @@ def check(c, rewards: registry.Given = None) -> None:
   folder = epath.Path(setup.reference(c, c.rescore.run))
   if setup.is_experiment(c.rescore.run) and not folder.exists():
     return  # it is to be run first
-  _, judged, _ = _opened(c, folder)
-  registry.check_rewards(judged, rewards)
+  _, anew, _ = _opened(c, folder)
+  registry.check_rewards(anew, rewards)
 
 
 def run(c, rewards: registry.Given = None) -> None:
   opened, mesh = setup.open_run(c, READS), setup.mesh(c)
   folder = epath.Path(setup.reference(c, c.rescore.run))
-  own, judged, written = _opened(c, folder)
-  registry.check_rewards(judged, rewards)
-  by_name = registry.rewards(judged, mesh, rewards)
+  own, anew, written = _opened(c, folder)
+  registry.check_rewards(anew, rewards)
+  by_name = registry.rewards(anew, mesh, rewards)
   decode = tokenizer.decoder(tokenizer.load(folder / 'tokenizer'))
   chosen = tasks.spread(written, c.rescore.batches)
   found, num_failed, steps = [], dict.fromkeys(by_name, 0), []
-  with terminal.Progress(len(chosen), label=setup.run_name(c), unit='batch') as bar:
+  with terminal.Progress(len(chosen), label=setup.run_name(c)) as bar:
     for batch in archived.batches(own, folder, chosen):
       samples = scoring.samples(own, decode, batch.prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}
       for name, values_B in values.items():
         num_failed[name] += int(np.sum(~np.isfinite(values_B)))
-      found.append(_compared(own, judged, mesh, batch, values))
+      found.append(_compared(own, anew, mesh, batch, values))
       steps.append(batch.number // (1 + own.rl.max_resamples))
       opened.check()
       bar.update(len(found))
@@ -79,7 +79,7 @@ def run(c, rewards: registry.Given = None) -> None:
     'batches': f'{len(found)} of {len(written)}, steps {steps[0]} to {steps[-1]}',
     'samples': num_samples,
     'trained by': _described(own),
-    'judged by': _described(judged),
+    'judged by': _described(anew),
   }
   _write(c, opened, facts, found, steps, failed)
 
@@ -93,13 +93,13 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
   written = archived.numbers(own, folder) if own.stage == 'grpo' else []
   if not written:
     raise ValueError(f'{begin}no archived rollouts in {folder}; name a GRPO run that has begun')
-  judged = own.copy_and_resolve_references()
+  anew = own.copy_and_resolve_references()
   for key in TAKEN:
-    keys.set_value(judged, key, keys.get(c, key))
-  judged.reward = ConfigDict(c.reward.to_dict())
-  judged.reward.weights = {name: weight for name, weight in c.reward.weights.items() if weight}
-  judged.init, judged.name = setup.reference(own, own.init), setup.run_name(c)
-  return own, judged, written
+    keys.set_value(anew, key, keys.get(c, key))
+  anew.reward = ConfigDict(c.reward.to_dict())
+  anew.reward.weights = {name: weight for name, weight in c.reward.weights.items() if weight}
+  anew.init, anew.name = setup.reference(own, own.init), setup.run_name(c)
+  return own, anew, written
 
 
 def _described(c) -> str:
@@ -109,13 +109,13 @@ def _described(c) -> str:
 
 
 def _compared(
-  own, judged, mesh, batch: archived.Batch, values: Mapping[str, np.ndarray]
+  own, anew, mesh, batch: archived.Batch, values: Mapping[str, np.ndarray]
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
   """Returns (tau [P], changed [P]) by (reward here, reward that trained), advantages included."""
   shape = batch.scores.valid.shape
   trained_PG, _, trained_valid_PG = comparison.advantages(own, mesh, batch.scores, batch.rollout)
   scores = components.scores(values, shape[0])
-  advantage_PG, _, valid_PG = comparison.advantages(judged, mesh, scores, batch.rollout)
+  advantage_PG, _, valid_PG = comparison.advantages(anew, mesh, scores, batch.rollout)
   before = {name: batch.scores.values[:, :, r] for r, name in enumerate(own.reward.weights)}
   before_valid = dict.fromkeys(before, batch.scores.valid) | {ADVANTAGE: trained_valid_PG}
   before |= {ADVANTAGE: np.asarray(trained_PG)}
@@ -134,7 +134,7 @@ def _compared(
 
 def _write(c, opened, facts: dict[str, Any], found, steps: list[int], failed) -> None:
   """results.json, table.md, report.html, DONE."""
-  rows, records = [], [{'step': step} for step in steps]
+  rows, records = [], [dict[str, float](step=step) for step in steps]
   for here, there in found[0]:
     tau_P, changed_P = (
       np.concatenate([one[here, there][part] for one in found]) for part in (0, 1)
