@@ -71,9 +71,8 @@ class FrozenModel:
     @functools.cache
     def compiled(length: int) -> tuple[Callable, language_model.RowShape]:
       shape = language_model.RowShape(num_rows, length)
-      return language_model.token_logprob(
-        config, shape, chunk=c.train.chunk, mesh=mesh
-      ).jit(), shape
+      made = language_model.token_logprob(config, shape, chunk=c.train.chunk, mesh=mesh)
+      return made.jit(), shape
 
     self._compiled = compiled
 
