@@ -260,6 +260,11 @@ def _rl(c) -> None:
   # normalises once more over the batch (GDPO). The others compare the mean reward: 'mean_reward'
   # is the paper's ablation, 'centred' is Dr. GRPO's, 'leave_one_out' RLOO's.
   c.rl.advantage = 'balanced'
+  # One reward out of all before it is normalised, with an advantage of one reward ('mean_reward',
+  # 'centred', 'leave_one_out'): 'product' (GR3), 'veto', 'violators' below the mean (RLMR), 'sum'.
+  c.rl.composition = ''  # '': none
+  c.rl.constraints = ('format',)  # rewards that 'veto' and 'violators' hold against a sample
+  c.rl.satisfied = 0.5  # the least value of such a reward that is no violation
   c.rl.num_epochs = 1  # passes over the samples of a step
   c.rl.num_minibatches = 1  # updates per epoch
   c.rl.loss = 'grpo'  # or 'gspo' (set the clips to 3e-4 and 4e-4), 'cispo' (set clip_low to 1)
@@ -318,6 +323,9 @@ def _reward(c) -> None:
   # The referee: a reward model that trains nothing. Held-out answers are compared with those of
   # step 0 by it, and by log-probability under `init`, which is loaded once more.
   c.reward.heldout = ''
+  # Of the reward 'likelihood' (VR-CLI): the frozen model that reads thoughts and the true text of a
+  # prompt, its last reference; '': that of `init`.
+  c.reward.likelihood_model = ''
   # The reward is sigmoid((score - mean) / std). A model that we trained knows both; give them for
   # any other. With std = 0, the scores of a server are rewards in [0, 1] already.
   c.reward.mean = 0.0
@@ -420,7 +428,7 @@ def _run(c) -> None:
 
 
 def _tools(c) -> None:
-  """The stages generate, score, preflight, export and report."""
+  """The stages generate, score, rescore, preflight, export and report."""
   c.generate = ConfigDict()
   c.generate.prompts = ''  # JSONL or Parquet of prompts to answer; '': the one of the key `prompt`
   c.generate.words = 0  # number of words that each is asked for; 0: none is added to the prompt
@@ -433,6 +441,12 @@ def _tools(c) -> None:
   c.score = ConfigDict()
   # JSONL file of texts (text; prompt, lower, upper if given), or a run's folder, for its samples.
   c.score.texts = ''  # '': held-out passages, intact and damaged
+
+  c.rescore = ConfigDict()
+  # The GRPO run whose archived samples are judged by `reward`, `judge` and, of `rl`, the advantage
+  # and the composition of this config: experiment:size, or a run's folder.
+  c.rescore.run = ''
+  c.rescore.batches = 0  # batches to judge, evenly spaced over that run; 0: all
 
   c.preflight = ConfigDict()
   c.preflight.at_start = True  # before a training: compile its programs, stop if they do not fit

@@ -19,7 +19,7 @@ def get_config(size: str = 'tiny'):
   # Where one of two is fooled they disagree, and the lower bound pays less, see README.md.
   c.reward.ensemble = ('reward_model_second:tiny',) if size == 'tiny' else ()
   # The referee waits for pairs of the policy: of two at a time, the second model is better last.
-  rewards = ('reward.model', 'reward.heldout', 'reward.ensemble')
+  rewards = ('reward.model', 'reward.heldout', 'reward.ensemble', 'reward.likelihood_model')
   c.needs = ('init', *rewards, 'data.prompts', 'judge.model', 'reward.judge', 'rl.teacher')
   c.train.num_steps = 3 if size == 'micro' else 80 if pocket else 60 if small else 150
   # 7e-4 drifts into what the reward model pays for and no reader reads, see LOG.md.

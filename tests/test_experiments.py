@@ -122,6 +122,7 @@ ONLY_WHEN = {
   'train.dtype': 'our own engine judges',
   'rl.clip': 'a gradient is computed by a program that was compiled with it',
   'rl.overlong_margin': 'rl.overlong is penalise',
+  'rl.satisfied': 'rl.composition has constraints',
   'rollout.': 'our own engine judges, or draws from a part of the tokens',
 }
 
@@ -251,7 +252,8 @@ def test_the_browser_made_from_an_archive_is_that_of_the_training(recorded):
 
 
 def test_stages_read_what_they_declare(recorded):
-  for experiment in ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export'):
+  names = ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export', 'rescore')
+  for experiment in names:
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
   asked = recorded / 'prompts-micro' / 'prompts.jsonl'

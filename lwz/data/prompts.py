@@ -27,7 +27,7 @@ def from_documents(
 
   With n the number of words of that opening, the range is [n (1 - slack), n (1 + slack)]. About
   half of the requests, chosen by a hash of the title, state n: then n is rounded to tens in request
-  and range. Of documents with the same title the first counts.
+  and range. Of documents with the same title the first counts. The opening is the reference.
   """
   if not 0 <= slack < 1:
     raise ValueError(f'slack is a share of the length, in [0, 1), not {slack}')
@@ -46,6 +46,7 @@ def from_documents(
       upper=round(num_words * (1 + slack)),
       language=templates.language(text),
       source=document.source,
+      references=(passage,),
     )
     prompts.setdefault(document.title, prompt)
   return list(prompts.values())

@@ -19,7 +19,7 @@ from lwz.data import tokenizer
 from lwz.report import browser as pages
 from lwz.reward import length
 from lwz.reward.hacking import alarms, signals
-from lwz.rl import best_samples, registry, sampling, scoring
+from lwz.rl import archived, comparison, sampling, scoring
 from lwz.runtime import sources
 from lwz.store import atomic, lock, metrics
 from lwz.store import run as run_lib
@@ -148,14 +148,14 @@ def fill(c, folder: epath.Path) -> None:
 
 
 def _fill(c, folder: epath.Path) -> None:
-  own = best_samples.config_of(c, run_lib.Run(folder))
+  own = archived.config(c, run_lib.Run(folder))
   tok = tokenizer.load(folder / 'tokenizer')
   made, decode = Browser(own, tok, folder), tokenizer.decoder(tok)
   ids_by = sampling.fitting(own, tok, sources.writing_prompts(own))
-  archive, known = best_samples.archive_of(own, folder), made.steps()
+  archive, known = archived.archive(own, folder), made.steps()
 
   def advantages(batch: sampling.Batch) -> np.ndarray:
-    return registry.trained(own, *registry.advantages(own, None, batch.rollout, batch.scores))
+    return comparison.trained(own, *comparison.advantages(own, None, batch.scores, batch.rollout))
 
   for record in metrics.read(folder):
     batches = []

@@ -19,7 +19,7 @@ from lwz.learn import advantage, losses
 from lwz.model import config as config_lib
 from lwz.programs import grpo, program
 from lwz.programs.cost import mfu
-from lwz.rl import fixed_models, registry, sampling
+from lwz.rl import comparison, fixed_models, registry, sampling
 from lwz.runtime import adapters, keys, setup, trainer
 
 READS = (
@@ -61,6 +61,7 @@ def check(c) -> None:
       f'rl.overlong_margin={c.rl.overlong_margin} exceeds '
       f'rollout.max_tokens={c.rollout.max_tokens}: choose at most that many'
     )
+  comparison.check(c)
   _check_clips(c)
   _check_halvings(c)
   fixed_models.check(c)
@@ -89,7 +90,7 @@ def _check_halvings(c) -> None:
 
 def plots(c) -> list[dict[str, Any]]:
   """Returns the plots of learning, as arguments of `curves.draw`."""
-  names = list(c.reward.weights)
+  names = comparison.names(c)
   found: list[dict[str, Any]] = [
     {
       'keys': ['zero_variance/all', *[f'zero_variance/{name}' for name in names]],
@@ -181,7 +182,7 @@ class Learner:
     names = {'grpo', 'logprob', *fixed_models.LOGPROBS} & compiled.keys()
     # A batch that a step does not merge with others is asked for twice: `informative`, then `step`.
     self._advantages = functools.lru_cache(maxsize=1)(
-      lambda batch: registry.advantages(c, mesh, batch.rollout, batch.scores)
+      lambda batch: comparison.advantages(c, mesh, batch.scores, batch.rollout)
     )
     self._fns = {n: compiled[n].jit(*(() if n in fixed_models.LOGPROBS else base)) for n in names}
     self._fixed = fixed_models.load(c, config, mesh, names, *base)
@@ -193,12 +194,11 @@ class Learner:
 
     The optimiser's steps are made by `loop.update`.
     """
-    names = list(self._c.reward.weights)
     prompt_ids, rollout = sampled.prompt_ids, sampled.rollout
     advantage_PG, values_PGR, valid_PG = self._advantages(sampled)
     valid_B = np.asarray(valid_PG).reshape(-1)
     batch = functools.partial(self._minibatch, prompt_ids, rollout, valid_B)
-    measured = advantage.measure(values_PGR, names, valid_PG)
+    measured = advantage.measure(values_PGR, comparison.names(self._c), valid_PG)
     per_token, seen = self._per_token(state.params, batch, rollout, valid_B)
     advantage_B = np.asarray(advantage_PG).reshape(-1)
     learned = []
@@ -225,7 +225,7 @@ class Learner:
 
   def advantages(self, batch: sampling.Batch) -> np.ndarray:
     """Returns the advantages of a batch, [P, G], NaN where a sample has none: it trains nothing."""
-    return registry.trained(self._c, *self._advantages(batch))
+    return comparison.trained(self._c, *self._advantages(batch))
 
   def speed(self, batch: sampling.Batch, seconds: float) -> dict[str, float]:
     """Returns trained tokens per second, model FLOPs utilisation and peak memory, where known.

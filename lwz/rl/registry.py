@@ -7,26 +7,27 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
 
-from lwz import jsonl, types
+from lwz import jsonl
 from lwz.data import templates, tokenizer
 from lwz.judge import http as http_lib
-from lwz.learn import advantage, distillation, losses, overlong
+from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
-from lwz.reward import components, writing
-from lwz.rl import judged
+from lwz.reward import components, diversity, writing
+from lwz.rl import judged, likelihood
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
 
 READS = (
   *('data.long', 'data.row_length', 'reward', 'rl.group_size', 'rl.overlong_margin'),
-  *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens', *judged.READS),
+  *('rl.prompts_per_step', 'rl.ratio_cap', 'rollout.exact', 'rollout.max_tokens'),
+  *(*judged.READS, *likelihood.READS),
 )
 
 # (scores_PGR, weights_R, valid_PG) -> advantage_PG
@@ -39,6 +40,15 @@ ADVANTAGES: dict[str, Callable[..., Callable]] = {
   ),
   'centred': lambda c, mesh: functools.partial(advantage.mean_reward, relative=advantage.centred),
 }
+AFTER = ('balanced', 'batch_balanced')  # advantages that average rewards once each is normalised
+# (scores_PGR, weights_R, valid_PG) -> reward_PG, before it is normalised
+COMPOSITIONS: dict[str, Callable[..., Callable]] = {
+  'sum': lambda c, mesh: composition.weighted_sum,
+  'product': lambda c, mesh: composition.product,
+  'veto': lambda c, mesh: functools.partial(composition.veto, **_constraints(c)),
+  'violators': lambda c, mesh: functools.partial(composition.violators, **_constraints(c)),
+}
+CONSTRAINED = ('veto', 'violators')  # compositions that read `rl.constraints`
 # arguments and results of `losses.grpo`; those of DISTILLING also take `teacher_logp_BT`
 LOSSES: dict[str, Callable[..., Callable]] = {
   'grpo': lambda c, mesh: functools.partial(losses.grpo, ratio_cap=c.rl.ratio_cap or math.inf),
@@ -75,6 +85,8 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   'sibling': lambda c, mesh: judged.JudgedRewards(c).reward('sibling'),
   'ranking': lambda c, mesh: judged.JudgedRewards(c).reward('ranking'),
   'ladder': lambda c, mesh: judged.JudgedRewards(c).reward('ladder'),
+  'likelihood': lambda c, mesh: likelihood.reward(c, mesh, score_shape(c, mesh).num_rows),
+  'diversity': lambda c, mesh: components.per_group(diversity.distance),
 }
 Given = Mapping[str, components.Reward] | None  # by name: rewards of `lwz.run`, beside REWARDS
 HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared with
@@ -82,23 +94,9 @@ HELDOUT_OF = 'writing'  # the reward that the held-out reward model is compared 
 SCALE = 'scale.json'  # file of an exported reward model: mean and deviation of its scores
 
 
-def advantages(c, mesh, rollout: types.Rollout, scores: types.Scores):
-  """Returns advantages [P, G], rewards [P, G, R] and valid [P, G], by `rl.overlong`."""
-  shape = scores.valid.shape
-  values_PGR, valid_PG = OVERLONG[c.rl.overlong](c, mesh)(
-    scores.values,
-    scores.valid,
-    np.asarray(rollout.lengths).reshape(shape),
-    np.asarray(rollout.finished).reshape(shape),
-  )
-  weights_R = jnp.array(list(c.reward.weights.values()), jnp.float32)
-  return ADVANTAGES[c.rl.advantage](c, mesh)(values_PGR, weights_R, valid_PG), values_PGR, valid_PG
-
-
-def trained(c, advantage_PG, values_PGR, valid_PG) -> np.ndarray:
-  """Returns the advantages, NaN where a sample trains nothing: masked, or by a loss without any."""
-  counts_PG = np.asarray(valid_PG, bool) & (c.rl.loss not in DISTILLING)
-  return np.where(counts_PG, np.asarray(advantage_PG, np.float32), np.nan)
+def _constraints(c) -> dict[str, Any]:
+  names = [name in c.rl.constraints for name in c.reward.weights]
+  return {'constraint_R': np.array(names), 'satisfied': c.rl.satisfied}
 
 
 def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
@@ -135,6 +133,7 @@ def check_rewards(c, given: Given = None) -> None:
         f'reward.weights.{name}: there is no such reward; choose from {", ".join(known)}'
       )
   judged.check(c)
+  likelihood.check(c)
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if is_server(value):
       http_lib.Endpoint(value, key_env=c.reward.key_env)

@@ -22,7 +22,7 @@ MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
 WRITING = ('pretrain', 'sft', 'grpo')  # their result writes
 # Stages whose runs have an identity.
-RESUMABLE = (*TRAINING, 'passages', 'policy_pairs', 'prompts', 'evaluate')
+RESUMABLE = (*TRAINING, 'passages', 'policy_pairs', 'prompts', 'evaluate', 'rescore')
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
 
 
@@ -90,7 +90,7 @@ KEYS: dict[str, Key] = {
   **{f'pairs.{end}': Key(1e-2, 100.0) for end in ('coldest', 'hottest')},
   **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
   **{f'prompts.{name}': Key(holds='path', is_input=True) for name in ('sources', 'benchmarks')},
-  'prompts.embedded': _count(1),
+  **dict.fromkeys(('prompts.embedded', 'rl.overlong_margin', 'reward.max_words'), _count(1)),
   'prompts.min_words': _count(1, 1_000),
   'prompts.max_chars': _count(1, 10**7),
   'prompts.shortest': _count(0, 12_000),
@@ -123,13 +123,14 @@ KEYS: dict[str, Key] = {
   'rl.num_minibatches': _count(1, 10**6),
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('clip_low', 'clip_high', 'ratio_cap', 'tis_cap')},
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('kl_weight', 'entropy_weight')},
-  'rl.teacher': Key(holds='reference', stages=WRITING),
+  **{k: Key(holds='reference', stages=WRITING) for k in ('rl.teacher', 'reward.likelihood_model')},
+  'rl.satisfied': _share(),
   'rl.stop_on_alarm': Key(may_change=ALWAYS),
   **dict.fromkeys(('rollout.temperature', 'reward.judge_temperature'), Key(0.0, 100.0)),
   **{f'rollout.max_{name}': _count(1, 2**24) for name in ('prompt_tokens', 'tokens')},
   'rollout.min_tokens': _count(high=2**24),
   'rollout.top_p': _share(1e-9),
-  'rollout.top_k': _count(),
+  **dict.fromkeys(('rollout.top_k', 'rescore.batches'), _count()),
   'rollout.slots': _count(high=10**6),
   'rollout.block': _count(1, 2**20),
   'rollout.attention': Key(may_change=ALWAYS),
@@ -138,11 +139,11 @@ KEYS: dict[str, Key] = {
     Key(holds='reference', stages=('reward_model',)),
   ),
   'reward.judge': Key(holds='reference', stages=WRITING),
+  'rescore.run': Key(holds='reference', is_input=True, stages=('grpo',)),
   **{f'reward.refresh{k}': _count(n, 10**6) for k, n in (('', 0), ('_steps', 1), ('_pairs', 2))},
   'reward.mean': Key(-1e9, 1e9),
   'reward.std': Key(0.0, 1e9),
   **dict.fromkeys(('reward.caution', 'reward.weights'), Key(0.0, 1e6)),
-  **dict.fromkeys(('reward.max_words', 'rl.overlong_margin'), _count(1)),
   **dict.fromkeys(('eval', 'eval.sends', 'judge', 'judge.sends'), Key(may_change=TRAINING)),
   **{f'{k}key_env': Key(may_change=ALWAYS) for k in ('eval.', 'judge.', 'reward.judge_')},
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
@@ -151,7 +152,7 @@ KEYS: dict[str, Key] = {
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
   'eval.slots': _count(1, 10**6, may_change=TRAINING),
   'eval.annotations': Key(holds='path', may_change=TRAINING),
-  'eval.batches': _count(1, may_change=ALWAYS),
+  **dict.fromkeys(('eval.batches', 'log.samples_every'), _count(1, may_change=ALWAYS)),
   **dict.fromkeys(('eval.every', 'eval.pairs', 'judge.stream'), _count(may_change=ALWAYS)),
   'judge.model': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
@@ -169,7 +170,6 @@ KEYS: dict[str, Key] = {
   **{f'judge.price_{way}': Key(0.0, 1e6, may_change=ALWAYS) for way in ('in', 'out')},
   'reward.judge_budget': Key(0.0, 1e6, may_change=ALWAYS),
   **dict.fromkeys(('log', 'preflight', 'report', 'checkpoint', 'debug'), Key(may_change=ALWAYS)),
-  'log.samples_every': _count(1, may_change=ALWAYS),
   'log.sinks': Key(choices=sinks.SINKS, inherited=True, may_change=ALWAYS),
   'profile.steps': _count(may_change=ALWAYS),
   'preflight.stage': Key(choices=('', *TRAINING), may_change=ALWAYS),

@@ -29,7 +29,10 @@ TOKENIZER = ('data.tokenizer', 'data.chat_template')
 COMPUTED = ('train.attention', 'train.dtype')
 MODEL = ('init', *TOKENIZER, *COMPUTED, 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
-RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
+RESULTS = {
+  **{'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'},
+  'rescore.run': 'metrics.jsonl',
+}
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 

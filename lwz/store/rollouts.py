@@ -91,6 +91,13 @@ class Archive:
     rollout = types.Rollout(found['ids'], found['logp'], found['lengths'], found['finished'])
     return rollout, types.Scores(found['scores'], found['valid'])
 
+  def written(self) -> list[int]:
+    """Returns the steps that are there, in order."""
+    if not (self._path / 'lengths' / 'zarr.json').exists():
+      return []
+    lengths = self._open('lengths', create=False).read().result()
+    return np.flatnonzero(np.any(lengths, axis=1)).tolist()
+
   def _open(self, name: str, *, create: bool) -> ts.TensorStore:
     if (name, create) not in self._opened:
       spec = {'driver': 'zarr3', 'kvstore': _place(os.fspath(self._path / name))}

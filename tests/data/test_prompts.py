@@ -30,6 +30,7 @@ def test_a_prompt_asks_for_what_its_document_has():
     assert abs(num_words - (20 + i)) <= 5
     assert (prompt.lower, prompt.upper) == (round(num_words * 0.8), round(num_words * 1.2))
     assert (prompt.language, prompt.source) == ('en', 'made')
+    assert prompt.references == (found[i].text,)  # its opening, here the whole
   assert 0.3 < sum('words' in prompt.text for prompt in made) / 66 < 0.7
 
 

@@ -1,16 +1,14 @@
 """Rejection sampling: which samples of a GRPO run's archive become examples."""
 
-import json
-
 import numpy as np
 import pytest
 
 from experiments import grpo_think, sft
 from lwz import types
-from lwz.data import examples, tokenizer
-from lwz.rl import best_samples
+from lwz.data import examples
+from lwz.rl import best_samples, sampling
 from lwz.runtime import sources
-from lwz.store import rollouts
+from tests import archived_run
 
 PROMPTS = [types.Prompt(f'p{i}', f'Write about {i}.', 3, 9) for i in range(4)]
 TEXTS = [  # of one prompt
@@ -30,29 +28,11 @@ def made(tmp_path, monkeypatch):
   run = grpo_think.get_config('micro')
   run.train.num_steps, run.rl.prompts_per_step, run.rl.group_size = 2, 2, 4
   run.reward.weights.update({'length': 2.0, 'writing': 0.0, 'format': 0.0})
-  tok = tokenizer.train(TEXTS + [prompt.text for prompt in PROMPTS], 300)
-  tokenizer.save(tok, tmp_path / 'tokenizer')
-  for name in ('config.json', 'DONE'):
-    record = {'config': run.to_dict(), 'summary': {}, 'time': '', 'hash': '', 'versions': {}}
-    record |= {'command': [], 'created': '', 'history': []}
-    (tmp_path / name).write_text(json.dumps(record))
-  ids = [[*row, tok.eos_token_id] for row in tokenizer.encode(tok, TEXTS, end=False)]
-  T = run.rollout.max_tokens
-  padded = np.array([row + [0] * (T - len(row)) for row in ids] * 2, np.int32)
-  sizes = {'num_steps': 2, 'num_prompts': 2, 'num_samples': 4, 'max_tokens': T, 'num_rewards': 3}
-  archive = rollouts.Archive(tmp_path, **sizes)
-  for step in range(2):
-    lengths = np.array([len(row) for row in ids] * 2, np.int32)
-    rollout = types.Rollout(padded, np.zeros((8, T), np.float32), lengths, np.ones(8, bool))
-    means = np.array(MEANS[2 * step : 2 * step + 2], np.float32)
-    by_name = {'length': means, 'writing': 1 - means, 'format': np.ones_like(means)}
-    values = np.stack([by_name[name] for name in run.reward.weights], axis=-1)
-    valid = np.array(VALID[2 * step : 2 * step + 2])
-    archive.write(step, 1, rollout, types.Scores(values, valid))
+  means = np.array(MEANS, np.float32)
+  rewards = {'length': means, 'writing': 1 - means, 'format': np.ones_like(means)}
+  archived_run.write(tmp_path, run, TEXTS, rewards, VALID, steps=range(2))
   monkeypatch.setattr(sources, 'writing_prompts', lambda c: PROMPTS)
-  monkeypatch.setattr(
-    best_samples.sampling, 'take', lambda c, prompts, step: prompts[2 * step : 2 * step + 2]
-  )
+  monkeypatch.setattr(sampling, 'take', lambda c, prompts, step: prompts[2 * step : 2 * step + 2])
   c = sft.get_config('micro')
   c.data.examples = str(tmp_path)
   return c, tmp_path

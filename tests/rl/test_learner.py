@@ -23,6 +23,7 @@ from tests import fakes
 P, G, T = 2, 4, 96
 B = P * G
 PROMPTS = [np.array([1, 2, 3]), np.array([4, 5])]
+VETO = {'rl.composition': 'veto', 'rl.advantage': 'mean_reward'}
 
 
 def config(**changes):
@@ -126,6 +127,29 @@ def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
   expected = np.asarray(advantage.balanced(values, jnp.ones(3))).reshape(-1)
   found = np.concatenate([m['advantage'] for m in punished])
   np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-6)
+
+
+def test_a_composed_reward_alone_is_compared_and_measured():
+  c = config(**{'rl.composition': 'product', 'rl.advantage': 'centred', 'rl.overlong': 'mask'})
+  seen, figures, learner = step(c)
+  valid = (rollout().lengths < T).reshape(P, G)
+  expected = np.asarray(advantage.centred(scores().values.prod(axis=-1), valid)).reshape(-1)
+  found = np.concatenate([m['advantage'] for m in seen])
+  np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-6)
+  assert figures['advantage/composed'] > 0 == figures['zero_variance/composed']
+  values = scores().values.copy()
+  values[1, :, 2] = 0.0  # one reward is 0 for all: the others do not matter
+  assert learner.informative(sampled(values)).tolist() == [True, False]
+  assert any('advantage/composed' in plot['keys'] for plot in learner_lib.plots(c))
+
+
+def test_every_composition_is_taken_by_every_advantage_of_one_reward():
+  for name in registry.COMPOSITIONS:
+    for other in registry.ADVANTAGES.keys() - {*registry.AFTER}:
+      c = config(**{'rl.composition': name, 'rl.advantage': other})
+      learner_lib.check(c)
+      found = np.concatenate([m['advantage'] for m in step(c)[0]])
+      assert np.isfinite(found).all() and found.sum() == pytest.approx(0, abs=1e-5)
 
 
 def test_where_the_sampler_is_not_trusted_the_policy_says_what_it_was_before_the_first_update():
@@ -259,6 +283,17 @@ def test_every_choice_has_a_function():
     ({'rl.loss': 'ppo'}, r"rl\.loss: there is no 'ppo'; choose from grpo, gspo, cispo"),
     ({'rl.overlong': 'drop'}, r"rl\.overlong: there is no 'drop'"),
     ({'rl.advantage': 'gae'}, r"rl\.advantage: there is no 'gae'"),
+    ({'rl.composition': 'mix'}, r"rl\.composition: there is no 'mix'; choose from sum, product"),
+    ({'rl.composition': 'sum'}, r"'balanced' averages several afterwards: set rl\.advantage='mean"),
+    (
+      VETO | {'rl.constraints': ('rubric',)},
+      r"rl\.constraints=\('rubric',\): .*format, length, w",
+    ),
+    (
+      VETO | {'rl.constraints': ('length', 'writing', 'format')},
+      'another with a weight that is no',
+    ),
+    (VETO | {'rl.constraints': ()}, r'rl\.constraints=\(\)'),
     ({'rl.ratio_cap': 1.2}, r'rl\.ratio_cap=1\.2 must be above 1 \+ clip_high = 1\.2'),
     (
       {'rl.ratio_cap': 3.0, 'rl.loss': 'gspo'},

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import base
+from lwz.programs import language_model
 from lwz.rl import registry
 
 SERVER = 'http://localhost:1/score'
@@ -20,9 +21,11 @@ def config(model=SERVER, *, ensemble=(), exact=False, heldout=''):
 def scorers(monkeypatch):
   """Scorers that load no model."""
   monkeypatch.setattr(registry, 'scorer', lambda c, mesh, value: lambda pairs: np.ones(len(pairs)))
+  monkeypatch.setattr(registry, 'score_shape', lambda c, mesh: language_model.RowShape(1, 8))
+  monkeypatch.setattr(registry.likelihood, 'FrozenModel', lambda c, mesh, num_rows: len)
 
 
-TABLES = ('REWARDS', 'ADVANTAGES', 'LOSSES', 'OVERLONG', 'AGGREGATES')
+TABLES = ('REWARDS', 'ADVANTAGES', 'COMPOSITIONS', 'LOSSES', 'OVERLONG', 'AGGREGATES')
 
 
 @pytest.mark.parametrize('table', TABLES)
