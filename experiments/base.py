@@ -345,7 +345,10 @@ def _eval(c) -> None:
   c.eval.prompts = 32  # number of the benchmark's prompts to use; 0: all
   # Words that the benchmarks 'ruler' and 'longgen' ask for, if no file is given.
   c.eval.lengths = (100, 300, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000)
-  c.eval.window = 300  # words of a window of an answer, for measures by position
+  # Models whose judgement of each window is measured: reward models, or language models, which are
+  # asked how much the text surprises them.
+  c.eval.scorers = ()
+  c.eval.window = 200  # words of a window of an answer, for measures by position
   c.eval.style = 'chat'  # prompt style for models that we did not train; or 'think', 'direct'
   c.eval.slots = 32  # answers that our own engine generates at a time
   c.eval.rivals = False  # compare the systems with each other, too; False: with baselines only

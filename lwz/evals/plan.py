@@ -5,6 +5,7 @@ measures whether the plan is carried out, by content words and without a judge.
 """
 
 import bisect
+import collections
 import itertools
 import math
 import re
@@ -43,8 +44,10 @@ def places(think: str, answer: str) -> list[Place]:
   """Returns where the answer covers each point of the outline that has content words.
 
   A point is covered by a sentence that, with the one behind it, holds half of the point's content
-  words; it is at the one of the two that holds more. Points are in order that lie on the longest
-  run of covered ones in ascending order; others are at the first place that covers them.
+  words by weight, log(1 + sentences / (1 + sentences with the word)), so that what the whole answer
+  is about covers nothing alone; it is at the one of the two that holds more. Points are in order
+  that lie on the longest run of covered ones in ascending order; others are at the first place that
+  covers them.
   """
   named = [(point, terms) for point in points(think) if (terms := _terms(point))]
   said = [_terms(sentence) for sentence in texts.sentences(answer)] + [frozenset()]
@@ -55,12 +58,18 @@ def places(think: str, answer: str) -> list[Place]:
   runs: list[tuple] = []
   found = [Place(point, math.nan, False) for point, _ in named]
 
+  common = collections.Counter(term for terms in said for term in terms)
+
+  def weight(terms: frozenset[str]) -> float:
+    return math.fsum(math.log1p(len(pairs) / (1 + common[term])) for term in terms)
+
   def at_share(terms: frozenset[str], i: int) -> float:
     behind = i + 1 < len(said) and len(terms & said[i + 1]) > len(terms & said[i])
     return (i + behind) / len(pairs)
 
   for k, (point, terms) in enumerate(named):
-    held = [i for i, words in enumerate(pairs) if len(terms & words) >= COVERED * len(terms)]
+    wanted = COVERED * weight(terms)
+    held = [i for i, words in enumerate(pairs) if weight(terms & words) >= wanted]
     if held:
       found[k] = Place(point, at_share(terms, held[0]), False)
     for sentence in reversed(held):

@@ -63,10 +63,11 @@ def plant(
   `language` is 'en' or 'zh'; the share `free` of the contradictions is said in other words. No two
   are about one subject, so at most as many are planted as there are subjects.
 
-  Raises ValueError unless there are at least 8 paragraphs.
+  Raises ValueError unless at least 8 paragraphs end as sentences do.
   """
-  if len(paragraphs) < 8:
-    raise ValueError(f'{len(paragraphs)} paragraphs: facts are planted behind 8 or more')
+  ended = [i for i, text in enumerate(paragraphs) if text.strip()[-1:] in tuple('.!?。！？')]
+  if len(ended) < 8:
+    raise ValueError(f'{len(ended)} paragraphs of sentences: facts are planted behind 8 or more')
   rng = np.random.default_rng(seed)
   every = [(form, subject) for form in _forms(language) for subject in form.subjects]
   order = [every[i] for i in rng.permutation(len(every))]
@@ -81,8 +82,7 @@ def plant(
   kinds: list[tuple[str, bool]] = []
   for number, (form, subject) in enumerate(order[: pairs + honest]):
     values = [form.values[i] for i in sorted(rng.permutation(len(form.values))[:2])]
-    first = int(rng.integers(0, len(paragraphs) // 2))
-    second = int(rng.integers(first + 2, len(paragraphs)))
+    first, second = (ended[int(i)] for i in sorted(rng.permutation(len(ended))[:2]))
     one, other = (str(rng.choice(form.forms)) for _ in range(2))
     is_pair = number < pairs
     is_free = is_pair and bool(form.free) and rng.random() < free

@@ -5,6 +5,7 @@ Everything is counted in `lwz.text.words`, one Han character as one word, so tha
 Chinese are cut alike. The cost is linear in the text and bounded in its windows.
 """
 
+import collections
 import itertools
 import math
 import re
@@ -12,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from lwz import text as texts
 from lwz.evals import standings
 
-SIZE, MOST = 300, 16  # words of a window; windows of a text
+SIZE, MOST = 200, 24  # words of a window; windows of a text
 PARTS = 8  # of the curve over position
 ENDS = 0.25  # of a text: its windows in this share are its first, and its last, ones
-REACH = 3  # sentences with which the next one is compared
+NEAR, FAR = 5, 60  # sentences from one that are its neighbours, and that it is compared with
 PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 6  # of the test for a change; windows that it needs
 
 _HEADING = re.compile(
@@ -47,6 +49,7 @@ class Measure(NamedTuple):
   worse: int  # +1 if more is worse, -1 if less is
   title: str
   by: str = 'words'  # windows of so many words, or the text's 'sections'
+  least: float = 0.0  # a smaller change is no break
 
 
 class Scored(NamedTuple):
@@ -132,24 +135,42 @@ def each(of: Callable[[str], float]) -> Callable[[str, Sequence[Window]], list[f
   return lambda text, windows: [of(window.text) for window in windows]
 
 
-def cohesion(text: str) -> float:
-  """Returns how much of a sentence's content stood in the REACH sentences before it: mean share.
+def cohesion(text: str, windows: Sequence[Window]) -> list[float]:
+  """Returns how much more a sentence shares with its neighbours than with those further away.
 
-  Near 0 where sentences have been shuffled from far apart; a lexical measure, as of TextTiling
-  (Hearst, 1997). NaN of a text without two sentences of content.
+  The mean cosine with sentences at most NEAR away minus that with those up to FAR away, of vectors
+  of content words (in Chinese also of characters) that weigh log(sentences / sentences with it);
+  each window's mean. Near 0 where sentences stand in any order. A lexical measure, as of TextTiling
+  (Hearst, 1997). NaN of a window in which no sentence has content.
   """
-  sets = [_terms(sentence) for sentence in texts.sentences(text)]
-  sets = [terms for terms in sets if len(terms) > 2]
-  shares = [
-    len(sets[k] & frozenset().union(*sets[max(0, k - REACH) : k])) / len(sets[k])
-    for k in range(1, len(sets))
-  ]
-  return float(np.mean(shares)) if shares else math.nan
-
-
-def _terms(sentence: str) -> frozenset[str]:
-  """Returns content words, and pairs of Han: one character alone is shared by chance."""
-  return frozenset(term for term in texts.content(texts.words(sentence.lower())) if len(term) > 1)
+  starts, sets, at = [], [], 0
+  for sentence in texts.sentences(text):
+    at = text.index(sentence, at)
+    if len(terms := texts.content(texts.words(sentence.lower()))) > 2:
+      starts.append(at)
+      sets.append(sorted(terms))
+    at += len(sentence)
+  num = len(sets)
+  if num < 2:
+    return [math.nan] * len(windows)
+  common = collections.Counter(term for terms in sets for term in terms)
+  column = {term: i for i, term in enumerate(common)}
+  weights = [math.log(num / common[term]) for terms in sets for term in terms]
+  columns = [column[term] for terms in sets for term in terms]
+  rows = np.repeat(np.arange(num), [len(terms) for terms in sets])
+  vectors_KV = sparse.csr_array((weights, (rows, columns)), shape=(num, len(column)))
+  norm_K = np.sqrt(vectors_KV.multiply(vectors_KV).sum(axis=1))
+  vectors_KV = sparse.diags_array(1 / np.maximum(norm_K, 1e-9)) @ vectors_KV
+  sums_2K, counts_2K = np.zeros((2, num)), np.zeros((2, num))
+  for apart in range(1, min(FAR, num - 1) + 1):
+    cosine = vectors_KV[:-apart].multiply(vectors_KV[apart:]).sum(axis=1)
+    for side in (slice(None, -apart), slice(apart, None)):
+      sums_2K[int(apart > NEAR), side] += cosine
+      counts_2K[int(apart > NEAR), side] += 1
+  near_K, far_K = sums_2K / np.maximum(counts_2K, 1)
+  more_K, start_K = near_K - far_K, np.array(starts)
+  inside = [(start_K >= window.start) & (start_K < window.end) for window in windows]
+  return [float(more_K[of].mean()) if of.any() else math.nan for of in inside]
 
 
 def score(text: str, measure: Measure, size: int = SIZE, most: int = MOST) -> Scored:
@@ -205,12 +226,13 @@ def _mean(values: Sequence[tuple[float, int]], seed: int) -> tuple[float, float,
   return (mean, low, high) if len(set(keys)) > 1 else (mean, math.nan, math.nan)
 
 
-def change(value_W: np.ndarray, worse: int, seed: int = 0) -> int | None:
+def change(value_W: np.ndarray, worse: int, seed: int = 0, least: float = 0.0) -> int | None:
   """Returns the window at which a text becomes worse, None where it does not.
 
   The split with the largest standardised difference of means, worse * (after - before) *
-  sqrt(k (n - k) / n), if less than LEVEL of PERMUTATIONS orders of the windows have as large a one.
-  Windows without a value are left out; fewer than LEAST tell nothing.
+  sqrt(k (n - k) / n), if less than LEVEL of PERMUTATIONS orders of the windows have as large a one,
+  and the difference is at least `least`. Windows without a value are left out; fewer than LEAST
+  tell nothing.
   """
   kept = np.flatnonzero(np.isfinite(value_W))
   if len(kept) < LEAST or np.ptp(value_W[kept]) == 0:
@@ -221,7 +243,8 @@ def change(value_W: np.ndarray, worse: int, seed: int = 0) -> int | None:
   steps_N = _steps(orders)
   if np.mean(steps_N.max(1) >= steps_N[0].max() - 1e-12) > LEVEL:
     return None
-  return int(kept[steps_N[0].argmax() + 1])
+  at = int(steps_N[0].argmax()) + 1
+  return int(kept[at]) if values[at:].mean() - values[:at].mean() >= least else None
 
 
 def _steps(orders_NW: np.ndarray) -> np.ndarray:

@@ -33,13 +33,15 @@ def _distinct(text: str) -> float:
 
 
 MEASURES: dict[str, position.Measure] = {
-  'repetition': position.Measure(_repetition, 1, 'share of words said before'),
-  'distinct': position.Measure(position.each(_distinct), -1, 'distinct runs of three words'),
+  'repetition': position.Measure(_repetition, 1, 'share of words said before', least=0.1),
+  'distinct': position.Measure(
+    position.each(_distinct), -1, 'distinct runs of three words', least=0.05
+  ),
   'disorder': position.Measure(
-    position.each(grammar.disorder), 1, 'words out of place: 0 in prose, 1 if shuffled'
+    position.each(grammar.disorder), 1, 'words out of place: 0 in prose, 1 if shuffled', least=0.2
   ),
   'cohesion': position.Measure(
-    position.each(position.cohesion), -1, 'content of a sentence that stood just before it'
+    position.cohesion, -1, 'content shared with near more than far sentences'
   ),
   'section': position.Measure(
     lambda text, windows: [window.words for window in windows], -1, 'words of a section', 'sections'
@@ -73,11 +75,11 @@ def report(
   results: dict[str, Any] = {}
   rows: list[tuple] = []
   plots = []
-  for name, measure in (measures | {'plan': PLAN}).items():
+  for name, measure in {**measures, 'plan': PLAN}.items():
     found = {}
     for system, given in answered.items():
       of = _plans(given) if name == 'plan' else _scored(given, measure, size)
-      if said := _curve(of, measure.worse, seed):
+      if said := _curve(of, measure, seed):
         found[system] = said
     for system, said in found.items():
       means = [point['mean'] for point in said['curve']]
@@ -115,16 +117,20 @@ def _plans(given: answers.Answers) -> dict[int, position.Scored]:
   return found
 
 
-def _curve(scored: Mapping[int, position.Scored], worse: int, seed: int) -> dict[str, Any]:
+def _curve(
+  scored: Mapping[int, position.Scored], measure: position.Measure, seed: int
+) -> dict[str, Any]:
   """Returns the curve, the fall and the breaks of one system's answers; {} if none has a value."""
   points = position.curve(scored, seed)
   if not points:
     return {}
-  places = {i: position.change(of.value_W, worse, seed) for i, of in scored.items()}
+  places = {
+    i: position.change(of.value_W, measure.worse, seed, measure.least) for i, of in scored.items()
+  }
   breaks = [scored[i].at_W[place] for i, place in places.items() if place is not None]
   return {
     'curve': [point._asdict() for point in points],
-    'fall': position.fall(scored, worse, seed)._asdict(),
+    'fall': position.fall(scored, measure.worse, seed)._asdict(),
     'breaks': len(breaks) / len(scored),
     'at': float(np.median(breaks)) if breaks else math.nan,
   }

@@ -27,8 +27,9 @@ from lwz.judge import systems as systems_lib
 from lwz.judge.benchmarks import arena, consistency, longbench, longgen, ruler, writingbench
 from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
+from lwz.rl import window_scorers
 from lwz.runtime import keys, setup, validation
-from lwz.store import atomic, record
+from lwz.store import atomic, model_source, record
 
 # Each a module of `judge.benchmarks`.
 BENCHMARKS = {
@@ -36,10 +37,12 @@ BENCHMARKS = {
   **{'arena': arena, 'writingbench': writingbench},
 }
 
+SAMPLING = ('temperature', 'top_p', 'top_k', 'max_tokens')  # of systems that are no file
+
 READS = (
   *(*setup.READS, *setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper'),
   *('eval.benchmark', 'eval.file', 'eval.systems', 'eval.prompts', 'eval.rivals', 'eval.people'),
-  *('eval.lengths', 'eval.window'),
+  *('eval.lengths', 'eval.window', *window_scorers.READS),
   *('eval.key_env', 'eval.sends', 'rollout.temperature', 'rollout.top_p', 'rollout.top_k'),
   *('rollout.max_tokens', 'rollout.min_tokens', *judge_lib.READS),
 )
@@ -63,6 +66,10 @@ def check(c) -> None:
       f'eval.systems: two are called the same: {", ".join(names)}; give one a name: NAME=SYSTEM'
     )
   judge_lib.check(c)
+  for named in c.eval.scorers:
+    source = keys.alias(named)[1]
+    if not setup.is_experiment(source):
+      model_source.config(setup.reference(c, source))
   loaded = None
   if c.eval.file:
     loaded = BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))
@@ -102,7 +109,9 @@ def run(c) -> None:
   results['by_length'] = {
     name: lengths.by_length(loaded.asked, got.texts, got.cut, c.seed) for name, got in found.items()
   }
-  within = inside.report(found, c.seed, c.eval.window)
+  asked = {text: loaded.prompts[i] for got in found.values() for i, text in got.texts.items()}
+  measures = inside.MEASURES | window_scorers.measures(c, asked)
+  within = inside.report(found, c.seed, c.eval.window, measures)
   results['by_position'] = within.results
   results['answers'] = {
     name: {
@@ -114,9 +123,10 @@ def run(c) -> None:
     for name, got in found.items()
   }
   results['facts'] = {
-    'benchmark': f'{c.eval.benchmark}, {c.eval.file or "held-out titles of the corpus"}',
+    'benchmark': f'{c.eval.benchmark}, {c.eval.file or f"made here: {path.name}"}',
     'prompts': len(loaded.prompts),
     'judge': judge_lib.name(c),
+    'sampling': ', '.join(f'{key} {c.rollout[key]}' for key in SAMPLING),
     'rejected records': len(loaded.rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
@@ -196,7 +206,7 @@ def _notes(c, results: dict[str, Any]) -> list[str]:
   notes = []
   if results['facts']['judge'] == offline.NAME:
     notes.append(
-      f'Judged by {offline.NAME}, which measures length and repetition and reads no meaning: '
+      f'Judged by {offline.NAME}, which measures length, repetition and fixed forms of words: '
       'this shows that the pipeline works, and nothing about quality.'
     )
   if 'version' in results['facts']:

@@ -54,8 +54,8 @@ def test_honest_texts_have_none(language):
 
 
 def test_too_few_paragraphs_are_told():
-  with pytest.raises(ValueError, match='3 paragraphs'):
-    planted.plant(['a'] * 3, 'en', 0, pairs=1, honest=0)
+  with pytest.raises(ValueError, match='3 paragraphs of sentences'):
+    planted.plant(['A.'] * 3 + ['Title'] * 9, 'en', 0, pairs=1, honest=0)
 
 
 TEXT = 'Mara had green eyes. ' + 'She went on. ' * 5 + 'Then Mara closed her\nbrown eyes.'

@@ -1,6 +1,8 @@
 """Windows cover a text, and a fall is found where it was planted, in English and Chinese."""
 
+import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from lwz.evals import position
 from lwz.reward import redundancy
 from tests import prose
 
+LAWS = pathlib.Path(__file__).parents[1] / 'reward' / 'laws.jsonl'
 TEXTS = {'en': prose.ENGLISH, 'zh': prose.CHINESE}
 
 
@@ -63,16 +66,34 @@ def test_repetition_of_a_window_is_that_of_its_sentences_after_all_before():
   assert all(first[at] == first[at].strip() for at, _, _ in redundancy.profile(first))
 
 
-@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
-def test_cohesion_falls_where_sentences_come_from_everywhere(text):
+@pytest.mark.parametrize('language', TEXTS)
+def test_cohesion_falls_where_sentences_come_from_everywhere(language):
   rng = np.random.default_rng(0)
-  sentences = [s for document in prose.documents(400)[:12] for s in texts.sentences(document)]
-  if text == prose.CHINESE:
-    sentences = texts.sentences(text)
-  mixed = ' '.join(sentences[i] for i in rng.permutation(len(sentences)))
-  assert position.cohesion(mixed) < position.cohesion(' '.join(sentences))
-  assert position.cohesion('Rivers carry much water. ' * 3) == 1.0
-  assert math.isnan(position.cohesion('One.'))
+  laws = [json.loads(line)['text'] for line in LAWS.read_text().splitlines()]
+  whole = '\n'.join(prose.documents(400)[:8] if language == 'en' else laws)
+  sentences = texts.sentences(whole)
+  mixed = '\n'.join(sentences[i] for i in rng.permutation(len(sentences)))
+
+  def mean(text):
+    return np.nanmean(position.cohesion(text, position.windows(text)))
+
+  assert mean(mixed) < 0.2 * mean(whole)
+
+
+def test_cohesion_is_of_neighbours_more_than_of_others():
+  """Two subjects one after the other, of which each sentence shares two of its four words."""
+  first = [f'Old bakers knead{i} bread{i}.' for i in range(8)]
+  second = [f'Young sailors cross{i} waters{i}.' for i in range(8)]
+  apart = ' '.join(first + second)
+  turns = ' '.join(one for pair in zip(first, second, strict=True) for one in pair)
+  whole = [np.nanmean(position.cohesion(t, position.windows(t))) for t in (apart, turns)]
+  # log(16 / 8) of two shared words, log(16) of two of its own: the cosine is 1 / (1 + 4^2).
+  shared = 1 / 17
+  assert position.cohesion(apart, [position.Window(0, 1, 0, 4, '')]) == [
+    pytest.approx(shared - 2 / 10 * shared)
+  ]
+  assert whole[0] > 0.02 and abs(whole[1]) < 0.01
+  assert math.isnan(position.cohesion('One.', position.windows('One.'))[0])
 
 
 def scored(*values):
@@ -113,4 +134,6 @@ def test_a_change_is_found_where_it_is_and_not_in_noise():
   assert position.change(gap, 1) == 12
   alarms = sum(position.change(row, 1) is not None for row in noise)
   assert alarms <= 4  # LEVEL of them is expected
+  assert position.change(noise[0] + step, 1, least=0.8) == 12
+  assert position.change(noise[0] + step, 1, least=1.5) is None  # too small to matter
   assert position.change(np.ones(20), 1) is None and position.change(step[10:14], 1) is None

@@ -31,9 +31,7 @@ def damaged(text, damage):
 
 
 @pytest.mark.parametrize('language', ['en', 'zh'])
-@pytest.mark.parametrize(
-  'damage, name', [('scramble', 'disorder'), ('again', 'repetition'), ('repeat', 'repetition')]
-)
+@pytest.mark.parametrize('damage, name', [('scramble', 'disorder'), ('again', 'repetition')])
 def test_the_second_half_breaks_where_it_was_broken(language, damage, name):
   text, cut = damaged(honest(language), damage)
   measure = inside.MEASURES[name]
@@ -42,7 +40,7 @@ def test_the_second_half_breaks_where_it_was_broken(language, damage, name):
   assert abs(found.at_W[at] - cut / len(text)) < 0.12
   assert position.fall({0: found}, measure.worse, 0).value > 0.3
   whole = position.score(honest(language), measure)
-  assert position.fall({0: whole}, measure.worse, 0).value < 0.15
+  assert position.fall({0: whole}, measure.worse, 0).value < 0.2
 
 
 def test_repetition_sees_what_stood_far_before():
