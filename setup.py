@@ -84,6 +84,7 @@ setup(
   # Experiments lie beside lwz wherever it is installed: what they need is named by their files.
   packages=find_packages(include=['lwz', 'lwz.*', 'experiments', 'experiments.*']),
   package_data={
+    'lwz.evals': ['*.jsonl'],
     'lwz.report': ['*.jinja'],
     'lwz.serving': ['*.html'],
     'experiments': ['data/*.jsonl'],

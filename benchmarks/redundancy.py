@@ -216,7 +216,7 @@ def report(args) -> str:
   lines += ['| language | before | now |', '|---|---|---|']
   for lang in ('zh', 'en'):
     text = '\n'.join(f[3] for f in found if f[0] == lang)
-    end = [m.end() for m in texts._WORD.finditer(text)][30_000]
+    end = [m.end() for m in texts.WORD.finditer(text)][30_000]
     lines.append(
       f'| {lang} | ' + ' | '.join(f'{seconds(s, text[:end]):.2f}' for s in shares) + ' |'
     )

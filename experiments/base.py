@@ -26,6 +26,8 @@ TINY = {
     'reward.refresh_pairs': 16,
     'reward.refresh_rate': 3e-4,
     'eval.rivals': True,
+    'eval.lengths': (10, 20, 40, 80),
+    'eval.window': 10,
     'preflight.at_start': False,
   },
   **{'checkpoint.minutes': 0, 'debug.watchdog': 600},
@@ -358,10 +360,18 @@ def _eval(c) -> None:
   NAME=SYSTEM gives it a name in the tables.
   """
   c.eval = ConfigDict()
-  c.eval.benchmark = 'arena'  # or 'writingbench'; evaluations in GRPO are always of Arena-Write
+  # Or 'ruler', 'longgen', 'longbench', 'consistency', 'writingbench'; evaluations in GRPO are
+  # always of Arena-Write.
+  c.eval.benchmark = 'arena'
   c.eval.file = ''  # the benchmark as published; '': a small one made from held-out titles
   c.eval.systems = ()  # systems to compare
   c.eval.prompts = 32  # number of the benchmark's prompts to use; 0: all
+  # Words that the benchmarks 'ruler' and 'longgen' ask for, if no file is given.
+  c.eval.lengths = (100, 300, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000)
+  # Models whose judgement of each window is measured: reward models, or language models, which are
+  # asked how much the text surprises them.
+  c.eval.scorers = ()
+  c.eval.window = 200  # words of a window of an answer, for measures by position
   c.eval.style = 'chat'  # prompt style for models that we did not train; or 'think', 'direct'
   c.eval.slots = 32  # answers that our own engine generates at a time
   c.eval.rivals = False  # compare the systems with each other, too; False: with baselines only

@@ -17,7 +17,7 @@ import numpy as np
 
 # Scripts without spaces, in which a character counts as a word: kana, Han and its extensions.
 CHARACTERS = '\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
-_WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
+WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
 
 # LongWriter's two patterns.
 _HAN = re.compile(r'[\u4e00-\u9fff]')
@@ -75,7 +75,7 @@ def words(text: str) -> list[str]:
 
     words("It's 3 well-known cafés在北京") -> ["It's", '3', 'well-known', 'cafés', '在', '北', '京']
   """
-  return _WORD.findall(text)
+  return WORD.findall(text)
 
 
 def count_words(text: str) -> int:

@@ -256,6 +256,8 @@ def test_stages_read_what_they_declare(recorded):
   for experiment in names:
     launch(f'{experiment}:micro', recorded)
   launch('grpo_think:micro', recorded, '--config.stage=score')
+  scorers = "--config.eval.scorers=('reward_model:micro', 'pretrain:micro')"
+  launch('eval_ruler:micro', recorded, scorers)
   asked = recorded / 'prompts-micro' / 'prompts.jsonl'
   named = (f'--config.init={recorded / "pretrain-micro"}', f'--config.data.prompts={asked}')
   launch('passages:micro', recorded, *named, '--config.data.lower=1', '--config.data.upper=900')

@@ -1,6 +1,7 @@
 """Answers: in a model's output, without thoughts and tags, or in a file of answers."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from etils import epath
@@ -10,11 +11,12 @@ from lwz.evals import records
 
 
 class Answers(NamedTuple):
-  """Answers by the prompt's index; the reason where there is none; those that were cut."""
+  """Answers by the prompt's index; why there is none; those that were cut; thoughts before them."""
 
   texts: dict[int, str]
   faults: dict[int, str]
   cut: frozenset[int] = frozenset()
+  thoughts: Mapping[int, str] = MappingProxyType({})
 
 
 def final(text: str) -> str:
@@ -35,6 +37,15 @@ def final(text: str) -> str:
   return rest.partition(types.ANSWER_CLOSE)[0].strip()
 
 
+def thought(text: str) -> str:
+  """The thoughts of a model's output, '' if it has none, or if they never end.
+
+  thought('<think>plan</think> <answer>work') -> 'plan'
+  """
+  text, closed, _ = text.partition(types.THINK_CLOSE)
+  return text.rpartition(types.THINK_OPEN)[2].strip() if closed else ''
+
+
 def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
   """The answers to prompts in a file of JSON lines with a `response` each.
 
@@ -51,6 +62,7 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
   by_text = {' '.join(text.split()): i for i, text in prompts.items()}
   places: dict[int, str] = {}
   texts, faults, cut = {}, dict.fromkeys(prompts, f'no answer in {path}'), set()
+  thoughts: dict[int, str] = {}
   for where, record in found:
     given = records.number(record.get('index', record.get('idx')))
     prompt = ' '.join(records.text(record, 'prompt', 'query', 'question').split())
@@ -66,6 +78,7 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
     places[index] = where
     if isinstance(text := record.get('response'), str):
       texts[index] = final(records.clean(text))
+      thoughts[index] = thought(records.clean(text))
       del faults[index]
       if record.get('finish_reason') == 'length':
         cut.add(index)
@@ -76,4 +89,4 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
       f'{path}: {len(found)} records, and none answers one of the {len(prompts)} prompts; is it of '
       'this benchmark?'
     )
-  return Answers(texts, faults, frozenset(cut))
+  return Answers(texts, faults, frozenset(cut), thoughts)

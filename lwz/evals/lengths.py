@@ -1,8 +1,21 @@
-"""LongBench-Write's length score (Bai et al., 2024; arXiv 2408.07055, section 4.1)."""
+"""Asked against produced length: LongBench-Write's length score, and how answers end.
 
-from collections.abc import Mapping
+The score is that of Bai et al., 2024 (arXiv 2408.07055, section 4.1), in LongWriter's
+eval_length.py; no judge is needed.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
 
 from lwz import text as words_lib
+from lwz.evals import standings
+
+# An answer ends early below this share of the asked words, and runs away above that one.
+EARLY, RUNAWAY = 0.5, 2.0
+FEW = 10  # asked lengths that have a row of their own each
 
 
 def score(required: float, produced: float) -> float:
@@ -39,3 +52,48 @@ def metrics(asked: Mapping[int, int], answers: Mapping[int, str]) -> dict[str, f
     'words': sum(words.values()) / len(words) if words else float('nan'),
     'empty': sum(not text.strip() for text in answers.values()),
   }
+
+
+def by_length(
+  asked: Mapping[int, int], answers: Mapping[int, str], cut: Collection[int], seed: int
+) -> list[dict[str, Any]]:
+  """Returns a row for all answers whose length was asked, then one for each group of lengths.
+
+  Groups are the asked lengths if they are few, as of LongWrite-Ruler, else LongBench-Write's. Each
+  row has the number of `answers`, the means `asked` and `words`, `S_l` with its 95 % interval over
+  answers, and shares of answers: `early`, ended by themselves below EARLY of the asked words;
+  `cap`, cut at the limit of tokens (their indices are in `cut`); `runaway`, beyond RUNAWAY times.
+  """
+  known = [index for index in answers if asked.get(index)]
+  few = len({asked[index] for index in known}) <= FEW
+  groups: dict[str, list[int]] = {'all': known}
+  for index in sorted(known, key=lambda index: asked[index]):
+    name = f'{asked[index]:,}' if few else standings.length_group(asked[index])
+    groups.setdefault(name, []).append(index)
+  return [_row(name, inside, asked, answers, cut, seed) for name, inside in groups.items()]
+
+
+def _row(name, indices, asked, answers, cut, seed) -> dict[str, Any]:
+  words = np.array([words_lib.count_words(answers[index]) for index in indices], float)
+  wanted = np.array([asked[index] for index in indices], float)
+  ended = np.array([index not in cut for index in indices], bool)
+  scores = np.array([score(*pair) for pair in zip(wanted, words, strict=True)])
+  mean = low = high = math.nan
+  if len(indices):
+    mean, low, high = standings.clustered_mean(scores, indices, seed)
+  if len(indices) < 2:
+    low = high = math.nan
+  shares = {
+    'early': ended & (words < EARLY * wanted),
+    'cap': ~ended,
+    'runaway': words > RUNAWAY * wanted,
+  }
+  return {
+    **{'group': name, 'answers': len(indices), 'asked': _mean(wanted), 'words': _mean(words)},
+    **{'S_l': mean, 'low': low, 'high': high},
+    **{kind: _mean(share) for kind, share in shares.items()},
+  }
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean()) if len(values) else math.nan

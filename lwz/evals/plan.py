@@ -5,15 +5,28 @@ measures whether the plan is carried out, by content words and without a judge.
 """
 
 import bisect
+import collections
 import itertools
 import math
 import re
+from typing import NamedTuple
 
 from lwz import text as texts
 
 # '1. ', '2) ', '3、', at the beginning of a line or behind ';', ':' or a full stop.
 _NUMBERED = re.compile(r'(?:^|(?<=[\n;；:：.。]))\s*\(?\d{1,2}[.)、）]\s*')
 COVERED = 0.5  # share of a point's content words that a sentence, with the next one, must hold
+
+
+class Place(NamedTuple):
+  """A point of an outline, the place of the answer that covers it, and whether it is in order.
+
+  `at` is from 0 to 1, NaN where nothing covers the point.
+  """
+
+  point: str
+  at: float
+  ordered: bool
 
 
 def points(think: str) -> list[str]:
@@ -27,26 +40,56 @@ def points(think: str) -> list[str]:
   return [point.strip() for point in found if point.strip()]
 
 
-def following(think: str, answer: str) -> float:
-  """Returns the share of the outline's points that the answer covers in their order, in [0, 1].
+def places(think: str, answer: str) -> list[Place]:
+  """Returns where the answer covers each point of the outline that has content words.
 
   A point is covered by a sentence that, with the one behind it, holds half of the point's content
-  words; points count that are on the longest run of covered ones in ascending order. NaN where no
-  point has content words.
+  words by weight, log(1 + sentences / (1 + sentences with the word)), so that what the whole answer
+  is about covers nothing alone; it is at the one of the two that holds more. Points are in order
+  that lie on the longest run of covered ones in ascending order; others are at the first place that
+  covers them.
   """
-  terms = [_terms(point) for point in points(think)]
-  terms = [of_point for of_point in terms if of_point]
-  if not terms:
-    return math.nan
+  named = [(point, terms) for point in points(think) if (terms := _terms(point))]
   said = [_terms(sentence) for sentence in texts.sentences(answer)] + [frozenset()]
   pairs = [a | b for a, b in itertools.pairwise(said)]
-  ends: list[int] = []  # ends[n]: the least sentence at which a run of n + 1 points may end
-  for of_point in terms:
-    held = [i for i, words in enumerate(pairs) if len(of_point & words) >= COVERED * len(of_point)]
+  # Of runs of n + 1 points: the least sentence at which one may end, and the (point, sentence)
+  # pairs of such a run, the last one first.
+  ends: list[int] = []
+  runs: list[tuple] = []
+  found = [Place(point, math.nan, False) for point, _ in named]
+
+  common = collections.Counter(term for terms in said for term in terms)
+
+  def weight(terms: frozenset[str]) -> float:
+    return math.fsum(math.log1p(len(pairs) / (1 + common[term])) for term in terms)
+
+  def at_share(terms: frozenset[str], i: int) -> float:
+    behind = i + 1 < len(said) and len(terms & said[i + 1]) > len(terms & said[i])
+    return (i + behind) / len(pairs)
+
+  for k, (point, terms) in enumerate(named):
+    wanted = COVERED * weight(terms)
+    held = [i for i, words in enumerate(pairs) if weight(terms & words) >= wanted]
+    if held:
+      found[k] = Place(point, at_share(terms, held[0]), False)
     for sentence in reversed(held):
       at = bisect.bisect_right(ends, sentence)
       ends[at : at + 1] = [sentence]
-  return len(ends) / len(terms)
+      runs[at : at + 1] = [((k, sentence), runs[at - 1] if at else ())]
+  run = runs[-1] if runs else ()
+  while run:
+    (k, sentence), run = run
+    found[k] = Place(found[k].point, at_share(named[k][1], sentence), True)
+  return found
+
+
+def following(think: str, answer: str) -> float:
+  """Returns the share of the outline's points that the answer covers in their order, in [0, 1].
+
+  NaN where no point has content words; see `places`.
+  """
+  found = places(think, answer)
+  return sum(place.ordered for place in found) / len(found) if found else math.nan
 
 
 def _terms(text: str) -> frozenset[str]:

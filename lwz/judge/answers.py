@@ -58,4 +58,5 @@ def ask(
     {i: answers.final(reply['text']) for i, reply in found.items()},
     faults,
     frozenset(i for i, reply in found.items() if not reply.get('finished', True)),
+    {i: answers.thought(reply['text']) for i, reply in found.items()},
   )

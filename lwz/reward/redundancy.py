@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lwz import text as texts
+from lwz.reward import padding
 
 # Thresholds were set on honest technical prose (hard: few words, many formulas) and
 # on the same prose paraphrased by machine: shuffled, with a tenth to a half of its words new.
@@ -53,20 +54,9 @@ CODE = 0.1
 # of a report. What repeats in them is left out of the text, up to this share of it.
 LAYOUT = 0.2
 
-# Symbols in a row, whatever they are: five are a rule or an ellipsis, more begin to fill a page.
-DRONE = 5
-
-# Honest words have up to four links (`state-of-the-art`), and no more letters than WORD; honest
-# tables have no more numbers in a row than COUNTED.
-CHAIN, WORD, COUNTED = 4, 64, 100
-
 _HAN = re.compile(f'[{texts.CHARACTERS}]')
 _ROW, _SHORT = re.compile(r'\|'), re.compile(r'#+ |[-*+] ')
-_LINK = re.compile("['’-]")
-_SPECIAL = re.compile(r"['’\d-]")
 _SYMBOL = re.compile(r'[=<>{}\[\]()\\|/_#$%^&~*+`@]')
-_NUMBERS = re.compile(rf'(?<!\w)(?:\d++[\W_]*+){{{COUNTED},}}+')
-_DRONE = re.compile(rf'(?:[^\w\s][^\S\n]*){{{2 * DRONE},}}')
 
 
 @functools.lru_cache(maxsize=256)  # the reward and the monitor ask for the same texts
@@ -100,18 +90,35 @@ def share(text: str) -> float:
 
     share('It rains. ' * 4) -> 0.75
   """
-  pieces, contents, layout = [], [], []
+  counts = profile(text)
+  drones = padding.drones(text)
+  redundant, counted = (int(total) + drones for total in counts[:, 1:].sum(0))
+  return redundant / counted if counted else 0.0
+
+
+@functools.lru_cache(maxsize=256)
+def profile(text: str) -> np.ndarray:
+  """Returns where a text repeats itself: int64 [K, 3].
+
+  Of each sentence, or of every LONGEST words of a longer one: the character at which it begins, its
+  words that are redundant by the rules of `share`, and its words that count. Each is judged by all
+  that stands before it.
+  """
+  pieces, contents, layout, places = [], [], [], []
+  at = 0
   for sentence in texts.sentences(text):
-    tokens = _tokens(sentence)
+    at = text.index(sentence, at)
+    tokens = padding.tokens(sentence)
     code = len(_SYMBOL.findall(sentence)) >= CODE * len(sentence)
     apart = _ROW.match(sentence) or (_SHORT.match(sentence) and len(tokens) <= LOOP)
     for i in range(0, len(tokens), LONGEST):
+      places.append(at + i * len(sentence) // len(tokens))
       layout.append(bool(apart))
       pieces.append(tokens[i : i + LONGEST])
       contents.append(frozenset() if code else texts.content(pieces[-1]))
-  drones = _drones(text)
+    at += len(sentence)
   if not pieces:
-    return float(drones > 0)
+    return np.zeros((0, 3), np.int64)
   lengths = np.array([len(piece) for piece in pieces])
   words = list(itertools.chain.from_iterable(pieces))
   hashes = texts.hash_words(words)
@@ -125,37 +132,8 @@ def share(text: str) -> float:
   marked = _looped(hashes, han, starts, lengths) | np.repeat(whole, lengths)
   left_out = marked & np.repeat(layout, lengths)
   left_out &= np.cumsum(left_out) <= LAYOUT * np.arange(1, len(marked) + 1)
-  marked &= ~left_out
-  return float((np.sum(marked) + drones) / (np.sum(~left_out) + drones))
-
-
-def _tokens(sentence: str) -> list[str]:
-  """Returns the words without numbers; a chain (`river-river-...`) or an endless word is parts."""
-  found = texts.words(sentence.lower())
-  endless = max(map(len, found), default=0) > WORD
-  if not endless and not _SPECIAL.search(sentence):
-    return found
-  parts: list[str] = []
-  for word in found:
-    links = [word] if word.isalpha() else _LINK.split(word)
-    parts += links if len(links) > CHAIN else [word]
-  parts = [part for part in parts if not part.isdigit() or len(part) > WORD]
-  return [p[i : i + WORD] for p in parts for i in range(0, len(p), WORD)] if endless else parts
-
-
-def _drones(text: str) -> int:
-  """Returns the number of redundant words that runs of symbols and of numbers count as."""
-  count = sum(len(re.findall(r'\d+', run)) - COUNTED for run in _NUMBERS.findall(text))
-  if not _DRONE.search(text):
-    return count
-  heading = 0
-  for line in text.split('\n'):
-    worded = bool(re.search(r'\w', line))
-    runs = [sum(not mark.isspace() for mark in run) for run in _DRONE.findall(line)]
-    if worded or len(line) > heading:
-      count += sum(run // DRONE - 1 for run in runs)
-    heading = len(line) if worded else 0
-  return count
+  counts = (np.add.reduceat(of, starts, dtype=np.int64) for of in (marked & ~left_out, ~left_out))
+  return np.stack([np.array(places), *counts], axis=1)
 
 
 def _stood(hashes: np.ndarray, n: int) -> np.ndarray:

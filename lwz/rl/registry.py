@@ -185,14 +185,14 @@ def scorer(c, mesh, value: str) -> writing.Scorer:
 class OwnScorer:
   """A reward model on our devices: (request, answer) pairs -> rewards [B]."""
 
-  def __init__(self, c, mesh, value: str):
+  def __init__(self, c, mesh, value: str, shape: language_model.RowShape | None = None):
     self._c, self._mesh = c, mesh
     source = setup.reference(c, value)
     self.config = setup.computed(c, model_source.config(source))
     self.take(value)
     self.tokenizer = tokenizers.load(source)
     setup.end_ids(self.tokenizer, self.config, source)
-    self.shape = score_shape(c, mesh)
+    self.shape = shape or score_shape(c, mesh)
     self.score_fn = reward_model.score(self.config, self.shape, mesh=mesh).jit()
 
   def take(self, value: str) -> None:

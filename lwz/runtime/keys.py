@@ -49,6 +49,7 @@ def _share(low: float = 0.0, high: float = 1.0, **facts: Any) -> Key:
 
 
 _BELOW_1 = 1 - 1e-9
+_WRITER = Key(holds='reference', may_change=TRAINING, stages=WRITING)
 
 # A number needs bounds; a test checks it. A key without an entry has the defaults of `Key`.
 KEYS: dict[str, Key] = {
@@ -91,11 +92,10 @@ KEYS: dict[str, Key] = {
   **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
   **{f'prompts.{name}': Key(holds='path', is_input=True) for name in ('sources', 'benchmarks')},
   **dict.fromkeys(('prompts.embedded', 'rl.overlong_margin', 'reward.max_words'), _count(1)),
-  'prompts.min_words': _count(1, 1_000),
+  **{f'prompts.{k}': _count(n, 1_000) for k, n in (('min_words', 1), ('examples', 0))},
   'prompts.max_chars': _count(1, 10**7),
   'prompts.shortest': _count(0, 12_000),
   **{f'prompts.{name}': _share(0.1) for name in ('similarity', 'overlap')},
-  'prompts.examples': _count(high=1_000),
   'train.num_steps': _count(may_change=ALWAYS),
   **{f'train.{name}': _count(1, 10**6) for name in ('rows', 'micro_rows')},
   **dict.fromkeys(('train.learning_rate', 'reward.refresh_rate'), Key(0.0, 10.0)),
@@ -147,14 +147,14 @@ KEYS: dict[str, Key] = {
   **dict.fromkeys(('eval', 'eval.sends', 'judge', 'judge.sends'), Key(may_change=TRAINING)),
   **{f'{k}key_env': Key(may_change=ALWAYS) for k in ('eval.', 'judge.', 'reward.judge_')},
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
-  'eval.systems': Key(holds='reference', may_change=TRAINING, stages=WRITING),
+  **dict.fromkeys(('eval.systems', 'judge.model'), _WRITER),
+  'eval.scorers': _WRITER._replace(stages=TRAINING),
   **{f'eval.{name}': _count(may_change=TRAINING) for name in ('prompts', 'people')},
+  **{f'eval.{k}': _count(1, 10**6, may_change=TRAINING) for k in ('lengths', 'slots', 'window')},
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
-  'eval.slots': _count(1, 10**6, may_change=TRAINING),
   'eval.annotations': Key(holds='path', may_change=TRAINING),
   **dict.fromkeys(('eval.batches', 'log.samples_every'), _count(1, may_change=ALWAYS)),
   **dict.fromkeys(('eval.every', 'eval.pairs', 'judge.stream'), _count(may_change=ALWAYS)),
-  'judge.model': Key(holds='reference', may_change=TRAINING, stages=WRITING),
   'judge.temperature': Key(0.0, 100.0, optional=True, may_change=TRAINING),
   'judge.top_p': _share(1e-9, optional=True, may_change=TRAINING),
   'judge.max_tokens': _count(1, 2**24, may_change=TRAINING),

@@ -4,7 +4,8 @@
 2. get each system's answer to each prompt, or read a file of it  judge.answers
 3. ask the judge about the answers, both orders or each criterion judge.judge
 4. rate, or aggregate                                             judge.benchmarks
-5. write results.json, table.md, report.html, people.html         report
+5. compare lengths, and look inside the answers, without a judge  evals.lengths, judge.inside
+6. write results.json, table.md, report.html, people.html         report
 
 Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they arrive, so that an
 interrupted run sends no request twice. judgements.jsonl says what each verdict is about: prompt,
@@ -19,22 +20,29 @@ from typing import Any
 from etils import epath
 
 from lwz.evals import answers as answers_lib
-from lwz.evals import offline
-from lwz.judge import answers, journal
+from lwz.evals import lengths, offline
+from lwz.judge import answers, inside, journal
 from lwz.judge import judge as judge_lib
 from lwz.judge import systems as systems_lib
-from lwz.judge.benchmarks import arena, writingbench
-from lwz.report import intervals, page
+from lwz.judge.benchmarks import arena, consistency, longbench, longgen, ruler, writingbench
+from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
-from lwz.runtime import keys, setup, sources, validation
-from lwz.store import atomic, record
+from lwz.rl import window_scorers
+from lwz.runtime import keys, setup, validation
+from lwz.store import atomic, model_source, record
 
 # Each a module of `judge.benchmarks`.
-BENCHMARKS = {'arena': arena, 'writingbench': writingbench}
+BENCHMARKS = {
+  **{'ruler': ruler, 'longgen': longgen, 'longbench': longbench, 'consistency': consistency},
+  **{'arena': arena, 'writingbench': writingbench},
+}
+
+SAMPLING = ('temperature', 'top_p', 'top_k', 'max_tokens')  # of systems that are no file
 
 READS = (
   *(*setup.READS, *setup.DOCUMENTS, 'data.tested', 'data.lower', 'data.upper'),
   *('eval.benchmark', 'eval.file', 'eval.systems', 'eval.prompts', 'eval.rivals', 'eval.people'),
+  *('eval.lengths', 'eval.window', *window_scorers.READS),
   *('eval.key_env', 'eval.sends', 'rollout.temperature', 'rollout.top_p', 'rollout.top_k'),
   *('rollout.max_tokens', 'rollout.min_tokens', *judge_lib.READS),
 )
@@ -58,6 +66,10 @@ def check(c) -> None:
       f'eval.systems: two are called the same: {", ".join(names)}; give one a name: NAME=SYSTEM'
     )
   judge_lib.check(c)
+  for named in c.eval.scorers:
+    source = keys.alias(named)[1]
+    if not setup.is_experiment(source):
+      model_source.config(setup.reference(c, source))
   loaded = None
   if c.eval.file:
     loaded = BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))
@@ -94,6 +106,13 @@ def run(c) -> None:
   with journal.ReplyJournal(opened.folder / 'verdicts.jsonl') as kept:
     results = benchmark.report(c, opened.folder, loaded.content, names, answered, kept)
   results['left_out'] = loaded.left_out
+  results['by_length'] = {
+    name: lengths.by_length(loaded.asked, got.texts, got.cut, c.seed) for name, got in found.items()
+  }
+  asked = {text: loaded.prompts[i] for got in found.values() for i, text in got.texts.items()}
+  measures = inside.MEASURES | window_scorers.measures(c, asked)
+  within = inside.report(found, c.seed, c.eval.window, measures)
+  results['by_position'] = within.results
   results['answers'] = {
     name: {
       'answers': len(got.texts),
@@ -104,14 +123,15 @@ def run(c) -> None:
     for name, got in found.items()
   }
   results['facts'] = {
-    'benchmark': f'{c.eval.benchmark}, {c.eval.file or "held-out titles of the corpus"}',
+    'benchmark': f'{c.eval.benchmark}, {c.eval.file or f"made here: {path.name}"}',
     'prompts': len(loaded.prompts),
     'judge': judge_lib.name(c),
+    'sampling': ', '.join(f'{key} {c.rollout[key]}' for key in SAMPLING),
     'rejected records': len(loaded.rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   results['failed_answers'] = failed
-  _write(c, opened, results, loaded.rejects)
+  _write(c, opened, results, within, loaded.rejects)
 
 
 def _distinct(
@@ -127,40 +147,56 @@ def _distinct(
 
 
 def _make_benchmark(c, folder: epath.Path) -> epath.Path:
-  """Writes a small benchmark of held-out titles, in the schema of the published one."""
-  records = BENCHMARKS[c.eval.benchmark].make(
-    sources.heldout(c)[1], lower=c.data.lower, upper=c.data.upper, num=c.eval.prompts
-  )
+  """Writes a small benchmark in the schema of the published one."""
+  records = BENCHMARKS[c.eval.benchmark].make(c)
   path = folder / f'{c.eval.benchmark}.jsonl'
   atomic.write_text(path, ''.join(map(record.encode, records)))
   return path
 
 
-def _write(c, opened, results: dict[str, Any], rejects) -> None:
+def _lengths(by_length: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple, list[tuple]]:
+  """The table of asked and produced lengths: the cheapest numbers, so the first ones."""
+  rows = [
+    (
+      *(name, row['group'], row['answers'], row['asked'], row['words'], row['S_l']),
+      number.interval(row['low'], row['high']),
+      *(100 * row[kind] for kind in ('early', 'cap', 'runaway')),
+    )
+    for name, found in by_length.items()
+    for row in found
+    if row['answers']
+  ]
+  header = ('system', 'asked words', 'answers', 'mean asked', 'mean words', 'S_l', '95 %')
+  return 'asked and produced length', (*header, 'early end %', 'cap hit %', 'runaway %'), rows
+
+
+def _write(c, opened, results: dict[str, Any], within: inside.Inside, rejects) -> None:
   """results.json, table.md, report.html, DONE."""
   opened.check()
-  tables, plot, unit, covers = (results.pop(key) for key in ('tables', 'plot', 'unit', 'covers'))
-  first, *others = tables
+  own, plot, unit, covers = (results.pop(key) for key in ('tables', 'plot', 'unit', 'covers'))
+  first = [table for table in (_lengths(results['by_length']),) if table[2]]
+  shown = [*first, *own[:1], *([within.table] if within.table[2] else [])]
   counts = results['answers']
   rows = [(name, *counted.values()) for name, counted in counts.items()]
   header = ('system', *next(iter(counts.values())))
-  tables = [first, ('answers of the systems', header, rows), *others]
+  tables = [*shown, ('answers of the systems', header, rows), *own[1:]]
   results['rejects'] = [reject._asdict() for reject in rejects]
   text = json.dumps(record.plain(results), indent=2)
   atomic.write_text(opened.folder / 'results.json', text + '\n')
   markdown = [table_lib.markdown(*table) for table in tables]
   notes = _notes(c, results)
+  title = (own or shown)[0][0]
   atomic.write_text(opened.folder / 'table.md', '\n'.join([*markdown, *notes]) + '\n')
   page.write(
     opened.report,
     title=setup.run_name(c),
-    subtitle=f'{c.experiment}, judged by {judge_lib.name(c)}',
+    subtitle=f'{c.experiment}, judge: {results["facts"]["judge"]}',
     facts=results['facts'],
-    plots=[('', intervals.draw(plot, title=first[0], unit=unit, covers=covers))],
+    plots=[('', intervals.draw(plot, title=title, unit=unit, covers=covers)), *within.plots],
     tables=[*tables, ('left out', ('where', 'why'), rejects[:100])] if rejects else tables,
     notes=notes,
   )
-  print(markdown[0] + '\n'.join(notes))
+  print('\n'.join(markdown[: len(shown)]) + '\n'.join(notes))
   opened.mark_done(record.plain(results['facts']))
   print(f'report: {opened.report}')
 
@@ -168,9 +204,9 @@ def _write(c, opened, results: dict[str, Any], rejects) -> None:
 def _notes(c, results: dict[str, Any]) -> list[str]:
   """Notes for readers of the tables."""
   notes = []
-  if c.judge.model == offline.NAME:
+  if results['facts']['judge'] == offline.NAME:
     notes.append(
-      f'Judged by {offline.NAME}, which measures length and repetition and reads no meaning: '
+      f'Judged by {offline.NAME}, which measures length, repetition and fixed forms of words: '
       'this shows that the pipeline works, and nothing about quality.'
     )
   if 'version' in results['facts']:

@@ -8,6 +8,7 @@
 The policy does not move: this is what a step would have seen, not where it would have led.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +21,8 @@ from lwz.data import tokenizer
 from lwz.report import curves, groups, intervals, page, terminal
 from lwz.report import table as table_lib
 from lwz.reward import agreement, components
-from lwz.rl import archived, comparison, registry, scoring, tasks
-from lwz.runtime import keys, setup
+from lwz.rl import archived, comparison, judged, registry, scoring, tasks
+from lwz.runtime import keys, setup, sources
 from lwz.store import atomic, record
 from lwz.store import run as run_lib
 
@@ -56,11 +57,14 @@ def run(c, rewards: registry.Given = None) -> None:
   folder = epath.Path(setup.reference(c, c.rescore.run))
   own, anew, written = _opened(c, folder)
   registry.check_rewards(anew, rewards)
-  by_name = registry.rewards(anew, mesh, rewards)
+  judged.check_prompts(anew, sources.writing_prompts(own))
+  by_judge = judged.JudgedRewards(anew, opened.folder)
+  by_name = registry.rewards(anew, mesh, by_judge.rewards(rewards))
   decode = tokenizer.decoder(tokenizer.load(folder / 'tokenizer'))
   chosen = tasks.spread(written, c.rescore.batches)
   found, num_failed, steps = [], dict.fromkeys(by_name, 0), []
-  with terminal.Progress(len(chosen), label=setup.run_name(c)) as bar:
+  bar = terminal.Progress(len(chosen), label=setup.run_name(c))
+  with bar, contextlib.closing(by_judge):
     for batch in archived.batches(own, folder, chosen):
       samples = scoring.samples(own, decode, batch.prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}

@@ -22,3 +22,16 @@ FINAL = {
 @pytest.mark.parametrize('text', FINAL)
 def test_thoughts_and_tags_are_gone(text):
   assert answers.final(text) == FINAL[text]
+
+
+@pytest.mark.parametrize(
+  'text, right',
+  [
+    ('<think> plan </think> <answer>work', 'plan'),
+    ('plan</think>work', 'plan'),  # the opening tag stood in the prompt
+    ('<think>never ends', ''),
+    ('plain', ''),
+  ],
+)
+def test_thoughts_stand_before_the_answer(text, right):
+  assert answers.thought(text) == right

@@ -33,3 +33,38 @@ def test_metrics_average_over_what_asks_for_a_length():
   found = lengths.metrics({1: 2, 2: 0, 3: 2}, {1: 'a b', 2: 'a b c', 3: ' '})
   assert found == {'S_l': 50.0, 'words': 5 / 3, 'empty': 1}
   assert math.isnan(lengths.metrics({1: 0}, {1: 'a'})['S_l'])
+
+
+def eval_length(required, produced):
+  """LongWriter's evaluation/eval_length.py in its own terms: the mean of its scores."""
+  scores = []
+  for x, y in zip(required, produced, strict=True):
+    over, under = 1.0 - (y / x - 1) / 3, 1.0 - (x / y - 1) / 2
+    scores.append(100 * max(0, over if y > x else under))
+  return sum(scores) / len(scores)
+
+
+def test_by_length_is_eval_length_and_says_how_answers_end():
+  asked = {0: 10, 1: 10, 2: 40, 3: 40, 4: 0}
+  produced = {0: 10, 1: 25, 2: 12, 3: 60, 4: 5}
+  answers = {i: 'word ' * n for i, n in produced.items()}
+  whole, ten, forty = lengths.by_length(asked, answers, cut={3}, seed=0)
+  assert whole['S_l'] == pytest.approx(
+    eval_length([asked[i] for i in range(4)], [produced[i] for i in range(4)])
+  )
+  assert (whole['group'], whole['answers'], whole['asked']) == ('all', 4, 25)
+  assert (ten['group'], ten['words'], ten['runaway'], ten['early'], ten['cap']) == (
+    *('10', 17.5),
+    *(0.5, 0, 0),
+  )
+  # 12 of 40 ended early; 60 of 40 was cut at the limit, which is no end of its own.
+  assert (forty['early'], forty['cap'], forty['runaway']) == (0.5, 0.5, 0)
+  assert ten['low'] <= ten['S_l'] <= ten['high']
+
+
+def test_many_asked_lengths_are_grouped_as_in_longbench_write():
+  asked = {i: 100 + 40 * i for i in range(20)}
+  rows = lengths.by_length(asked, dict.fromkeys(asked, 'a'), cut=(), seed=0)
+  assert [row['group'] for row in rows] == ['all', 'under 500', '500 to 2000']
+  (nothing,) = lengths.by_length({0: 0}, {0: 'a'}, cut=(), seed=0)
+  assert nothing['answers'] == 0 and math.isnan(nothing['S_l'])

@@ -50,6 +50,17 @@ def test_one_sentence_may_hold_two_points():
   )
 
 
+def test_places_say_where_a_point_is_missing_or_out_of_order():
+  first, second, third = TEXT.replace('\n\n', ' ').split('. ')
+  found = plan.places(PLAN, f'{third} Comets burn. {first}. {second}.')
+  assert [place.ordered for place in found] == [True, True, False]
+  assert [place.at for place in found] == [0.5, 0.75, 0.0]
+  (one, two, three) = plan.places(PLAN, f'{first}. Comets burn. {third}')
+  assert (one.ordered, two.ordered, three.ordered) == (True, False, True)
+  assert math.isnan(two.at) and three.at == pytest.approx(2 / 3)
+  assert plan.places('', TEXT) == []
+
+
 def test_thoughts_without_content_announce_nothing():
   assert math.isnan(plan.following('', TEXT))
   assert math.isnan(plan.following('1. the; 2. of it.', TEXT))

@@ -1,17 +1,25 @@
 """Benchmarks: one module each, with three functions, and a line in the table of `stages.evaluate`.
 
-    make(documents, *, lower, upper, num) -> records   a small one, in the schema of the published
+    make(c) -> records         a small one, in the schema of the published
     load(c, path) -> `Loaded`
     report(c, folder, content, names, answered, kept) -> the sections of results.json
 
 `answered` is {system: {index: answer}}, `kept` the journal of what the judge has said. Of the
-sections these must be there: `facts` {name: value}, `faults` (why the judge failed, [] if it did
-not), and, for the report alone, `tables` [(title, header, rows)], of which the first is printed,
+sections these must be there: `facts` {name: value}, with `judge` where none is asked, `faults` (why
+the judge failed, [] if it did not), and, for the report alone, `tables` [(title, header, rows)], of
+which the first is printed,
 `plot` [(system, value, low, high)], NaN for no interval, its `unit`, and `covers`, the range that
 its axis shows at least. Each verdict is written to judgements.jsonl with what it is about.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from etils import epath
+
+from lwz.data import heldout_tasks
+from lwz.evals import arena as arena_lib
+from lwz.runtime import sources
 
 JUDGEMENTS = 'judgements.jsonl'
 
@@ -24,3 +32,25 @@ class Loaded(NamedTuple):
   rejects: list
   left_out: int  # prompts beyond eval.prompts
   baselines: set[str]  # names that no system may have
+  asked: Mapping[int, int]  # words that the prompts ask for, 0 for none
+
+
+def titles(c, make: Callable[..., list[dict[str, Any]]] = heldout_tasks.arena):
+  """Returns records of held-out titles, with answers of the lengths of the corpus' passages."""
+  limits = {'lower': c.data.lower, 'upper': c.data.upper}
+  return make(sources.heldout(c)[1], **limits, num=c.eval.prompts)
+
+
+def tasks(c, path: epath.Path) -> Loaded:
+  """Returns the first tasks of a file in the schema of Arena-Write or LongBench-Write.
+
+  Raises ValueError if no record is usable.
+  """
+  every, rejects = arena_lib.load(path)
+  if not every:
+    raise ValueError(f'{path}: no usable record; the first: {rejects[0] if rejects else "-"}')
+  kept = every[: c.eval.prompts or None]
+  prompts = {task.idx: task.question for task in kept}
+  baselines = {name for task in kept for name in task.baselines}
+  asked = {task.idx: task.length for task in kept}
+  return Loaded(kept, prompts, rejects, len(every) - len(kept), baselines, asked)

@@ -2,27 +2,14 @@
 
 from typing import Any
 
-from etils import epath
-
-from lwz.data import heldout_tasks
 from lwz.evals import arena, lengths, standings
 from lwz.judge import benchmarks, contest
 from lwz.report import number, people
 from lwz.runtime import setup
 from lwz.store import atomic, record
 
-make = heldout_tasks.arena
-
-
-def load(c, path: epath.Path) -> benchmarks.Loaded:
-  """Raises ValueError if no record is usable."""
-  every, rejects = arena.load(path)
-  if not every:
-    raise ValueError(f'{path}: no usable record; the first: {rejects[0] if rejects else "-"}')
-  tasks = every[: c.eval.prompts or None]
-  prompts = {task.idx: task.question for task in tasks}
-  baselines = {name for task in tasks for name in task.baselines}
-  return benchmarks.Loaded(tasks, prompts, rejects, len(every) - len(tasks), baselines)
+make = benchmarks.titles
+load = benchmarks.tasks
 
 
 def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from lwz.judge import judge as judge_lib
 from lwz.report import number
 from lwz.store import atomic, record
 
-make = heldout_tasks.writingbench
 # How the critic of each version is sampled, as published; a value in the config comes first.
 CRITIC = {'v1': {'temperature': 0.7, 'top_p': 0.8}, 'later': {'temperature': 1.0, 'top_p': 0.95}}
+
+
+def make(c) -> list[dict[str, Any]]:
+  return benchmarks.titles(c, heldout_tasks.writingbench)
 
 
 def load(c, path: epath.Path) -> benchmarks.Loaded:
@@ -25,7 +28,9 @@ def load(c, path: epath.Path) -> benchmarks.Loaded:
   queries = bench.queries[: c.eval.prompts or None]
   prompts = {query.index: query.text for query in queries}
   left_out = len(bench.queries) - len(queries)
-  return benchmarks.Loaded(bench, prompts, list(bench.rejects), left_out, set())
+  stated = {index: stated_length.find(text) for index, text in prompts.items()}
+  asked = {index: found.high if found else 0 for index, found in stated.items()}
+  return benchmarks.Loaded(bench, prompts, list(bench.rejects), left_out, set(), asked)
 
 
 def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:

@@ -1,0 +1,20 @@
+"""The ruler: asked against produced length from 100 to 30,000 words, without a judge.
+
+LongWrite-Ruler's form, with S_l, early ends, cap hits, runaways, and what each text is like over
+its length. `eval.file` may be longwrite_ruler.jsonl, a system a file of answers that exist already.
+
+  python -m lwz.launch --config=experiments/eval_ruler.py
+  python -m lwz.launch --config=experiments/eval_ruler.py:32b \\
+    --config.eval.systems="('longwriter=answers.jsonl',)"
+"""
+
+from experiments import base, eval_arena
+
+
+def get_config(size: str = 'tiny'):
+  c = eval_arena.get_config(size)
+  c.experiment = 'eval_ruler'
+  c.eval.benchmark = 'ruler'
+  if size not in base.POCKET:
+    c.rollout.temperature, c.rollout.max_tokens = 0.5, 32_768  # LongWriter's
+  return c

@@ -1,0 +1,257 @@
+"""Where in a text a score falls: windows, curves over position, the fall from first to last.
+
+A measure is given as an argument: repetition, disorder, a reward model, a language model, a judge.
+Everything is counted in `lwz.text.words`, one Han character as one word, so that English and
+Chinese are cut alike. The cost is linear in the text and bounded in its windows.
+"""
+
+import collections
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from lwz import text as texts
+from lwz.evals import standings
+
+SIZE, MOST = 200, 24  # words of a window; windows of a text
+PARTS = 8  # of the curve over position
+ENDS = 0.25  # of a text: its windows in this share are its first, and its last, ones
+NEAR, FAR = 5, 60  # sentences from one that are its neighbours, and that it is compared with
+PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 6  # of the test for a change; windows that it needs
+
+_HEADING = re.compile(
+  r'^[ \t]*(?:#{1,6}[ \t]+\S.*|[*_【\[]*(?:chapter|part|section|week|day|floor)[ \t]+'
+  r'(?:\d+|[ivxlc]+|[a-z]+)\b.{0,80}|[*_【\[]*第[ \t]*[\d零〇一二三四五六七八九十百两]+[ \t]*'
+  r'[章节回部篇卷周天层].{0,40})$',
+  re.I | re.M,
+)
+
+
+class Window(NamedTuple):
+  """A part of a text: its first character, the one behind it, the words before it, its words."""
+
+  start: int
+  end: int
+  before: int
+  words: int
+  text: str
+
+
+class Measure(NamedTuple):
+  """A measure of windows: (text, windows) -> values, NaN where it does not apply."""
+
+  of: Callable[[str, Sequence[Window]], Sequence[float]]
+  worse: int  # +1 if more is worse, -1 if less is
+  title: str
+  by: str = 'words'  # windows of so many words, or the text's 'sections'
+  least: float = 0.0  # a smaller change is no break
+
+
+class Scored(NamedTuple):
+  """The values of a text's windows, and the place of each window's middle, from 0 to 1."""
+
+  at_W: np.ndarray
+  value_W: np.ndarray
+
+
+class Point(NamedTuple):
+  """A mean over the windows of a part of all texts; the 95 % interval is over texts."""
+
+  at: float  # middle of the part
+  mean: float
+  low: float
+  high: float
+  num: int  # windows
+
+
+class Fall(NamedTuple):
+  """How much worse texts end than they begin; positive is worse."""
+
+  value: float
+  low: float
+  high: float
+  texts: int
+
+
+def windows(text: str, size: int = SIZE, most: int = MOST) -> list[Window]:
+  """Returns parts of about `size` words in whole sentences; [] of a text without words.
+
+  A sentence of more than half a window is cut. Of more than `most` windows, `most` are taken,
+  evenly spaced, with the first and the last one.
+  """
+  units = list(_units(text, max(1, size // 2)))
+  ends = np.cumsum([0, *(words for _, _, words in units)])
+  num = max(1, round(int(ends[-1]) / size))
+  middles = (ends[:-1] + ends[1:]) / 2
+  place = np.minimum(middles * num / max(int(ends[-1]), 1), num - 1).astype(int)
+  found = []
+  for k in np.unique(place):
+    inside = np.flatnonzero(place == k)
+    start, end = units[inside[0]][0], units[inside[-1]][1]
+    words = int(ends[inside[-1] + 1] - ends[inside[0]])
+    found.append(Window(start, end, int(ends[inside[0]]), words, text[start:end]))
+  return _spaced([window for window in found if window.words], most)
+
+
+def sections(text: str, most: int = MOST) -> list[Window]:
+  """Returns the parts between headings (`## A`, `Chapter 2`, `第三章`); [] of fewer than two."""
+  starts = [match.start() for match in _HEADING.finditer(text)]
+  if len(starts) < 2:
+    return []
+  found, before = [], len(texts.words(text[: starts[0]]))
+  for start, end in itertools.pairwise([*starts, len(text)]):
+    words = len(texts.words(text[start:end]))
+    found.append(Window(start, end, before, words, text[start:end]))
+    before += words
+  return _spaced(found, most)
+
+
+def _spaced(found: Sequence[Window], most: int) -> list[Window]:
+  chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
+  return [found[i] for i in chosen]
+
+
+def _units(text: str, longest: int):
+  """Yields (start, end, words) of the sentences, and of the pieces of long ones."""
+  at = 0
+  for sentence in texts.sentences(text):
+    at = text.index(sentence, at)
+    places = [match.start() for match in texts.WORD.finditer(sentence)]
+    cuts = [0, *places[longest::longest], len(sentence)]
+    left = len(places)
+    for start, end in itertools.pairwise(cuts):
+      yield at + start, at + end, min(left, longest)
+      left -= longest
+    at += len(sentence)
+
+
+def each(of: Callable[[str], float]) -> Callable[[str, Sequence[Window]], list[float]]:
+  """Returns a measure of the text of each window alone."""
+  return lambda text, windows: [of(window.text) for window in windows]
+
+
+def cohesion(text: str, windows: Sequence[Window]) -> list[float]:
+  """Returns how much more a sentence shares with its neighbours than with those further away.
+
+  The mean cosine with sentences at most NEAR away minus that with those up to FAR away, of vectors
+  of content words (in Chinese also of characters) that weigh log(sentences / sentences with it);
+  each window's mean. Near 0 where sentences stand in any order. A lexical measure, as of TextTiling
+  (Hearst, 1997). NaN of a window in which no sentence has content.
+  """
+  starts, sets, at = [], [], 0
+  for sentence in texts.sentences(text):
+    at = text.index(sentence, at)
+    if len(terms := texts.content(texts.words(sentence.lower()))) > 2:
+      starts.append(at)
+      sets.append(sorted(terms))
+    at += len(sentence)
+  num = len(sets)
+  if num < 2:
+    return [math.nan] * len(windows)
+  common = collections.Counter(term for terms in sets for term in terms)
+  column = {term: i for i, term in enumerate(common)}
+  weights = [math.log(num / common[term]) for terms in sets for term in terms]
+  columns = [column[term] for terms in sets for term in terms]
+  rows = np.repeat(np.arange(num), [len(terms) for terms in sets])
+  vectors_KV = sparse.csr_array((weights, (rows, columns)), shape=(num, len(column)))
+  norm_K = np.sqrt(vectors_KV.multiply(vectors_KV).sum(axis=1))
+  vectors_KV = sparse.diags_array(1 / np.maximum(norm_K, 1e-9)) @ vectors_KV
+  sums_2K, counts_2K = np.zeros((2, num)), np.zeros((2, num))
+  for apart in range(1, min(FAR, num - 1) + 1):
+    cosine = vectors_KV[:-apart].multiply(vectors_KV[apart:]).sum(axis=1)
+    for side in (slice(None, -apart), slice(apart, None)):
+      sums_2K[int(apart > NEAR), side] += cosine
+      counts_2K[int(apart > NEAR), side] += 1
+  near_K, far_K = sums_2K / np.maximum(counts_2K, 1)
+  more_K, start_K = near_K - far_K, np.array(starts)
+  inside = [(start_K >= window.start) & (start_K < window.end) for window in windows]
+  return [float(more_K[of].mean()) if of.any() else math.nan for of in inside]
+
+
+def score(text: str, measure: Measure, size: int = SIZE, most: int = MOST) -> Scored:
+  """Returns the values of a measure over the windows of a text."""
+  found = windows(text, size, most) if measure.by == 'words' else sections(text, most)
+  total = max(len(texts.words(text)), 1)
+  middles = [(window.before + window.words / 2) / total for window in found]
+  values = measure.of(text, found) if found else []
+  return Scored(np.array(middles, float), np.array(values, float))
+
+
+def curve(scored: Mapping[int, Scored], seed: int, parts: int = PARTS) -> list[Point]:
+  """Returns the mean in each part of the texts, with its interval from a bootstrap over texts.
+
+  NaN values are left out; a part without values is, too, and one of a single text has no interval.
+  """
+  points = []
+  rows = [
+    (min(int(at * parts), parts - 1), value, key)
+    for key, of in scored.items()
+    for at, value in zip(of.at_W, of.value_W, strict=True)
+    if math.isfinite(value)
+  ]
+  for part in range(parts):
+    inside = [(value, key) for k, value, key in rows if k == part]
+    if inside:
+      points.append(Point((part + 0.5) / parts, *_mean(inside, seed), len(inside)))
+  return points
+
+
+def fall(scored: Mapping[int, Scored], worse: int, seed: int) -> Fall:
+  """Returns the mean over texts of how much worse their last windows are than their first ones.
+
+  worse * (mean of the windows in the last ENDS of the text - mean of those in the first), so that
+  it is positive where texts become worse; the interval is over texts. Texts with fewer than two
+  windows count nothing.
+  """
+  found = []
+  for key, (at_W, value_W) in scored.items():
+    at_W, value_W = at_W[np.isfinite(value_W)], value_W[np.isfinite(value_W)]
+    if len(value_W) > 1:
+      first, last = at_W <= max(ENDS, at_W[0]), at_W >= min(1 - ENDS, at_W[-1])
+      found.append((float(worse * (value_W[last].mean() - value_W[first].mean())), key))
+  return Fall(*_mean(found, seed), len(found))
+
+
+def _mean(values: Sequence[tuple[float, int]], seed: int) -> tuple[float, float, float]:
+  """Returns the mean of (value, text) and its interval over texts, NaN where there is one text."""
+  if not values:
+    return math.nan, math.nan, math.nan
+  numbers, keys = zip(*values, strict=True)
+  mean, low, high = standings.clustered_mean(np.array(numbers), keys, seed)
+  return (mean, low, high) if len(set(keys)) > 1 else (mean, math.nan, math.nan)
+
+
+def change(value_W: np.ndarray, worse: int, seed: int = 0, least: float = 0.0) -> int | None:
+  """Returns the window at which a text becomes worse, None where it does not.
+
+  The split with the largest standardised difference of means, worse * (after - before) *
+  sqrt(k (n - k) / n), if less than LEVEL of PERMUTATIONS orders of the windows have as large a one,
+  and the difference is at least `least`. Windows without a value are left out; fewer than LEAST
+  tell nothing.
+  """
+  kept = np.flatnonzero(np.isfinite(value_W))
+  if len(kept) < LEAST or np.ptp(value_W[kept]) == 0:
+    return None
+  values = worse * value_W[kept]
+  rng = np.random.default_rng(seed)
+  orders = np.array([values, *(rng.permutation(values) for _ in range(PERMUTATIONS))])
+  steps_N = _steps(orders)
+  if np.mean(steps_N.max(1) >= steps_N[0].max() - 1e-12) > LEVEL:
+    return None
+  at = int(steps_N[0].argmax()) + 1
+  return int(kept[at]) if values[at:].mean() - values[:at].mean() >= least else None
+
+
+def _steps(orders_NW: np.ndarray) -> np.ndarray:
+  """Returns the standardised difference at each split of each order: [N, W - 1]."""
+  num = orders_NW.shape[1]
+  left_W = np.arange(1, num)
+  sums = np.cumsum(orders_NW, axis=1)[:, :-1]
+  total = orders_NW.sum(1, keepdims=True)
+  difference = (total - sums) / (num - left_W) - sums / left_W
+  return difference * np.sqrt(left_W * (num - left_W) / num)

@@ -1,0 +1,154 @@
+"""The inside of long answers: measures by position, for every benchmark, without a judge."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lwz import text as texts
+from lwz.evals import answers, plan, position
+from lwz.report import curves, number
+from lwz.reward import padding, redundancy
+from lwz.reward.hacking import grammar
+
+
+def _repetition(text: str, windows) -> list[float]:
+  """Returns the share of each window's words that repeat or paraphrase anything before them."""
+  at_K, redundant_K, counted_K = redundancy.profile(text).T
+  values = []
+  for window in windows:
+    inside_K = (at_K >= window.start) & (at_K < window.end)
+    drones = padding.drones(window.text)
+    counted = int(counted_K[inside_K].sum()) + drones
+    redundant = int(redundant_K[inside_K].sum()) + drones
+    values.append(redundant / counted if counted else math.nan)
+  return values
+
+
+def _distinct(text: str) -> float:
+  """Returns distinct-3: the share of runs of three words that are new in the text."""
+  runs = texts.shingles(texts.hash_words(texts.words(text.lower())), 3)
+  return len(np.unique(runs)) / len(runs) if len(runs) else math.nan
+
+
+MEASURES: dict[str, position.Measure] = {
+  'repetition': position.Measure(_repetition, 1, 'share of words said before', least=0.1),
+  'distinct': position.Measure(
+    position.each(_distinct), -1, 'distinct runs of three words', least=0.05
+  ),
+  'disorder': position.Measure(
+    position.each(grammar.disorder), 1, 'words out of place: 0 in prose, 1 if shuffled', least=0.2
+  ),
+  'cohesion': position.Measure(
+    position.cohesion, -1, 'content shared with near more than far sentences'
+  ),
+  'section': position.Measure(
+    lambda text, windows: [window.words for window in windows], -1, 'words of a section', 'sections'
+  ),
+}
+
+PLAN = position.Measure(lambda text, windows: [], -1, 'points of the plan that are followed')
+
+
+class Inside(NamedTuple):
+  """Sections of results.json, a table, and plots as (caption, SVG)."""
+
+  results: dict[str, Any]
+  table: tuple[str, tuple[str, ...], list[tuple]]
+  plots: list[tuple[str, str]]
+
+
+def report(
+  answered: Mapping[str, answers.Answers],
+  seed: int,
+  size: int,
+  measures: Mapping[str, position.Measure] = MEASURES,
+) -> Inside:
+  """Returns each measure of each system's answers over position, its fall, and where texts break.
+
+  `size` is the words of a window; a text has at most `position.MOST` of them. Where there are
+  thoughts, `plan` says which of their points the answer covers in order, over the points. A measure
+  that no answer has is left out. `breaks` is the share of answers that become worse at one place
+  for more than chance, see `position.change`, and `at` the median of these places.
+  """
+  results: dict[str, Any] = {}
+  rows: list[tuple] = []
+  plots = []
+  for name, measure in {**measures, 'plan': PLAN}.items():
+    found = {}
+    for system, given in answered.items():
+      of = _plans(given) if name == 'plan' else _scored(given, measure, size)
+      if said := _curve(of, measure, seed):
+        found[system] = said
+    for system, said in found.items():
+      means = [point['mean'] for point in said['curve']]
+      fall, at = said['fall'], 100 * said['breaks']
+      between = number.interval(fall['low'], fall['high'])
+      row = (means[0], means[-1], fall['value'], between, fall['texts'], at, said['at'])
+      rows.append((system, name, *row))
+    if found:
+      results[name] = found
+      plots.append(('', _plot(f'{name} over position', measure.title, found)))
+  header = (
+    'system',
+    'measure',
+    'first part',
+    'last part',
+    'fall',
+    '95 %',
+    'texts',
+    'breaks %',
+    'at',
+  )
+  return Inside(results, ('over position; a positive fall is worse', header, rows), plots)
+
+
+def _scored(given: answers.Answers, measure, size: int) -> dict[int, position.Scored]:
+  return {i: position.score(text, measure, size) for i, text in given.texts.items()}
+
+
+def _plans(given: answers.Answers) -> dict[int, position.Scored]:
+  """Returns 1 for each point of each plan that its answer covers in order, 0 for the others."""
+  found = {}
+  for i, text in given.texts.items():
+    kept = [float(p.ordered) for p in plan.places(given.thoughts.get(i, ''), text)]
+    found[i] = position.Scored((np.arange(len(kept)) + 0.5) / max(len(kept), 1), np.array(kept))
+  return found
+
+
+def _curve(
+  scored: Mapping[int, position.Scored], measure: position.Measure, seed: int
+) -> dict[str, Any]:
+  """Returns the curve, the fall and the breaks of one system's answers; {} if none has a value."""
+  points = position.curve(scored, seed)
+  if not points:
+    return {}
+  places = {
+    i: position.change(of.value_W, measure.worse, seed, measure.least) for i, of in scored.items()
+  }
+  breaks = [scored[i].at_W[place] for i, place in places.items() if place is not None]
+  return {
+    'curve': [point._asdict() for point in points],
+    'fall': position.fall(scored, measure.worse, seed)._asdict(),
+    'breaks': len(breaks) / len(scored),
+    'at': float(np.median(breaks)) if breaks else math.nan,
+  }
+
+
+def _plot(title: str, unit: str, found: Mapping[str, dict[str, Any]]) -> str:
+  """Returns the curves of all systems with their intervals, over the share of the text."""
+  steps: dict[float, dict[str, float]] = {}
+  for system, said in found.items():
+    for point in said['curve']:
+      step = steps.setdefault(point['at'], {'step': 100 * point['at']})
+      ends = {f'{system} {end}': point[end] for end in ('low', 'high')}
+      step |= {system: point['mean'], **ends}
+  return curves.draw(
+    [steps[at] for at in sorted(steps)],
+    list(found),
+    title=title,
+    unit=f'{unit}; % of the text',
+    bands={system: (f'{system} low', f'{system} high') for system in found},
+    smooth=0.0,
+  )
