@@ -69,8 +69,8 @@ def main() -> None:
   for name, (kind, dtype) in variants.items():
     nats, num, size = measure(arguments.model, kind, dtype, rows)
     base = nats if base is None else base
-    drawn = np.random.default_rng(0).integers(0, len(rows), (2_000, len(rows)))
-    spread = (nats - base)[drawn].sum(1) / num[drawn].sum(1)
+    resampled = np.random.default_rng(0).integers(0, len(rows), (2_000, len(rows)))
+    spread = (nats - base)[resampled].sum(1) / num[resampled].sum(1)
     low, high = np.quantile(spread, (0.025, 0.975))
     result = {'nats': nats.sum() / num.sum(), 'difference': (nats - base).sum() / num.sum()}
     found[name] = result | {'low': low, 'high': high, 'bytes': size, 'tokens': int(num.sum())}

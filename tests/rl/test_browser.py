@@ -11,7 +11,7 @@ from lwz.data import tokenizer
 from lwz.report import browser as pages
 from lwz.reward import length
 from lwz.reward.hacking import alarms, signals
-from lwz.rl import best_samples, browser, registry, sampling, scoring
+from lwz.rl import archived, browser, comparison, sampling, scoring
 from lwz.runtime import sources
 from lwz.store import lock, metrics
 
@@ -43,7 +43,7 @@ def made(tmp_path, monkeypatch):
   record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
   (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
   monkeypatch.setattr(sources, 'writing_prompts', lambda c: PROMPTS)
-  archive, decode = best_samples.archive_of(c, folder), tokenizer.decoder(tok)
+  archive, decode = archived.archive(c, folder), tokenizer.decoder(tok)
   T = c.rollout.max_tokens
   encoded = [[*row, tok.eos_token_id][:T] for row in tokenizer.encode(tok, TEXTS, end=False)]
 
@@ -71,7 +71,7 @@ def made(tmp_path, monkeypatch):
 
 
 def advantages(c, batch):
-  return registry.trained(c, *registry.advantages(c, None, batch.rollout, batch.scores))
+  return comparison.trained(c, *comparison.advantages(c, None, batch.scores, batch.rollout))
 
 
 def write(c, shown, step, batches, rang=()):
