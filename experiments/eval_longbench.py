@@ -1,7 +1,7 @@
 """LongBench-Write: quality in six dimensions, with the length score, by type and length.
 
 `eval.file` is longbench_write.jsonl, or its folder, whose judge.txt is then used. Without it the
-requests are held-out titles. Systems and judge are sampled with LongWriter's settings.
+requests are held-out titles. Systems and judge are sampled at LongWriter's temperature.
 
   python -m lwz.launch --config=experiments/eval_longbench.py
   python -m lwz.launch --config=experiments/eval_longbench.py:32b \\

@@ -15,6 +15,7 @@ def get_config(size: str = 'tiny'):
   c = eval_arena.get_config(size)
   c.experiment = 'eval_ruler'
   c.eval.benchmark = 'ruler'
-  if size not in base.POCKET:
-    c.rollout.temperature, c.rollout.max_tokens = 0.5, 32_768  # LongWriter's
+  if size not in (*base.POCKET, 'small'):
+    c.rollout.temperature = 0.5  # LongWriter's
+    c.rollout.max_tokens = 30_000  # of the 32,768 positions that most models have
   return c
