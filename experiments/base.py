@@ -456,7 +456,7 @@ def _serve(c) -> None:
   c.serve.key_env = ''  # environment variable with the API key that clients send; '': none is asked
   c.serve.model = ''  # its name for clients; '': that of the run or of the model
   c.serve.queue = 64  # choices of replies that wait for a slot; more are answered 429
-  c.serve.choices = 8  # of one request, n
+  c.serve.choices = 8  # of one request, n or best_of; `reward.model`, if one is named, ranks them
   c.serve.messages = 64  # of one request
   c.serve.body = 1_000_000  # bytes of one request
   c.serve.deadline = 30  # seconds after SIGTERM or Ctrl-C until what is being written is cut

@@ -11,10 +11,11 @@ All but the page and /health ask for the API key, where there is one.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import math
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,10 @@ class _Newest:
 
 
 class Server:
-  """One policy behind HTTP. `facts` is what /v1/models says of it besides its name."""
+  """One policy behind HTTP. `facts` is what /v1/models says of it besides its name.
+
+  `rank` gives the marks of several texts that answer a prompt, see `rl.ranking`.
+  """
 
   def __init__(
     self,
@@ -61,6 +65,7 @@ class Server:
     measured: metrics.Metrics,
     *,
     spell: Callable[[int], str],
+    rank: Callable[[Any, Sequence[str]], Sequence[float]] | None,
     facts: dict[str, Any],
     seed: int,
     key: str,
@@ -68,6 +73,8 @@ class Server:
   ):
     self._writer, self._limits, self._prompts = written_by, limits, rendered_by
     self._metrics, self._spell, self._facts = measured, spell, facts
+    self._rank = rank
+    self._ranker = concurrent.futures.ThreadPoolExecutor(1)  # one reply at a time; others go on
     self._seeds = np.random.default_rng(seed)
     self._key, self._max_body = key, max_body
 
@@ -146,8 +153,13 @@ class Server:
       pieces = [piece async for piece in _pieces(events, asked.choices) if piece and piece.finish]
     if any(piece.finish == writer.FAILED for piece in pieces):
       raise protocol.Refused(503, 'the server stopped before the reply was written')
+    pieces.sort(key=lambda piece: piece.choice)
+    marks: Sequence[float] = ()
+    if asked.best and self._rank:
+      loop, texts = asyncio.get_running_loop(), [piece.text for piece in pieces]
+      marks = await loop.run_in_executor(self._ranker, self._rank, asked.prompt, texts)
     self._metrics.requests.labels('200').inc()
-    whole = await concurrency.run_in_threadpool(form.whole, pieces)
+    whole = await concurrency.run_in_threadpool(form.whole, pieces, marks, asked.best)
     return responses.JSONResponse(whole)
 
   def _rendered(self, prompt) -> list[int]:

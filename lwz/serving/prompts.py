@@ -39,6 +39,14 @@ class Prompts:
       return self._chat(prompt)
     return self._single(prompt)
 
+  def request(self, prompt: Any) -> str:
+    """Returns what a prompt asks for, as a reward model reads it: a raw text or ids as they are."""
+    if isinstance(prompt, str):
+      return prompt
+    if all(isinstance(one, int) for one in prompt):
+      return str(self._tok.decode(list(prompt)))
+    return '\n\n'.join(text for role, text in prompt if text and role != 'assistant')
+
   def _single(self, messages: Sequence[tuple[str, str]]) -> list[int]:
     roles = [role for role, _ in messages]
     if roles not in (['user'], ['system', 'user']):

@@ -26,7 +26,7 @@ from lwz import types
 from lwz.data import formatted, prompts, templates
 from lwz.evals import answers
 from lwz.report import table, terminal
-from lwz.rl import registry
+from lwz.rl import ranking, registry
 from lwz.rollout import local, scheduler, stops
 from lwz.runtime import policy, setup
 from lwz.store import checksum, drafts
@@ -227,13 +227,9 @@ def _ranked(c, asked, found: Sequence[local.Completion]) -> dict[int, float]:
   """Returns the reward model's mark of each answer; NaN where it cannot read it."""
   scorer = registry.scorer(c, setup.mesh(c), c.reward.model)
   owners = [asked[one.index // c.generate.drafts].text for one in found]
-  pairs = [(text, answers.final(one.text)) for text, one in zip(owners, found, strict=True)]
-  marks = {}
-  for start in range(0, len(pairs), _SLOTS):
-    part = found[start : start + _SLOTS]
-    values = scorer(pairs[start : start + _SLOTS])
-    marks |= {one.index: float(value) for one, value in zip(part, values, strict=True)}
-  return marks
+  pairs = [(text, one.text) for text, one in zip(owners, found, strict=True)]
+  values = ranking.marks(scorer, pairs)
+  return {one.index: value for one, value in zip(found, values, strict=True)}
 
 
 def _table(asked, found: Sequence[local.Completion], num_drafts: int, marks) -> str:

@@ -77,6 +77,13 @@ def test_a_system_message_is_that_of_an_exports_template(rendered, system):
   assert found == tok.encode(text, add_special_tokens=False, split_special_tokens=True)
 
 
+def test_a_reward_model_reads_what_was_asked_for():
+  found = prompts.Prompts(served.tok(), 'think', 'pocket')
+  turns = [('system', 'the sea'), ('user', 'rivers'), ('assistant', 'No.'), ('user', 'stones')]
+  assert found.request(turns) == 'the sea\n\nrivers\n\nstones'
+  assert found.request('the sea') == found.request(served.tok().encode('the sea')) == 'the sea'
+
+
 def test_a_chat_without_a_template_is_refused_in_a_sentence():
   with pytest.raises(ValueError, match='has no chat template'):
     prompts.Prompts(served.tok(), 'think', 'chat')
