@@ -23,6 +23,7 @@ from starlette import applications, concurrency, exceptions, requests, responses
 
 from lwz.serving import arrivals, guard, metrics, prompts, protocol, replies, writer
 
+_RENDERERS = 4  # processes that render prompts at a time
 _SILENCE = 15  # seconds after which a stream says that it is alive: gateways end silent ones
 _PAGE = pathlib.Path(__file__).with_name('page.html')
 # The page has its script and style inside, and talks to this server alone.
@@ -73,6 +74,7 @@ class Server:
   ):
     self._writer, self._limits, self._prompts = written_by, limits, rendered_by
     self._metrics, self._spell, self._facts = measured, spell, facts
+    self._renderers = concurrent.futures.ThreadPoolExecutor(_RENDERERS)
     self._rank = rank
     self._ranker = concurrent.futures.ThreadPoolExecutor(1)  # one reply at a time; others go on
     self._seeds = np.random.default_rng(seed)
@@ -130,7 +132,9 @@ class Server:
     asked = read(protocol.parse(body), self._limits)
     if not self._writer.has_room:  # before any work
       raise self._full()
-    ids = await concurrency.run_in_threadpool(self._rendered, asked.prompt)
+    # Those that take seconds have threads of their own, so that they hold up no others.
+    own = self._renderers if self._prompts.is_slow(asked.prompt) else None
+    ids = await asyncio.get_running_loop().run_in_executor(own, self._rendered, asked.prompt)
     seed = int(self._seeds.integers(2**32)) if asked.seed is None else asked.seed
     events = _Newest()
     reply = self._submit(asked, ids, seed, events)
@@ -216,7 +220,9 @@ class Server:
           yield replies.event(failed.body)
           return
         ended += [piece] if piece.finish else []
-        if part := form.part(piece):
+        if piece.finish:  # with the log-probabilities of all tokens
+          yield await concurrency.run_in_threadpool(form.part, piece)
+        elif part := form.part(piece):
           yield part
       if asked.usage:
         yield form.usage(ended)
