@@ -431,6 +431,8 @@ def _tools(c) -> None:
   # adapters of a run alone, as PEFT loads them.
   c.export.format = 'huggingface'
   c.export.dtype = 'bfloat16'  # of a folder; or 'float32', 'float16'
+  c.export.push = ''  # hub id, USER/NAME, to upload the folder to, with the token in HF_TOKEN
+  c.export.private = True  # a repository that everybody can read is refused; False: one is made
   # Of the matrices of a GGUF file: 'F16', 'BF16', 'F32', or 8 or 4 bits each, 'Q8_0', 'Q4_0'.
   c.export.type = 'F16'
 
