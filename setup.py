@@ -53,6 +53,7 @@ EXTRAS = {
     # The server, and its clients.
     'starlette',
     'uvicorn',
+    'h11',
     'pydantic',
     'prometheus-client',
     'openai',
@@ -62,7 +63,7 @@ EXTRAS = {
   'data': ['pyarrow'],
   'track': ['wandb', 'trackio'],  # sinks of metrics and samples beside TensorBoard
   'gguf': ['gguf'],  # models in GGUF files
-  'serve': ['starlette', 'uvicorn', 'pydantic', 'prometheus-client'],
+  'serve': ['starlette', 'uvicorn', 'h11', 'pydantic', 'prometheus-client'],
   'eval': ['krippendorff'],  # agreement of people
   'cluster': ['submitit'],  # jobs of SLURM, for sweeps
   'notebooks': ['jupytext', 'nbclient', 'nbformat', 'ipykernel'],

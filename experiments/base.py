@@ -471,6 +471,8 @@ def _tools(c) -> None:
   # adapters of a run alone, as PEFT loads them.
   c.export.format = 'huggingface'
   c.export.dtype = 'bfloat16'  # of a folder; or 'float32', 'float16'
+  c.export.push = ''  # hub id, USER/NAME, to upload the folder to, with the token in HF_TOKEN
+  c.export.private = True  # a repository that everybody can read is refused; False: one is made
   # Of the matrices of a GGUF file: 'F16', 'BF16', 'F32', or 8 or 4 bits each, 'Q8_0', 'Q4_0'.
   c.export.type = 'F16'
 
@@ -497,7 +499,7 @@ def _serve(c) -> None:
   c.serve.key_env = ''  # environment variable with the API key that clients send; '': none is asked
   c.serve.model = ''  # its name for clients; '': that of the run or of the model
   c.serve.queue = 64  # choices of replies that wait for a slot; more are answered 429
-  c.serve.choices = 8  # of one request, n
+  c.serve.choices = 8  # of one request, n or best_of; `reward.model`, if one is named, ranks them
   c.serve.messages = 64  # of one request
   c.serve.body = 1_000_000  # bytes of one request
   c.serve.deadline = 30  # seconds after SIGTERM or Ctrl-C until what is being written is cut

@@ -3,6 +3,7 @@
 python -m lwz.launch --config=experiments/export.py                       # of the main job
 python -m lwz.launch --config=experiments/export.py --config.init=FOLDER  # of that run
 python -m lwz.launch --config=experiments/export.py --config.export.format=gguf  # for llama.cpp
+python -m lwz.launch --config=experiments/export.py --config.export.push=USER/NAME  # to the hub
 """
 
 from experiments import base

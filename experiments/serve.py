@@ -2,8 +2,10 @@
 
 python -m lwz.launch --config=experiments/serve.py
 python -m lwz.launch --config=experiments/serve.py:32b --config.init=FOLDER --config.serve.port=8080
+python -m lwz.launch --config=experiments/serve.py --config.reward.model=reward_model:tiny
 
-Clients name http://127.0.0.1:8000/v1 as their base; a browser opens http://127.0.0.1:8000.
+Clients name http://127.0.0.1:8000/v1 as their base; a browser opens http://127.0.0.1:8000. With a
+reward model they may ask for the best of several choices (`best_of`).
 """
 
 from experiments import base
@@ -14,7 +16,7 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'serve'
   c.stage = 'serve'
   c.init = f'grpo_think:{size}'
-  c.needs = ('init',)
+  c.needs = ('init', 'reward.model')
   base.sample_as_published(c)
   c.rollout.slots = 8
   c.rollout.block = 8  # so that a text comes in small pieces, and a slot is free soon

@@ -6,14 +6,27 @@ import importlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tokenize
 
+import jax
 import pytest
 
+from lwz import door
+from lwz.judge import systems
+from lwz.model import config as config_lib
+from lwz.model import sharding
+from lwz.programs import rollout
+from lwz.rollout import sampler
+from lwz.runtime import engine_spec, keys, policy
+from lwz.store.hf import checkpoint as hf
+from lwz.store.hf import config as hf_config
+from lwz.store.hf import peft
 from tests import tree
+from tests.faults import nasty_values
 
 TOP = r'(?:lwz|tests|benchmarks|experiments|launch|results|notebooks|docs|\.ci)'
 # A path from the root, a file of ours by the end of its path, a document by its name.
@@ -186,6 +199,50 @@ def test_readmes_ten_lines_run(capsys):
     assert language == 'python'
     exec(compile(text, 'README.md', 'exec'), {})
   assert 'ratio' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
+def test_readmes_commands_for_the_released_model_pass_their_checks(tmp_path, monkeypatch):
+  """As far as they can without its weights: arguments, prompt, sampling, shapes."""
+  hub, config = 'THU-KEG/LongWriter-Zero-32B', config_lib.preset('32b')
+  (tmp_path / 'config.json').write_text(hf_config.text(config, config.dtype))
+  local = hf.local
+  monkeypatch.setattr(hf, 'local', lambda name: tmp_path if name == hub else local(name))
+  monkeypatch.setattr(peft, '_on_hub', lambda name: False)
+  monkeypatch.setattr(sys, 'argv', [])
+  monkeypatch.chdir(tmp_path)
+  mine = next(text for _, text in blocks('Changing one thing') if 'my_arena.jsonl' in text)
+  (tmp_path / 'arena_write.jsonl').write_text(re.search(r'^{.*}$', mine, re.M)[0])
+  lines = [line for _, text in blocks('Running') for line in text.splitlines() if hub in line]
+  stages = []
+  for line in lines:
+    python, m, launch, first, *more = shlex.split(line)
+    assert (python, m, launch) == ('python', '-m', 'lwz.launch')
+    first = first.replace('experiments/', f'{tree.ROOT}/experiments/')
+    c = nasty_values.parse(first, *more)
+    stages.append(c.stage)
+    c.serve.port = 0
+    keys.check(c)
+    assert not door.needs(c, tree.ROOT / 'experiments')
+    door.stage_of(c).check(c)
+    sampling = c.rollout.temperature, c.rollout.top_p, c.rollout.max_tokens
+    assert sampling == (0.6, 0.95, 15_500)
+    if c.stage == 'evaluate':
+      (system,) = (systems.describe(c, source) for source in c.eval.systems)
+      assert (system.style, system.template) == ('think', 'paper')
+    else:
+      assert policy.prompt_style(c, c.init) == ('think', 'paper')
+  assert stages == ['generate', 'evaluate', 'serve']
+  told = (tree.ROOT / 'README.md').read_text(encoding='utf-8')
+
+  def gib(tree_of_shapes):
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree_of_shapes)) / 2**30
+
+  assert f'weights are {gib(sharding.abstract(config, None, {}, config.dtype)):.0f} GiB' in told
+  for num_slots, said in ((1, 'has {:.1f} GiB of cache'), (8, '(8 slots at a time: {:.0f} GiB)')):
+    how = sampler.Sampling(0.6, 0.95, 0, (0,), config.vocab_size)
+    spec = engine_spec.from_config(c, config, None, how, num_slots=num_slots)
+    assert said.format(gib(rollout.abstract_slots(spec).cache)) in told, num_slots
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """What lwz imports is declared in setup.py, and what is declared is locked."""
 
 import ast
+import os
 import re
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -101,6 +103,46 @@ def test_the_lock_is_whole():
 )
 def test_a_fault_of_the_lock_is_found(fault, spoil):
   assert fault in '\n'.join(faults(spoil(locked())))
+
+
+def dockerfile():
+  """Instructions and arguments of launch/Dockerfile."""
+  text = (tree.ROOT / 'launch/Dockerfile').read_text(encoding='utf-8')
+  lines = [line for line in text.splitlines() if not line.startswith('#')]
+  return [line.split(' ', 1) for line in '\n'.join(lines).replace('\\\n', '').splitlines() if line]
+
+
+def test_the_image_is_made_of_what_is_here_and_of_one_base():
+  steps = dockerfile()
+  assert [what for name, what in steps if name == 'FROM'] == ['python:3.12-slim']
+  copied = [word for name, what in steps if name == 'COPY' for word in what.split()[:-1]]
+  assert not [path for path in copied if not (tree.ROOT / path).exists()]
+  assert {'requirements.lock', 'setup.py', 'lwz', 'experiments'} <= {*copied}
+  assert not [what for _, what in steps if '://' in what]
+  assert steps[-1] == ['ENTRYPOINT', '["python", "-m", "lwz.launch"]']
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda13', 'tpu', 'cuda', ''])
+def test_the_image_installs_the_lock_and_what_its_device_needs(tmp_path, device):
+  """Its commands are run with a pip that only notes what it is asked for."""
+  (tmp_path / 'pip').write_text('#!/bin/sh\necho "$@" >> pip.log\n')
+  (tmp_path / 'python').write_text('#!/bin/sh\necho 0.0.1\n')
+  for name in ('pip', 'python'):
+    (tmp_path / name).chmod(0o755)
+  environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'DEVICE': device}
+  codes = [
+    subprocess.run(['sh', '-c', what], cwd=tmp_path, env=environment, capture_output=True)
+    for name, what in dockerfile()
+    if name == 'RUN'
+  ]
+  log = (tmp_path / 'pip.log').read_text()
+  extra = f'jax[{device}]==0.0.1'
+  if device in declared() or device == 'cpu':
+    assert not any(one.returncode for one in codes)
+    assert '--require-hashes -r requirements.lock' in log and (extra in log) == (device != 'cpu')
+  else:
+    assert codes[0].returncode and b'choose cpu, cuda13 or tpu' in codes[0].stdout
+    assert 'requirements.lock' not in log
 
 
 def test_experiments_are_installed_beside_lwz(monkeypatch):

@@ -19,7 +19,8 @@ def _tokens(prompt: int, answer: int) -> dict:
   """A prompt and its answer fill a row; answers have up to half as many words as tokens."""
   return {
     **{'rollout.max_prompt_tokens': prompt, 'rollout.max_tokens': answer},
-    **{'data.row_length': prompt + answer, 'data.lower': answer // 16, 'data.upper': answer // 2},
+    **{'data.row_length': prompt + answer, 'data.upper': answer // 2},
+    'data.lower': min(480, answer // 16),  # the embedded documents have few longer ones
   }
 
 

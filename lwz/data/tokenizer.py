@@ -234,6 +234,17 @@ def chat_ids(
 
   A text that is judged, or a request, could otherwise end the user's turn and write the reply.
   """
+  return chat_text_ids(tokenizer, chat_texts(tokenizer, conversations, render))
+
+
+def chat_texts(
+  tokenizer: transformers.PreTrainedTokenizerBase,
+  conversations: collections.abc.Sequence[
+    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
+  ],
+  render: collections.abc.Callable[..., list[str]],
+) -> list[str]:
+  """Returns the texts of `render`, with a mark inside each special token of a message."""
   names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
   special = re.compile('|'.join(re.escape(s) for s in sorted(names, key=len) if len(s) > 1) or '$a')
 
@@ -241,7 +252,13 @@ def chat_ids(
     text = message['content'].replace(_BREAK, '')
     return {**message, 'content': special.sub(lambda m: m[0][0] + _BREAK + m[0][1:], text)}
 
-  texts = render(tokenizer, [[broken(message) for message in one] for one in conversations])
+  return render(tokenizer, [[broken(message) for message in one] for one in conversations])
+
+
+def chat_text_ids(
+  tokenizer: transformers.PreTrainedTokenizerBase, texts: collections.abc.Iterable[str]
+) -> list[list[int]]:
+  """Returns the ids of texts of `chat_texts`."""
   return [
     [i for p in text.split(_BREAK) for i in tokenizer.encode(p, add_special_tokens=False)]
     for text in texts

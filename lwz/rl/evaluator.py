@@ -136,7 +136,8 @@ class Evaluator:
     if self._tasks and inside and jax.process_count() > 1:
       raise ValueError(
         f'judge.model={c.judge.model}: several processes cannot hold a judge during a training; '
-        'serve it by vLLM or another server, and name it as MODEL@http://host/v1'
+        'serve it elsewhere, `vllm serve MODEL` (of a run, the folder that experiments/export.py '
+        'writes), and name it as judge.model=MODEL@http://host:8000/v1'
       )
     # Only the choice of a token differs, so the other programs are not compiled again.
     greedy = dataclasses.replace(engine, decode=greedy.decode)

@@ -11,10 +11,11 @@ All but the page and /health ask for the API key, where there is one.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import math
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from starlette import applications, concurrency, exceptions, requests, responses
 
 from lwz.serving import arrivals, guard, metrics, prompts, protocol, replies, writer
 
+_RENDERERS = 4  # processes that render prompts at a time
 _SILENCE = 15  # seconds after which a stream says that it is alive: gateways end silent ones
 _PAGE = pathlib.Path(__file__).with_name('page.html')
 # The page has its script and style inside, and talks to this server alone.
@@ -51,7 +53,10 @@ class _Newest:
 
 
 class Server:
-  """One policy behind HTTP. `facts` is what /v1/models says of it besides its name."""
+  """One policy behind HTTP. `facts` is what /v1/models says of it besides its name.
+
+  `rank` gives the marks of several texts that answer a prompt, see `rl.ranking`.
+  """
 
   def __init__(
     self,
@@ -61,6 +66,7 @@ class Server:
     measured: metrics.Metrics,
     *,
     spell: Callable[[int], str],
+    rank: Callable[[Any, Sequence[str]], Sequence[float]] | None,
     facts: dict[str, Any],
     seed: int,
     key: str,
@@ -68,6 +74,9 @@ class Server:
   ):
     self._writer, self._limits, self._prompts = written_by, limits, rendered_by
     self._metrics, self._spell, self._facts = measured, spell, facts
+    self._renderers = concurrent.futures.ThreadPoolExecutor(_RENDERERS)
+    self._rank = rank
+    self._ranker = concurrent.futures.ThreadPoolExecutor(1)  # one reply at a time; others go on
     self._seeds = np.random.default_rng(seed)
     self._key, self._max_body = key, max_body
 
@@ -123,7 +132,9 @@ class Server:
     asked = read(protocol.parse(body), self._limits)
     if not self._writer.has_room:  # before any work
       raise self._full()
-    ids = await concurrency.run_in_threadpool(self._rendered, asked.prompt)
+    # Those that take seconds have threads of their own, so that they hold up no others.
+    own = self._renderers if self._prompts.is_slow(asked.prompt) else None
+    ids = await asyncio.get_running_loop().run_in_executor(own, self._rendered, asked.prompt)
     seed = int(self._seeds.integers(2**32)) if asked.seed is None else asked.seed
     events = _Newest()
     reply = self._submit(asked, ids, seed, events)
@@ -146,8 +157,13 @@ class Server:
       pieces = [piece async for piece in _pieces(events, asked.choices) if piece and piece.finish]
     if any(piece.finish == writer.FAILED for piece in pieces):
       raise protocol.Refused(503, 'the server stopped before the reply was written')
+    pieces.sort(key=lambda piece: piece.choice)
+    marks: Sequence[float] = ()
+    if asked.best and self._rank:
+      loop, texts = asyncio.get_running_loop(), [piece.text for piece in pieces]
+      marks = await loop.run_in_executor(self._ranker, self._rank, asked.prompt, texts)
     self._metrics.requests.labels('200').inc()
-    whole = await concurrency.run_in_threadpool(form.whole, pieces)
+    whole = await concurrency.run_in_threadpool(form.whole, pieces, marks, asked.best)
     return responses.JSONResponse(whole)
 
   def _rendered(self, prompt) -> list[int]:
@@ -204,7 +220,9 @@ class Server:
           yield replies.event(failed.body)
           return
         ended += [piece] if piece.finish else []
-        if part := form.part(piece):
+        if piece.finish:  # with the log-probabilities of all tokens
+          yield await concurrency.run_in_threadpool(form.part, piece)
+        elif part := form.part(piece):
           yield part
       if asked.usage:
         yield form.usage(ended)

@@ -29,6 +29,7 @@ class Arrivals(queue_lib.Queue):
     self._changed = threading.Condition()
     self._coming: collections.deque[int] = collections.deque()
     self._ready: collections.deque[int] = collections.deque()  # since the last `refresh`
+    self._jobs: collections.deque[Callable[[], None]] = collections.deque()
     self._closed = False
 
   def put(self, indices: Sequence[int]) -> None:
@@ -40,6 +41,17 @@ class Arrivals(queue_lib.Queue):
         raise Full
       self._coming.extend(indices)
       self._changed.notify()
+
+  def call(self, job: Callable[[], None]) -> None:
+    """Has the scheduler's thread do something between two blocks; it must not raise."""
+    with self._changed:
+      self._jobs.append(job)
+      self._changed.notify()
+
+  def do_jobs(self) -> None:
+    """Does what `call` has asked for."""
+    while self._jobs:
+      self._jobs.popleft()()
 
   def close(self) -> None:
     """Takes no more requests; those that wait are still served."""
@@ -65,8 +77,10 @@ class Arrivals(queue_lib.Queue):
   def refresh(self, idle: bool) -> bool:
     with self._changed:
       if idle:
-        self._changed.wait_for(lambda: self.num_waiting or self._closed)
+        self._changed.wait_for(lambda: self.num_waiting or self._jobs or self._closed)
       self._ready.extend(self._coming)
       self._coming.clear()
       self._ready = collections.deque(i for i in self._ready if not self._dropped(i))
-      return not self._closed
+      goes_on = not self._closed
+    self.do_jobs()
+    return goes_on

@@ -1,14 +1,17 @@
 """The HTTP server: uvicorn, which ends with what is being written, or cuts it by a deadline."""
 
 import contextlib
+import json
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 
+import h11
 import uvicorn
+from uvicorn.protocols.http import h11_impl
 
-from lwz.serving import guard, writer
+from lwz.serving import guard, protocol, writer
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 1_024
@@ -38,6 +41,18 @@ def url(bound: socket.socket) -> str:
   return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
 
 
+class _Protocol(h11_impl.H11Protocol):
+  """HTTP/1.1. What is none has an answer in the form of the API; uvicorn's own is plain text."""
+
+  def send_400_response(self, msg: str) -> None:
+    body = json.dumps(protocol.Refused(400, msg).body).encode()
+    headers = {'content-type': 'application/json', 'content-length': f'{len(body)}'}
+    response = h11.Response(status_code=400, headers=[*headers.items(), ('connection', 'close')])
+    for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+      self.transport.write(self.conn.send(event) or b'')
+    self.transport.close()
+
+
 class Http(uvicorn.Server):
   """Serves an application until a signal comes, or until the writer fails.
 
@@ -48,6 +63,7 @@ class Http(uvicorn.Server):
   def __init__(self, app, written_by: writer.Writer, *, deadline: float, connections: int):
     settings = uvicorn.Config(
       app,
+      http=_Protocol,
       log_config=None,  # its own would close the handlers that the process has
       log_level='warning',
       access_log=False,

@@ -20,8 +20,13 @@ class Prompts:
     self._tok, self._style, self._template = tok, style, template
     self._num_ids = tokenizer.num_ids(tok)
     is_chat = template in templates.CHATS
-    self._render = _Frame(tok, style, template) if is_chat else tokenizer.chat
+    self._frame = _Frame(tok, style, template) if is_chat else None
     self._lock = threading.Lock()  # `encode` changes the tokenizer for a moment
+
+  def is_slow(self, prompt: Any) -> bool:
+    """Whether a process of its own renders a prompt, which takes seconds."""
+    is_raw = isinstance(prompt, str) or all(isinstance(one, int) for one in prompt)
+    return not (is_raw or self._frame is None or self._frame.knows([self._told(prompt)]))
 
   def ids(self, prompt: Any) -> list[int]:
     """Returns the ids of messages (role, text), of a raw text, or ids as they are.
@@ -35,9 +40,15 @@ class Prompts:
       if not all(0 <= one < self._num_ids for one in prompt):
         raise ValueError(f'prompt: ids are 0 ... {self._num_ids - 1}')
       return list(prompt)
-    if self._template in templates.CHATS:
-      return self._chat(prompt)
-    return self._single(prompt)
+    return self._chat(prompt, self._frame) if self._frame else self._single(prompt)
+
+  def request(self, prompt: Any) -> str:
+    """Returns what a prompt asks for, as a reward model reads it: a raw text or ids as they are."""
+    if isinstance(prompt, str):
+      return prompt
+    if all(isinstance(one, int) for one in prompt):
+      return str(self._tok.decode(list(prompt)))
+    return '\n\n'.join(text for role, text in prompt if text and role != 'assistant')
 
   def _single(self, messages: Sequence[tuple[str, str]]) -> list[int]:
     roles = [role for role, _ in messages]
@@ -50,17 +61,22 @@ class Prompts:
     with self._lock:
       return templates.prompt_ids(self._tok, [request], self._style, self._template)[0]
 
-  def _chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+  def _chat(self, messages: Sequence[tuple[str, str]], frame: '_Frame') -> list[int]:
     if messages[-1][0] != 'user':
       raise ValueError('messages: the last one must be of the user')
+    texts = tokenizer.chat_texts(self._tok, [self._told(messages)], frame)  # others go on meanwhile
+    with self._lock:
+      return tokenizer.chat_text_ids(self._tok, texts)[0]
+
+  def _told(self, messages: Sequence[tuple[str, str]]) -> list[Mapping[str, Any]]:
+    """Returns the messages of a chat, those of the user as the policy is asked."""
     told: list[Mapping[str, Any]] = []
     for role, text in messages:
       if role == 'user':
         told.extend(_chat(text, self._style, self._template))
       else:
         told.append({'role': role, 'content': text})
-    with self._lock:
-      return tokenizer.chat_ids(self._tok, [told], render=self._render)[0]
+    return told
 
 
 def _chat(text: str, style: str, template: str) -> Sequence[Mapping[str, Any]]:
@@ -89,7 +105,11 @@ class _Frame:
   def _framed(self, text: str) -> str:
     return self._before + (text.strip() if self._strips else text) + self._after
 
+  def knows(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether conversations are rendered without a process."""
+    return self._holds and all([m['role'] for m in one] == ['user'] for one in conversations)
+
   def __call__(self, tok: Any, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
-    if self._holds and all([m['role'] for m in one] == ['user'] for one in conversations):
+    if self.knows(conversations):
       return [self._framed(one[0]['content']) for one in conversations]
     return tokenizer.chat(tok, conversations)

@@ -41,6 +41,7 @@ class Limits:
   max_prompt_tokens: int
   max_choices: int
   max_messages: int
+  ranks: bool = False  # whether there is a reward model, so that `best_of` is served
 
 
 class _Part(pydantic.BaseModel):
@@ -75,6 +76,7 @@ class _Body(pydantic.BaseModel):
   model_config = pydantic.ConfigDict(extra='forbid', strict=True)
   model: str | None = None
   n: int | None = pydantic.Field(None, ge=1)
+  best_of: int | None = pydantic.Field(None, ge=1)
   seed: int | None = pydantic.Field(None, ge=0, lt=2**32)
   stop: str | list[str] | None = None
   stream: bool | None = None
@@ -93,7 +95,6 @@ class _Completion(_Body):
   prompt: str | list[str] | list[int]
   logprobs: int | None = None
   echo: bool | None = None
-  best_of: int | None = None
   suffix: str | None = None
 
 
@@ -125,6 +126,7 @@ class Asked:
   logprobs: bool
   stream: bool
   usage: bool  # as the last part of a stream
+  best: int = 0  # number of the best choices that are returned, ranked; 0: all, as they come
 
 
 def parse(body: bytes) -> Any:
@@ -170,7 +172,6 @@ def completion(body: Any, limits: Limits) -> Asked:
   given = _validated(_Completion, body)
   _only(given, 'echo', (None, False), 'the prompt is not repeated')
   _only(given, 'suffix', (None, ''), 'this policy writes on, it fills no gap')
-  _only(given, 'best_of', (None, given.n or 1), 'all choices are returned')
   _only(given, 'logprobs', (None, 0), 'log-probabilities are those of the sampled tokens alone')
   prompt: Any = given.prompt
   if isinstance(prompt, list):
@@ -197,9 +198,8 @@ def _asked(given, prompt, max_tokens: int | None, logprobs: bool, limits: Limits
   for name in ('presence_penalty', 'frequency_penalty'):
     _only(given, name, (None, 0), 'this server samples without penalties')
   _only(given, 'logit_bias', (None, {}), 'this server samples without biases')
-  choices, most = given.n or 1, max_tokens or limits.max_tokens
-  if choices > limits.max_choices:
-    raise Refused(400, f'n={choices}: ask for at most {limits.max_choices} choices', param='n')
+  choices, best = _choices(given, limits)
+  most = max_tokens or limits.max_tokens
   if most > limits.max_tokens:
     raise Refused(
       400,
@@ -215,7 +215,26 @@ def _asked(given, prompt, max_tokens: int | None, logprobs: bool, limits: Limits
     raise Refused(400, 'stream_options: send them with stream=true', param='stream_options')
   usage = given.stream_options is not None and given.stream_options.include_usage
   stream = bool(given.stream)
-  return Asked(prompt, choices, given.seed, tuple(stops), most, logprobs, stream, usage)
+  return Asked(prompt, choices, given.seed, tuple(stops), most, logprobs, stream, usage, best)
+
+
+def _choices(given, limits: Limits) -> tuple[int, int]:
+  """Returns the number of choices that are written, and of the best that are returned, or 0."""
+  n, best_of = given.n or 1, given.best_of or 0
+  for name, number in (('n', n), ('best_of', best_of)):
+    if number > limits.max_choices:
+      message = f'{name}={number}: ask for at most {limits.max_choices} choices'
+      raise Refused(400, message, param=name)
+  if 0 < best_of < n:
+    message = f'best_of={best_of}: of so many there are no n={n} best'
+    raise Refused(400, message, param='best_of')
+  if best_of <= 1:
+    return n, 0
+  if not limits.ranks:
+    message = 'best_of: this server has no reward model to rank by; it is started with reward.model'
+    raise Refused(400, message, param='best_of', code='value_not_served')
+  _only(given, 'stream', (None, False), 'choices are ranked once all are written: no best_of')
+  return best_of, n
 
 
 def _validated(model: type[_Body], body: Any) -> Any:

@@ -1,6 +1,7 @@
 """Replies in the form of OpenAI's API: whole bodies, and the parts of a stream."""
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -49,11 +50,20 @@ class Form:
     }
     self._sent: dict[int, text_lib.Parts] = {}  # by choice
 
-  def whole(self, pieces: Sequence[writer.Piece]) -> dict[str, Any]:
-    """Returns the body of a reply from the last piece of each choice."""
+  def whole(
+    self, pieces: Sequence[writer.Piece], marks: Sequence[float] = (), best: int = 0
+  ) -> dict[str, Any]:
+    """Returns the body of a reply from the last piece of each choice, in their order.
+
+    With `marks`, one for each, it holds the `best` of them, the best first, as tokens count all.
+    """
+    order = np.argsort(-np.asarray(marks), kind='stable')[:best] if best else range(len(pieces))
     found = []
-    for piece in sorted(pieces, key=lambda piece: piece.choice):
-      choice: dict[str, Any] = {'index': piece.choice, 'finish_reason': piece.finish}
+    for index, place in enumerate(order):  # NaN, no mark, is the last
+      piece = pieces[place]
+      choice: dict[str, Any] = {'index': index, 'finish_reason': piece.finish}
+      if best:
+        choice['reward'] = None if math.isnan(marks[place]) else marks[place]
       choice['logprobs'] = self._measured(piece)
       if self._chat:
         thought, content = text_lib.parts(piece.text, last=True)

@@ -6,10 +6,12 @@ writer.cancel(reply)                          # its slots are free within one bl
 writer.close(deadline=30)                     # what is begun is finished, or cut after 30 seconds
 """
 
+import concurrent.futures
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from lwz.rollout import sampler, scheduler, stops
 from lwz.serving import arrivals, metrics
 from lwz.serving import text as text_lib
 
+Result = TypeVar('Result')
 FAILED = 'failed'  # the `finish` of a choice of which nothing was written
 _KEPT = (types.ANSWER_CLOSE,)  # stop strings that are part of a text
 
@@ -86,6 +89,7 @@ class Writer:
     self._cut_at = float('inf')
     self._queue = arrivals.Arrivals(limit, self._request, self._is_dropped)
     self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
+    self._has_ended = False
     self.error: BaseException | None = None  # that ended the thread
     self.on_error: Callable[[], None] = lambda: None
     measured.watch(lambda: self._queue.num_waiting, lambda: self.num_active)
@@ -144,6 +148,27 @@ class Writer:
     """Ends a reply of which nobody wants to know more; its slots are free within one block."""
     reply.cancelled = True
 
+  def between_blocks(self, job: Callable[[], Result]) -> Result:
+    """Returns what a job gives that uses the devices: done by the thread that writes.
+
+    Programs with collectives from two threads may wait for each other's devices for ever.
+    """
+    done: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def do() -> None:
+      try:
+        done.set_result(job())
+      except BaseException as error:
+        done.set_exception(error)
+
+    with self._lock:
+      has_ended = self._has_ended
+      if not has_ended:
+        self._queue.call(do)
+    if has_ended:
+      do()
+    return done.result()
+
   def close(self, deadline: float) -> None:
     """Takes no more replies; those that are not written within `deadline` seconds are cut."""
     self._cut_at = min(self._cut_at, time.monotonic() + deadline)
@@ -168,7 +193,9 @@ class Writer:
       self.error = error
     with self._lock:
       self._queue.close()
+      self._has_ended = True
       left, self._pending = self._pending, {}
+    self._queue.do_jobs()
     for choice in left.values():
       choice.reply.notify(Piece(choice.number, '', FAILED))
     if self.error is not None:

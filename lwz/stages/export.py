@@ -4,12 +4,14 @@
 2. make a chat template of the run's own prompt         data.chat_template
 3. write weights, tokenizer, how it is sampled          store.hf, store.gguf_writer
 4. write the model card                                 report.model_card
+5. push the folder to the hub, if `export.push` is set  store.hf.hub
 
 With `export.format='peft'`, the adapters of a run alone  store.hf.peft
 """
 
 import os
 import re
+from typing import Any
 
 import jax.numpy as jnp
 from etils import epath
@@ -21,7 +23,7 @@ from lwz.report import model_card
 from lwz.runtime import provenance, setup, tokenizers
 from lwz.store import adapters, atomic, gguf_header, gguf_writer, model_source
 from lwz.store.hf import checkpoint as hf
-from lwz.store.hf import generation, peft
+from lwz.store.hf import generation, hub, peft
 
 # What an export of each format leaves, ours or of transformers; it may be written over.
 _CARD = 'README.md'
@@ -66,6 +68,11 @@ def check(c) -> None:
     if atomic.is_remote(folder):
       raise ValueError(f'export.folder={folder}: GGUF is written to local disks; copy it from one')
     gguf_writer.check(f'export.format=gguf, init={c.init}', expected)
+  if c.export.push:
+    try:
+      hub.check(c.export.push, folder)
+    except ValueError as error:
+      raise ValueError(f'export.push={error}') from None
   if folder.exists() and not folder.is_dir():
     raise ValueError(f'export.folder={folder}: is a file; name a folder')
   held, left = _held(folder), _LEFT[c.export.format]
@@ -99,7 +106,16 @@ def _held(folder: epath.Path) -> list[str]:
   return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def run(c) -> None:
+def run(c, api: Any = None) -> None:
+  """`api` stands for the hub, see `hub.push`."""
+  _export(c)
+  if name := c.export.push:
+    folder, private = _folder(c), c.export.private
+    hosts.first(lambda: hub.push(folder, name, private=private, api=api))
+    print(f'{folder}: pushed to {name}, {"private" if private else "for everybody to read"}')
+
+
+def _export(c) -> None:
   source = setup.reference(c, c.init)
   config = model_source.config(source)
   if c.export.format == 'peft':

@@ -26,7 +26,7 @@ from lwz import types
 from lwz.data import formatted, prompts, templates
 from lwz.evals import answers
 from lwz.report import table, terminal
-from lwz.rl import registry
+from lwz.rl import ranking, registry
 from lwz.rollout import local, scheduler, stops
 from lwz.runtime import policy, setup
 from lwz.store import checksum, drafts
@@ -94,7 +94,8 @@ def write(
   """Returns what the model that `c.init` names writes to requests, see `local.stream`.
 
   Draft g of request p has the index p * num_drafts + g. With `kept` each goes on where it stopped.
-  `on_text` is called with an index, the text so far, and whether it has ended.
+  `on_text` is called with an index, the text so far, and whether it has ended: after each block, or
+  with `kept` whenever a text is saved.
   """
   model = policy.describe(c)
   ids = [np.array(one, np.int32) for one in model.ids(requests)]
@@ -123,13 +124,19 @@ def write(
   }
   engine, params = policy.engine(c, model, params, num_slots, **room)
   decode = model.decoder()
+  tell = on_text or (lambda index, text, ended: None)
 
   def on_ids(number: int, new: np.ndarray) -> None:
-    if kept:
-      i = todo[number]
-      # Not the last token, which may have ended the text: it is sampled once more.
-      one = dataclasses.replace(begun[i], ids=tuple(new[:-1].tolist()))
-      kept.save(*divmod(i, num_drafts), one, decode(new))
+    assert kept
+    i = todo[number]
+    # Not the last token, which may have ended the text: it is sampled once more.
+    one = dataclasses.replace(begun[i], ids=tuple(new[:-1].tolist()))
+    text = kept.save(*divmod(i, num_drafts), one, lambda: decode(new))
+    if text is not None:
+      tell(i, text, False)
+
+  def on_block(number: int, text: str) -> None:
+    tell(todo[number], text, False)
 
   found = {}
   for done in local.stream(
@@ -139,22 +146,20 @@ def write(
     decode=decode,
     stops=templates.STOPS,
     loop=c.generate.loop,
-    on_text=on_text and (lambda number, text: on_text(todo[number], text, False)),
+    on_text=on_block if on_text and not kept else None,
     on_ids=on_ids if kept else None,
     stats=stats,
   ):
     i = todo[done.index]
     found[i] = dataclasses.replace(done, index=i)
-    if on_text:
-      on_text(i, done.text, True)
+    tell(i, done.text, True)
     if kept:
       one = dataclasses.replace(begun[i], ids=tuple(done.ids.tolist()), ended=_end(done))
-      kept.save(*divmod(i, num_drafts), one, done.text)
+      kept.save(*divmod(i, num_drafts), one, lambda text=done.text: text)
   for i, one in enumerate(begun):
     if one.ended:
       found[i] = _completion(i, one, decode)
-      if on_text:
-        on_text(i, found[i].text, True)
+      tell(i, found[i].text, True)
   return [found[i] for i in sorted(found)]
 
 
@@ -227,13 +232,9 @@ def _ranked(c, asked, found: Sequence[local.Completion]) -> dict[int, float]:
   """Returns the reward model's mark of each answer; NaN where it cannot read it."""
   scorer = registry.scorer(c, setup.mesh(c), c.reward.model)
   owners = [asked[one.index // c.generate.drafts].text for one in found]
-  pairs = [(text, answers.final(one.text)) for text, one in zip(owners, found, strict=True)]
-  marks = {}
-  for start in range(0, len(pairs), _SLOTS):
-    part = found[start : start + _SLOTS]
-    values = scorer(pairs[start : start + _SLOTS])
-    marks |= {one.index: float(value) for one, value in zip(part, values, strict=True)}
-  return marks
+  pairs = [(text, one.text) for text, one in zip(owners, found, strict=True)]
+  values = ranking.marks(scorer, pairs)
+  return {one.index: value for one, value in zip(found, values, strict=True)}
 
 
 def _table(asked, found: Sequence[local.Completion], num_drafts: int, marks) -> str:

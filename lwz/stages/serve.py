@@ -3,24 +3,29 @@
 1. read the model, and how it is asked                    runtime.policy
 2. write for everybody who asks, in one rollout           serving.writer, rollout.scheduler
 3. answer in OpenAI's form, streamed or whole             serving.app, serving.protocol
+4. rank the choices of a reply, where it is asked for     rl.registry, rl.ranking
 
 Needs `pip install "lwz[serve]"`. It keeps nothing, so it has no folder.
 """
 
 import copy
+import functools
 import importlib
 import os
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
 
 from lwz.data import templates
+from lwz.rl import ranking, registry
 from lwz.rollout import scheduler
-from lwz.runtime import policy
+from lwz.runtime import policy, setup
 from lwz.store import gguf_header
 
-READS = (*policy.READS, 'serve')
+READS = (*policy.READS, *registry.READS, 'serve')
 _EXTRA = ('prometheus_client', 'pydantic', 'starlette', 'uvicorn')
 _CONNECTIONS = 256  # that may be open beside those of waiting requests
 
@@ -35,6 +40,8 @@ def check(c) -> None:
 
   http.check_address(c.serve.host, _key(c))
   policy.check(c)
+  if c.reward.model:
+    registry.check_rewards(c)
   if not c.rollout.slots:
     raise ValueError('rollout.slots=0: a server needs a number of replies that it writes at a time')
   if c.serve.choices > c.serve.queue:
@@ -60,6 +67,7 @@ def run(c) -> None:
     max_prompt_tokens=c.rollout.max_prompt_tokens,
     max_choices=c.serve.choices,
     max_messages=c.serve.messages,
+    ranks=bool(c.reward.model),
   )
   rendered_by = prompts.Prompts(model.tok, model.style, model.template)
   shortest = np.array(rendered_by.ids([('user', 'Write.')]), np.int32)
@@ -78,6 +86,9 @@ def run(c) -> None:
     limit=c.serve.queue,
     measured=measured,
   )
+  rank = None
+  if c.reward.model:
+    rank = _rank(c, rendered_by.request, written_by.between_blocks)
   facts = {
     'created': int(time.time()),
     'style': model.style,
@@ -85,6 +96,7 @@ def run(c) -> None:
     'temperature': limits.temperature,
     'max_tokens': limits.max_tokens,
     'max_prompt_tokens': limits.max_prompt_tokens,
+    'best_of': limits.max_choices if limits.ranks else 1,
   }
   server = app.Server(
     written_by,
@@ -92,6 +104,7 @@ def run(c) -> None:
     rendered_by,
     measured,
     spell=lambda token: decode([token]),
+    rank=rank,
     facts=facts,
     seed=c.seed,
     key=_key(c),
@@ -103,6 +116,20 @@ def run(c) -> None:
   url = http.url(bound)
   print(f'{name}: the page to write with is {url}, the API {url}/v1; Ctrl-C stops', flush=True)
   served.serve_at(bound)
+
+
+def _rank(c, request: Callable[[Any], str], between_blocks: Callable) -> Callable:
+  """Returns what gives the marks of texts that answer a prompt, by `reward.model`."""
+  marks = functools.partial(ranking.marks, registry.scorer(c, setup.mesh(c), c.reward.model))
+  is_ours = not registry.is_server(c.reward.model)
+  if is_ours:
+    marks([('Write.', 'A text.')])  # compiled before the first client comes
+
+  def rank(prompt: Any, texts: Sequence[str]) -> list[float]:
+    pairs = [(request(prompt), text) for text in texts]
+    return between_blocks(lambda: marks(pairs)) if is_ours else marks(pairs)
+
+  return rank
 
 
 def _key(c) -> str:

@@ -72,16 +72,20 @@ class Drafts:
       raise ValueError(f'{path}: it answers another prompt; name another generate.folder')
     return Draft(prompt, tuple(ids), found['ended'])
 
-  def save(self, number: int, draft: int, found: Draft, text: str) -> None:
-    """Keeps a draft: at once if it has ended, else if its last save is some seconds ago."""
+  def save(self, number: int, draft: int, found: Draft, spell: Callable[[], str]) -> str | None:
+    """Keeps a draft: at once if it has ended, else if its last save is some seconds ago.
+
+    Returns its text, which `spell` gives, if it was saved.
+    """
     now = self._clock()
     last = self._saved.setdefault((number, draft), now)
     if not found.ended and now - last < _EVERY:
-      return
+      return None
     self._saved[number, draft] = now
     record = dataclasses.asdict(found) | {'ids': np.asarray(found.ids, int).tolist()}
-    atomic.write_text(self._path(number, draft, 'md'), text + '\n')
+    atomic.write_text(self._path(number, draft, 'md'), (text := spell()) + '\n')
     atomic.write_text(self._path(number, draft, 'json'), json.dumps(record) + '\n')
+    return text
 
   def save_best(self, number: int, text: str) -> None:
     """Keeps the best text of several."""

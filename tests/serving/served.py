@@ -31,7 +31,7 @@ def write(prompt, key, **more):
 
 
 @contextlib.contextmanager
-def server(*, write=write, key='', queue=64, start=True, decode=None, **settings):
+def server(*, write=write, key='', queue=64, start=True, decode=None, rank=None, **settings):
   """Yields the ASGI application, its writer and its typist."""
   clerk = typist.Typist(write, end=tok().eos_token_id, **settings)
   measured = metrics.Metrics(clerk.num_slots)
@@ -45,13 +45,14 @@ def server(*, write=write, key='', queue=64, start=True, decode=None, **settings
     limit=queue,
     measured=measured,
   )
-  limits = protocol.Limits(MODEL, 0.8, 1.0, 0, 400, clerk.longest, 4, 6)
+  limits = protocol.Limits(MODEL, 0.8, 1.0, 0, 400, clerk.longest, 4, 6, rank is not None)
   served = app.Server(
     written_by,
     limits,
     prompts.Prompts(tok(), 'think', 'pocket'),
     measured,
     spell=lambda token: decode([token]),
+    rank=rank,
     facts={'created': 0, 'style': 'think', 'temperature': 0.8, 'max_tokens': 400},
     seed=0,
     key=key,

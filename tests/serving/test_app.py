@@ -1,6 +1,8 @@
 """The routes: replies in OpenAI's form, streamed or whole, and errors as JSON."""
 
+import asyncio
 import json
+import math
 import random
 import threading
 
@@ -10,7 +12,7 @@ import pytest
 pytest.importorskip('starlette')
 from starlette import testclient
 
-from lwz.data import templates
+from lwz.data import templates, tokenizer
 from lwz.rollout import local
 from tests.serving import served
 
@@ -92,6 +94,20 @@ def test_a_stream_adds_up_to_the_reply_that_is_not_streamed(more, num_steps):
     assert own[-1]['logprobs'] == choice['logprobs']
 
 
+def test_tokens_are_spelt_beside_the_loop_that_serves_others():
+  """A reply of 15,000 tokens takes the loop half a second otherwise."""
+  decode, beside = tokenizer.decoder(served.tok()), []
+
+  def spell(ids):
+    beside.append(asyncio._get_running_loop() is None)
+    return decode(ids)
+
+  with served.server(decode=spell) as (app, *_):
+    for stream in (True, False):
+      post(app, ASKED | {'logprobs': True, 'stream': stream})
+  assert len(beside) > 50 and all(beside)
+
+
 def test_a_streamed_completion_adds_up_too():
   with served.server() as (app, *_):
     asked = {'prompt': 'the sea', 'seed': 1}
@@ -111,6 +127,32 @@ def test_log_probabilities_are_of_every_token():
   assert ''.join(one['token'] for one in found).startswith('<think>')
   found = raw['choices'][0]['logprobs']
   assert len(found['tokens']) == len(found['text_offset']) == len(found['token_logprobs'])
+
+
+@pytest.mark.parametrize('chat', [True, False])
+def test_the_best_of_several_come_first_and_all_are_counted(chat):
+  """What the reward model reads are the request and each text; one that it cannot read is last."""
+  asked, marks, path = [], [0.2, math.nan, 0.9, 0.4], 'chat/completions' if chat else 'completions'
+
+  def rank(prompt, texts):
+    asked.append((prompt, texts))
+    return marks
+
+  body = ASKED if chat else {'prompt': 'the sea', 'seed': 5}
+  with served.server(rank=rank) as (app, *_):
+    every = post(app, body | {'n': 4}, path).json()
+    best = post(app, body | {'n': 3, 'best_of': 4}, path).json()
+    all_of_them = post(app, body | {'n': 4, 'best_of': 4}, path).json()
+  assert [one['reward'] for one in all_of_them['choices']] == [0.9, 0.4, 0.2, None]
+  assert [one['index'] for one in best['choices']] == [0, 1, 2]
+  name = 'message' if chat else 'text'
+  wanted = [every['choices'][number][name] for number in (2, 3, 0, 1)]
+  assert [one[name] for one in all_of_them['choices']] == wanted
+  assert [one[name] for one in best['choices']] == wanted[:3]
+  assert best['usage'] == every['usage'] and 'reward' not in every['choices'][0]
+  assert len(asked) == 2 and asked[0][0] == ((('user', 'the sea'),) if chat else 'the sea')
+  if chat:
+    assert asked[0][1] == [expected(number) for number in range(4)]
 
 
 def test_a_length_is_kept_and_said():

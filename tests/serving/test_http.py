@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 pytest.importorskip('uvicorn')
-from lwz.serving import http
+from lwz.serving import http, prompts
 from tests import tree
 from tests.serving import served, test_app
 
@@ -130,6 +130,62 @@ def test_a_client_that_leaves_frees_its_slot_within_one_block(stream):
     assert len(clerk.blocks) == 2
 
 
+MALFORMED = {
+  'no request': b'hello\r\n\r\n',
+  'no header': b'GET /health HTTP/1.1\r\nHost: localhost\r\nbroken\r\n\r\n',
+  'no length': b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n',
+  'no version': b'GET /health HTTP/x\r\nHost: localhost\r\n\r\n',
+  'no host': b'GET /health HTTP/1.1\r\n\r\n',
+  'no end of headers': b'GET /health HTTP/1.1\r\nX: ' + b'x' * 65_536,
+}
+
+
+def test_what_is_no_http_is_refused_in_the_form_of_the_api():
+  with listening() as (url, *_):
+    host, port = url.removeprefix('http://').split(':')
+    for name, sent in MALFORMED.items():
+      with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(sent)
+        parts = iter(lambda: client.recv(65_536), b'')
+        head, _, body = b''.join(parts).partition(b'\r\n\r\n')
+      assert head.startswith(b'HTTP/1.1 400 ') and b'application/json' in head, name
+      assert json.loads(body)['error']['type'] == 'invalid_request_error'
+    assert httpx2.get(f'{url}/health').status_code == 200
+
+
+def test_prompts_that_are_slow_to_render_hold_up_no_others(monkeypatch):
+  gate, rendering, most = threading.Event(), [], []
+  ids = prompts.Prompts.ids
+
+  def slow_ids(self, prompt):
+    if prompt == 'slow':
+      rendering.append(1)
+      most.append(len(rendering))
+      assert gate.wait(20)
+      rendering.pop()
+    return ids(self, prompt)
+
+  monkeypatch.setattr(prompts.Prompts, 'ids', slow_ids)
+  monkeypatch.setattr(prompts.Prompts, 'is_slow', lambda self, prompt: prompt == 'slow')
+  with (
+    listening() as (url, *_),
+    concurrent.futures.ThreadPoolExecutor(50) as pool,
+    httpx2.Client(timeout=30, limits=httpx2.Limits(max_connections=60)) as client,
+  ):
+
+    def ask(prompt):
+      body = {'prompt': prompt, 'max_tokens': 3}
+      return client.post(f'{url}/v1/completions', json=body).status_code
+
+    try:
+      asked = [pool.submit(ask, 'slow') for _ in range(49)]
+      until(lambda: len(rendering) == 4)
+      assert ask('the sea') == 200
+    finally:
+      gate.set()
+    assert {one.result() for one in asked} == {200} and max(most) == 4
+
+
 def test_the_end_waits_for_what_is_written_and_takes_nothing_new():
   gate = Gate()
   with listening(gate=gate) as (url, server, _), concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -196,8 +252,12 @@ def test_a_signal_is_the_normal_end(number):
     text=True,
   )
   url = process.stdout.readline().strip()
-  answer = httpx2.post(f'{url}/v1/chat/completions', json=test_app.ASKED, timeout=30)
-  assert answer.status_code == 200
+
+  def is_answered():
+    with contextlib.suppress(httpx2.ConnectError):  # it may not listen yet
+      return httpx2.post(f'{url}/v1/chat/completions', json=test_app.ASKED, timeout=30).is_success
+
+  until(is_answered)
   process.send_signal(number)
   assert process.communicate(timeout=30)[0] == 'ended\n' and process.returncode == 0
 

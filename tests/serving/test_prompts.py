@@ -1,6 +1,8 @@
 """Messages become the ids that the policy was trained on, by the one renderer."""
 
+import concurrent.futures
 import copy
+import threading
 
 import pytest
 
@@ -67,6 +69,31 @@ def test_several_turns_are_those_of_an_exports_template(rendered):
     prompts.Prompts(tok, 'think', 'chat_short').ids(turns[:3])
 
 
+def test_what_a_process_renders_holds_up_nothing(monkeypatch):
+  """Two chats of several turns are rendered at a time, and a single request meanwhile."""
+  found = prompts.Prompts(chatty('plain'), 'think', 'chat_short')
+  turns = [('user', 'Write.'), ('assistant', 'No.'), ('user', 'Do.')]
+  both, gate = threading.Barrier(3), threading.Event()
+  assert found.is_slow(turns) and not found.is_slow(turns[:1]) and not found.is_slow('Write.')
+
+  def chat(tok, conversations):
+    both.wait(10)
+    assert gate.wait(10)
+    return [tok.apply_chat_template(one, tokenize=False) for one in conversations]
+
+  monkeypatch.setattr(tokenizer, 'chat', chat)
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    slow = [pool.submit(found.ids, turns) for _ in range(2)]
+    both.wait(10)
+    try:
+      assert pool.submit(found.ids, turns[:1]).result(10)
+      assert pool.submit(found.ids, 'Write.').result(10)
+      assert not any(one.done() for one in slow)
+    finally:
+      gate.set()
+    assert slow[0].result() == slow[1].result()
+
+
 @pytest.mark.parametrize('system', ['', 'Be brief.', '写'])
 def test_a_system_message_is_that_of_an_exports_template(rendered, system):
   tok = served.tok()
@@ -75,6 +102,13 @@ def test_a_system_message_is_that_of_an_exports_template(rendered, system):
   told = [{'role': 'system', 'content': system}, {'role': 'user', 'content': 'Write.'}]
   text = carried.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
   assert found == tok.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def test_a_reward_model_reads_what_was_asked_for():
+  found = prompts.Prompts(served.tok(), 'think', 'pocket')
+  turns = [('system', 'the sea'), ('user', 'rivers'), ('assistant', 'No.'), ('user', 'stones')]
+  assert found.request(turns) == 'the sea\n\nrivers\n\nstones'
+  assert found.request('the sea') == found.request(served.tok().encode('the sea')) == 'the sea'
 
 
 def test_a_chat_without_a_template_is_refused_in_a_sentence():

@@ -1,5 +1,6 @@
 """Bodies of requests: what is asked for is done, or refused in a sentence."""
 
+import dataclasses
 import json
 
 import pytest
@@ -85,6 +86,9 @@ def test_what_is_said_is_asked_for():
     ({'stop': ''}, 'stop', '1 to 256 characters'),
     ({'stream_options': {'include_usage': True}}, 'stream_options', 'stream=true'),
     ({'best': 1}, 'best', 'not permitted'),
+    ({'best_of': 2}, 'best_of', 'no reward model to rank by'),
+    ({'n': 2, 'best_of': 2}, 'best_of', 'no reward model to rank by'),
+    ({'n': 2, 'best_of': 1}, 'best_of', 'no n=2 best'),
   ],
 )
 def test_what_cannot_be_done_is_refused_by_name(body, param, message):
@@ -110,6 +114,32 @@ def test_a_raw_completion_refuses_what_it_cannot_do(body, param):
   with pytest.raises(protocol.Refused) as refused:
     completion(**body)
   assert refused.value.body['error']['param'] == param
+
+
+def test_the_best_of_several_are_asked_for_where_a_reward_model_ranks():
+  ranked = dataclasses.replace(LIMITS, ranks=True)
+
+  def asked(**body):
+    found = protocol.chat({'messages': [USER], **body}, ranked)
+    return found.choices, found.best
+
+  assert (asked(), asked(n=3), asked(best_of=1)) == ((1, 0), (3, 0), (1, 0))
+  assert (asked(best_of=4), asked(n=2, best_of=3), asked(n=2, best_of=2)) == (
+    (4, 1),
+    (3, 2),
+    (2, 2),
+  )
+  found = protocol.completion({'prompt': 'Once', 'best_of': 3}, ranked)
+  assert (found.choices, found.best) == (3, 1)
+  for body, message in (
+    ({'best_of': 5}, 'best_of=5: ask for at most 4'),
+    ({'best_of': 0}, 'best_of: Input should be greater'),
+    ({'best_of': 3, 'stream': True}, 'stream: .* no best_of'),
+    ({'best_of': 2, 'n': 3}, 'no n=3 best'),
+  ):
+    with pytest.raises(protocol.Refused, match=message) as refused:
+      asked(**body)
+    assert refused.value.status == 400
 
 
 def test_a_model_that_is_not_here_is_not_found():

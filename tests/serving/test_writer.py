@@ -54,6 +54,29 @@ def test_a_reply_has_the_tokens_of_its_seed_whatever_else_is_written():
   assert max(clerk.blocks) == 3
 
 
+def test_a_job_is_done_between_two_blocks_by_the_thread_that_writes():
+  gate = threading.Event()
+  with served.server(gate=gate) as (_, written_by, _):
+    threads = [written_by.between_blocks(threading.get_ident)]  # while it is idle
+    _, pieces = submit(written_by)
+    asked = threading.Thread(
+      target=lambda: threads.append(written_by.between_blocks(threading.get_ident))
+    )
+    asked.start()
+    time.sleep(0.05)
+    assert len(threads) == 1  # a block is being written
+    gate.set()
+    asked.join(10)
+    ended(pieces)
+    with pytest.raises(ZeroDivisionError):
+      written_by.between_blocks(lambda: 1 / 0)
+    assert written_by.error is None
+    assert threads == [written_by._thread.ident] * 2
+    written_by.close(1)
+    assert written_by.join(10)
+    assert written_by.between_blocks(threading.get_ident) == threading.get_ident()
+
+
 def test_pieces_of_a_text_grow_to_it():
   with served.server() as (_, written_by, _):
     _, pieces = submit(written_by)

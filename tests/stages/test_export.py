@@ -23,7 +23,8 @@ from lwz.runtime import tokenizers
 from lwz.stages import export
 from lwz.store import adapters, checkpoint, gguf, model_source
 from lwz.store.hf import checkpoint as hf
-from lwz.store.hf import mapping, peft
+from lwz.store.hf import hub, mapping, peft
+from tests.store.hf import test_hub
 
 
 @pytest.fixture
@@ -198,6 +199,32 @@ def test_a_gguf_file_carries_prompt_and_parameters(policy, tmp_path, capsys):
   assert 'policy-F32.gguf: of an earlier export' in capsys.readouterr().out
   exported(policy, folder, **changes | {'export.type': 'Q8_0'})
   assert 'earlier export' not in capsys.readouterr().out
+
+
+def test_an_export_is_pushed_when_it_is_whole(c, tmp_path, monkeypatch, capsys):
+  c.export.push = 'me/policy'
+  monkeypatch.setattr(hub.huggingface_hub, 'get_token', lambda: None)
+  with pytest.raises(ValueError, match=r'export\.push=me/policy: no token of the hub is set'):
+    export.check(c)
+  monkeypatch.setattr(hub.huggingface_hub, 'get_token', lambda: 'token')
+  export.check(c)
+  tokenizer.save(tokenizer.train(['Rivers.'] * 9, 280), tmp_path / 'model')
+  api, write = test_hub.Hub(), export.atomic.write_text
+
+  def fails(path, text):
+    if path.name == 'README.md':
+      raise OSError('no space left')
+    write(path, text)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(export.atomic, 'write_text', fails)
+    with pytest.raises(OSError, match='no space left'):
+      export.run(c, api)
+  assert not api.pushed and not api.private
+  export.run(c, api)
+  assert {'README.md', 'config.json', 'model.safetensors'} < {*api.pushed['me/policy']}
+  assert api.private == {'me/policy': True}
+  assert 'pushed to me/policy, private' in capsys.readouterr().out
 
 
 def test_a_model_that_is_no_run_keeps_what_it_has(c, tmp_path):

@@ -288,6 +288,29 @@ def test_texts_of_a_folder_go_on_at_the_same_token(folder, tmp_path, monkeypatch
     generate.run(c)
 
 
+def test_a_text_of_a_folder_is_decoded_when_it_is_saved_and_no_oftener(
+  folder, tmp_path, monkeypatch
+):
+  """Between two saves, stop strings are searched for in the end of a text alone."""
+  made, whole, told = policy.Policy.decoder, [], []
+
+  def decoder(self, *arguments):
+    decode = made(self, *arguments)
+    return lambda ids: whole.append(len(ids)) or decode(ids)
+
+  monkeypatch.setattr(policy.Policy, 'decoder', decoder)
+  for every, saves in ((1e9, 0), (0.0, 15)):
+    monkeypatch.setattr(generate.drafts, '_EVERY', every)
+    c = config_of(folder, generate={'folder': str(tmp_path / str(saves))})
+    c.rollout.max_tokens, c.rollout.block = 60, 4
+    kept = generate.drafts.Drafts(c.generate.folder)
+    whole.clear(), told.clear()
+    generate.write(c, ['the sea'], lambda *one: told.append(one), kept=kept)
+    assert len(told) == saves + 1 and [ended for *_, ended in told].count(True) == 1
+    assert [len(text) for _, text, _ in told] == sorted(len(text) for _, text, _ in told)
+    assert sum(num > 40 for num in whole) == 1 + (5 if saves else 0)
+
+
 def test_a_loop_ends_a_text_and_is_said(folder, capsys, monkeypatch):
   emits(monkeypatch, 301)
   c = config_of(folder)

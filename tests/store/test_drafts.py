@@ -19,15 +19,15 @@ def test_a_draft_is_saved_every_few_seconds_and_at_its_end(tmp_path):
   kept = drafts.Drafts(tmp_path / 'out', clock)
   kept.begin(SETTINGS)
   assert kept.load(0, 1, 'Write.') == drafts.Draft('Write.')
-  kept.save(0, 1, drafts.Draft('Write.', (3,)), 'a')
+  kept.save(0, 1, drafts.Draft('Write.', (3,)), pytest.fail)
   assert kept.load(0, 1, 'Write.').ids == ()
   clock.now = 5.0
-  kept.save(0, 1, drafts.Draft('Write.', (3, 4)), 'ab')
-  kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5)), 'abc')
+  assert kept.save(0, 1, drafts.Draft('Write.', (3, 4)), lambda: 'ab') == 'ab'
+  assert kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5)), pytest.fail) is None
   again = drafts.Drafts(tmp_path / 'out')
   again.begin(SETTINGS)
   assert again.load(0, 1, 'Write.') == drafts.Draft('Write.', (3, 4))
-  kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5), 'end'), 'abc')
+  kept.save(0, 1, drafts.Draft('Write.', (3, 4, 5), 'end'), lambda: 'abc')
   assert again.load(0, 1, 'Write.') == drafts.Draft('Write.', (3, 4, 5), 'end')
   assert (tmp_path / 'out/0001-2.md').read_text() == 'abc\n'
   kept.save_best(0, 'abc')

@@ -127,7 +127,7 @@ def test_what_is_not_supported_is_said_before_weights_are_read(base, tmp_path, c
 def test_what_is_missing_is_named(base, tmp_path):
   folder = make(tmp_path / 'adapters', str(base))
   make(folder, str(folder))
-  with pytest.raises(ValueError, match=r'base_model_name_or_path is this folder itself'):
+  with pytest.raises(ValueError, match=r'base_model_name_or_path leads back to .*/adapters, so'):
     model_source.config(folder)
   make(folder, str(base))
   base.rename(tmp_path / 'elsewhere')
@@ -137,6 +137,17 @@ def test_what_is_missing_is_named(base, tmp_path):
   os.remove(folder / peft.WEIGHTS)
   with pytest.raises(FileNotFoundError, match=r'no adapter_model.safetensors beside'):
     model_source.config(folder)
+
+
+@pytest.mark.parametrize('length', [2, 3])
+def test_adapters_that_name_each_other_change_no_model(tmp_path, length):
+  for number in range(length):
+    make(tmp_path / f'{number}', str(tmp_path / f'{(number + 1) % length}'))
+  make(tmp_path / 'beside', str(tmp_path / '0'))  # it leads to them, not back to itself
+  for folder in (tmp_path / '0', tmp_path / 'beside'):
+    for read in (model_source.config, model_source.end_ids, model_source.tokenizer, load):
+      with pytest.raises(ValueError, match=r'leads back to .*/0, so .* change no model; name'):
+        read(folder)
 
 
 def test_a_matrix_of_another_size_is_named(base, tmp_path):

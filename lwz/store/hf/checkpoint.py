@@ -116,7 +116,8 @@ def save(
 def is_hub_id(folder: epath.PathLike) -> bool:
   """Returns whether the name reads owner/model, and no folder here."""
   text = str(folder)
-  return text.count('/') == 1 and text[0] not in './~' and not pathlib.Path(text).parent.is_dir()
+  is_name = text.count('/') == 1 and ':' not in text and text[0] not in './~'
+  return is_name and not pathlib.Path(text).parent.is_dir()
 
 
 def local(folder: epath.PathLike) -> pathlib.Path:

@@ -73,8 +73,23 @@ def _on_hub(name: str) -> bool:
 def base(folder: pathlib.Path) -> str:
   """Returns the source of the model that adapters change; a path may begin at `folder` or here.
 
-  Raises ValueError if adapter_config.json names none.
+  Raises ValueError if adapter_config.json names none, or if it leads back to `folder`.
   """
+  found = _base(folder)
+  met, inner = {os.path.realpath(folder)}, locate(found)
+  while inner is not None:
+    if os.path.realpath(inner) in met:
+      raise ValueError(
+        f'{folder / CONFIG}: {_BASE} leads back to {inner}, so these adapters change no model; '
+        'name the model adapted'
+      )
+    met.add(os.path.realpath(inner))
+    inner = locate(_base(inner))
+  return found
+
+
+def _base(folder: pathlib.Path) -> str:
+  """Returns the source that adapter_config.json names."""
   named = _read(folder).get(_BASE)
   if not isinstance(named, str) or not named:
     raise ValueError(
@@ -82,10 +97,7 @@ def base(folder: pathlib.Path) -> str:
       'adapted there'
     )
   beside = folder / named
-  found = os.fspath(beside) if beside.exists() else named
-  if os.path.realpath(found) == os.path.realpath(folder):
-    raise ValueError(f'{folder / CONFIG}: {_BASE} is this folder itself; name the model adapted')
-  return found
+  return os.fspath(beside) if beside.exists() else named
 
 
 def has_tokenizer(folder: pathlib.Path) -> bool:
