@@ -11,6 +11,7 @@ It has no run folder: without `generate.folder` it keeps nothing, and a second s
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 import zlib
@@ -155,7 +156,7 @@ def write(
     tell(i, done.text, True)
     if kept:
       one = dataclasses.replace(begun[i], ids=tuple(done.ids.tolist()), ended=_end(done))
-      kept.save(*divmod(i, num_drafts), one, lambda text=done.text: text)
+      kept.save(*divmod(i, num_drafts), one, functools.partial(str, done.text))
   for i, one in enumerate(begun):
     if one.ended:
       found[i] = _completion(i, one, decode)
