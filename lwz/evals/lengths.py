@@ -1,7 +1,7 @@
 """Asked against produced length: LongBench-Write's length score, and how answers end.
 
 The score is that of Bai et al., 2024 (arXiv 2408.07055, section 4.1), in LongWriter's
-eval_length.py; no judge is needed.
+script eval_length; no judge is needed.
 """
 
 import math
