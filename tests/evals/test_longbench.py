@@ -11,7 +11,7 @@ GOOD = dict(zip(longbench.DIMENSIONS, (5, 4, 3, 2, 1, 5), strict=True))
 
 
 def eval_quality(all_scores):
-  """LongWriter's evaluation/eval_quality.py, restated."""
+  """LongWriter's eval_quality.py, restated."""
   total = {}
   for dim in longbench.DIMENSIONS:
     scores = [float(score[dim]) for score in all_scores]
