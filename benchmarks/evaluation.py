@@ -222,8 +222,8 @@ alone that their order is hard to see.
 The finder of contradictions (`lwz/evals/statements.py`) reads fixed forms of statements: those of
 `lwz/evals/planted.jsonl` were written beside its rules, so that the first row is an upper bound;
 contradictions in other words are out of its reach and need a judge. Among the planted statements
-as many are honest: said again, said of somebody else, a change that is told. The two English texts
-without damage in which repetition is found hold definitions that repeat each other.
+as many are honest: said again, said of somebody else, a change that is told. A measure's
+break is at least `least` of `lwz.judge.inside.MEASURES`, for repetition 0.1.
 
 {tables}"""
 

@@ -38,6 +38,8 @@ PLACEHOLDER = re.compile(r'/?[A-Z]+(\.py)?$')  # benchmarks/NAME.py
 FOREIGN = {
   'prompt.py': "WritingBench's own prompt",
   'calculate_scores.py': "WritingBench's own aggregation",
+  'eval_length.py': "LongWriter's own length score",
+  'eval_quality.py': "LongWriter's own quality score",
 }
 HISTORY = ('LOG.md', 'CHANGELOG.md')  # may say what a file was called when it was written
 

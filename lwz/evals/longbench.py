@@ -1,6 +1,6 @@
 """LongBench-Write's quality score: six dimensions from 1 to 5, and the mean with its length score.
 
-The arithmetic is that of LongWriter's script eval_quality (Bai et al., 2024, arXiv 2408.07055). If
+The arithmetic is that of LongWriter's eval_quality.py (Bai et al., 2024, arXiv 2408.07055). If
 the benchmark's judge.txt lies beside its file it is used, word for word; else a prompt of our own
 with the same task and the same form of reply.
 """
@@ -97,7 +97,7 @@ def _number(value: Any) -> float | None:
 
 
 def quality(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-  """Returns each dimension in [0, 100], and their mean `S_q`, as LongWriter's script eval_quality.
+  """Returns each dimension in [0, 100], and their mean `S_q`, as LongWriter's eval_quality.py.
 
   S_d = 25 (mean over answers of the score - 1), S_q = the mean of the six; NaN without answers.
   """

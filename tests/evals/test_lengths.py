@@ -36,7 +36,7 @@ def test_metrics_average_over_what_asks_for_a_length():
 
 
 def eval_length(required, produced):
-  """LongWriter's evaluation script eval_length in its own terms: the mean of its scores."""
+  """LongWriter's eval_length.py in its own terms: the mean of its scores."""
   scores = []
   for x, y in zip(required, produced, strict=True):
     over, under = 1.0 - (y / x - 1) / 3, 1.0 - (x / y - 1) / 2

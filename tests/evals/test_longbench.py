@@ -1,4 +1,4 @@
-"""The quality score is that of LongWriter's; a reply without six scores is none."""
+"""The quality score is that of eval_quality.py; a reply without six scores is none."""
 
 import json
 import math
@@ -11,7 +11,7 @@ GOOD = dict(zip(longbench.DIMENSIONS, (5, 4, 3, 2, 1, 5), strict=True))
 
 
 def eval_quality(all_scores):
-  """LongWriter's evaluation script eval_quality, restated."""
+  """LongWriter's eval_quality.py, restated."""
   total = {}
   for dim in longbench.DIMENSIONS:
     scores = [float(score[dim]) for score in all_scores]
