@@ -193,6 +193,7 @@ class Server:
         max_tokens=asked.max_tokens,
         stops=asked.stops,
         notify=notify,
+        streamed=asked.stream,
       )
     except arrivals.Full:
       raise self._full() from None

@@ -39,7 +39,10 @@ class Piece:
 
 @dataclasses.dataclass(eq=False)
 class Reply:
-  """A request and its choices; `notify` is called on the writer's thread, and must not block."""
+  """A request and its choices; `notify` is called on the writer's thread, and must not block.
+
+  What is `streamed` is told of after each block, what is not at the end of each choice alone.
+  """
 
   prompt: np.ndarray
   choices: int
@@ -47,6 +50,7 @@ class Reply:
   max_tokens: int
   stops: tuple[str, ...]
   notify: Callable[[Piece], None]
+  streamed: bool = True
   began: float = dataclasses.field(default_factory=time.monotonic)
   cancelled: bool = False
   keys_B2: np.ndarray | None = None  # of the choices, once the first is admitted
@@ -125,10 +129,11 @@ class Writer:
     max_tokens: int,
     stops: tuple[str, ...],
     notify: Callable[[Piece], None],
+    streamed: bool = True,
   ) -> Reply:
     """Queues a reply. Raises `arrivals.Full` or `arrivals.Closed`."""
     ids = np.array(prompt, np.int32)
-    reply = Reply(ids, choices, seed, max_tokens, stops, notify)
+    reply = Reply(ids, choices, seed, max_tokens, stops, notify, streamed)
     with self._lock:
       if self.error is not None:
         raise arrivals.Closed
@@ -235,7 +240,7 @@ class Writer:
       choice.cut = True
       return len(ids)
     keep = choice.matcher(0, ids) if choice.matcher else None
-    if keep is None:
+    if keep is None and choice.reply.streamed:
       choice.reply.notify(Piece(choice.number, self._shown(choice, choice.growing.feed(ids))))
     return keep
 

@@ -13,11 +13,11 @@ from lwz.serving import arrivals, writer
 from tests.serving import served
 
 
-def submit(written_by, seed=0, *, prompt=(3, 4), choices=1, max_tokens=400, stops=()):
+def submit(written_by, seed=0, *, prompt=(3, 4), max_tokens=400, stops=(), **more):
   """Returns the reply and the queue of its pieces."""
-  pieces = queue.Queue()
+  pieces, settings = queue.Queue(), {'choices': 1} | more
   reply = written_by.submit(
-    prompt, choices=choices, seed=seed, max_tokens=max_tokens, stops=stops, notify=pieces.put
+    prompt, seed=seed, max_tokens=max_tokens, stops=stops, notify=pieces.put, **settings
   )
   return reply, pieces
 
@@ -52,6 +52,18 @@ def test_a_reply_has_the_tokens_of_its_seed_whatever_else_is_written():
         np.testing.assert_array_equal(piece.ids, expected[: len(piece.ids)])
         assert piece.text.endswith('</answer>')
   assert max(clerk.blocks) == 3
+
+
+def test_what_is_not_streamed_is_told_of_at_its_end_alone():
+  with served.server() as (_, written_by, _):
+    found = []
+    for streamed in (True, False):
+      _, pieces = submit(written_by, 7, streamed=streamed)
+      found.append([pieces.get(timeout=10)])
+      while not found[-1][-1].finish:
+        found[-1].append(pieces.get(timeout=10))
+  parts, whole = found
+  assert len(parts) > 1 and len(whole) == 1 and whole[0].text == parts[-1].text
 
 
 def test_a_job_is_done_between_two_blocks_by_the_thread_that_writes():
