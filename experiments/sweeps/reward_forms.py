@@ -1,4 +1,4 @@
-"""A form of reward survives a flaw of its judge if the referee's outcome is that of an honest judge.
+"""A form of reward survives a flaw of its judge if the referee prefers what it trains as before.
 
 Forms that compare answers (`sibling`, `ranking`) by scripted judges of one known flaw each, beside
 the reward model of the main job: what each reward says of itself, and what the referee says, which

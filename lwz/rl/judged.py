@@ -44,8 +44,8 @@ def check_prompts(c, prompts: Sequence[types.Prompt] | None) -> None:
   for name in names(c):
     if prompts is None and NEEDS.get(name) == 'criteria':
       raise ValueError(
-        f'reward.weights.{name}: prompts that are made from titles have a passage as reference, but '
-        "no 'criteria'; name a file under data.prompts whose prompts have them"
+        f"reward.weights.{name}: prompts that are made from titles have no 'criteria'; name a file "
+        'under data.prompts whose prompts have them'
       )
     lacking = [p.id for p in prompts or () if name in NEEDS and not getattr(p, NEEDS[name])]
     if lacking:

@@ -17,12 +17,13 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from lwz import types
 from lwz.data import tokenizer
 from lwz.report import curves, groups, intervals, page, terminal
 from lwz.report import table as table_lib
 from lwz.reward import agreement, components
-from lwz.rl import archived, comparison, judged, registry, scoring, tasks
-from lwz.runtime import keys, setup, sources
+from lwz.rl import archived, comparison, judged, registry, sampling, scoring, tasks
+from lwz.runtime import keys, setup
 from lwz.store import atomic, record
 from lwz.store import run as run_lib
 
@@ -57,20 +58,22 @@ def run(c, rewards: registry.Given = None) -> None:
   folder = epath.Path(setup.reference(c, c.rescore.run))
   own, anew, written = _opened(c, folder)
   registry.check_rewards(anew, rewards)
-  judged.check_prompts(anew, sources.writing_prompts(own))
   by_judge = judged.JudgedRewards(anew, opened.folder)
   by_name = registry.rewards(anew, mesh, by_judge.rewards(rewards))
   decode = tokenizer.decoder(tokenizer.load(folder / 'tokenizer'))
   chosen = tasks.spread(written, c.rescore.batches)
   found, num_failed, steps = [], dict.fromkeys(by_name, 0), []
-  bar = terminal.Progress(len(chosen), label=setup.run_name(c))
-  with bar, contextlib.closing(by_judge):
+  progress = terminal.Progress(len(chosen), label=setup.run_name(c))
+  with contextlib.closing(by_judge), progress as bar:
     for batch in archived.batches(own, folder, chosen):
+      judged.check_prompts(anew, batch.prompts)
       samples = scoring.samples(own, decode, batch.prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}
       for name, values_B in values.items():
         num_failed[name] += int(np.sum(~np.isfinite(values_B)))
-      found.append(_compared(own, anew, mesh, batch, values))
+      scores = components.scores(values, len(batch.prompts))
+      by_judge.step(list(values), [sampling.Batch([], samples, batch.rollout, scores)])
+      found.append(_compared(own, anew, mesh, batch, values, scores))
       steps.append(batch.number // (1 + own.rl.max_resamples))
       opened.check()
       bar.update(len(found))
@@ -84,7 +87,7 @@ def run(c, rewards: registry.Given = None) -> None:
     'samples': num_samples,
     'trained by': _described(own),
     'judged by': _described(anew),
-  }
+  } | judged.facts(anew)
   _write(c, opened, facts, found, steps, failed)
 
 
@@ -113,12 +116,16 @@ def _described(c) -> str:
 
 
 def _compared(
-  own, anew, mesh, batch: archived.Batch, values: Mapping[str, np.ndarray]
+  own,
+  anew,
+  mesh,
+  batch: archived.Batch,
+  values: Mapping[str, np.ndarray],
+  scores: types.Scores,
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
   """Returns (tau [P], changed [P]) by (reward here, reward that trained), advantages included."""
   shape = batch.scores.valid.shape
   trained_PG, _, trained_valid_PG = comparison.advantages(own, mesh, batch.scores, batch.rollout)
-  scores = components.scores(values, shape[0])
   advantage_PG, _, valid_PG = comparison.advantages(anew, mesh, scores, batch.rollout)
   before = {name: batch.scores.values[:, :, r] for r, name in enumerate(own.reward.weights)}
   before_valid = dict.fromkeys(before, batch.scores.valid) | {ADVANTAGE: trained_valid_PG}

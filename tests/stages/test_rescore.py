@@ -7,6 +7,7 @@ import pytest
 
 from experiments import grpo_think, rescore
 from lwz import types
+from lwz.judge import scripted
 from lwz.reward import components
 from lwz.rl import sampling
 from lwz.runtime import setup, sources
@@ -93,6 +94,21 @@ def test_a_composition_is_tried_before_it_is_paid_for(made):
   facts, rows = rescored(c)
   assert facts['judged by'] == 'length x 1; product, mean_reward'
   assert rows['advantage', 'advantage']['tau']['mean'] == 1.0  # a product of one
+
+
+def test_a_second_start_asks_the_judge_nothing(made, monkeypatch):
+  c, _ = made
+  c.reward.weights = {'sibling': 1.0}
+  c.reward.judge = 'scripted-length-loving-5'
+  facts, rows = rescored(c)
+  assert facts['judge of sibling'] == 'scripted-length-loving-5'
+  (setup.run_folder(c) / 'DONE').unlink()
+
+  def reply(*_):
+    raise AssertionError('asked again')
+
+  monkeypatch.setattr(scripted, 'reply', reply)
+  assert rescored(c) == (facts, rows)
 
 
 def test_some_batches_are_enough(made):
