@@ -38,6 +38,8 @@ from lwz.runtime import (
 )
 from lwz.store import lock
 
+_NAMED = ('eval.systems', 'eval.scorers')  # keys whose values may be NAME=VALUE
+
 
 class Stage(NamedTuple):
   """A stage as the door uses it: the keys that it reads, and its two functions of the config."""
@@ -125,7 +127,7 @@ def references(c) -> list[tuple[str, str]]:
       raise ValueError(f'needs: {key!r} names no run; choose from {", ".join(names)}')
   values = [(k, keys.get(c, k)) for k in c.needs if keys.is_under(k, stage_of(c).reads)]
   every = [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
-  return [(k, keys.alias(v)[1] if k == 'eval.systems' else v) for k, v in every]
+  return [(k, keys.alias(v)[1] if k in _NAMED else v) for k, v in every]
 
 
 def _named(c, need) -> list[str]:
@@ -272,6 +274,7 @@ class Door:
     for key in keys.names(lambda key: key.holds == 'reference'):
       held = keys.get(c, key)
       for value in held if isinstance(held, tuple) else (held,):
+        value = keys.alias(value)[1] if key in _NAMED else value
         if keys.is_under(key, stage.reads) and setup.is_experiment(value):
           _config_of(key, value, self._experiments)
     stage.check(c)

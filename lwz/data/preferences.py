@@ -51,11 +51,12 @@ def save(path: epath.PathLike, preferences: collections.abc.Iterable[types.Prefe
 def _from_record(
   record: dict[str, Any], paths: collections.abc.Sequence[str] = NAMES
 ) -> types.Preference:
-  for name, path in zip(NAMES, paths, strict=True):
-    if path != name:
-      record = record | {name: conversations.dig(record, path)}
-      if record[name] is None:
-        raise ValueError(f'data.pair_paths: nothing at {path!r}; there are {sorted(record)!r:.200}')
+  elsewhere = {name: path for name, path in zip(NAMES, paths, strict=True) if path != name}
+  found = {name: conversations.dig(record, path) for name, path in elsewhere.items()}
+  for name, path in elsewhere.items():
+    if found[name] is None:
+      raise ValueError(f'data.pair_paths: nothing at {path!r}; there are {sorted(record)!r:.200}')
+  record = record | found
   texts = {
     name: _flat(record, name, role)
     for name, role in (('prompt', 'user'), ('chosen', 'assistant'), ('rejected', 'assistant'))

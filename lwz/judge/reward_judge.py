@@ -85,6 +85,7 @@ class RewardJudge:
 
   def __init__(self, c, folder: epath.Path | None = None):
     self._c, self._name = _settings(c), c.reward.judge
+    self._sent = [judge_lib.sampling(self._c), [*c.judge.sends]]  # what decides a reply, but texts
     self._lock = threading.Lock()
     self._session: client.Session | None = None
     self._closed = False
@@ -115,7 +116,7 @@ class RewardJudge:
     reads: dict[str, Callable[[str], Any]] = {}
     for question in asked:
       chat, read, form = _chat(question)
-      keys.append(key := journal.key(self._identity, judge_lib.sampling(self._c), chat))
+      keys.append(key := journal.key(self._identity, self._sent, chat))
       if key in reads:
         continue
       reads[key] = read
@@ -175,7 +176,9 @@ class RewardJudge:
         raise RuntimeError(f'reward.judge={self._name}: asked after the end of the run')
       if not self._session:
         endpoint = systems.endpoint(self._c, self._name, self._c.judge)
-        self._session = client.Session(endpoint, systems.cache(self._c)).__enter__()
+        # Its database is for a local disk; the journal keeps what several processes share.
+        cache = systems.cache(self._c) if jax.process_count() == 1 else None
+        self._session = client.Session(endpoint, cache).__enter__()
       futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
     return (future.result() for future in futures)
 

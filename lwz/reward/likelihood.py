@@ -32,7 +32,9 @@ def gain(samples: Sequence[components.Sample], *, mean_logprob: MeanLogprob) -> 
     gain = (log p(y | x, z) - log p(y | x)) / |y|, in nats per token
 
   so that the improvement of VR-CLI in percent, 100 (1 - PPL(y | x, z) / PPL(y | x)), is
-  100 (1 - exp(-gain)). NaN where the structure is broken, or the model cannot hold the text.
+  100 (1 - exp(-gain)). x stands in the instruction that asks for thoughts, or in the one that asks
+  for none: the difference of the two is part of every gain, about the same within a group. NaN
+  where the structure is broken, or the model cannot hold the text.
   """
   gains = np.full(len(samples), np.nan)
   valid = [i for i, sample in enumerate(samples) if sample.parsed.valid]

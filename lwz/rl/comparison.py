@@ -21,6 +21,11 @@ def check(c) -> None:
   if name not in registry.COMPOSITIONS:
     choices = ', '.join(registry.COMPOSITIONS)
     raise ValueError(f'rl.composition: there is no {name!r}; choose from {choices}')
+  if c.rl.overlong == 'penalise':
+    raise ValueError(
+      f"rl.composition={name!r} takes rewards in [0, 1], and rl.overlong='penalise' takes some "
+      "below: set rl.overlong to 'keep' or 'mask'"
+    )
   if c.rl.advantage in registry.AFTER:
     raise ValueError(
       f'rl.composition={name!r} makes one reward before it is normalised, and '

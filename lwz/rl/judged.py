@@ -149,9 +149,10 @@ class JudgedRewards:
       r, before = list(rewards).index(_LADDER), self.state
       asked = [prompt for batch in batches for prompt in _prompts(batch)]
       measured['ladder/rung'] = float(np.mean([before.get(prompt.id, 0) for prompt in asked]))
-      for batch in batches:
+      for batch in batches:  # a prompt may be in several, all scored by the rungs before
         values_PG = np.asarray(batch.scores.values)[:, :, r]
-        self.state = ladder.advance(self.state, _prompts(batch), values_PG, batch.scores.valid)
+        after = ladder.advance(before, _prompts(batch), values_PG, batch.scores.valid)
+        self.state = self.state | {k: rung for k, rung in after.items() if rung != before.get(k)}
     return measured
 
 

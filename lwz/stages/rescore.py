@@ -23,7 +23,7 @@ from lwz.report import curves, groups, intervals, page, terminal
 from lwz.report import table as table_lib
 from lwz.reward import agreement, components
 from lwz.rl import archived, comparison, judged, registry, sampling, scoring, tasks
-from lwz.runtime import keys, setup
+from lwz.runtime import keys, setup, sources
 from lwz.store import atomic, record
 from lwz.store import run as run_lib
 
@@ -49,8 +49,10 @@ def check(c, rewards: registry.Given = None) -> None:
   folder = epath.Path(setup.reference(c, c.rescore.run))
   if setup.is_experiment(c.rescore.run) and not folder.exists():
     return  # it is to be run first
-  _, anew, _ = _opened(c, folder)
+  own, anew, _ = _opened(c, folder)
+  comparison.check(anew)
   registry.check_rewards(anew, rewards)
+  judged.check_prompts(anew, sources.writing_prompts(own))
 
 
 def run(c, rewards: registry.Given = None) -> None:
@@ -66,13 +68,16 @@ def run(c, rewards: registry.Given = None) -> None:
   progress = terminal.Progress(len(chosen), label=setup.run_name(c))
   with contextlib.closing(by_judge), progress as bar:
     for batch in archived.batches(own, folder, chosen):
-      judged.check_prompts(anew, batch.prompts)
       samples = scoring.samples(own, decode, batch.prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}
       for name, values_B in values.items():
         num_failed[name] += int(np.sum(~np.isfinite(values_B)))
       scores = components.scores(values, len(batch.prompts))
+      if not scores.valid.any():  # what was judged before is kept in the journal
+        raise RuntimeError(f'no sample of batch {batch.number} could be judged; check the rewards')
       by_judge.step(list(values), [sampling.Batch([], samples, batch.rollout, scores)])
+      if why := by_judge.stops():
+        raise RuntimeError(f'{why} to go on')
       found.append(_compared(own, anew, mesh, batch, values, scores))
       steps.append(batch.number // (1 + own.rl.max_resamples))
       opened.check()
@@ -96,7 +101,10 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
   begin = f'rescore.run={c.rescore.run}: '
   if not (folder / 'config.json').exists():
     raise FileNotFoundError(f'{begin}no config.json in {folder}; name a GRPO run')
-  own = archived.config(c, run_lib.Run(folder))
+  opened = run_lib.Run(folder)
+  own = archived.config(c, opened)
+  if 'composition' not in opened.config.get('rl', {}):  # an older run had none
+    own.rl.composition = ''
   written = archived.numbers(own, folder) if own.stage == 'grpo' else []
   if not written:
     raise ValueError(f'{begin}no archived rollouts in {folder}; name a GRPO run that has begun')
