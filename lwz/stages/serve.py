@@ -27,7 +27,7 @@ from lwz.store import gguf_header
 
 READS = (*policy.READS, *registry.READS, 'serve')
 _EXTRA = ('prometheus_client', 'pydantic', 'starlette', 'uvicorn')
-# Of a reward server, for up to 8 choices: a client waits. Its marks are missing then.
+# Seconds and tries of a reward server, as a client waits; without an answer there are no marks.
 _PATIENCE = {'timeout': 60, 'deadline': 60, 'tries': 2}
 _RANKERS = 16  # replies that a reward server ranks at a time; our own model ranks one
 _CONNECTIONS = 256  # that may be open beside those of waiting requests

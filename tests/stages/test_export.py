@@ -225,6 +225,7 @@ def test_an_export_is_pushed_when_it_is_whole(c, tmp_path, monkeypatch, capsys):
   assert {'README.md', 'config.json', 'model.safetensors'} < {*api.pushed['me/policy']}
   assert api.private == {'me/policy': True}
   assert 'pushed to me/policy, private' in capsys.readouterr().out
+  monkeypatch.setattr(export, '_export', lambda c: None)
   c.export.private = False
   export.run(c, api)
   assert 'pushed to me/policy, private' in capsys.readouterr().out  # as it was
