@@ -138,7 +138,8 @@ def served(arguments):
     port = free.getsockname()[1]
   flags = [f'--config.{pair}' for pair in arguments.set]
   command = [sys.executable, '-m', 'lwz.launch', f'--config={arguments.config}', *flags]
-  queue = f'--config.serve.queue={arguments.clients}'
+  # At least `serve.choices`: with a shorter queue the server does not start.
+  queue = f'--config.serve.queue={max(8, arguments.clients)}'
   process = subprocess.Popen([*command, f'--config.serve.port={port}', queue], cwd=ROOT)
   url, until = f'http://127.0.0.1:{port}', time.monotonic() + 900
   try:

@@ -163,11 +163,11 @@ def writing_by(
   return components.on_device(fn)
 
 
-def scorer(c, mesh, value: str) -> writing.Scorer:
-  """Returns the scorer of a reward model, ours or a server."""
+def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
+  """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`."""
   if not is_server(value):
     return OwnScorer(c, mesh, value)
-  server = http_lib.Endpoint(value, key_env=c.reward.key_env)
+  server = http_lib.Endpoint(value, key_env=c.reward.key_env, **limits)
   scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
 
   def post(payload):

@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import math
 import pathlib
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ class _Newest:
 class Server:
   """One policy behind HTTP. `facts` is what /v1/models says of it besides its name.
 
-  `rank` gives the marks of several texts that answer a prompt, see `rl.ranking`.
+  `rank` gives the marks of several texts that answer a prompt, see `rl.ranking`; `rankers` is how
+  many replies it may be asked about at a time.
   """
 
   def __init__(
@@ -71,14 +73,19 @@ class Server:
     seed: int,
     key: str,
     max_body: int,
+    rankers: int = 1,
   ):
     self._writer, self._limits, self._prompts = written_by, limits, rendered_by
     self._metrics, self._spell, self._facts = measured, spell, facts
     self._renderers = concurrent.futures.ThreadPoolExecutor(_RENDERERS)
     self._rank = rank
-    self._ranker = concurrent.futures.ThreadPoolExecutor(1)  # one reply at a time; others go on
+    self._turn = threading.Semaphore(rankers)
     self._seeds = np.random.default_rng(seed)
     self._key, self._max_body = key, max_body
+
+  def close(self) -> None:
+    """Drops the prompts that nobody has begun to render."""
+    self._renderers.shutdown(wait=False, cancel_futures=True)
 
   def app(self) -> applications.Starlette:
     """Returns the ASGI application."""
@@ -155,16 +162,36 @@ class Server:
       return responses.StreamingResponse(parts, media_type='text/event-stream', headers=headers)
     with self._ending(reply, gone):
       pieces = [piece async for piece in _pieces(events, asked.choices) if piece and piece.finish]
-    if any(piece.finish == writer.FAILED for piece in pieces):
-      raise protocol.Refused(503, 'the server stopped before the reply was written')
-    pieces.sort(key=lambda piece: piece.choice)
-    marks: Sequence[float] = ()
-    if asked.best and self._rank:
-      loop, texts = asyncio.get_running_loop(), [piece.text for piece in pieces]
-      marks = await loop.run_in_executor(self._ranker, self._rank, asked.prompt, texts)
+      if any(piece.finish == writer.FAILED for piece in pieces):
+        raise protocol.Refused(503, 'the server stopped before the reply was written')
+      pieces.sort(key=lambda piece: piece.choice)
+      marks = await self._marks(asked, reply, pieces) if asked.best else ()
     self._metrics.requests.labels('200').inc()
     whole = await concurrency.run_in_threadpool(form.whole, pieces, marks, asked.best)
     return responses.JSONResponse(whole)
+
+  async def _marks(self, asked: protocol.Asked, reply: writer.Reply, pieces) -> Sequence[float]:
+    """Returns the marks of all choices. Raises ClientDisconnect if nobody waits for them any more.
+
+    The thread is its own and a daemon: neither other replies nor the end of the process wait for a
+    reward server that hangs.
+    """
+    assert self._rank is not None  # else `protocol` has refused
+    rank, texts = self._rank, [piece.text for piece in pieces]
+    done: concurrent.futures.Future[Sequence[float]] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()  # a task that is cancelled leaves it alone
+
+    def work() -> None:
+      try:
+        with self._turn:
+          if reply.cancelled:
+            raise requests.ClientDisconnect
+          done.set_result(rank(asked.prompt, texts))
+      except BaseException as error:
+        done.set_exception(error)
+
+    threading.Thread(target=work, name='ranker', daemon=True).start()
+    return await asyncio.wrap_future(done)
 
   def _rendered(self, prompt) -> list[int]:
     """Returns the ids of a prompt. Raises Refused if the policy cannot read them."""

@@ -228,7 +228,8 @@ def _choices(given, limits: Limits) -> tuple[int, int]:
   if 0 < best_of < n:
     message = f'best_of={best_of}: of so many there are no n={n} best'
     raise Refused(400, message, param='best_of')
-  if best_of <= 1:
+  is_ranked = limits.ranks and not given.stream
+  if best_of <= 1 or (best_of == n and not is_ranked):  # all are returned: nothing is to be chosen
     return n, 0
   if not limits.ranks:
     message = 'best_of: this server has no reward model to rank by; it is started with reward.model'

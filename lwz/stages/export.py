@@ -111,8 +111,9 @@ def run(c, api: Any = None) -> None:
   _export(c)
   if name := c.export.push:
     folder, private = _folder(c), c.export.private
-    hosts.first(lambda: hub.push(folder, name, private=private, api=api))
-    print(f'{folder}: pushed to {name}, {"private" if private else "for everybody to read"}')
+    is_private = hosts.first(lambda: hub.push(folder, name, private=private, api=api))
+    readers = 'private' if hosts.of_first(bool(is_private)) else 'for everybody to read'
+    print(f'{folder}: pushed to {name}, {readers}')
 
 
 def _export(c) -> None:

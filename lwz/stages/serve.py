@@ -27,6 +27,9 @@ from lwz.store import gguf_header
 
 READS = (*policy.READS, *registry.READS, 'serve')
 _EXTRA = ('prometheus_client', 'pydantic', 'starlette', 'uvicorn')
+# Seconds and tries of a reward server, as a client waits; without an answer there are no marks.
+_PATIENCE = {'timeout': 60, 'deadline': 60, 'tries': 2}
+_RANKERS = 16  # replies that a reward server ranks at a time; our own model ranks one
 _CONNECTIONS = 256  # that may be open beside those of waiting requests
 
 
@@ -109,18 +112,23 @@ def run(c) -> None:
     seed=c.seed,
     key=_key(c),
     max_body=c.serve.body,
+    rankers=_RANKERS if registry.is_server(c.reward.model) else 1,
   )
   connections = c.serve.queue + c.rollout.slots + _CONNECTIONS
   served = http.Http(server.app(), written_by, deadline=c.serve.deadline, connections=connections)
   written_by.start()
   url = http.url(bound)
   print(f'{name}: the page to write with is {url}, the API {url}/v1; Ctrl-C stops', flush=True)
-  served.serve_at(bound)
+  try:
+    served.serve_at(bound)
+  finally:
+    server.close()
 
 
 def _rank(c, request: Callable[[Any], str], between_blocks: Callable) -> Callable:
   """Returns what gives the marks of texts that answer a prompt, by `reward.model`."""
-  marks = functools.partial(ranking.marks, registry.scorer(c, setup.mesh(c), c.reward.model))
+  scorer = registry.scorer(c, setup.mesh(c), c.reward.model, **_PATIENCE)
+  marks = functools.partial(ranking.marks, scorer)
   is_ours = not registry.is_server(c.reward.model)
   if is_ours:
     marks([('Write.', 'A text.')])  # compiled before the first client comes

@@ -31,7 +31,9 @@ def write(prompt, key, **more):
 
 
 @contextlib.contextmanager
-def server(*, write=write, key='', queue=64, start=True, decode=None, rank=None, **settings):
+def server(
+  *, write=write, key='', queue=64, start=True, decode=None, rank=None, rankers=1, **settings
+):
   """Yields the ASGI application, its writer and its typist."""
   clerk = typist.Typist(write, end=tok().eos_token_id, **settings)
   measured = metrics.Metrics(clerk.num_slots)
@@ -57,12 +59,14 @@ def server(*, write=write, key='', queue=64, start=True, decode=None, rank=None,
     seed=0,
     key=key,
     max_body=10_000,
+    rankers=rankers,
   )
   if start:
     written_by.start()
   try:
     yield served.app(), written_by, clerk
   finally:
+    served.close()
     clerk.gate.set()
     written_by.close(0)
     if start:

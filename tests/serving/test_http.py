@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 pytest.importorskip('uvicorn')
-from lwz.serving import http, prompts
+from lwz.serving import http, prompts, writer
 from tests import tree
 from tests.serving import served, test_app
 
@@ -104,30 +104,92 @@ def test_many_clients_at_once_get_what_each_gets_alone():
     assert together == [ask(seed) for seed in range(32)]
 
 
+def connected(url, body):
+  """Returns the socket of a client that has sent a chat."""
+  host, port = url.removeprefix('http://').split(':')
+  body = json.dumps(body).encode()
+  lines = [
+    'POST /v1/chat/completions HTTP/1.1',
+    'Host: localhost',
+    'Content-Type: application/json',
+    f'Content-Length: {len(body)}',
+  ]
+  client = socket.create_connection((host, int(port)))
+  client.sendall('\r\n'.join(lines).encode() + b'\r\n\r\n' + body)
+  return client
+
+
+def kill(client):
+  client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+  client.close()
+
+
 @pytest.mark.parametrize('stream', [True, False])
 def test_a_client_that_leaves_frees_its_slot_within_one_block(stream):
   gate = Gate()
   with listening(num_slots=1, gate=gate, write=lambda *a: [9] * 399 + [0]) as (url, server, clerk):
-    address = url.removeprefix('http://').split(':')
-    body = json.dumps(test_app.ASKED | {'stream': stream}).encode()
-    lines = [
-      'POST /v1/chat/completions HTTP/1.1',
-      'Host: localhost',
-      'Content-Type: application/json',
-      f'Content-Length: {len(body)}',
-    ]
-    client = socket.create_connection((address[0], int(address[1])))
-    client.sendall('\r\n'.join(lines).encode() + b'\r\n\r\n' + body)
+    client = connected(url, test_app.ASKED | {'stream': stream})
     gate.step()
     until(lambda: len(clerk.blocks) == 1)
     writer = server._writer
     (choice,) = writer._pending.values()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
-    client.close()  # as one that is killed
+    kill(client)
     until(lambda: choice.reply.cancelled)
     gate.step()
     until(lambda: not writer._pending)
     assert len(clerk.blocks) == 2
+
+
+def num_rankers():
+  return sum(thread.name == 'ranker' for thread in threading.enumerate())
+
+
+def test_for_a_client_that_left_nothing_is_ranked(monkeypatch):
+  ranked, end, replies = [], threading.Event(), []
+
+  def rank(prompt, texts):
+    ranked.append(prompt)
+    assert end.wait(20)
+    return [0.5] * len(texts)
+
+  submit = writer.Writer.submit
+  monkeypatch.setattr(
+    writer.Writer, 'submit', lambda *a, **k: replies.append(submit(*a, **k)) or replies[-1]
+  )
+  body = test_app.ASKED | {'best_of': 2}
+  with listening(rank=rank) as (url, *_), concurrent.futures.ThreadPoolExecutor(1) as pool:
+    try:
+      first = pool.submit(httpx2.post, f'{url}/v1/chat/completions', json=body, timeout=30)
+      until(lambda: ranked)
+      client = connected(url, body)
+      until(lambda: num_rankers() == 2)  # all is written, and it waits for its turn
+      assert not replies[1].cancelled
+      kill(client)
+      until(lambda: replies[1].cancelled)
+    finally:
+      end.set()
+    assert first.result().json()['choices'][0]['reward'] == 0.5
+    until(lambda: not num_rankers())
+  assert len(ranked) == 1
+
+
+def test_a_reward_server_that_hangs_holds_no_other_reply():
+  both = threading.Barrier(2)
+
+  def rank(prompt, texts):
+    both.wait(20)
+    return [0.5] * len(texts)
+
+  body = test_app.ASKED | {'best_of': 2}
+  with (
+    listening(rank=rank, rankers=2) as (url, *_),
+    concurrent.futures.ThreadPoolExecutor(2) as pool,
+  ):
+    asked = [
+      pool.submit(httpx2.post, f'{url}/v1/chat/completions', json=body, timeout=30)
+      for _ in range(2)
+    ]
+    assert [one.result().status_code for one in asked] == [200, 200]
 
 
 MALFORMED = {
@@ -260,6 +322,48 @@ def test_a_signal_is_the_normal_end(number):
   until(is_answered)
   process.send_signal(number)
   assert process.communicate(timeout=30)[0] == 'ended\n' and process.returncode == 0
+
+
+HANGS = """
+  import threading
+  from lwz.serving import http
+  from tests.serving import served
+
+  def rank(prompt, texts):
+    print('ranks', flush=True)
+    threading.Event().wait()
+
+  http._MARGIN = 1
+  with served.server(rank=rank) as (app, written_by, clerk):
+    bound = http.bind('127.0.0.1', 0)
+    print(http.url(bound), flush=True)
+    http.Http(app, written_by, deadline=0, connections=20).serve_at(bound)
+  print('ended')
+"""
+
+
+def test_a_reward_server_that_hangs_does_not_hold_the_end():
+  with subprocess.Popen(
+    [sys.executable, '-c', textwrap.dedent(HANGS)],
+    env=os.environ | {'PYTHONPATH': str(tree.ROOT), 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    try:
+      url = process.stdout.readline().strip()
+
+      def client():
+        with contextlib.suppress(ConnectionRefusedError):  # it may not listen yet
+          return connected(url, test_app.ASKED | {'best_of': 2})
+
+      clients = []
+      until(lambda: clients.append(client()) or clients[-1])
+      assert process.stdout.readline() == 'ranks\n'
+      process.send_signal(signal.SIGTERM)
+      assert process.communicate(timeout=20)[0] == 'ended\n' and process.returncode == 0
+      clients[-1].close()
+    finally:
+      process.kill()
 
 
 def test_an_address_is_free_or_refused():

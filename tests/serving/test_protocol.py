@@ -87,7 +87,7 @@ def test_what_is_said_is_asked_for():
     ({'stream_options': {'include_usage': True}}, 'stream_options', 'stream=true'),
     ({'best': 1}, 'best', 'not permitted'),
     ({'best_of': 2}, 'best_of', 'no reward model to rank by'),
-    ({'n': 2, 'best_of': 2}, 'best_of', 'no reward model to rank by'),
+    ({'n': 2, 'best_of': 3}, 'best_of', 'no reward model to rank by'),
     ({'n': 2, 'best_of': 1}, 'best_of', 'no n=2 best'),
   ],
 )
@@ -129,6 +129,9 @@ def test_the_best_of_several_are_asked_for_where_a_reward_model_ranks():
     (3, 2),
     (2, 2),
   )
+  assert asked(n=2, best_of=2, stream=True) == (2, 0)  # all of them, as they come
+  unranked = chat(n=2, best_of=2)
+  assert (unranked.choices, unranked.best) == (2, 0)
   found = protocol.completion({'prompt': 'Once', 'best_of': 3}, ranked)
   assert (found.choices, found.best) == (3, 1)
   for body, message in (

@@ -225,6 +225,13 @@ def test_an_export_is_pushed_when_it_is_whole(c, tmp_path, monkeypatch, capsys):
   assert {'README.md', 'config.json', 'model.safetensors'} < {*api.pushed['me/policy']}
   assert api.private == {'me/policy': True}
   assert 'pushed to me/policy, private' in capsys.readouterr().out
+  monkeypatch.setattr(export, '_export', lambda c: None)
+  c.export.private = False
+  export.run(c, api)
+  assert 'pushed to me/policy, private' in capsys.readouterr().out  # as it was
+  api.private['me/policy'] = False
+  export.run(c, api)
+  assert 'pushed to me/policy, for everybody' in capsys.readouterr().out
 
 
 def test_a_model_that_is_no_run_keeps_what_it_has(c, tmp_path):

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import math
 
 import jax
 import pytest
@@ -161,7 +162,9 @@ def test_best_of_returns_the_drafts_of_generate_that_the_reward_model_prefers(
     return ask(app, 'chat/completions', asked | {'n': 2, 'best_of': 3})
 
   scorers, made = [], registry.scorer
-  monkeypatch.setattr(registry, 'scorer', lambda *a: scorers.append(made(*a)) or scorers[0])
+  monkeypatch.setattr(
+    registry, 'scorer', lambda *a, **k: scorers.append(made(*a, **k)) or scorers[0]
+  )
   reply = serving(config_of(folder, reward=reward), monkeypatch, use)
   c = config_of(folder, generate_experiment, seed=SEED, reward=reward)
   drafts = [one.text for one in generate.write(c, [REQUEST], num_drafts=3)]
@@ -171,6 +174,21 @@ def test_best_of_returns_the_drafts_of_generate_that_the_reward_model_prefers(
   assert [one['reward'] for one in reply['choices']] == pytest.approx([marks[i] for i in best])
   contents = [text_lib.parts(drafts[i], last=True).content for i in best]
   assert [one['message']['content'] for one in reply['choices']] == contents
+
+
+def test_no_client_waits_for_a_reward_server_for_hours(folder, monkeypatch):
+  asked = []
+
+  def post(server, payload):
+    asked.append(server)
+    raise registry.http_lib.Failed('timeout', 2)
+
+  monkeypatch.setattr(registry.http_lib, 'post', post)
+  c = config_of(folder, reward={'model': 'http://127.0.0.1:9/score'})
+  marks = serve._rank(c, str, lambda job: pytest.fail('it needs no devices'))('the sea', ['a', 'b'])
+  assert len(marks) == 2 and all(map(math.isnan, marks))
+  (server,) = asked
+  assert server.deadline <= 60 and server.timeout <= 60 and server.tries <= 2
 
 
 @pytest.mark.parametrize(

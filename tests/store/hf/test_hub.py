@@ -29,12 +29,16 @@ class Hub:
     self._may_fail('model_info')
     return types.SimpleNamespace(private=self.private[name])
 
-  def upload_folder(self, *, repo_id, folder_path, commit_message, ignore_patterns):
+  def upload_folder(
+    self, *, repo_id, folder_path, commit_message, ignore_patterns, delete_patterns
+  ):
     self._may_fail('upload_folder')
     assert commit_message
     names = [p.relative_to(folder_path).as_posix() for p in pathlib.Path(folder_path).rglob('*')]
-    kept = huggingface_hub.utils.filter_repo_objects(names, ignore_patterns=ignore_patterns)
-    self.pushed[repo_id] = sorted(kept)
+    chosen = huggingface_hub.utils.filter_repo_objects
+    new, held = chosen(names, ignore_patterns=ignore_patterns), self.pushed.get(repo_id, [])
+    gone = {*chosen(held, allow_patterns=delete_patterns)}
+    self.pushed[repo_id] = sorted(({*held} - gone) | {*new})
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize('private', [True, False])
 def test_a_folder_is_pushed_to_a_repository_that_is_made(folder, private):
   api = Hub()
-  assert hub.push(folder, 'me/policy', private=private, api=api) == 'https://hub/me/policy'
+  assert hub.push(folder, 'me/policy', private=private, api=api) == private
   assert api.private == {'me/policy': private}
   assert api.pushed == {'me/policy': ['config.json', 'model.safetensors']}
 
@@ -57,8 +61,26 @@ def test_what_everybody_can_read_gets_nothing_that_is_to_be_private(folder):
   with pytest.raises(ValueError, match=r'me/policy: everybody can read it; make it private'):
     hub.push(folder, 'me/policy', private=True, api=api)
   assert not api.pushed
-  hub.push(folder, 'me/policy', private=False, api=api)
-  assert api.pushed
+  assert not hub.push(folder, 'me/policy', private=False, api=api) and api.pushed
+
+
+def test_what_is_private_already_stays_so(folder):
+  api = Hub()
+  hub.push(folder, 'me/policy', private=True, api=api)
+  assert hub.push(folder, 'me/policy', private=False, api=api)
+
+
+def test_weights_of_an_earlier_push_do_not_stay_beside_new_ones(folder):
+  api = Hub()
+  stale = ['chat_template.jinja', 'Modelfile.zh', 'old-F16.gguf', 'generation_config.json']
+  api.pushed = {'me/policy': ['NOTES.md', 'model.safetensors', 'adapter_config.json', *stale]}
+  (folder / 'model.safetensors').unlink()
+  new = ['model-00001-of-00001.safetensors', 'model.safetensors.index.json', 'config.json']
+  for name in new:
+    (folder / name).write_text('new')
+  for _ in range(2):
+    hub.push(folder, 'me/policy', private=True, api=api)
+    assert api.pushed == {'me/policy': sorted(['NOTES.md', *new])}
 
 
 @pytest.mark.parametrize('call', ['create_repo', 'model_info', 'upload_folder'])
