@@ -111,16 +111,18 @@ def halves(language: str) -> Iterator[tuple]:
       yield language, kind, name, len(whole), found, precision, recall, median
 
 
-def find(text: str) -> list[consistency.Conflict]:
-  """Returns the contradictions that the rule-based finder names, in both passes."""
+def find(text: str) -> tuple[list[consistency.Conflict], int]:
+  """Returns what the rule-based finder names, in both passes, and the words that it has read."""
   facts: list[consistency.Fact] = []
-  for window in position.windows(text, consistency.SIZE, consistency.MOST):
+  windows = position.windows(text, consistency.SIZE, consistency.MOST)
+  for window in windows:
     facts += consistency.located(window, statements.facts(window.text))[0]
-  return [
+  found = [
     conflict
     for batch in consistency.batches(facts)
     for conflict in consistency.conflicts(batch, statements.conflicts(batch))
   ]
+  return found, sum(window.words for window in windows)
 
 
 def contradictions(language: str) -> Iterator[tuple]:
@@ -131,7 +133,7 @@ def contradictions(language: str) -> Iterator[tuple]:
     for seed in range(SEEDS):
       paragraphs = [p for p in whole[seed % len(whole)].split('\n\n') if p.strip()]
       made = planted.plant(paragraphs, language, seed, pairs=12, honest=12, free=free)
-      found = find(made.text)
+      found, _ = find(made.text)
       hits = planted.hits(found, made.pairs)
       met['said'] += len(found)
       met['right'] += sum(i is not None for i in hits)
@@ -146,8 +148,8 @@ def contradictions(language: str) -> Iterator[tuple]:
       *(met['right'] / max(met['said'], 1), met['found'] / met['pairs']),
       met['class'] / max(met['right'], 1),
     )
-  words = sum(len(texts.words(text)) for text in whole)
-  num = sum(len(find(text)) for text in whole)
+  every = [find(text) for text in whole]
+  num, words = sum(len(found) for found, _ in every), sum(read for _, read in every)
   yield language, 'none planted', num, float('nan'), float('nan'), float('nan')
   yield language, f'  per 10,000 of {words:,} words', 10_000 * num / words, *[float('nan')] * 3
 

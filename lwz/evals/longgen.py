@@ -16,9 +16,16 @@ import numpy as np
 from lwz import text as texts
 from lwz.evals import numerals, records
 
+_MARKS = r'[:：.。、*_#)\]】）|(（–—-]'  # between the number of a unit and its text
+_BEHIND_EN = rf'(?=[ \t]*(?:$|{_MARKS}|(?-i:[A-Z]).{{0,60}}$))'
+_BEHIND_ZH = (
+  rf'(?=[ \t]*(?:$|{_MARKS})|[^，。！？\n]{{0,8}}[:：]|[ \t\u3000]+[^，。！？\n]{{1,20}}$)'
+)
+
 KINDS = ('single', 'range', 'periodic')
 WORDS = 150  # asked of a unit; fewer of a task with fewer than FEWEST units of them
 FEWEST, MOST = 8, 400  # units of a task
+BRIEF = 10  # words asked of a unit for which the request is brief too: it fits pocket models
 SHORT = 0.25  # of its asked words: a shorter unit is not there
 
 _EN = {
@@ -71,6 +78,27 @@ _TEXTS = {
 }
 
 
+_BRIEF = {
+  'en': (
+    'Write a {kind}, "{Unit} 1:" to "{Unit} {units}:", {length} words. Tell just in {unit}\n'
+    '{rules}',
+    {
+      'single': '{first}: {thing}.',
+      'range': '{first} to {last}: {thing}.',
+      'periodic': '{first}, then each {step}: {thing}.',
+    },
+  ),
+  'zh': (
+    '写{length}字的{part}，“第1{unit}：”至“第{units}{unit}：”，只在\n{rules}',
+    {
+      'single': '{first}：{thing}',
+      'range': '{first}至{last}：{thing}',
+      'periodic': '{first}起每{step}：{thing}',
+    },
+  ),
+}
+
+
 class Rule(NamedTuple):
   """An instruction: its kind, the thing in the words that are asked for, the units it is about."""
 
@@ -115,7 +143,7 @@ def make(length: int, kind: str, language: str, seed: int, index: int = 0) -> di
   unit, what, part, places = (_EN if language == 'en' else _ZH)[kind]
   place = str(rng.choice(places.split('|')))
   things = list(rng.permutation(_THINGS[f'{language} {kind}'].split('|')))
-  forms = _TEXTS[language][1]
+  request, forms = (_BRIEF if words <= BRIEF else _TEXTS)[language]
   rules, said = [], []
   for name in (*KINDS, 'single'):
     thing = str(things.pop())
@@ -134,7 +162,8 @@ def make(length: int, kind: str, language: str, seed: int, index: int = 0) -> di
     said.append(forms[name].format(**fill))
     rules.append({'kind': name, 'thing': thing, 'units': list(of)})
   fill = dict(what=what.format(place=place), units=units, unit=unit, Unit=unit.title(), part=part)
-  prompt = _TEXTS[language][0].format(**fill, words=words, length=length, rules='\n'.join(said))
+  fill |= dict(kind=kind, words=words, length=length, rules='\n'.join(said))
+  prompt = request.format(**fill)
   return {
     **{'index': index, 'prompt': prompt, 'type': kind, 'length': length, 'unit': unit},
     **{'units': units, 'words': words, 'rules': rules},
@@ -169,12 +198,16 @@ def parse(record: Mapping[str, Any]) -> Task:
 
 
 def parts(unit: str, answer: str) -> list[tuple[int, str]]:
-  """Returns (number, text) of the units of an answer, in its order: lines `Week 3:` or `第三周`."""
+  """Returns (number, text) of the units of an answer, in its order: lines `Week 3:` or `第三周`.
+
+  Behind the number is a mark, the end of the line, or a short title in capitals (in Chinese, behind
+  a space): a line of prose as 'Week 3 had been hard' begins no unit.
+  """
   opens = r'^[ \t]*(?:#{1,6}[ \t]*)?[-*_>【\[(（ \t]{0,6}'
   if unit.isascii():
-    form = rf'{opens}{re.escape(unit)}[ \t]*(?:no\.?|#)?[ \t]*(\d{{1,4}})\b'
+    form = rf'{opens}{re.escape(unit)}[ \t]*(?:no\.?|#)?[ \t]*(\d{{1,4}})\b{_BEHIND_EN}'
   else:
-    form = rf'{opens}第[ \t]*({numerals.CHINESE})[ \t]*{re.escape(unit)}'
+    form = rf'{opens}第[ \t]*({numerals.CHINESE})[ \t]*{re.escape(unit)}{_BEHIND_ZH}'
   found = list(re.finditer(form, answer, re.I | re.M))
   ends = [match.start() for match in found] + [len(answer)]
   spans = zip(found, ends[1:], strict=True)
@@ -182,13 +215,18 @@ def parts(unit: str, answer: str) -> list[tuple[int, str]]:
 
 
 def check(task: Task, answer: str) -> Checked:
-  """Returns which units are there and which rules hold; of a unit twice, the first one counts."""
+  """Returns which units are there and which rules hold; of a unit twice, the longest one counts."""
   written = parts(task.unit, answer)
-  body: dict[int, str] = {}
-  for number, text in written:
-    body.setdefault(number, text)
+  words = [len(texts.words(text)) for _, text in written]
+  longest: dict[int, int] = {}  # unit -> its place in `written`, past a table of contents
+  for place, (number, _) in enumerate(written):
+    if words[place] > words[longest.setdefault(number, place)]:
+      longest[number] = place
+  body = {number: written[place][1] for number, place in longest.items()}
   least = max(1.0, SHORT * task.words)
-  there_U = np.array([len(texts.words(body.get(u, ''))) >= least for u in range(1, task.units + 1)])
+  there_U = np.array(
+    [u in longest and words[longest[u]] >= least for u in range(1, task.units + 1)]
+  )
   asked: dict[int, list[bool]] = {}
   pairs = []
   for rule in task.rules:
@@ -202,7 +240,7 @@ def check(task: Task, answer: str) -> Checked:
     for u in range(1, task.units + 1)
     if there_U[u - 1]
   ]
-  numbers = [number for number, _ in written]
+  numbers = sorted(longest, key=longest.__getitem__)
   steps = [a < b for a, b in itertools.pairwise(numbers)]
   means = [float(np.mean(of)) if of else np.nan for of in (strays, steps)]
   return Checked(there_U, kept_U, tuple(pairs), *means)

@@ -4,18 +4,20 @@ The paper's case for the think prompt is that the policy plans before it writes 
 measures whether the plan is carried out, by content words and without a judge.
 """
 
-import bisect
 import collections
 import itertools
 import math
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from lwz import text as texts
 
 # '1. ', '2) ', '3、', at the beginning of a line or behind ';', ':' or a full stop.
 _NUMBERED = re.compile(r'(?:^|(?<=[\n;；:：.。]))\s*\(?\d{1,2}[.)、）]\s*')
 COVERED = 0.5  # share of a point's content words that a sentence, with the next one, must hold
+MOST = 200  # points that are read of an outline
 
 
 class Place(NamedTuple):
@@ -32,12 +34,14 @@ class Place(NamedTuple):
 def points(think: str) -> list[str]:
   """Returns the points of an outline: its numbered parts, or its sentences if none is numbered.
 
+  At most the first MOST, so that a thought that goes round in circles takes a bounded time.
+
   >>> points('Plan: 1. Rivers carry water; 2. Lakes keep it.')
   ['Rivers carry water;', 'Lakes keep it.']
   """
   numbered = _NUMBERED.split(think)[1:]
   found = numbered if len(numbered) > 1 else texts.sentences(think)
-  return [point.strip() for point in found if point.strip()]
+  return [point.strip() for point in found if point.strip()][:MOST]
 
 
 def places(think: str, answer: str) -> list[Place]:
@@ -51,29 +55,34 @@ def places(think: str, answer: str) -> list[Place]:
   """
   named = [(point, terms) for point in points(think) if (terms := _terms(point))]
   said = [_terms(sentence) for sentence in texts.sentences(answer)] + [frozenset()]
-  pairs = [a | b for a, b in itertools.pairwise(said)]
+  num = len(said) - 1
+  common = collections.Counter(term for terms in said for term in terms)
+  holding: dict[str, list[int]] = {}  # term -> sentences that hold it, with the one behind them
+  for i, (own, behind) in enumerate(itertools.pairwise(said)):
+    for term in own | behind:
+      holding.setdefault(term, []).append(i)
   # Of runs of n + 1 points: the least sentence at which one may end, and the (point, sentence)
   # pairs of such a run, the last one first.
   ends: list[int] = []
   runs: list[tuple] = []
   found = [Place(point, math.nan, False) for point, _ in named]
 
-  common = collections.Counter(term for terms in said for term in terms)
-
-  def weight(terms: frozenset[str]) -> float:
-    return math.fsum(math.log1p(len(pairs) / (1 + common[term])) for term in terms)
-
   def at_share(terms: frozenset[str], i: int) -> float:
     behind = i + 1 < len(said) and len(terms & said[i + 1]) > len(terms & said[i])
-    return (i + behind) / len(pairs)
+    return (i + behind) / num
 
   for k, (point, terms) in enumerate(named):
-    wanted = COVERED * weight(terms)
-    held = [i for i, words in enumerate(pairs) if weight(terms & words) >= wanted]
-    if held:
-      found[k] = Place(point, at_share(terms, held[0]), False)
-    for sentence in reversed(held):
-      at = bisect.bisect_right(ends, sentence)
+    wanted, weight_K = 0.0, np.zeros(num)
+    for term in sorted(terms):  # a set has no order, and a sum has one
+      weight = math.log1p(num / (1 + common[term]))
+      wanted += COVERED * weight
+      weight_K[holding.get(term, [])] += weight
+    held_H = np.flatnonzero(weight_K >= wanted - 1e-9)
+    if len(held_H):
+      found[k] = Place(point, at_share(terms, int(held_H[0])), False)
+    # A run grows by the first sentence behind the end of each shorter one; the longest run first.
+    grown_H, first = np.unique(np.searchsorted(ends, held_H, 'right'), return_index=True)
+    for at, sentence in zip(grown_H[::-1].tolist(), held_H[first][::-1].tolist(), strict=True):
       ends[at : at + 1] = [sentence]
       runs[at : at + 1] = [((k, sentence), runs[at - 1] if at else ())]
   run = runs[-1] if runs else ()

@@ -16,17 +16,20 @@ import numpy as np
 from scipy import sparse
 
 from lwz import text as texts
-from lwz.evals import standings
+from lwz.evals import numerals, standings
 
 SIZE, MOST = 200, 24  # words of a window; windows of a text
 PARTS = 8  # of the curve over position
 ENDS = 0.25  # of a text: its windows in this share are its first, and its last, ones
 NEAR, FAR = 5, 60  # sentences from one that are its neighbours, and that it is compared with
-PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 6  # of the test for a change; windows that it needs
+# Of the test for a change, and the windows that it needs: where the last k of n are worse, 1 of
+# C(n, k) orders looks like that, no less than 1 in 70 of 8 windows, 1 in 120 of 10 with k = 3.
+PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 10
 
 _HEADING = re.compile(
   r'^[ \t]*(?:#{1,6}[ \t]+\S.*|[*_【\[]*(?:chapter|part|section|week|day|floor)[ \t]+'
-  r'(?:\d+|[ivxlc]+|[a-z]+)\b.{0,80}|[*_【\[]*第[ \t]*[\d零〇一二三四五六七八九十百两]+[ \t]*'
+  rf'(?:{numerals.ENGLISH}|[ivxlc]+)\b.{{0,80}}|'
+  r'[*_【\[]*第[ \t]*[\d零〇一二三四五六七八九十百两]+[ \t]*'
   r'[章节回部篇卷周天层].{0,40})$',
   re.I | re.M,
 )
@@ -43,13 +46,17 @@ class Window(NamedTuple):
 
 
 class Measure(NamedTuple):
-  """A measure of windows: (text, windows) -> values, NaN where it does not apply."""
+  """A measure of windows: (text, windows) -> values, NaN where it does not apply.
 
-  of: Callable[[str, Sequence[Window]], Sequence[float]]
+  One that `asks` is also given the request that the text answers, as a third argument.
+  """
+
+  of: Callable[..., Sequence[float]]
   worse: int  # +1 if more is worse, -1 if less is
   title: str
   by: str = 'words'  # windows of so many words, or the text's 'sections'
   least: float = 0.0  # a smaller change is no break
+  asks: bool = False
 
 
 class Scored(NamedTuple):
@@ -173,12 +180,14 @@ def cohesion(text: str, windows: Sequence[Window]) -> list[float]:
   return [float(more_K[of].mean()) if of.any() else math.nan for of in inside]
 
 
-def score(text: str, measure: Measure, size: int = SIZE, most: int = MOST) -> Scored:
-  """Returns the values of a measure over the windows of a text."""
+def score(
+  text: str, measure: Measure, size: int = SIZE, most: int = MOST, request: str = ''
+) -> Scored:
+  """Returns the values of a measure over the windows of a text that answers the request."""
   found = windows(text, size, most) if measure.by == 'words' else sections(text, most)
   total = max(len(texts.words(text)), 1)
   middles = [(window.before + window.words / 2) / total for window in found]
-  values = measure.of(text, found) if found else []
+  values = measure.of(text, found, *[request] * measure.asks) if found else []
   return Scored(np.array(middles, float), np.array(values, float))
 
 

@@ -64,13 +64,15 @@ def report(
   seed: int,
   size: int,
   measures: Mapping[str, position.Measure] = MEASURES,
+  prompts: Mapping[int, str] | None = None,
 ) -> Inside:
   """Returns each measure of each system's answers over position, its fall, and where texts break.
 
-  `size` is the words of a window; a text has at most `position.MOST` of them. Where there are
-  thoughts, `plan` says which of their points the answer covers in order, over the points. A measure
-  that no answer has is left out. `breaks` is the share of answers that become worse at one place
-  for more than chance, see `position.change`, and `at` the median of these places.
+  `size` is the words of a window; a text has at most `position.MOST` of them. `prompts` has the
+  request of each answer, by its index. Where there are thoughts, `plan` says which of their points
+  the answer covers in order, over the points. A measure that no answer has is left out. `breaks` is
+  the share of answers that become worse at one place for more than chance, see `position.change`,
+  of the `long` ones, those with enough windows for it; `at` is the median of these places.
   """
   results: dict[str, Any] = {}
   rows: list[tuple] = []
@@ -78,15 +80,15 @@ def report(
   for name, measure in {**measures, 'plan': PLAN}.items():
     found = {}
     for system, given in answered.items():
-      of = _plans(given) if name == 'plan' else _scored(given, measure, size)
+      of = _plans(given) if name == 'plan' else _scored(given, measure, size, prompts)
       if said := _curve(of, measure, seed):
         found[system] = said
     for system, said in found.items():
       means = [point['mean'] for point in said['curve']]
       fall, at = said['fall'], 100 * said['breaks']
       between = number.interval(fall['low'], fall['high'])
-      row = (means[0], means[-1], fall['value'], between, fall['texts'], at, said['at'])
-      rows.append((system, name, *row))
+      row = (means[0], means[-1], fall['value'], between, fall['texts'])
+      rows.append((system, name, *row, at, said['long'], said['at']))
     if found:
       results[name] = found
       plots.append(('', _plot(f'{name} over position', measure.title, found)))
@@ -99,13 +101,18 @@ def report(
     '95 %',
     'texts',
     'breaks %',
+    'of',
     'at',
   )
   return Inside(results, ('over position; a positive fall is worse', header, rows), plots)
 
 
-def _scored(given: answers.Answers, measure, size: int) -> dict[int, position.Scored]:
-  return {i: position.score(text, measure, size) for i, text in given.texts.items()}
+def _scored(given: answers.Answers, measure, size: int, prompts) -> dict[int, position.Scored]:
+  asked = prompts or {}
+  return {
+    i: position.score(text, measure, size, request=asked.get(i, ''))
+    for i, text in given.texts.items()
+  }
 
 
 def _plans(given: answers.Answers) -> dict[int, position.Scored]:
@@ -124,14 +131,14 @@ def _curve(
   points = position.curve(scored, seed)
   if not points:
     return {}
-  places = {
-    i: position.change(of.value_W, measure.worse, seed, measure.least) for i, of in scored.items()
-  }
-  breaks = [scored[i].at_W[place] for i, place in places.items() if place is not None]
+  long = [of for of in scored.values() if np.isfinite(of.value_W).sum() >= position.LEAST]
+  places = [position.change(of.value_W, measure.worse, seed, measure.least) for of in long]
+  breaks = [of.at_W[place] for of, place in zip(long, places, strict=True) if place is not None]
   return {
     'curve': [point._asdict() for point in points],
     'fall': position.fall(scored, measure.worse, seed)._asdict(),
-    'breaks': len(breaks) / len(scored),
+    'breaks': len(breaks) / len(long) if long else math.nan,
+    'long': len(long),
     'at': float(np.median(breaks)) if breaks else math.nan,
   }
 

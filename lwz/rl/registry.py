@@ -138,7 +138,7 @@ def check_rewards(c, given: Given = None) -> None:
     if is_server(value):
       http_lib.Endpoint(value, key_env=c.reward.key_env)
     elif value and not setup.is_experiment(value):
-      _scale(c, value)
+      scale(c, value)
 
 
 def heldout(c, mesh) -> components.Reward | None:
@@ -198,7 +198,7 @@ class OwnScorer:
   def take(self, value: str) -> None:
     """Takes the parameters and the scale of a reward model of this configuration."""
     source = setup.reference(self._c, value)
-    self._scale = _scale(self._c, value)
+    self._scale = scale(self._c, value)
     self.params = setup.load_params(self._c, source, self.config, self._mesh)
 
   def __call__(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -212,7 +212,7 @@ class OwnScorer:
     return writing.squash(scores, self._scale)
 
 
-def _scale(c, value: str) -> writing.Scale:
+def scale(c, value: str) -> writing.Scale:
   """Returns the scale of a reward model's scores: measured by its run, else that of the config."""
   source = epath.Path(setup.reference(c, value))
   if not model_source.config(source).scalar_head:

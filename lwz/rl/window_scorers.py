@@ -1,6 +1,6 @@
 """Measures of windows by models: a reward model's score, a language model's surprise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,51 +18,59 @@ READS = (
 )
 
 
-def measures(c, asked: Mapping[str, str]) -> dict[str, position.Measure]:
-  """Returns a measure for each model of `eval.scorers`; `asked` is {answer: its request}.
+def check(c) -> None:
+  """Raises ValueError or FileNotFoundError if a model is not there, or its scores have no scale."""
+  for named in c.eval.scorers:
+    _, source = keys.alias(named)
+    own = setup.is_experiment(source)  # a run, perhaps one to come
+    if not own and model_source.config(setup.reference(c, source)).scalar_head:
+      registry.scale(c, source)
+
+
+def measures(c) -> dict[str, position.Measure]:
+  """Returns a measure for each model of `eval.scorers`.
 
   A model with a scalar head scores a window as the answer to its request. Any other is asked how it
   is surprised: the mean of -log p over the window's tokens, after the request and as much of the
-  text before it as a row of `data.row_length` holds.
+  text before it as a row of `data.row_length`, or of the model's positions if they are fewer,
+  holds: beyond them surprise rises with position by itself.
   """
   found = {}
   for named in c.eval.scorers:
     _, source = keys.alias(named)
     config = setup.computed(c, model_source.config(setup.reference(c, source)))
     name = systems.name(c, named)
-    shape = _shape(c)
+    shape = language_model.RowShape(
+      setup.pass_rows(c, setup.mesh(c), position.MOST),
+      min(c.data.row_length, config.num_positions),
+    )
     if config.scalar_head:
       score = registry.OwnScorer(c, setup.mesh(c), source, shape)
       found[f'reward {name}'] = position.Measure(
-        _rewards(score, asked), -1, 'reward model, in [0, 1]'
+        _rewards(score), -1, 'reward model, in [0, 1]', asks=True
       )
     else:
-      surprise = _surprise(c, source, config, shape, asked)
-      found[f'surprise {name}'] = position.Measure(surprise, 1, 'nats per token')
+      surprise = _surprise(c, source, config, shape)
+      found[f'surprise {name}'] = position.Measure(surprise, 1, 'nats per token', asks=True)
   return found
 
 
-def _shape(c) -> language_model.RowShape:
-  return language_model.RowShape(
-    setup.pass_rows(c, setup.mesh(c), position.MOST), c.data.row_length
-  )
-
-
-def _rewards(score, asked: Mapping[str, str]):
-  def of(text: str, windows: Sequence[position.Window]) -> np.ndarray:
-    return score([(asked[text], window.text) for window in windows])
+def _rewards(score):
+  def of(text: str, windows: Sequence[position.Window], request: str) -> np.ndarray:
+    del text
+    return score([(request, window.text) for window in windows])
 
   return of
 
 
-def _surprise(c, source: str, config, shape: language_model.RowShape, asked: Mapping[str, str]):
+def _surprise(c, source: str, config, shape: language_model.RowShape):
   folder, mesh = setup.reference(c, source), setup.mesh(c)
   tok = tokenizers.load(folder)
   params = setup.load_params(c, folder, config, mesh)
   program = language_model.token_logprob(config, shape, chunk=c.train.chunk, mesh=mesh).jit()
 
-  def of(text: str, windows: Sequence[position.Window]) -> np.ndarray:
-    heads = [f'{asked[text]}\n\n{text[: window.start]}' for window in windows]
+  def of(text: str, windows: Sequence[position.Window], request: str) -> np.ndarray:
+    heads = [f'{request}\n\n{text[: window.start]}' for window in windows]
     before = tokenizer.encode(tok, heads, end=False)
     inside = tokenizer.encode(tok, [window.text for window in windows], end=False)
     inside = [ids[: shape.row_length - 1] for ids in inside]

@@ -29,7 +29,7 @@ from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
 from lwz.rl import window_scorers
 from lwz.runtime import keys, setup, validation
-from lwz.store import atomic, model_source, record
+from lwz.store import atomic, record
 
 # Each a module of `judge.benchmarks`.
 BENCHMARKS = {
@@ -66,10 +66,7 @@ def check(c) -> None:
       f'eval.systems: two are called the same: {", ".join(names)}; give one a name: NAME=SYSTEM'
     )
   judge_lib.check(c)
-  for named in c.eval.scorers:
-    source = keys.alias(named)[1]
-    if not setup.is_experiment(source):
-      model_source.config(setup.reference(c, source))
+  window_scorers.check(c)
   loaded = None
   if c.eval.file:
     loaded = BENCHMARKS[c.eval.benchmark].load(c, epath.Path(c.eval.file))
@@ -109,9 +106,8 @@ def run(c) -> None:
   results['by_length'] = {
     name: lengths.by_length(loaded.asked, got.texts, got.cut, c.seed) for name, got in found.items()
   }
-  asked = {text: loaded.prompts[i] for got in found.values() for i, text in got.texts.items()}
-  measures = inside.MEASURES | window_scorers.measures(c, asked)
-  within = inside.report(found, c.seed, c.eval.window, measures)
+  measures = inside.MEASURES | window_scorers.measures(c)
+  within = inside.report(found, c.seed, c.eval.window, measures, loaded.prompts)
   results['by_position'] = within.results
   results['answers'] = {
     name: {

@@ -76,6 +76,40 @@ def test_headings_in_other_forms():
     2,
   ]
   assert [n for n, _ in longgen.parts('周', '第一周：甲\n【第二十三周】乙\n在第三周')] == [1, 23]
+  forms = 'Week 1\n**Week 2** a\nWeek 3. b\nWeek 4 The Long Night\n> Week 5 – c\n[Week 6] d'
+  assert [n for n, _ in longgen.parts('week', forms)] == [1, 2, 3, 4, 5, 6]
+  assert [n for n, _ in longgen.parts('周', '第1周\n甲\n第2周 初雪\n乙\n第3周的记录：丙')] == [
+    1,
+    2,
+    3,
+  ]
+
+
+def test_prose_that_names_a_unit_begins_none():
+  prose = 'Week 2: We worked.\nWeek 1 had been hard.\nWeek 3, they said, would be worse.'
+  assert longgen.parts('week', prose) == [(2, prose[6:])]
+  prose = '第2周：下雪了。\n第1周过得很辛苦。\n第3周，也许更难。'
+  assert longgen.parts('周', prose) == [(2, prose[3:])]
+
+
+@pytest.mark.parametrize('kind, language', CASES)
+def test_a_table_of_contents_takes_nothing_away(kind, language):
+  task = longgen.parse(longgen.make(6_000, kind, language, seed=1))
+  answer = written(task, language)
+  contents = '\n'.join(line.partition(' ')[0] for line in answer.split('\n\n'))
+  if language == 'en':
+    contents = '\n'.join(f'{task.unit.title()} {u}: {u}' for u in range(1, task.units + 1))
+  found, plain = (longgen.check(task, text) for text in (f'{contents}\n\n{answer}', answer))
+  assert plain.there_U.all() and found.pairs == plain.pairs and found.ordered == 1
+  assert (found.there_U == plain.there_U).all()
+
+
+@pytest.mark.parametrize('kind, language', CASES)
+def test_the_request_for_a_brief_text_is_brief(kind, language):
+  task = longgen.parse(longgen.make(80, kind, language, seed=3))
+  assert len(task.prompt.encode()) < 180 and all(rule.thing in task.prompt for rule in task.rules)
+  found = longgen.metrics([longgen.check(task, written(task, language))])
+  assert found == dict.fromkeys(found, 1.0) | {'stray': 0.0}
 
 
 @pytest.mark.parametrize(

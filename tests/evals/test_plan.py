@@ -1,7 +1,9 @@
 """Plan following: full where the plan was made of the text, less where order or words differ."""
 
 import math
+import time
 
+import numpy as np
 import pytest
 
 from lwz.data import formatted
@@ -64,3 +66,40 @@ def test_places_say_where_a_point_is_missing_or_out_of_order():
 def test_thoughts_without_content_announce_nothing():
   assert math.isnan(plan.following('', TEXT))
   assert math.isnan(plan.following('1. the; 2. of it.', TEXT))
+
+
+def test_a_thought_in_circles_takes_a_bounded_time():
+  think = '\n'.join(f'{1 + i % 99}. The old keeper lights lamp {i % 40}.' for i in range(2_000))
+  answer = ' '.join(f'The old keeper lights lamp {i % 40} again.' for i in range(2_000))
+  begin = time.process_time()
+  found = plan.places(think, answer)
+  assert time.process_time() - begin < 3 and len(found) == plan.MOST
+  assert all(place.ordered for place in found)
+
+
+def test_the_longest_run_is_found():
+  """Against all subsets: numbers of the points, in the order of the sentences that hold them."""
+  rng = np.random.default_rng(0)
+  names = ['anchor', 'bakery', 'candle', 'dragon', 'engine', 'falcon', 'garden', 'harbor']
+  think = '; '.join(f'{i}. {name}' for i, name in enumerate(names, start=1))
+  for _ in range(20):
+    held = rng.integers(8, size=12)
+    found = plan.places(think, ' '.join(f'{names[i].title()}.' for i in held))
+    # A sentence covers with the one behind it, so that either of two may come first.
+    pairs = [set(held[i : i + 2].tolist()) for i in range(12)]
+    best = max(
+      sum(bits >> i & 1 for i in range(8))
+      for bits in range(256)
+      if _in_order([i for i in range(8) if bits >> i & 1], pairs)
+    )
+    assert sum(place.ordered for place in found) == best
+
+
+def _in_order(points, pairs):
+  at = 0
+  for point in points:
+    while at < len(pairs) and point not in pairs[at]:
+      at += 1
+    if at == len(pairs):
+      return False
+  return True

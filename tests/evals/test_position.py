@@ -52,6 +52,8 @@ def test_sections_begin_at_headings():
     '第二章',
   ]
   assert position.sections('# Only one\n\ntext') == []
+  assert len(position.sections('Chapter One\na\nPart II: b\nc\nDay twenty-two\nd')) == 3
+  assert position.sections('Part of it burned.\nDay after day it rained.\nWeek in, week out.') == []
 
 
 def test_repetition_of_a_window_is_that_of_its_sentences_after_all_before():
@@ -137,3 +139,5 @@ def test_a_change_is_found_where_it_is_and_not_in_noise():
   assert position.change(noise[0] + step, 1, least=0.8) == 12
   assert position.change(noise[0] + step, 1, least=1.5) is None  # too small to matter
   assert position.change(np.ones(20), 1) is None and position.change(step[10:14], 1) is None
+  half = np.repeat([0.0, 1.0], 5)  # 1 of C(10, 5) = 252 orders is as bad
+  assert position.change(half, 1) == 5 and position.change(half[1:], 1) is None

@@ -71,12 +71,26 @@ def test_a_report_has_curves_falls_and_plans():
 def test_a_scorer_may_be_given():
   calls = []
 
-  def score(text, windows):
-    calls.append(len(windows))
+  def score(text, windows, request):
+    calls.append((request, len(windows)))
     return [math.nan if i == 0 else float(i) for i in range(len(windows))]
 
-  given = answers.Answers({0: 'One two three four. ' * 40}, {})
-  own = {'mine': position.Measure(score, -1, 'a reward model')}
-  found = inside.report({'a': given}, 0, 20, own)
-  assert calls == [8] and list(found.results) == ['mine']
+  text = 'One two three four. ' * 40
+  given = answers.Answers({0: text, 1: text}, {})  # one text may answer two requests
+  own = {'mine': position.Measure(score, -1, 'a reward model', asks=True)}
+  found = inside.report({'a': given}, 0, 20, own, {0: 'Count', 1: 'Sing'})
+  assert calls == [('Count', 8), ('Sing', 8)] and list(found.results) == ['mine']
   assert found.results['mine']['a']['fall']['value'] < 0
+
+
+def test_breaks_are_a_share_of_the_texts_that_are_long_enough():
+  def score(text, windows):
+    return [float(i < len(windows) / 2) for i in range(len(windows))]
+
+  line = 'One two three four. '
+  given = answers.Answers({0: line * 50, 1: line * 45, 2: line * 5}, {})
+  own = {'mine': position.Measure(score, -1, 'a reward model')}
+  said = inside.report({'a': given}, 0, 20, own).results['mine']['a']
+  assert (said['breaks'], said['long']) == (1.0, 1)
+  short = inside.report({'a': answers.Answers({2: line * 5}, {})}, 0, 20, own)
+  assert math.isnan(short.results['mine']['a']['breaks'])

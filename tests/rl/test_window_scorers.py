@@ -23,7 +23,7 @@ class Letters:
 def models(monkeypatch):
   """Models 'judge', with a scalar head, and 'writer', to whom each token is worth its letter."""
   config = {
-    name: types.SimpleNamespace(scalar_head=name == 'judge', name=name)
+    name: types.SimpleNamespace(scalar_head=name == 'judge', name=name, num_positions=256)
     for name in ('judge', 'writer')
   }
   seen = {'pairs': [], 'ids': []}
@@ -57,12 +57,12 @@ def models(monkeypatch):
 def made(row_length=128):
   c = base.get_config('micro')
   c.eval.scorers, c.data.row_length = ('judge', 'writer'), row_length
-  return window_scorers.measures(c, {TEXT: 'Write letters'})
+  return window_scorers.measures(c)
 
 
 def test_a_reward_model_scores_each_window_as_an_answer(models):
   measure = made()['reward judge']
-  found = position.score(TEXT, measure, size=10)
+  found = position.score(TEXT, measure, size=10, request='Write letters')
   assert measure.worse == -1 and found.value_W == pytest.approx(np.arange(4) / 10)
   assert [prompt for prompt, _ in models['pairs']] == ['Write letters'] * 4
   assert ' '.join(text for _, text in models['pairs']) == TEXT.strip()
@@ -72,9 +72,22 @@ def test_a_reward_model_scores_each_window_as_an_answer(models):
 def test_surprise_is_of_the_window_alone_after_what_stood_before(models, row_length):
   measure = made(row_length)['surprise writer']
   windows = position.windows(TEXT, size=10)
-  values = measure.of(TEXT, windows)
+  values = measure.of(TEXT, windows, 'Write letters')
   means = [np.mean([ord(char) for char in window.text]) for window in windows]
   assert measure.worse == 1 and values == pytest.approx(means)
   said = [''.join(map(chr, row)) for rows in models['ids'] for row in rows]
   assert any('Write letters\n\nabcd.' in row for row in said)
-  assert all(len(row) == row_length for row in said)
+  assert all(len(row) == min(row_length, 256) for row in said)  # of the model's positions
+
+
+def test_a_reward_model_without_a_scale_is_told_before_any_work(monkeypatch, models):
+  def scale(c, source):
+    raise ValueError(f'{source} has no measured scale')
+
+  monkeypatch.setattr(window_scorers.registry, 'scale', scale)
+  c = base.get_config('micro')
+  c.eval.scorers = ('writer', 'reward_model:micro')  # the second is a run to come
+  window_scorers.check(c)
+  c.eval.scorers = ('writer', 'judge')
+  with pytest.raises(ValueError, match='judge has no measured scale'):
+    window_scorers.check(c)

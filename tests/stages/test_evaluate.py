@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from etils import epath
 
 from experiments import eval_arena, eval_writingbench
 from experiments import people as people_experiment
@@ -128,6 +129,18 @@ def test_writingbench_from_file_to_report(server, models, tmp_path):
   record = json.loads(lines[0])
   assert record['index'] == 1 and set(record['scores']) == {'Tone', 'Depth'}
   assert record['scores']['Tone'][0]['score'] == 9
+
+
+def test_a_bound_is_no_length_that_an_answer_must_meet(tmp_path):
+  lengths = ('at least 3,000 words', 'at most 900 words', '500 to 900 words', '700 words')
+  rows = [
+    {'index': i, 'query': f'Write {said}.', 'criteria': CRITERIA} for i, said in enumerate(lengths)
+  ]
+  (tmp_path / 'bench.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  loaded = writingbench.load(
+    eval_writingbench.get_config('micro'), epath.Path(tmp_path / 'bench.jsonl')
+  )
+  assert loaded.asked == {0: 0, 1: 0, 2: 0, 3: 700}
 
 
 def test_a_killed_run_asks_nothing_twice(server, models, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import eval_consistency, eval_longbench, eval_longgen, eval_ruler
-from lwz.evals import lengths, longbench, longgen
+from lwz.evals import consistency, lengths, longbench, longgen
 from lwz.stages import evaluate
 from tests.rollout import scripted
 
@@ -97,6 +97,16 @@ def test_contradictions_have_both_quotations_and_places(tmp_path):
     'Mara had brown',
   )
   assert (found[0]['first']['before'], found[0]['second']['before']) == (6, 11)
+
+
+def test_of_a_text_beyond_the_windows_the_words_that_were_read_count(tmp_path, monkeypatch):
+  monkeypatch.setattr(consistency, 'SIZE', 16)
+  monkeypatch.setattr(consistency, 'MOST', 2)  # of three: 17 words, and 15 with both colours
+  row = {'prompt': 'Ode' + '. It rained for many more days' * 6, 'length': 10}
+  with scripted.serve(Judge()) as server:
+    results = run(config(eval_consistency, server, tmp_path, [row]))
+  good = results['scores']['good']
+  assert (good['conflicts'], good['words'], good['density']) == (1, 32, 10_000 / 32)
 
 
 def test_a_text_without_a_verdict_is_masked(tmp_path):

@@ -92,7 +92,7 @@ def folder(tmp_path, **changes):
 def test_a_foreign_model_has_the_scale_that_the_config_gives(tmp_path):
   folder(tmp_path)
   c = config(tmp_path, mean=2.0, std=3.0)
-  assert registry._scale(c, c.reward.model) == writing.Scale(2.0, 3.0)
+  assert registry.scale(c, c.reward.model) == writing.Scale(2.0, 3.0)
   c = config(tmp_path)
   with pytest.raises(ValueError, match=r'reward\.mean'):
     registry.check_rewards(c)
@@ -102,7 +102,7 @@ def test_a_model_of_ours_brings_its_own(tmp_path):
   folder(tmp_path)
   (tmp_path / registry.SCALE).write_text('{"mean": 0.5, "std": 1.5}')
   c = config(tmp_path, mean=2.0, std=3.0)
-  assert registry._scale(c, c.reward.model) == writing.Scale(0.5, 1.5)
+  assert registry.scale(c, c.reward.model) == writing.Scale(0.5, 1.5)
 
 
 def test_a_language_model_is_no_reward_model(tmp_path):

@@ -36,7 +36,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     for task in tasks
     if task.idx in answered[name]
   }
-  found, stats = _find(c, texts_of, kept)
+  found, read, stats = _find(c, texts_of, kept)
   words = {key: len(texts.words(text)) for key, text in texts_of.items()}
   lines = []
   for (name, idx), conflicts in found.items():
@@ -48,7 +48,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   for name in names:
     keys = [key for key in found if key[0] == name]
     nums = np.array([len(found[key]) for key in keys], float)
-    of_words = np.array([words[key] for key in keys], float)
+    of_words = np.array([read[key] for key in keys], float)
     low, high = _interval(nums, of_words, c.seed)
     kinds = collections.Counter(one.kind for key in keys for one in found[key])
     total = int(of_words.sum())
@@ -71,7 +71,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     interval = number.interval(low, high)
     rows.append((name, mean, interval, int(nums.sum()), len(keys), total, *by_class.values(), *at))
     plot.append((name, mean, low, high))
-  header = ('system', 'per 10,000 words', '95 %', 'conflicts', 'texts', 'words')
+  header = ('system', 'per 10,000 words', '95 %', 'conflicts', 'texts', 'words read')
   quoted = [
     (r['system'], r['index'], r['class'], r['first']['quotation'], r['second']['quotation'])
     for r in lines[:SHOWN]
@@ -91,13 +91,21 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
   }
 
 
-def _find(c, texts_of, kept) -> tuple[dict[Any, list[consistency.Conflict]], dict[str, Any]]:
-  """Both passes over all texts; a text of which a question has no verdict is masked."""
+def _find(
+  c, texts_of, kept
+) -> tuple[dict[Any, list[consistency.Conflict]], collections.Counter, dict[str, Any]]:
+  """Both passes over all texts, and the words of each that were asked about.
+
+  A text of which a question has no verdict is masked.
+  """
   windows = [
     (key, window)
     for key, text in texts_of.items()
     for window in position.windows(text, consistency.SIZE, consistency.MOST)
   ]
+  read: collections.Counter = collections.Counter()
+  for key, window in windows:
+    read[key] += window.words
   questions = [
     judge_lib.Question(
       consistency.fact_messages(window), functools.partial(_facts_by_rules, window.text)
@@ -137,7 +145,7 @@ def _find(c, texts_of, kept) -> tuple[dict[Any, list[consistency.Conflict]], dic
   }
   faults = sorted({*first.faults.values(), *second.faults.values()})
   kept_texts = {key: of for key, of in found.items() if key not in lost}
-  return kept_texts, {'facts': facts_of, 'faults': faults}
+  return kept_texts, read, {'facts': facts_of, 'faults': faults}
 
 
 def _facts_by_rules(text: str) -> str:
