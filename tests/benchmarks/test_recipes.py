@@ -29,7 +29,7 @@ def test_a_row_adds_up_the_calls_of_a_step(table, tmp_path):
   assert (found['write'], found['learn'], found['of']) == ('7.0', '6.0', '15.8')
   assert (found['seconds a step'], found['bound by']) == ('12', 'compute')
   assert found['hours for 300'] == '1' and found['fits'] == 'yes'
-  assert found['trained'] == 'adapters of rank 32 over int4'
+  assert found['trained'] == 'adapters of rank 32 over int8'
 
 
 def test_what_was_not_compiled_has_no_number(table, tmp_path):

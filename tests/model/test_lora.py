@@ -79,7 +79,8 @@ def test_merged_is_the_base_and_s_a_b():
 
 def test_gradients_are_those_of_the_matrix_seen_through_the_other_factor():
   """dA = s dW B^T and dB = s A^T dW, with dW at the merged matrix."""
-  base, own = fakes.params(CONFIG), adapters()
+  base = fakes.params(CONFIG)
+  own = jax.tree.map(lambda x: 0.5 * x, adapters())  # so that no CPU rounds gradients above 2e-6
   join = lambda trained: lora_lib.join(trained, base, lora=LORA)  # noqa: E731
   found = jax.jit(jax.grad(lambda trained: loss(join(trained))))(own)
   whole = jax.jit(jax.grad(loss))(lora_lib.merged(join(own), jnp.float32))

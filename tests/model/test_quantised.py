@@ -80,7 +80,7 @@ def test_scales_of_int4_have_less_error_than_those_that_cut_nothing_off(leaf):
   whole = np.abs(w).max(last + 1, keepdims=True) / 7
   plain_error = np.square(w - np.round(w / whole) * whole).sum(last + 1)
   error = np.square(found).sum(last + 1)
-  assert np.all(error <= plain_error * (1 + 1e-5)) and error.sum() < 0.85 * plain_error.sum()
+  assert np.all(error <= plain_error * (1 + 1e-4)) and error.sum() < 0.85 * plain_error.sum()
 
 
 def test_scales_are_of_outputs_and_of_groups_of_64_inputs():

@@ -71,6 +71,8 @@ def test_a_job_is_done_between_two_blocks_by_the_thread_that_writes():
   with served.server(gate=gate) as (_, written_by, _):
     threads = [written_by.between_blocks(threading.get_ident)]  # while it is idle
     _, pieces = submit(written_by)
+    while not written_by.num_active:  # from then on a block is written, which waits at the gate
+      time.sleep(0.01)
     asked = threading.Thread(
       target=lambda: threads.append(written_by.between_blocks(threading.get_ident))
     )
