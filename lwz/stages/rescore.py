@@ -103,7 +103,7 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
     raise FileNotFoundError(f'{begin}no config.json in {folder}; name a GRPO run')
   opened = run_lib.Run(folder)
   own = archived.config(c, opened)
-  if 'composition' not in opened.config.get('rl', {}):  # an older run had none
+  if 'rl.composition' not in run_lib.flatten(opened.config):  # an older run had none
     own.rl.composition = ''
   written = archived.numbers(own, folder) if own.stage == 'grpo' else []
   if not written:
