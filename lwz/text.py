@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -113,6 +113,15 @@ def sentences(text: str) -> list[str]:
     start = match.end()
   found.append(text[start:].strip())
   return [sentence for sentence in found if sentence]
+
+
+def placed(text: str) -> Iterator[tuple[int, str]]:
+  """Yields where each sentence of a text begins, in characters, and the sentence."""
+  at = 0
+  for sentence in sentences(text):
+    at = text.index(sentence, at)
+    yield at, sentence
+    at += len(sentence)
 
 
 @functools.lru_cache(maxsize=2**16)

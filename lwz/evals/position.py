@@ -125,16 +125,13 @@ def _spaced(found: Sequence[Window], most: int) -> list[Window]:
 
 def _units(text: str, longest: int):
   """Yields (start, end, words) of the sentences, and of the pieces of long ones."""
-  at = 0
-  for sentence in texts.sentences(text):
-    at = text.index(sentence, at)
+  for at, sentence in texts.placed(text):
     places = [match.start() for match in texts.WORD.finditer(sentence)]
     cuts = [0, *places[longest::longest], len(sentence)]
     left = len(places)
     for start, end in itertools.pairwise(cuts):
       yield at + start, at + end, min(left, longest)
       left -= longest
-    at += len(sentence)
 
 
 def each(of: Callable[[str], float]) -> Callable[[str, Sequence[Window]], list[float]]:
@@ -150,13 +147,11 @@ def cohesion(text: str, windows: Sequence[Window]) -> list[float]:
   each window's mean. Near 0 where sentences stand in any order. A lexical measure, as of TextTiling
   (Hearst, 1997). NaN of a window in which no sentence has content.
   """
-  starts, sets, at = [], [], 0
-  for sentence in texts.sentences(text):
-    at = text.index(sentence, at)
+  starts, sets = [], []
+  for at, sentence in texts.placed(text):
     if len(terms := texts.content(texts.words(sentence.lower()))) > 2:
       starts.append(at)
       sets.append(sorted(terms))
-    at += len(sentence)
   num = len(sets)
   if num < 2:
     return [math.nan] * len(windows)

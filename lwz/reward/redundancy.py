@@ -105,9 +105,7 @@ def profile(text: str) -> np.ndarray:
   that stands before it.
   """
   pieces, contents, layout, places = [], [], [], []
-  at = 0
-  for sentence in texts.sentences(text):
-    at = text.index(sentence, at)
+  for at, sentence in texts.placed(text):
     tokens = padding.tokens(sentence)
     code = len(_SYMBOL.findall(sentence)) >= CODE * len(sentence)
     apart = _ROW.match(sentence) or (_SHORT.match(sentence) and len(tokens) <= LOOP)
@@ -116,7 +114,6 @@ def profile(text: str) -> np.ndarray:
       layout.append(bool(apart))
       pieces.append(tokens[i : i + LONGEST])
       contents.append(frozenset() if code else texts.content(pieces[-1]))
-    at += len(sentence)
   if not pieces:
     return np.zeros((0, 3), np.int64)
   lengths = np.array([len(piece) for piece in pieces])
