@@ -2,24 +2,27 @@
 
 1. take the writing requests of `data.prompts`, without those of evaluations  runtime.setup
 2. have `init` answer each as it learnt to chat, without our format           judge.systems
-3. keep answers of a fitting length as documents                              store.jsonl
+3. keep of each the opening that has the words its request asks for           data.corpus
 
 A model that follows instructions, but never saw our output format, learns it from these: with plans
 made of them, as thoughts. Reward models prefer them to damaged copies, and to a policy's answers.
+A small model hardly heeds the length that a request states; whoever learns from texts of any other
+length learns that the statement means nothing.
 """
 
 import json
 
 import numpy as np
 
-from lwz import text as words_lib
+from lwz import types
+from lwz.data import corpus
 from lwz.judge import client, systems
 from lwz.runtime import keys, setup, sources, validation
 from lwz.store import atomic
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'pairs', 'data.prompts', 'data.tested'),
-  *('data.lower', 'data.upper', 'eval.slots', 'rollout.exact'),
+  *('eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
 )
 
@@ -46,12 +49,14 @@ def run(c) -> None:
     ]
     texts = systems.answers(c, c.init, requests, temperature)
     for prompt, text in zip(asked, texts, strict=True):
-      if c.data.lower <= words_lib.count_words(text) <= c.data.upper:
-        found.setdefault(text, {'request': prompt.text, 'text': text})
+      document = types.Document(prompt.id, text, c.init, prompt.text)
+      opening = corpus.passage(document, prompt.lower, prompt.upper)
+      if opening:
+        found.setdefault(opening, {'request': prompt.text, 'text': opening})
   if len(found) < 2:
     raise ValueError(
-      f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} have data.lower='
-      f'{c.data.lower} to data.upper={c.data.upper} words: change the bounds, or rollout.max_tokens'
+      f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many words '
+      f'as {c.data.prompts} asks for: raise rollout.max_tokens, or name a model that writes more'
     )
   lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in found.values())
   folder = opened.folder / setup.RESULTS['data.folder']

@@ -25,8 +25,9 @@ def test_answers_of_a_fitting_length_are_documents(tmp_path, monkeypatch):
   def answers(c, source, requests, temperature):
     asked.append(temperature)
     said = [request.messages[0]['content'] for request in requests]
-    long = {'Write about 0.': ' word' * 50, 'Write about 1.': ''}
-    return [f'It is {text} {temperature}' + long.get(text, '') for text in said]
+    return [
+      'word ' * 50 if text == 'Write about 0.' else f'It is {text} {temperature}' for text in said
+    ]
 
   monkeypatch.setattr(passages.systems, 'answers', answers)
   c = config(tmp_path)
@@ -43,9 +44,23 @@ def test_answers_of_a_fitting_length_are_documents(tmp_path, monkeypatch):
   assert setup.input_file(c, 'data.folder').endswith('passages-micro/corpus')
 
 
+def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_path, monkeypatch):
+  said = 'Here are four words. ' * 10
+  monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [said] * len(requests))
+  c = config(tmp_path)
+  c.data.tested = 0.0
+  asked = {'Short.': (3, 7), 'Longer.': (8, 14), 'Longest.': (50, 60)}
+  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
+  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  passages.run(c)
+  c.data.folder = 'passages:micro'
+  found = {document.request: len(document.text.split()) for document in sources.stream(c)}
+  assert found == {'Short.': 4, 'Longer.': 12}
+
+
 def test_too_few_answers_are_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [''] * len(requests))
-  with pytest.raises(ValueError, match=r'0 of .* have data.lower=3 to data.upper=9 words'):
+  with pytest.raises(ValueError, match=r'0 of .* open with as many words as .*mine.jsonl asks for'):
     passages.run(config(tmp_path))
 
 
