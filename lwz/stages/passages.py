@@ -55,8 +55,8 @@ def run(c) -> None:
         found.setdefault(opening, {'request': prompt.text, 'text': opening})
   if len(found) < 2:
     raise ValueError(
-      f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many words '
-      f'as {c.data.prompts} asks for: raise rollout.max_tokens, or name a model that writes more'
+      f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many '
+      f'words as {c.data.prompts} asks for: raise rollout.max_tokens, or name another model'
     )
   lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in found.values())
   folder = opened.folder / setup.RESULTS['data.folder']
