@@ -80,7 +80,7 @@ class Archive:
     opened = {name: self._open(name, create=False) for name in self._parts}
     if step >= min(array.shape[0] for array in opened.values()):
       return None
-    if not opened['lengths'][step].read().result().any():
+    if not _any(opened['lengths'][step].read()):
       return None
     try:
       found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
@@ -92,11 +92,12 @@ class Archive:
     return rollout, types.Scores(found['scores'], found['valid'])
 
   def written(self) -> list[int]:
-    """Returns the steps that are there, in order."""
+    """Returns the steps that are there, in order; one whose lengths are broken is not."""
     if not (self._path / 'lengths' / 'zarr.json').exists():
       return []
-    lengths = self._open('lengths', create=False).read().result()
-    return np.flatnonzero(np.any(lengths, axis=1)).tolist()
+    lengths = self._open('lengths', create=False)
+    read = [lengths[step].read() for step in range(lengths.shape[0])]
+    return [step for step, future in enumerate(read) if _any(future)]
 
   def _open(self, name: str, *, create: bool) -> ts.TensorStore:
     if (name, create) not in self._opened:
@@ -121,6 +122,14 @@ class Archive:
     if opened.shape[0] < self._num_steps:
       opened = opened.resize(exclusive_max=[self._num_steps, *shape]).result()
     return opened
+
+
+def _any(future: ts.Future) -> bool:
+  """Whether a chunk can be read, and has a number other than 0."""
+  try:
+    return bool(future.result().any())
+  except ValueError:  # its checksum says that it is broken
+    return False
 
 
 def _place(path: str) -> dict[str, Any]:

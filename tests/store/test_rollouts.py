@@ -78,6 +78,13 @@ def test_a_step_cut_short_or_broken_is_none(tmp_path):
   chunk = tmp_path / 'rollouts' / 'logp' / 'c' / '1' / '0' / '0'
   chunk.write_bytes(chunk.read_bytes()[:-3])
   assert archive(tmp_path).read(1, 1) is None
+  kept.write(1, 1, *step(1))
+  kept.write(2, 1, *step(2))
+  chunk = tmp_path / 'rollouts' / 'lengths' / 'c' / '1' / '0'
+  chunk.write_bytes(chunk.read_bytes()[:-3])
+  again = archive(tmp_path)
+  assert again.read(1, 1) is None
+  assert again.written() == [2]
 
 
 def test_another_shape_is_named(tmp_path):
