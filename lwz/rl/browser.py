@@ -27,6 +27,7 @@ from lwz.store import run as run_lib
 READS = ('log.browser', 'reward.weights', 'rl.max_resamples', 'train.num_steps')
 PAGE, FOLDER = 'rollouts.html', 'browser'
 _SHOWN = 160  # characters of a prompt in the index
+_LARGEST = 1 << 30  # bytes of an index file: our own, which must not stop a run
 
 
 class Browser:
@@ -181,4 +182,4 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 
 
 def _lines(path: epath.Path) -> list[tuple[int, str]]:
-  return pages.lines(jsonl.contents(path).decode(errors='replace'))
+  return pages.lines(jsonl.contents(path, largest=_LARGEST).decode(errors='replace'))
