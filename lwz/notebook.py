@@ -190,6 +190,7 @@ def _asked(source: str):
     return c
   trained = run_lib.Run(path).config
   c = load_config(f'generate:{trained["size"]}')
+  c.base_model = trained.get('base_model', '')  # names its size; an older run may not hold it
   c.generate.loop = 0
   limits = ('max_prompt_tokens', 'max_tokens', 'min_tokens')
   for key in ('temperature', 'top_p', 'top_k', 'exact', *limits):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -208,3 +209,11 @@ def test_a_model_writes_to_several_prompts(tmp_path):
 def test_a_stage_that_trains_yields_its_records(stage):
   """Else `lwz.steps` would run it, and yield nothing."""
   assert inspect.isgeneratorfunction(importlib.import_module(f'lwz.stages.{stage}').run)
+
+
+def test_a_run_of_the_size_small_is_asked_by_the_model_that_it_began_with(monkeypatch):
+  config = {'size': 'small', 'base_model': 'gguf:package/file.gguf', 'rollout': {'top_p': 0.5}}
+  monkeypatch.setattr(notebook.model_source, 'is_run', lambda path: True)
+  monkeypatch.setattr(notebook.run_lib, 'Run', lambda path: types.SimpleNamespace(config=config))
+  asked = notebook._asked('runs/mine')
+  assert (asked.base_model, asked.rollout.top_p) == ('gguf:package/file.gguf', 0.5)
