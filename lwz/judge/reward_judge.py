@@ -141,7 +141,10 @@ class RewardJudge:
       said, fault = todo[reply.index], reply.fault
       key, turn = said.question.key, said.question.turn
       if not fault:
-        self._kept.add(f'{key}-{turn}', text=reply.text)
+        usage = client.Usage()
+        usage.add(reply, self._c.judge.price_in, self._c.judge.price_out)
+        cost = {'cost': usage.cost} if usage.cost else {}
+        self._kept.add(f'{key}-{turn}', text=reply.text, **cost)
         if (value := reads[key](reply.text)) not in (None, ''):
           verdicts[key] = value
         elif turn + 1 < ROUNDS:
@@ -181,6 +184,10 @@ class RewardJudge:
         self._session = client.Session(endpoint, cache).__enter__()
       futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
     return (future.result() for future in futures)
+
+  def spent(self) -> float:
+    """Returns what the replies in the journal have cost, steps that a kill undid included."""
+    return float(sum(record.get('cost', 0.0) for record in self._kept.values()))
 
   def metrics(self) -> dict[str, float]:
     """Returns what was asked since the last call, of all processes, and the cost; then forgets it.
