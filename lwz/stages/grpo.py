@@ -62,8 +62,6 @@ def check(c, rewards: registry.Given = None) -> None:
   validation.mesh(c, references)
   adapters.check(c)
   registry.check_rewards(c, rewards)
-  if not c.data.prompts:
-    judged.check_prompts(c, None)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
@@ -93,7 +91,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok)
-  ids_by = sampling.fitting(c, tok, sources.writing_prompts(c))
+  ids_by = sampling.fitting(c, tok, judged.guided(c, sources.writing_prompts(c)))
   prompts = list(ids_by)
   judged.check_prompts(c, prompts)
   mesh = setup.mesh(c)
