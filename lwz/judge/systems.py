@@ -6,6 +6,7 @@ arrival, see `judge.client`.
 
 import contextlib
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from etils import epath
 from lwz.data import templates, tokenizer
 from lwz.evals import answers as answers_lib
 from lwz.judge import client
+from lwz.model import qwen
 from lwz.programs import rollout as rollout_program
 from lwz.report import terminal
 from lwz.rollout import local, sampler, scheduler
@@ -175,6 +177,13 @@ def by_engine(
   params = setup.load_params(c, folder, config, mesh)
   room = config.num_positions - max_tokens
 
+  @functools.cache
+  def made(max_prompt_tokens: int) -> tuple[scheduler.Engine, qwen.Params]:
+    limits = {'max_prompt_tokens': max_prompt_tokens, 'max_tokens': max_tokens}
+    spec = engine_spec.from_config(c, config, mesh, sampling, num_slots=c.eval.slots, **limits)
+    engine = rollout_program.engine(spec)
+    return engine, engine.reshard(params)
+
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
     prompts = _prompt_ids(tok, requests)
@@ -186,16 +195,8 @@ def by_engine(
         )
     if not fits:
       return
-    spec = engine_spec.from_config(
-      c,
-      config,
-      mesh,
-      sampling,
-      num_slots=c.eval.slots,
-      max_prompt_tokens=max(len(prompts[i]) for i in fits),
-      max_tokens=max_tokens,
-    )
-    engine = rollout_program.engine(spec)
+    longest = max(len(prompts[i]) for i in fits)
+    engine, placed = made(min(room, 1 << (longest - 1).bit_length()))  # compiled for few lengths
     # Keys depend on prompt and sample, not on the index among the requests, for resumed runs.
     keys_B2 = sampler.trajectory_keys(
       c.seed,
@@ -207,7 +208,7 @@ def by_engine(
       scheduler.Request(prompts[i], key, max_tokens)
       for i, key in zip(fits, np.asarray(keys_B2), strict=True)
     ]
-    for reply in local.stream(engine, engine.reshard(params), asked, decode=decode, stops=stops):
+    for reply in local.stream(engine, placed, asked, decode=decode, stops=stops):
       i = fits[reply.index]
       yield client.Reply(
         i,
