@@ -312,8 +312,10 @@ def _rollout(c) -> None:
 def _reward(c) -> None:
   """Rewards."""
   c.reward = ConfigDict()
-  # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...
+  # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://... or
+  # MODEL@http://..., whose protocol the end of the address tells, see lwz/reward/protocols.py.
   c.reward.model = ''
+  c.reward.server_chat = False  # vLLM gets messages, for the chat template of its reward model
   c.reward.ensemble = ()  # further models; the reward is the mean - caution x standard deviation
   c.reward.caution = 1.0
   # Steps between two refreshes of the reward model, 0 for none: half of each batch are its first
