@@ -196,6 +196,7 @@ def _prompts(c) -> None:
   # Criteria and references, for rewards by a judge ('reward_model.rubrics' in RubricHub); '': none.
   c.prompts.criteria_path = ''
   c.prompts.references_path = ''
+  c.prompts.criteria = False  # have the judge write criteria for prompts that come without
   c.prompts.languages = ('en', 'zh')  # all other requests are rejected
   c.prompts.min_words = 4  # per request
   c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese

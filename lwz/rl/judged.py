@@ -20,6 +20,8 @@ from lwz.judge import judge as judge_lib
 from lwz.judge import reward_judge
 from lwz.reward import components, ladder, ranking, rubric, sibling
 from lwz.rl import sampling
+from lwz.runtime import setup
+from lwz.store import model_source
 
 READS = ('data.prompts', 'rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
 
@@ -45,8 +47,22 @@ def guided(c, prompts: Sequence[types.Prompt]) -> list[types.Prompt]:
   return [*prompts] if is_complete else [guidance.add(prompt) for prompt in prompts]
 
 
+def models(c) -> dict[str, str]:
+  """Returns the model of a judge on our devices, by the name of its program."""
+  return {'judge': c.reward.judge} if names(c) and reward_judge.is_engine(c) else {}
+
+
+def num_texts(c) -> int:
+  """Returns the answers that the largest question of the forms is about; 0 without any."""
+  sizes = {'rubric': 1, 'ranking': c.rl.group_size}
+  return max((sizes.get(name, 2) for name in names(c)), default=0)
+
+
 def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
-  """Raises ValueError if a form needs what a prompt has not."""
+  """Raises ValueError if a form needs what a prompt has not, or the judge cannot hold an answer."""
+  if _room_is_known(c):
+    longest = max((prompt.upper for prompt in prompts), default=0)
+    reward_judge.check_room(c, num_texts(c) * longest)
   for name in names(c):
     lacking = [p.id for p in prompts if name in NEEDS and not getattr(p, NEEDS[name])]
     if lacking:
@@ -55,6 +71,14 @@ def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
         f'{NEEDS[name]!r}, the first is {lacking[0]!r}; name a file under data.prompts in which '
         f'every prompt has them, now it is {c.data.prompts!r}'
       )
+
+
+def _room_is_known(c) -> bool:
+  """Whether a judge on our devices gives rewards, and exists already."""
+  value = c.reward.judge
+  if not models(c):
+    return False
+  return not setup.is_experiment(value) or model_source.is_run(setup.reference(c, value))
 
 
 def facts(c) -> dict[str, str]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from lwz.data import prompts as prompt_lib
 from lwz.data import tokenizer
+from lwz.judge import reward_judge
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import (
@@ -27,6 +28,7 @@ from lwz.rl import (
   generation,
   judged,
   learner,
+  likelihood,
   observer,
   referee,
   refresh,
@@ -167,9 +169,8 @@ def models(c) -> dict[str, qwen.QwenConfig]:
   if registry.has_own_model(c):
     model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
-  if c.rl.teacher:
-    found['teacher'] = setup.expected(c, c.rl.teacher)
-  return found
+  others = {'teacher': c.rl.teacher, **judged.models(c), **likelihood.models(c)}
+  return found | {name: setup.expected(c, value) for name, value in others.items() if value}
 
 
 def programs(
@@ -182,6 +183,11 @@ def programs(
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
     found |= refresh.programs(c, models['reward'], mesh)
+  if 'likelihood' in models:
+    num_rows = registry.score_shape(c, mesh).num_rows
+    found['likelihood'] = likelihood.program(c, models['likelihood'], mesh, num_rows)
+  if 'judge' in models:
+    found['judge'] = reward_judge.program(c, models['judge'], mesh, judged.num_texts(c))
   return found
 
 

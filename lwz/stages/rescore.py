@@ -104,8 +104,6 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
     raise FileNotFoundError(f'{begin}no config.json in {folder}; name a GRPO run')
   opened = run_lib.Run(folder)
   own = archived.config(c, opened)
-  if 'rl.composition' not in run_lib.flatten(opened.config):  # an older run had none
-    own.rl.composition = ''
   written = archived.numbers(own, folder) if own.stage == 'grpo' else []
   if not written:
     raise ValueError(f'{begin}no archived rollouts in {folder}; name a GRPO run that has begun')
