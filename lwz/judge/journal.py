@@ -38,8 +38,9 @@ class ReplyJournal:
     for other in map(epath.Path, others):
       self._note(other, self._opened(other, 'rb'))
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._file = self._opened(self._path, 'a+b')
-    self._whole = self._note(self._path, self._file, mend=True) if self._path.exists() else b''
+    self._file = self._opened(self._path, 'ab')
+    self._read = self._opened(self._path, 'rb') if self._file else None
+    self._whole = self._note(self._path, self._read, mend=True) if self._path.exists() else b''
 
   def _opened(self, path: epath.Path, mode: str) -> IO[bytes] | None:
     """Returns a local file until `close`, None of a bucket."""
@@ -90,11 +91,11 @@ class ReplyJournal:
     atomic.check(self._path)
     line = json.dumps({'key': key, **record}).encode()  # ASCII: half of a surrogate pair is allowed
     with self._lock:
-      if self._file is not None:
+      if self._file is not None and self._read is not None:
         begin = self._file.seek(0, os.SEEK_END)
         self._file.write(line + b'\n')
         self._file.flush()
-        self._places[key] = self._file, begin, len(line)
+        self._places[key] = self._read, begin, len(line)
         return
       self._places[key] = line
       self._whole += line + b'\n'
