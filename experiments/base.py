@@ -142,9 +142,12 @@ def _data(c) -> None:
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
-  c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles
+  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of
+  # those of a run of `reward_model`: which answer is better, for the reward 'verdict'.
+  c.data.prompts = ''
   # Fine-tuning: prompts and answers, JSONL (.gz) or Parquet, or a GRPO run, for the best of its own
-  # rollouts (rejection sampling); '': formatted documents, as in pretraining.
+  # rollouts (rejection sampling), or a run of `reward_model`, for verdicts on its pairs; '':
+  # formatted documents, as in pretraining.
   c.data.examples = ''
   c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
@@ -336,8 +339,8 @@ def _reward(c) -> None:
   c.reward.mean = 0.0
   c.reward.std = 0.0
   c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
-  # By name: these, and 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge. A reward
-  # whose weight is 0 is computed and shown.
+  # By name: these; 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge; 'likelihood',
+  # 'diversity', 'verdict' (of a policy that judges). One whose weight is 0 is computed and shown.
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
   c.reward.functions = (
     ConfigDict()

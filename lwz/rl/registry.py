@@ -16,11 +16,12 @@ from etils import epath
 
 from lwz import jsonl
 from lwz.data import templates, tokenizer
+from lwz.evals import arena
 from lwz.judge import http as http_lib
 from lwz.judge import systems
 from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
-from lwz.reward import components, diversity, protocols, writing
+from lwz.reward import components, diversity, protocols, verdict, writing
 from lwz.rl import judged, likelihood
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
@@ -86,6 +87,9 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   'sibling': lambda c, mesh: judged.JudgedRewards(c).reward('sibling'),
   'ranking': lambda c, mesh: judged.JudgedRewards(c).reward('ranking'),
   'ladder': lambda c, mesh: judged.JudgedRewards(c).reward('ladder'),
+  'verdict': lambda c, mesh: components.per_answer(
+    functools.partial(verdict.right, read=arena.verdict)
+  ),
   'likelihood': lambda c, mesh: likelihood.reward(c, mesh, score_shape(c, mesh).num_rows),
   'diversity': lambda c, mesh: components.per_group(diversity.distance),
 }
