@@ -39,7 +39,8 @@ FLAWS = ('form', 'judge', 'pairs', 'outcome, minus that of the perfect judge', '
 PAYS = ('form', 'judge', *judged.FORMS, 'likelihood', 'diversity', 'writing')
 
 READING = f"""Beside length and format one form has a weight (`diversity`: and the reward model).
-"Own reward" is its mean over the first and the last ten steps; `sibling` and `ranking` compare the
+"Own reward" is its mean over the first and the last ten steps, all else that of the last ten, or of
+the last two evaluations; `sibling` and `ranking` compare the
 answers of one step with each other, so that theirs stays near 1/2 whatever happens, and is no
 curve of quality. The referee trained nothing: `outcome`, in [0, 1], is its score of a sampled
 answer to each held-out title, 0 where the format is broken; the win rate is of pairs with the same

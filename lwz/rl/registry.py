@@ -193,7 +193,11 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
       raise
 
   # A chat is of one pair.
-  how = {'protocol': protocol, 'model': server.model, 'batch': 1 if c.reward.server_chat else 8}
+  how: dict[str, Any] = {
+    'protocol': protocol,
+    'model': server.model,
+    'batch': 1 if c.reward.server_chat else 8,
+  }
   return writing.remote(post, faults=(http_lib.Failed,), scale=scale, **how)
 
 
