@@ -30,7 +30,9 @@ def test_the_better_text_is_right_in_both_orders_and_a_place_in_one():
     [0.0, 1.0],
     [0.0, 0.0],
   ]
-  better = [sample(p, f'[[{"AB"[p.text.index("worse") < p.text.index("better")]}]]') for p in both]
+  better = [
+    sample(p, f'[[{"AB"[p.text.index("worse") < p.text.index("{better}")]}]]') for p in both
+  ]
   assert values(better) == [1.0, 1.0]
   broken = components.Sample(both[0], '[[A]]', format_lib.parse('[[A]]', 'direct'))
   assert values([broken, sample(both[0], 'Neither of them, or both.')]) == [0.0, 0.0]
