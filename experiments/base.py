@@ -142,9 +142,12 @@ def _data(c) -> None:
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
-  c.data.prompts = ''  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles
+  # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of
+  # those of a run of `reward_model`: which answer is better, for the reward 'verdict'.
+  c.data.prompts = ''
   # Fine-tuning: prompts and answers, JSONL (.gz) or Parquet, or a GRPO run, for the best of its own
-  # rollouts (rejection sampling); '': formatted documents, as in pretraining.
+  # rollouts (rejection sampling), or a run of `reward_model`, for verdicts on its pairs; '':
+  # formatted documents, as in pretraining.
   c.data.examples = ''
   c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
@@ -196,6 +199,7 @@ def _prompts(c) -> None:
   # Criteria and references, for rewards by a judge ('reward_model.rubrics' in RubricHub); '': none.
   c.prompts.criteria_path = ''
   c.prompts.references_path = ''
+  c.prompts.criteria = False  # have the judge write criteria for prompts that come without
   c.prompts.languages = ('en', 'zh')  # all other requests are rejected
   c.prompts.min_words = 4  # per request
   c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese
@@ -312,8 +316,10 @@ def _rollout(c) -> None:
 def _reward(c) -> None:
   """Rewards."""
   c.reward = ConfigDict()
-  # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://...
+  # experiment:size, a run's folder, a Hugging Face sequence classifier, or a server, http://... or
+  # MODEL@http://..., whose protocol the end of the address tells, see lwz/reward/protocols.py.
   c.reward.model = ''
+  c.reward.server_chat = False  # vLLM gets messages, for the chat template of its reward model
   c.reward.ensemble = ()  # further models; the reward is the mean - caution x standard deviation
   c.reward.caution = 1.0
   # Steps between two refreshes of the reward model, 0 for none: half of each batch are its first
@@ -333,8 +339,8 @@ def _reward(c) -> None:
   c.reward.mean = 0.0
   c.reward.std = 0.0
   c.reward.key_env = ''  # environment variable with the server's API key; '': no key is sent
-  # By name: these, and 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge. A reward
-  # whose weight is 0 is computed and shown.
+  # By name: these; 'rubric', 'sibling', 'ranking', 'ladder', which ask reward.judge; 'likelihood',
+  # 'diversity', 'verdict' (of a policy that judges). One whose weight is 0 is computed and shown.
   c.reward.weights = ConfigDict({'length': 1.0, 'writing': 1.0, 'format': 1.0})
   c.reward.functions = (
     ConfigDict()

@@ -11,7 +11,7 @@ from etils import epath
 
 from lwz import jsonl, types
 from lwz import text as words
-from lwz.data import corpus, epochs, files, formatted, templates
+from lwz.data import comparisons, corpus, epochs, files, formatted, templates
 
 MORE = ('criteria', 'references')  # what a prompt has for rewards by a judge, or has not
 
@@ -62,21 +62,25 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
 
   `criteria` is a list of objects: text; id, weight and kind if given, see `types.Criterion`.
   `references` is a list of texts, answers of rising quality. The file holds a JSON object per line,
-  or is a Parquet file; or it is a folder of such files.
+  or is a Parquet file; or it is a folder of such files. A preference pair (prompt, chosen,
+  rejected) is two prompts, which ask for the better answer, see `comparisons`.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or repeats an id.
   """
-  seen: set[str] = set()
+  found: dict[str, types.Prompt] = {}
 
-  def parse(record: dict[str, Any]) -> types.Prompt:
+  def parse(record: dict[str, Any]) -> None:
+    if comparisons.is_pair(record):
+      found.update({prompt.id: prompt for prompt in comparisons.prompts(record)})
+      return
     prompt = _from_record(record)
-    if prompt.id in seen:
+    if prompt.id in found:
       raise ValueError(f'the id {prompt.id!r} was there before; ids are unique in a file')
-    seen.add(prompt.id)
-    return prompt
+    found[prompt.id] = prompt
 
-  return files.read(path, parse)[0]
+  files.read(path, parse)
+  return list(found.values())
 
 
 def _from_record(record: dict[str, Any]) -> types.Prompt:

@@ -1,11 +1,12 @@
 """The journal of replies: an interrupted run sends no request twice."""
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 from etils import epath
 
@@ -22,58 +23,82 @@ def key(*parts: Any) -> str:
 class ReplyJournal:
   """Records by key, appended to a file of JSON lines; `key in journal`, `journal[key]`.
 
-  A broken line (its writer was killed) is dropped. In a bucket, which has no append, the object is
-  rewritten every `every` records and on `close`. `others` are files of the same form, of other
-  processes, that are read and not written. Several threads may use it.
+  In memory are the places of the records in their files; of a bucket, which has no append, the
+  whole object, rewritten every `every` records and on `close`. A broken line (its writer was
+  killed) is dropped. `others` are files of the same form, of other processes, that are read and not
+  written. Several threads may use it.
   """
 
   def __init__(
     self, path: epath.PathLike, *, every: int = 100, others: Iterable[epath.PathLike] = ()
   ):
     self._path, self._every, self._unsaved = epath.Path(path), every, 0
-    self._remote = '://' in os.fspath(self._path)
-    self._lock = threading.Lock()
-    self._records: dict[str, dict[str, Any]] = {}
-    for other in others:
-      for line in jsonl.scan(jsonl.lines(other)):
-        if isinstance(line.record.get('key'), str):
-          self._records[line.record['key']] = line.record
-    data = b''
-    if self._path.exists():
-      jsonl.check_regular(self._path)
-      data = self._path.read_bytes()
-    lines = []
-    for line in jsonl.scan(data.split(b'\n')):
-      if isinstance(line.record.get('key'), str):
-        self._records[line.record['key']] = line.record
-        lines.append(line.data + b'\n')
-    self._whole = b''.join(lines)
+    self._lock, self._closing = threading.Lock(), contextlib.ExitStack()
+    self._places: dict[str, tuple[IO[bytes], int, int] | bytes] = {}  # file, begin, size; or a line
+    for other in map(epath.Path, others):
+      self._note(other, self._opened(other, 'rb'))
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    if self._whole != data:
-      self._path.write_bytes(self._whole)
-    self._file = None if self._remote else self._path.open('ab')
+    self._file = self._opened(self._path, 'ab')
+    self._read = self._opened(self._path, 'rb') if self._file else None
+    self._whole = self._note(self._path, self._read, mend=True) if self._path.exists() else b''
+
+  def _opened(self, path: epath.Path, mode: str) -> IO[bytes] | None:
+    """Returns a local file until `close`, None of a bucket."""
+    if '://' in os.fspath(path):
+      return None
+    if path.exists():
+      jsonl.check_regular(path)
+    return self._closing.enter_context(path.open(mode))
+
+  def _note(self, path: epath.Path, file: IO[bytes] | None, mend: bool = False) -> bytes:
+    """Takes up the records of a file; `mend` rewrites it without broken lines.
+
+    Returns those of a bucket, as they are there.
+    """
+    data, kept, begin = path.read_bytes(), [], 0
+    for part in data.split(b'\n'):
+      keys = [line.record.get('key') for line in jsonl.scan([part])]
+      is_whole = bool(keys) and isinstance(keys[0], str)
+      if is_whole:
+        self._places[keys[0]] = (file, begin, len(part)) if file else part
+        kept.append(part + b'\n')
+      if is_whole or not mend:
+        begin += len(part) + 1
+    whole = b''.join(kept)
+    if mend and whole != data:
+      path.write_bytes(whole)
+    return b'' if file else whole
 
   def __contains__(self, key: str) -> bool:
-    return key in self._records
+    return key in self._places
 
   def __getitem__(self, key: str) -> dict[str, Any]:
-    return self._records[key]
+    place = self._places[key]
+    if isinstance(place, tuple):
+      file, begin, size = place
+      place = os.pread(file.fileno(), size, begin)
+    return json.loads(place)
 
   def __len__(self) -> int:
-    return len(self._records)
+    return len(self._places)
+
+  def values(self) -> Iterator[dict[str, Any]]:
+    """Yields the records, one at a time."""
+    return (self[key] for key in list(self._places))
 
   def add(self, key: str, **record: Any) -> None:
     """Adds a record; on disk when it returns, if the journal is a local file."""
     atomic.check(self._path)
-    record = {'key': key, **record}
-    line = json.dumps(record).encode() + b'\n'  # ASCII: half of a surrogate pair is allowed
+    line = json.dumps({'key': key, **record}).encode()  # ASCII: half of a surrogate pair is allowed
     with self._lock:
-      self._records[key] = record
-      if self._file is not None:
-        self._file.write(line)
+      if self._file is not None and self._read is not None:
+        begin = self._file.seek(0, os.SEEK_END)
+        self._file.write(line + b'\n')
         self._file.flush()
+        self._places[key] = self._read, begin, len(line)
         return
-      self._whole += line
+      self._places[key] = line
+      self._whole += line + b'\n'
       self._unsaved += 1
       if self._unsaved >= self._every:
         self._save()
@@ -83,9 +108,8 @@ class ReplyJournal:
     self._unsaved = 0
 
   def close(self) -> None:
-    if self._file is not None:
-      self._file.close()
-    elif self._unsaved:
+    self._closing.close()
+    if self._unsaved:
       self._save()
 
   def __enter__(self) -> 'ReplyJournal':

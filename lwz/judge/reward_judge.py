@@ -10,6 +10,7 @@ that got no reply has None as well, and is asked again if its step is.
 """
 
 import collections
+import dataclasses
 import functools
 import itertools
 import re
@@ -26,8 +27,13 @@ from lwz import hosts
 from lwz.evals import arena, checklist, order
 from lwz.judge import client, journal, scripted, systems
 from lwz.judge import judge as judge_lib
+from lwz.model import config as config_lib
+from lwz.programs import program as program_lib
+from lwz.programs import rollout as rollout_program
 from lwz.reward import questions
+from lwz.rollout import sampler
 from lwz.runtime import setup
+from lwz.store import model_source
 
 READS = ('reward', 'judge.sends', *systems.READS)
 
@@ -66,6 +72,33 @@ def check(c) -> None:
     )
   elif not setup.is_experiment(value):
     systems.describe(c, value)
+
+
+def check_room(c, words: int) -> None:
+  """Raises ValueError if a judge on our devices cannot hold a question about so many words.
+
+  A word is a token at least.
+  """
+  config = model_source.config(setup.reference(c, c.reward.judge))
+  if words + c.reward.judge_tokens > config.num_positions:
+    raise ValueError(
+      f'reward.judge={c.reward.judge}: of its {config.num_positions} positions '
+      f'reward.judge_tokens={c.reward.judge_tokens} are for the reply, and the rest holds no '
+      f'question about {words} words: lower reward.judge_tokens, or name a judge of more positions'
+    )
+
+
+def program(
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, num_texts: int
+) -> program_lib.Program:
+  """Returns the decoding of a judge on our devices, for questions about so many whole texts."""
+  asked = c.rollout.max_prompt_tokens + num_texts * c.rollout.max_tokens
+  room = max(1, config.num_positions - c.reward.judge_tokens)
+  coldest = sampler.Sampling(c.reward.judge_temperature, stop_ids=(0,))
+  spec = systems.spec(c, config, mesh, coldest, min(asked, room), c.reward.judge_tokens)
+  read = spec.cache_layout.max_read
+  made = rollout_program.decode(spec, batch_size=spec.num_slots, read_length=read)
+  return dataclasses.replace(made, name='judge')
 
 
 def _settings(c):
@@ -141,7 +174,10 @@ class RewardJudge:
       said, fault = todo[reply.index], reply.fault
       key, turn = said.question.key, said.question.turn
       if not fault:
-        self._kept.add(f'{key}-{turn}', text=reply.text)
+        usage = client.Usage()
+        usage.add(reply, self._c.judge.price_in, self._c.judge.price_out)
+        cost = {'cost': usage.cost} if usage.cost else {}
+        self._kept.add(f'{key}-{turn}', text=reply.text, **cost)
         if (value := reads[key](reply.text)) not in (None, ''):
           verdicts[key] = value
         elif turn + 1 < ROUNDS:
@@ -181,6 +217,10 @@ class RewardJudge:
         self._session = client.Session(endpoint, cache).__enter__()
       futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
     return (future.result() for future in futures)
+
+  def spent(self) -> float:
+    """Returns what the replies in the journal have cost, steps that a kill undid included."""
+    return float(sum(record.get('cost', 0.0) for record in self._kept.values()))
 
   def metrics(self) -> dict[str, float]:
     """Returns what was asked since the last call, of all processes, and the cost; then forgets it.

@@ -6,6 +6,7 @@ arrival, see `judge.client`.
 
 import contextlib
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
@@ -17,9 +18,11 @@ from etils import epath
 from lwz.data import templates, tokenizer
 from lwz.evals import answers as answers_lib
 from lwz.judge import client
+from lwz.model import config as config_lib
 from lwz.programs import rollout as rollout_program
 from lwz.report import terminal
-from lwz.rollout import local, sampler, scheduler
+from lwz.rollout import local, sampler, scheduler, shapes
+from lwz.rollout import spec as spec_lib
 from lwz.runtime import engine_spec, keys, setup, tokenizers
 from lwz.store import model_source
 from lwz.store import run as run_lib
@@ -172,8 +175,13 @@ def by_engine(
   tok = tokenizers.load(folder)
   sampling = engine_spec.sampling(tok, config, folder, temperature, top_p, top_k)
   decode = tokenizer.decoder(tok, sampling.stop_ids)
-  params = setup.load_params(c, folder, config, mesh)
   room = config.num_positions - max_tokens
+
+  @functools.cache
+  def engine_for(num_tokens: int) -> scheduler.Engine:
+    return rollout_program.engine(spec(c, config, mesh, sampling, num_tokens, max_tokens))
+
+  params = engine_for(1).reshard(setup.load_params(c, folder, config, mesh))
 
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
@@ -186,16 +194,8 @@ def by_engine(
         )
     if not fits:
       return
-    spec = engine_spec.from_config(
-      c,
-      config,
-      mesh,
-      sampling,
-      num_slots=c.eval.slots,
-      max_prompt_tokens=max(len(prompts[i]) for i in fits),
-      max_tokens=max_tokens,
-    )
-    engine = rollout_program.engine(spec)
+    longest = max(len(prompts[i]) for i in fits)
+    engine = engine_for(next(size for size in shapes.buckets(room) if size >= longest))
     # Keys depend on prompt and sample, not on the index among the requests, for resumed runs.
     keys_B2 = sampler.trajectory_keys(
       c.seed,
@@ -207,7 +207,7 @@ def by_engine(
       scheduler.Request(prompts[i], key, max_tokens)
       for i, key in zip(fits, np.asarray(keys_B2), strict=True)
     ]
-    for reply in local.stream(engine, engine.reshard(params), asked, decode=decode, stops=stops):
+    for reply in local.stream(engine, params, asked, decode=decode, stops=stops):
       i = fits[reply.index]
       yield client.Reply(
         i,
@@ -218,6 +218,19 @@ def by_engine(
       )
 
   return write
+
+
+def spec(
+  c,
+  config: config_lib.QwenConfig,
+  mesh: jax.sharding.Mesh,
+  sampling: sampler.Sampling,
+  num_tokens: int,
+  max_tokens: int,
+) -> spec_lib.EngineSpec:
+  """Returns the engine for prompts of up to `num_tokens`."""
+  limits = {'max_prompt_tokens': num_tokens, 'max_tokens': max_tokens}
+  return engine_spec.from_config(c, config, mesh, sampling, num_slots=c.eval.slots, **limits)
 
 
 def _prompt_ids(tok, requests: Sequence[client.Request]) -> list[np.ndarray]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lwz.reward import protocols
+
 # (request, answer) pairs -> rewards [B] in [0, 1], NaN where there is no judgement.
 Scorer = Callable[[Sequence[tuple[str, str]]], np.ndarray]
 
@@ -65,10 +67,10 @@ def remote(
   faults: tuple[type[Exception], ...],
   scale: Scale | None = None,
   batch: int = 8,
+  protocol: protocols.Protocol = protocols.PROTOCOLS[''],
+  model: str = '',
 ) -> Scorer:
-  """Returns a scorer that asks a server by JSON, `batch` pairs per call:
-
-    {"pairs": [{"prompt": "...", "answer": "..."}]}  ->  {"scores": [0.7]}
+  """Returns a scorer that asks a server by JSON, `batch` pairs per call, see `protocols`.
 
   A score is a number, or null if the server has none; `scale` is of those that are not rewards in
   [0, 1]. `post` sends a payload and returns the answer; retries and timeouts are its own. Its
@@ -83,28 +85,21 @@ def remote(
     rewards_B = np.full(len(pairs), np.nan)
     for start in range(0, len(pairs), batch):
       part = pairs[start : start + batch]
-      asked = {'pairs': [{'prompt': prompt, 'answer': answer} for prompt, answer in part]}
       try:
-        answer = post(asked)
+        answer = post(protocol.body(part, model))
       except faults:
         continue
-      rewards_B[start : start + len(part)] = _scores(answer, len(part), scale)
+      found = protocols.read(answer, len(part), protocol)
+      rewards_B[start : start + len(part)] = _scaled(found, scale)
     return rewards_B
 
   return score
 
 
-def _scores(answer: Any, num: int, scale: Scale | None) -> np.ndarray:
-  """Returns the scores in a server's answer, scaled."""
-  given = answer.get('scores') if isinstance(answer, Mapping) else None
-  found: list[Any] = given if isinstance(given, list) else []
-  plain = all(x is None or type(x) in (int, float) for x in found)  # True is no score
-  if not plain or len(found) != num:
-    raise ValueError(
-      f'a reward server was asked for {num} scores and gave {str(answer)[:120]!r}; it has to give '
-      '{"scores": [...]}, a number or null for each pair'
-    )
+def _scaled(found: Sequence[int | float | None], scale: Scale | None) -> np.ndarray:
+  """Returns a server's scores as rewards; NaN for none, and for one that is not finite."""
   scores_B = np.array([np.nan if x is None else x for x in found], np.float64)
+  scores_B = np.where(np.isfinite(scores_B), scores_B, np.nan)
   if scale is not None:
     return squash(scores_B, scale)
   if np.any((scores_B < 0) | (scores_B > 1)):

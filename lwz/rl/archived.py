@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lwz import types
 from lwz.data import tokenizer
 from lwz.rl import sampling
-from lwz.runtime import keys, sources
+from lwz.runtime import keys, places, sources
 from lwz.store import rollouts
 from lwz.store import run as run_lib
 
@@ -25,8 +25,12 @@ class Batch(NamedTuple):
 
 
 def config(c, opened: run_lib.Run) -> ConfigDict:
-  """Returns the config of a run; a key that is newer than the run has its value in `c`."""
-  given, plain = opened.config, c.to_dict()
+  """Returns the config of a run; a key that is newer than the run has its default.
+
+  The folder of runs is that of `c`.
+  """
+  given = opened.config
+  plain = places.defaults(given['size']).to_dict()
   for name, group in plain.items():
     plain[name] = (
       {**group, **given.get(name, {})} if isinstance(group, dict) else given.get(name, group)

@@ -15,13 +15,15 @@ import numpy as np
 from etils import epath
 
 from lwz import hosts, types
+from lwz.data import guidance
 from lwz.judge import judge as judge_lib
 from lwz.judge import reward_judge
 from lwz.reward import components, ladder, ranking, rubric, sibling
 from lwz.rl import sampling
-from lwz.store import metrics
+from lwz.runtime import setup
+from lwz.store import model_source
 
-READS = ('rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
+READS = ('data.prompts', 'rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
 
 NEEDS = {'rubric': 'criteria', 'ladder': 'references'}  # what a form reads of each prompt
 FORMS = (*NEEDS, 'sibling', 'ranking')
@@ -39,21 +41,44 @@ def check(c) -> None:
     reward_judge.check(c)
 
 
-def check_prompts(c, prompts: Sequence[types.Prompt] | None) -> None:
-  """Raises ValueError if a form needs what a prompt has not; None are prompts made from titles."""
+def guided(c, prompts: Sequence[types.Prompt]) -> list[types.Prompt]:
+  """Returns the prompts with what forms need of them; only those made from titles lack it."""
+  is_complete = c.data.prompts or not NEEDS.keys() & {*names(c)}
+  return [*prompts] if is_complete else [guidance.add(prompt) for prompt in prompts]
+
+
+def models(c) -> dict[str, str]:
+  """Returns the model of a judge on our devices, by the name of its program."""
+  return {'judge': c.reward.judge} if names(c) and reward_judge.is_engine(c) else {}
+
+
+def num_texts(c) -> int:
+  """Returns the answers that the largest question of the forms is about; 0 without any."""
+  sizes = {'rubric': 1, 'ranking': c.rl.group_size}
+  return max((sizes.get(name, 2) for name in names(c)), default=0)
+
+
+def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
+  """Raises ValueError if a form needs what a prompt has not, or the judge cannot hold an answer."""
+  if _room_is_known(c):
+    longest = max((prompt.upper for prompt in prompts), default=0)
+    reward_judge.check_room(c, num_texts(c) * longest)
   for name in names(c):
-    if prompts is None and NEEDS.get(name) == 'criteria':
-      raise ValueError(
-        f"reward.weights.{name}: prompts that are made from titles have no 'criteria'; name a file "
-        'under data.prompts whose prompts have them'
-      )
-    lacking = [p.id for p in prompts or () if name in NEEDS and not getattr(p, NEEDS[name])]
+    lacking = [p.id for p in prompts if name in NEEDS and not getattr(p, NEEDS[name])]
     if lacking:
       raise ValueError(
-        f'reward.weights.{name}: {len(lacking)} of {len(prompts or ())} prompts have no '
+        f'reward.weights.{name}: {len(lacking)} of {len(prompts)} prompts have no '
         f'{NEEDS[name]!r}, the first is {lacking[0]!r}; name a file under data.prompts in which '
         f'every prompt has them, now it is {c.data.prompts!r}'
       )
+
+
+def _room_is_known(c) -> bool:
+  """Whether a judge on our devices gives rewards, and exists already."""
+  value = c.reward.judge
+  if not models(c):
+    return False
+  return not setup.is_experiment(value) or model_source.is_run(setup.reference(c, value))
 
 
 def facts(c) -> dict[str, str]:
@@ -84,12 +109,10 @@ class JudgedRewards:
 
   def __init__(self, c, folder: epath.Path | None = None, extra: Mapping[str, Any] = {}):
     self._c, self._names, self._spent = c, names(c), 0.0
-    if self._names and folder is not None:
-      records = metrics.read(folder) if (folder / 'metrics.jsonl').exists() else ()
-      before = sum(record.get('judge/cost', 0.0) for record in records)
-      self._spent = float(hosts.all_gather(np.float64(before))[0])
     self.state: dict[str, int] = dict(extra.get(_LADDER, {}))
     self._judge = reward_judge.RewardJudge(c, folder if self._names else None)
+    if self._names and c.reward.judge_budget:
+      self._spent = float(hosts.all_gather(np.float64(self._judge.spent()))[0])
 
   def close(self) -> None:
     self._judge.close()

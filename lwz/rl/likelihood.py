@@ -1,13 +1,17 @@
 """The frozen model of the likelihood reward, on our devices, and what that reward needs."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
 from lwz import rows, types
 from lwz.data import templates, tokenizer
+from lwz.model import config as config_lib
 from lwz.programs import language_model
+from lwz.programs import program as program_lib
 from lwz.reward import components
 from lwz.reward import likelihood as likelihood_lib
 from lwz.runtime import setup, sources, tokenizers
@@ -43,6 +47,21 @@ def check(c) -> None:
     return  # they are to be written first: a prompt without a text stops the run at its step
   for prompt in sources.writing_prompts(c):
     likelihood_lib.true_text(prompt)
+
+
+def models(c) -> dict[str, str]:
+  """Returns the frozen model of the reward, by the name of its program."""
+  return {NAME: c.reward.likelihood_model or c.init} if NAME in c.reward.weights else {}
+
+
+def program(
+  c, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh, num_rows: int
+) -> program_lib.Program:
+  """Returns the program of the frozen model, for a true text as long as a trajectory."""
+  length = rows.bucket(c.rollout.max_prompt_tokens + 2 * c.rollout.max_tokens, c.data.row_length)
+  shape = language_model.RowShape(num_rows, min(length, config.num_positions))
+  made = language_model.token_logprob(config, shape, chunk=c.train.chunk, mesh=mesh)
+  return dataclasses.replace(made, name=NAME)
 
 
 def reward(c, mesh, num_rows: int) -> components.Reward:

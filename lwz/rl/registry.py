@@ -16,10 +16,12 @@ from etils import epath
 
 from lwz import jsonl
 from lwz.data import templates, tokenizer
+from lwz.evals import arena
 from lwz.judge import http as http_lib
+from lwz.judge import systems
 from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
-from lwz.reward import components, diversity, writing
+from lwz.reward import components, diversity, protocols, verdict, writing
 from lwz.rl import judged, likelihood
 from lwz.runtime import setup, tokenizers
 from lwz.store import model_source, run
@@ -85,6 +87,9 @@ REWARDS: dict[str, Callable[..., components.Reward]] = {
   'sibling': lambda c, mesh: judged.JudgedRewards(c).reward('sibling'),
   'ranking': lambda c, mesh: judged.JudgedRewards(c).reward('ranking'),
   'ladder': lambda c, mesh: judged.JudgedRewards(c).reward('ladder'),
+  'verdict': lambda c, mesh: components.per_answer(
+    functools.partial(verdict.right, read=arena.verdict)
+  ),
   'likelihood': lambda c, mesh: likelihood.reward(c, mesh, score_shape(c, mesh).num_rows),
   'diversity': lambda c, mesh: components.per_group(diversity.distance),
 }
@@ -106,8 +111,16 @@ def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
 
 
 def is_server(value: str) -> bool:
-  """Whether a reward model is given as the address of a server."""
-  return value.startswith(('http://', 'https://'))
+  """Whether a reward model is given as the address of a server, or as MODEL@ADDRESS."""
+  return value.startswith(('http://', 'https://')) or systems.is_endpoint(value)
+
+
+def _server(c, value: str, **limits: Any) -> tuple[http_lib.Endpoint, protocols.Protocol]:
+  """Returns the endpoint of a reward server, and what it speaks; raises ValueError for neither."""
+  model, at, url = value.partition('@http')
+  model, url = (model, f'http{url}') if at else ('', value)
+  endpoint = http_lib.Endpoint(url, model, key_env=c.reward.key_env, **limits)
+  return endpoint, protocols.of(url, chat=c.reward.server_chat)
 
 
 def has_own_model(c) -> bool:
@@ -136,7 +149,7 @@ def check_rewards(c, given: Given = None) -> None:
   likelihood.check(c)
   for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
     if is_server(value):
-      http_lib.Endpoint(value, key_env=c.reward.key_env)
+      _server(c, value)
     elif value and not setup.is_experiment(value):
       scale(c, value)
 
@@ -167,7 +180,7 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
   """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`."""
   if not is_server(value):
     return OwnScorer(c, mesh, value)
-  server = http_lib.Endpoint(value, key_env=c.reward.key_env, **limits)
+  server, protocol = _server(c, value, **limits)
   scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
 
   def post(payload):
@@ -179,7 +192,13 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
       logging.warning('reward server %s: %s; its samples are masked', value, failed.fault)
       raise
 
-  return writing.remote(post, faults=(http_lib.Failed,), scale=scale)
+  # A chat is of one pair.
+  how: dict[str, Any] = {
+    'protocol': protocol,
+    'model': server.model,
+    'batch': 1 if c.reward.server_chat else 8,
+  }
+  return writing.remote(post, faults=(http_lib.Failed,), scale=scale, **how)
 
 
 class OwnScorer:

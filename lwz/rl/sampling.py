@@ -16,6 +16,7 @@ from lwz.data import prompts as prompt_lib
 from lwz.data import templates
 from lwz.learn import advantage
 from lwz.reward import components
+from lwz.runtime import setup
 
 READS = (
   *('data.prompts', 'data.style', 'data.template', 'rl.max_resamples', 'rl.prompts_per_step'),
@@ -68,13 +69,15 @@ def fitting(c, tok, asked: list[types.Prompt]) -> dict[types.Prompt, np.ndarray]
   """Returns the prompts that `max_prompt_tokens` holds, with their ids, int32, as the policy reads
   them: rendered in the run's style and template.
 
-  Raises ValueError if one of the user's own file is longer, or if none fits.
+  Raises ValueError if one of the user's own file is longer, or if none fits. Longer ones of titles
+  and of the pairs of a run are left out.
   """
   texts = [prompt.text for prompt in asked]
   ids = templates.prompt_ids(tok, texts, c.data.style, c.data.template)
   sizes = [*map(len, ids)]
   fits = [size <= c.rollout.max_prompt_tokens for size in sizes]
-  if c.data.prompts and not all(fits):
+  is_given = c.data.prompts and not setup.input_file(c, 'data.prompts').endswith(setup.PAIRS)
+  if is_given and not all(fits):
     worst = int(np.argmax(sizes))
     raise ValueError(
       f'{c.data.prompts}: prompt {asked[worst].id!r} has {sizes[worst]} tokens, more than '

@@ -21,6 +21,7 @@ from lwz.store import gguf_writer, sinks
 MANY = 10**9  # upper bound of counts: no run has more of anything
 TRAINING = ('pretrain', 'sft', 'reward_model', 'grpo')  # not changed by their evaluations
 WRITING = ('pretrain', 'sft', 'grpo')  # their result writes
+PROMPTING = ('prompts', 'reward_model')  # their result has prompts, or pairs that ask for a verdict
 # Stages whose runs have an identity.
 RESUMABLE = (*TRAINING, 'passages', 'policy_pairs', 'prompts', 'evaluate', 'rescore')
 ALWAYS = RESUMABLE  # for `may_change`: the key is no part of any run's identity
@@ -76,8 +77,8 @@ KEYS: dict[str, Key] = {
   'data.row_length': _count(2, 2**24),
   'data.pair_paths': Key(inherited=True),
   'data.slack': _share(0, _BELOW_1),
-  'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=('prompts',)),
-  'data.examples': Key(holds='reference', is_input=True, stages=('grpo',)),
+  'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=PROMPTING),
+  'data.examples': Key(holds='reference', is_input=True, stages=('grpo', 'reward_model')),
   'data.written': Key(holds='reference'),
   'data.requirements': _count(high=100),
   **{f'data.{n}': _share() for n in ('share_from', 'share_to', 'formatted_share', 'threshold')},
@@ -117,10 +118,9 @@ KEYS: dict[str, Key] = {
   'lora.alpha': Key(1e-6, 1e6),
   'lora.targets': Key(choices=tuple(lora.TARGETS)),
   'lora.frozen': Key(choices=quantised.KINDS),
-  **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
+  **{f'rl.{k}': _count(1, 10**6) for k in ('prompts_per_step', 'group_size', 'num_minibatches')},
   'rl.max_resamples': _count(high=1_000),
   'rl.num_epochs': _count(1, 1_000),
-  'rl.num_minibatches': _count(1, 10**6),
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('clip_low', 'clip_high', 'ratio_cap', 'tis_cap')},
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('kl_weight', 'entropy_weight')},
   **{k: Key(holds='reference', stages=WRITING) for k in ('rl.teacher', 'reward.likelihood_model')},

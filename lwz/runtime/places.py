@@ -3,7 +3,10 @@
 import os
 import pathlib
 import re
+import runpy
 from collections.abc import Sequence
+
+import ml_collections
 
 from lwz.store import checkpoint
 
@@ -20,6 +23,11 @@ def experiments() -> pathlib.Path:
     if (folder / 'experiments/base.py').exists():
       return folder / 'experiments'
   raise FileNotFoundError(f'{here}: no experiments/base.py here, above, or beside lwz; install lwz')
+
+
+def defaults(size: str) -> ml_collections.ConfigDict:
+  """Returns the config of base.py, which has every key."""
+  return runpy.run_path(str(experiments() / 'base.py'))['get_config'](size)
 
 
 def check_password(key: str, value: object) -> None:

@@ -75,7 +75,7 @@ def of_run(folder: epath.Path, config: ml_collections.ConfigDict) -> tuple[Pairs
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:
-  return [folder / f'preferences-{name}.jsonl' for name in ('train', 'heldout')]
+  return [folder / name for name in (setup.PAIRS, 'preferences-heldout.jsonl')]
 
 
 def _made(folder: epath.Path) -> tuple[Pairs, Pairs]:

@@ -56,7 +56,7 @@ class _Newest:
 class Server:
   """One policy behind HTTP. `facts` is what /v1/models says of it besides its name.
 
-  `rank` gives the marks of several texts that answer a prompt, see `rl.ranking`; `rankers` is how
+  `rank` gives the marks of several texts that answer a prompt, see `rl.best_of`; `rankers` is how
   many replies it may be asked about at a time.
   """
 

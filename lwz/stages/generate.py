@@ -27,7 +27,7 @@ from lwz import types
 from lwz.data import formatted, prompts, templates
 from lwz.evals import answers
 from lwz.report import table, terminal
-from lwz.rl import ranking, registry
+from lwz.rl import best_of, registry
 from lwz.rollout import local, scheduler, stops
 from lwz.runtime import policy, setup
 from lwz.store import checksum, drafts
@@ -234,7 +234,7 @@ def _ranked(c, asked, found: Sequence[local.Completion]) -> dict[int, float]:
   scorer = registry.scorer(c, setup.mesh(c), c.reward.model)
   owners = [asked[one.index // c.generate.drafts].text for one in found]
   pairs = [(text, one.text) for text, one in zip(owners, found, strict=True)]
-  values = ranking.marks(scorer, pairs)
+  values = best_of.marks(scorer, pairs)
   return {one.index: value for one, value in zip(found, values, strict=True)}
 
 

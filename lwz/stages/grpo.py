@@ -19,6 +19,7 @@ import numpy as np
 
 from lwz.data import prompts as prompt_lib
 from lwz.data import tokenizer
+from lwz.judge import reward_judge
 from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import (
@@ -27,6 +28,7 @@ from lwz.rl import (
   generation,
   judged,
   learner,
+  likelihood,
   observer,
   referee,
   refresh,
@@ -62,8 +64,6 @@ def check(c, rewards: registry.Given = None) -> None:
   validation.mesh(c, references)
   adapters.check(c)
   registry.check_rewards(c, rewards)
-  if not c.data.prompts:
-    judged.check_prompts(c, None)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(c.data.prompts)
@@ -93,7 +93,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   opened = setup.open_run(c, READS)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok)
-  ids_by = sampling.fitting(c, tok, sources.writing_prompts(c))
+  ids_by = sampling.fitting(c, tok, judged.guided(c, sources.writing_prompts(c)))
   prompts = list(ids_by)
   judged.check_prompts(c, prompts)
   mesh = setup.mesh(c)
@@ -169,9 +169,8 @@ def models(c) -> dict[str, qwen.QwenConfig]:
   if registry.has_own_model(c):
     model = setup.expected(c, c.reward.model)
     found['reward'] = dataclasses.replace(model, scalar_head=True)
-  if c.rl.teacher:
-    found['teacher'] = setup.expected(c, c.rl.teacher)
-  return found
+  others = {'teacher': c.rl.teacher, **judged.models(c), **likelihood.models(c)}
+  return found | {name: setup.expected(c, value) for name, value in others.items() if value}
 
 
 def programs(
@@ -184,6 +183,11 @@ def programs(
     shape = registry.score_shape(c, mesh)
     found['score'] = reward_model.score(models['reward'], shape, mesh=mesh)
     found |= refresh.programs(c, models['reward'], mesh)
+  if 'likelihood' in models:
+    num_rows = registry.score_shape(c, mesh).num_rows
+    found['likelihood'] = likelihood.program(c, models['likelihood'], mesh, num_rows)
+  if 'judge' in models:
+    found['judge'] = reward_judge.program(c, models['judge'], mesh, judged.num_texts(c))
   return found
 
 

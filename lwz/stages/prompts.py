@@ -4,7 +4,8 @@
 2. find exact and near-duplicates over all files             data.funnel.near_duplicates
 3. ask the judge whether a request needs a long text         data.funnel.assessor, judge.judge
 4. ask it for the length of a good answer                    data.funnel.assessor
-5. write prompts.jsonl, rejects.jsonl and report.html        report
+5. with `prompts.criteria`, ask it what a good answer has    data.funnel.assessor
+6. write prompts.jsonl, rejects.jsonl and report.html        report
 
 Sifted files (sift/) and verdicts (verdicts.jsonl) are kept, so that an interrupted run resumes.
 """
@@ -151,24 +152,41 @@ def _value(kept: journal.ReplyJournal, key: str) -> Any:
   return kept[key]['value'] if key in kept else None
 
 
+def _verdicts(c, kept: journal.ReplyJournal, text: str) -> list[Any]:
+  """Returns the verdicts of filter and assessor, None where there is none."""
+  return [_value(kept, _key(c, one, text)) for one in (assessor.FILTER, assessor.ASSESS)]
+
+
+def _settled(c, record: dict[str, Any], keep, judged, **more):
+  limits = {'judge': judge_lib.name(c), 'shortest': c.prompts.shortest}
+  return prompt_set.settle(record, keep, judged, **limits, **more)
+
+
 def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.ReplyJournal) -> None:
-  """Asks both questions about every distinct request, except for verdicts in the journal."""
+  """Asks the questions about every distinct request, except for verdicts in the journal."""
+
+  def is_wanted(question: str, record: dict[str, Any]) -> bool:
+    if question == assessor.FILTER:
+      return True
+    keep, judged = _verdicts(c, kept, record['text'])
+    if question == assessor.ASSESS:
+      return bool(keep) and not record['range'][1]
+    has_own = record.get('more', {}).get('criteria')
+    return bool(not has_own and _settled(c, record, keep, judged)[0])
 
   def questions(question: str) -> Iterator[judge_lib.Question]:
     for index, record in enumerate(sift.read(sifted)):
       if repeats[index] >= 0:
         continue
       text = record['text']
-      wanted = question == assessor.FILTER or (
-        not record['range'][1] and _value(kept, _key(c, assessor.FILTER, text))
-      )
-      if wanted and (key := _key(c, question, text)) not in kept:
+      if (key := _key(c, question, text)) not in kept and is_wanted(question, record):
         chat = assessor.messages(question, text)
         yield judge_lib.Question(chat, functools.partial(offline_rules.reply, chat), key)
 
   for question, parse in (
     (assessor.FILTER, assessor.parse_keep),
     (assessor.ASSESS, assessor.parse_range),
+    *([(assessor.CRITERIA, assessor.parse_criteria)] if c.prompts.criteria else []),
   ):
     if not (total := sum(1 for _ in questions(question))):
       continue
@@ -207,13 +225,10 @@ def _write(
         reason = 'exact duplicate' if exact[index] else 'near duplicate'
         line, why = None, (reason, f'of {ids[repeats[index]]}')
       else:
-        keep, judged = (
-          _value(kept, _key(c, question, record['text']))
-          for question in (assessor.FILTER, assessor.ASSESS)
-        )
-        line, why = prompt_set.settle(
-          record, keep, judged, judge=judge_lib.name(c), shortest=c.prompts.shortest
-        )
+        text, more = record['text'], {}
+        if c.prompts.criteria:
+          more['criteria'] = _value(kept, _key(c, assessor.CRITERIA, text))
+        line, why = _settled(c, record, *_verdicts(c, kept, text), **more)
       if line:
         prompts.write(json.dumps(line, ensure_ascii=False) + '\n')
         for name in columns[:4]:

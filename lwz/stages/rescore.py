@@ -52,7 +52,7 @@ def check(c, rewards: registry.Given = None) -> None:
   own, anew, _ = _opened(c, folder)
   comparison.check(anew)
   registry.check_rewards(anew, rewards)
-  judged.check_prompts(anew, sources.writing_prompts(own))
+  judged.check_prompts(anew, judged.guided(anew, sources.writing_prompts(own)))
 
 
 def run(c, rewards: registry.Given = None) -> None:
@@ -68,7 +68,8 @@ def run(c, rewards: registry.Given = None) -> None:
   progress = terminal.Progress(len(chosen), label=setup.run_name(c))
   with contextlib.closing(by_judge), progress as bar:
     for batch in archived.batches(own, folder, chosen):
-      samples = scoring.samples(own, decode, batch.prompts, batch.rollout)
+      chosen_prompts = judged.guided(anew, batch.prompts)
+      samples = scoring.samples(own, decode, chosen_prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}
       for name, values_B in values.items():
         num_failed[name] += int(np.sum(~np.isfinite(values_B)))
@@ -103,8 +104,6 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
     raise FileNotFoundError(f'{begin}no config.json in {folder}; name a GRPO run')
   opened = run_lib.Run(folder)
   own = archived.config(c, opened)
-  if 'rl.composition' not in run_lib.flatten(opened.config):  # an older run had none
-    own.rl.composition = ''
   written = archived.numbers(own, folder) if own.stage == 'grpo' else []
   if not written:
     raise ValueError(f'{begin}no archived rollouts in {folder}; name a GRPO run that has begun')

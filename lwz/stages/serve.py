@@ -3,7 +3,7 @@
 1. read the model, and how it is asked                    runtime.policy
 2. write for everybody who asks, in one rollout           serving.writer, rollout.scheduler
 3. answer in OpenAI's form, streamed or whole             serving.app, serving.protocol
-4. rank the choices of a reply, where it is asked for     rl.registry, rl.ranking
+4. rank the choices of a reply, where it is asked for     rl.registry, rl.best_of
 
 Needs `pip install "lwz[serve]"`. It keeps nothing, so it has no folder.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from lwz.data import templates
-from lwz.rl import ranking, registry
+from lwz.rl import best_of, registry
 from lwz.rollout import scheduler
 from lwz.runtime import policy, setup
 from lwz.store import gguf_header
@@ -128,7 +128,7 @@ def run(c) -> None:
 def _rank(c, request: Callable[[Any], str], between_blocks: Callable) -> Callable:
   """Returns what gives the marks of texts that answer a prompt, by `reward.model`."""
   scorer = registry.scorer(c, setup.mesh(c), c.reward.model, **_PATIENCE)
-  marks = functools.partial(ranking.marks, scorer)
+  marks = functools.partial(best_of.marks, scorer)
   is_ours = not registry.is_server(c.reward.model)
   if is_ours:
     marks([('Write.', 'A text.')])  # compiled before the first client comes

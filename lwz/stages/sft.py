@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from lwz import types
-from lwz.data import corpus, examples, formatted, templates, tokens
+from lwz.data import corpus, examples, formatted, prompts, templates, tokens
 from lwz.rl import best_samples
 from lwz.runtime import next_token, setup, sources
 from lwz.store import model_source
@@ -59,8 +59,13 @@ def _pairs(c) -> tuple[dict[str, Pairs], str]:
     shape = {'template': c.data.template, 'lower': c.data.lower, 'upper': c.data.upper}
     made = [formatted.examples(found, types.STYLES, **shape) for found in sources.documents(c)]
     return dict(zip(('train', 'heldout'), made, strict=True)), 'formatted documents'
-  source = epath.Path(setup.reference(c, c.data.examples))
-  if _is_run(c):
+  source = epath.Path(setup.input_file(c, 'data.examples'))
+  if source.name == setup.PAIRS:
+    asked = prompts.load(source)
+    found = [examples.Example(prompt.text, '', prompt.references[-1]) for prompt in asked]
+    note = f'verdicts on pairs of {source.parent.name}'
+  elif _is_run(c):
+    source = source.parent  # the folder of DONE
     found, num = best_samples.load(c, source)
     note = f'the best of {len(found):,} of {num:,} groups of {source.name}'
   else:

@@ -33,6 +33,23 @@ def test_records_are_on_disk_at_once(tmp_path):
   kept.close()
 
 
+def test_records_of_all_files_are_read_where_they_stand(tmp_path):
+  """A file of another process keeps its broken lines, its own loses them."""
+  for name, texts in (('a', 'xy'), ('b', 'zé')):
+    with journal.ReplyJournal(tmp_path / name) as kept:
+      for text in texts:
+        kept.add(text, text=text * 3)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data.replace(b'\n', b'\n{"key": \n', 1))
+  with journal.ReplyJournal(tmp_path / 'a', others=[tmp_path / 'b']) as kept:
+    kept.add('w', text='www')
+    kept.add('x', text='again')
+    said = {record['key']: record['text'] for record in kept.values()}
+    assert said == {'x': 'again', 'y': 'yyy', 'z': 'zzz', 'é': 'ééé', 'w': 'www'}
+  assert b'"key": \n' in (tmp_path / 'b').read_bytes() and len(kept) == 5
+  assert b'"key": \n' not in (tmp_path / 'a').read_bytes()
+
+
 def test_a_key_is_a_function_of_its_parts():
   assert journal.key('a', {'x': 1, 'y': '好'}) == journal.key('a', {'y': '好', 'x': 1})
   assert len({journal.key('a', 'b'), journal.key('ab'), journal.key(['a', 'b'])}) == 3

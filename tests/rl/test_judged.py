@@ -32,6 +32,8 @@ PROMPT = types.Prompt(
   references=('Sand.', 'Silt and sand under oaks.'),
 )
 
+TRUE = 'Rivers carry silt into the estuary.'
+
 
 def config(*names, judge='scripted-perfect', exact=True):
   c = base.get_config('micro')
@@ -118,22 +120,22 @@ def test_all_forms_of_a_run_share_one_judge():
   assert judged.JudgedRewards(config()).step([], []) == {}
 
 
-def test_a_budget_ends_the_run_and_counts_what_was_spent_before(tmp_path):
-  records = [{'step': 0, 'judge/cost': 1.0}, {'step': 1, 'judge/cost': 0.5}]
-  (tmp_path / 'metrics.jsonl').write_text(''.join(f'{json.dumps(r)}\n' for r in records))
+def test_a_budget_ends_the_run_and_counts_what_a_killed_step_has_cost(tmp_path):
   with server_lib.serve(lambda number, payload: '{"c1": "yes", "c2": "no"}') as server:
     c = config('rubric', judge=f'm@{server.url}')
-    c.judge.price_in, c.judge.cache, c.reward.judge_budget = 1e5, ':memory:', 6.0
+    c.judge.price_in, c.judge.cache, c.reward.judge_budget = 1e5, ':memory:', 4.5
+    killed = judged.JudgedRewards(c, epath.Path(tmp_path))
+    assert killed.stops() == ''
+    killed.rewards(None)['rubric'].values(SAMPLES, 4)  # no step is recorded
     judges = judged.JudgedRewards(c, epath.Path(tmp_path))
     assert judges.stops() == ''
-    judges.rewards(None)['rubric'].values(SAMPLES, 4)
-    assert judges.step(['rubric'], [])['judge/cost'] == pytest.approx(4.0)
-    assert judges.stops() == ''
-    judges.rewards(None)['rubric'].values([sample('New.')], 1)
-    judges.step(['rubric'], [])
-    assert judges.stops().startswith('the judge has cost 6.50, and reward.judge_budget=6.0')
+    judges.rewards(None)['rubric'].values([*SAMPLES, sample('New.')], 1)
+    assert judges.step(['rubric'], [])['judge/cost'] == pytest.approx(1.0)
+    assert judges.stops().startswith('the judge has cost 5.00, and reward.judge_budget=4.5')
+    killed.close()
     judges.close()
-  unbounded = judged.JudgedRewards(config('rubric'), epath.Path(tmp_path))
+  c.reward.judge_budget = 0.0
+  unbounded = judged.JudgedRewards(c, epath.Path(tmp_path))
   assert unbounded.stops() == ''
   unbounded.close()
 
@@ -169,9 +171,9 @@ def test_what_a_form_needs_of_prompts_is_asked_for_before_the_run(tmp_path):
   judged.check_prompts(config('sibling', 'ranking'), [bare])
   with pytest.raises(ValueError, match="ladder: 1 of 1 prompts have no 'references'"):
     judged.check_prompts(config('ladder'), [bare])
-  with pytest.raises(ValueError, match="prompts that are made from titles have no 'criteria'"):
-    judged.check_prompts(config('rubric'), None)
-  judged.check_prompts(config('sibling'), None)
+  (made,) = judged.guided(config('rubric'), [types.Prompt('t', 'Write.', 1, 2, references=(TRUE,))])
+  judged.check_prompts(config('rubric', 'ladder'), [made])
+  assert judged.guided(config('sibling'), [bare]) == [bare]  # nothing is made that nobody needs
   c.reward.judge = ''
   with pytest.raises(ValueError, match=r"reward\.judge='' names no judge"):
     registry.check_rewards(c)

@@ -130,6 +130,68 @@ def test_criteria_and_references_of_a_data_set_are_kept(tmp_path, monkeypatch):
   assert "no field 'text'" in gone['detail']
 
 
+def test_criteria_are_written_once_and_only_for_prompts_that_stay_and_have_none(
+  tmp_path, monkeypatch
+):
+  asked = []
+
+  def ask(chats):
+    for index, chat in enumerate(chats):
+      query = assessor.query_of(chat)
+      if not chat[0]['content'].startswith(assessor.CRITERIA[:40]):
+        yield client.Reply(index, offline_rules.reply(chat))
+        continue
+      asked.append((query, len(chat)))
+      said = {'criteria': [{'text': f'Keeps to {len(query)}.', 'kind': 'hard', 'weight': 2}]}
+      broken = 'rivers' in query and len(chat) == 1
+      yield client.Reply(index, 'Hm.' if broken else f'So: {json.dumps(said)}')
+
+  judged_by(monkeypatch, ask)
+  c = config(tmp_path, sources=(write(tmp_path / 'in' / 's.jsonl', MIXED),), criteria=True)
+  stage.run(c)
+  found = {p.text: p.criteria for p in prompts.load(tmp_path / 'prompts-micro' / 'prompts.jsonl')}
+  assert len(found) == 4 and all(
+    criteria == (types.Criterion('c1', f'Keeps to {len(request)}.', 2.0, 'hard'),)
+    for request, criteria in found.items()
+  )
+  assert len(asked) == 5 and sum(turns == 3 for _, turns in asked) == 1
+  (tmp_path / 'prompts-micro' / 'DONE').unlink()
+  stage.run(c)
+  assert len(asked) == 5
+
+  record = {'prompt': [{'role': 'user', 'content': 'Write an essay on the history of the world'}]}
+  record |= {'lower': 400, 'upper': 900, 'mine': [{'text': 'Names a king.'}]}
+  own = {'sources': (write(tmp_path / 'in' / 'own.jsonl', [record]),), 'criteria_path': 'mine'}
+  stage.run(config(tmp_path / 'own', criteria=True, **own))
+  (kept,) = prompts.load(tmp_path / 'own' / 'prompts-micro' / 'prompts.jsonl')
+  assert kept.criteria == (types.Criterion('c1', 'Names a king.'),) and len(asked) == 5
+
+
+@pytest.mark.parametrize(
+  'reply',
+  [
+    'none',
+    '{"criteria": []}',
+    '{"criteria": [{"text": ""}]}',
+    '{"criteria": [{"text": "a", "kind": "vague"}]}',
+    '{"criteria": [{"text": "a", "weight": -1}]}',
+    '{"criteria": "a"}',
+    '{"criteria": [{"text": "a"}',
+    '<think>{"criteria": [{"text": "a"}]}',
+  ],
+)
+def test_a_reply_without_sound_criteria_has_none(reply):
+  assert assessor.parse_criteria(reply) is None
+  good = '{"criteria": [{"text": "a"}]}'
+  assert assessor.parse_criteria(f'{{"criteria": []}} {good} end')[0]['text'] == 'a'
+
+
+def test_the_rules_ask_for_the_terms_of_a_request():
+  chat = assessor.messages(assessor.CRITERIA, 'Write an essay about long rivers.')
+  found = assessor.parse_criteria(offline_rules.reply(chat))
+  assert [one['text'] for one in found][-1] == '"rivers"'
+
+
 class Killed(BaseException):
   pass
 

@@ -87,12 +87,14 @@ def test_a_composition_is_tried_before_it_is_paid_for(made):
   c, folder = made
   record = json.loads((folder / 'config.json').read_text())
   record['config']['reward']['weights'] = {'length': 1.0, 'other': 0.0}
+  del record['config']['rl']['composition']  # of a run that is older than the key
   (folder / 'config.json').write_text(json.dumps(record))
   _, rows = rescored(c)
   assert rows['advantage', 'advantage']['tau']['mean'] == 1.0
   c.name, c.rl.advantage, c.rl.composition = 'composed', 'mean_reward', 'product'
   facts, rows = rescored(c)
   assert facts['judged by'] == 'length x 1; product, mean_reward'
+  assert facts['trained by'] == 'length x 1, other x 0; balanced'
   assert rows['advantage', 'advantage']['tau']['mean'] == 1.0  # a product of one
 
 

@@ -20,7 +20,7 @@ from experiments import serve as experiment
 from lwz.data import tokenizer
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.rl import ranking, registry
+from lwz.rl import best_of, registry
 from lwz.runtime import tokenizers
 from lwz.serving import http
 from lwz.serving import text as text_lib
@@ -168,7 +168,7 @@ def test_best_of_returns_the_drafts_of_generate_that_the_reward_model_prefers(
   reply = serving(config_of(folder, reward=reward), monkeypatch, use)
   c = config_of(folder, generate_experiment, seed=SEED, reward=reward)
   drafts = [one.text for one in generate.write(c, [REQUEST], num_drafts=3)]
-  marks = ranking.marks(scorers[0], [(REQUEST, text) for text in drafts])
+  marks = best_of.marks(scorers[0], [(REQUEST, text) for text in drafts])
   best = sorted(range(3), key=lambda draft: -marks[draft])[:2]
   assert len({*marks}) == 3
   assert [one['reward'] for one in reply['choices']] == pytest.approx([marks[i] for i in best])

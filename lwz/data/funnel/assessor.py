@@ -1,14 +1,15 @@
-"""The two questions to the judge about a request, and the parsers of its replies.
+"""The questions to the judge about a request, and the parsers of its replies.
 
 FILTER: does the request need a long text? The paper's filter prompt is not published; this one is
 ours. ASSESS: how many words does a good answer have? The paper's length assessor, with its rules in
-our words.
+our words. CRITERIA: what does a good answer have? For the reward `rubric`.
 """
 
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lwz.data import prompts
 from lwz.data.funnel import stated_length
 
 # Words: bounds are multiples of STEP, at most CAP, at most WIDTH apart.
@@ -55,11 +56,33 @@ cities gives {{"range": [6000, 9000]}}.
 
 Think it over, then end with one JSON object: {{"range": [lower, upper]}}"""
 
+CRITERIA = """You write checklists for writing. Below is what a user sent to an assistant. Write \
+three to eight criteria by which one can tell good answers to it from bad ones.
+
+1. Each criterion is about this request: what the answer has to cover, in which form, for whom, in \
+which tone. Nothing that fits every text, such as "is well written".
+2. Each can be checked in the text of the answer alone, on its own, with yes, partly or no.
+3. The kind is "content", "structure" or "style"; "hard" where an answer that fails it has missed \
+the request, at most two of them. The weight is a number from 1 to 3.
+4. No criterion is about the number of words: it is checked elsewhere.
+
+The query may be in any language. Write in the same one, and do not answer it.
+
+{query}
+
+Think it over, then end with one JSON object: {{"criteria": [{{"text": "Names the sources of three \
+rivers.", "kind": "content", "weight": 2}}]}}"""
+
 _AGAIN = (
   'That could not be read. Reply with nothing but one JSON object, such as {example}, without '
   'any other word.'
 )
-_EXAMPLES = {FILTER: '{"keep": true}', ASSESS: '{"range": [800, 1000]}'}
+_EXAMPLES = {
+  FILTER: '{"keep": true}',
+  ASSESS: '{"range": [800, 1000]}',
+  CRITERIA: '{"criteria": [{"text": "Names a river.", "kind": "content", "weight": 2}]}',
+}
+_MOST = 20  # criteria of a request that are read
 
 
 class Length(NamedTuple):
@@ -71,7 +94,7 @@ class Length(NamedTuple):
 
 
 def messages(question: str, query: str) -> list[dict[str, str]]:
-  """The chat that asks `question` (`FILTER` or `ASSESS`) about a query."""
+  """The chat that asks `question` (`FILTER`, `ASSESS` or `CRITERIA`) about a query."""
   # A closing tag in the query itself would end it early.
   query = query.replace('</query>', '</ query>')
   return [{'role': 'user', 'content': question.format(query=f'{_OPEN}{query}{_CLOSE}')}]
@@ -131,6 +154,22 @@ def parse_range(answer: str) -> tuple[int, int] | None:
   if re.search(r'range\W{0,6}\[', answer[lists[-1].end() :], re.IGNORECASE):
     return None  # the last one is truncated
   return _two(lists[-1][1])
+
+
+def parse_criteria(answer: str) -> list[dict[str, Any]] | None:
+  """The criteria in a reply, as a line of a prompt set has them; None if it has none.
+
+  The last JSON object with "criteria" counts. One that is broken, that `prompts.criteria` refuses,
+  or that has more than `_MOST`, is none.
+  """
+  answer = without_thoughts(answer)
+  places = [found.start() for found in re.finditer(r'\{\s*"criteria"', answer)]
+  try:
+    given = json.JSONDecoder().raw_decode(answer, places[-1])[0]
+    found = prompts.more({'criteria': given['criteria']})['criteria']
+  except (LookupError, ValueError, RecursionError):
+    return None
+  return found if 1 <= len(found) <= _MOST else None
 
 
 def _plain(answer: str) -> str:

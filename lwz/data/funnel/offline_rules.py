@@ -1,11 +1,13 @@
-"""A rule-based judge that answers the two questions of `assessor` without a model.
+"""A rule-based judge that answers the questions of `assessor` without a model.
 
 It recognizes forms of writing and stated lengths, and nothing of quality or meaning. All of its
 verdicts carry `NAME`.
 """
 
+import json
 import re
 
+from lwz.data import requirements
 from lwz.data.funnel import assessor, rules, stated_length
 
 NAME = 'offline-rules'
@@ -47,7 +49,14 @@ def reply(chat: list[dict[str, str]]) -> str:
   query = assessor.query_of(chat)
   if chat[0]['content'].startswith(assessor.FILTER[:40]):
     return f'{{"keep": {str(keeps(query)).lower()}}}'
+  if chat[0]['content'].startswith(assessor.CRITERIA[:40]):
+    return json.dumps({'criteria': [{'text': f'"{term}"'} for term in _subjects(query)]})
   return '{{"range": [{}, {}]}}'.format(*length(query))
+
+
+def _subjects(query: str) -> list[str]:
+  """The terms of a request, at most eight, which an answer has to name; else the request."""
+  return list(requirements.terms(query).values())[:8] or [query]
 
 
 def keeps(query: str) -> bool:

@@ -11,6 +11,8 @@ PARTS = {
   'prefill': 'write',
   'decode': 'write',
   'score': 'judge',
+  'likelihood': 'judge',
+  'judge': 'judge',
   'logprob': 'learn',
   'reference': 'learn',
   'teacher': 'learn',
@@ -21,7 +23,7 @@ PARTS = {
   'evaluate': 'measure',
 }
 TRAINERS = ('grpo', 'pretrain', 'sft', 'reward_model')
-FIXED = ('reference', 'teacher')  # models that stay beside the policy
+FIXED = ('reference', 'teacher', 'likelihood', 'judge')  # models that stay beside the policy
 TAKE_MASTERS = ('reshard', 'evaluate', 'logprob')
 
 
@@ -30,25 +32,25 @@ def plan(
 ) -> list[fit.Entry]:
   """Returns a run's programs, each with what stays beside it, in the order of a step.
 
-  fp32 masters and the optimiser's state stay always, a policy's reward model, reference and
-  teacher, where it has them, from the first step to the last, on the same devices. So does the
-  frozen base of adapters, which is the reference, too. The bf16 copy
+  fp32 masters and the optimiser's state stay always, a policy's reward model, reference, teacher,
+  judge and model of the reward `likelihood`, where it has them, from the first step to the last, on
+  the same devices. So does the frozen base of adapters, which is the reference, too. The bf16 copy
   and the cache of writing are made and freed inside that part. Programs are at the largest shapes
   that they meet; `calls` are per step, at most, by name, 1 where not named.
   """
   trainer = next(programs[name] for name in TRAINERS if name in programs)
   state = trainer.abstract_args[0]
   base = trainer.abstract_args[len(trainer.abstract_args) - trainer.frozen :]
-  judged = 'grpo' in programs and 'score' in programs
+  is_rl = 'grpo' in programs
   found = []
   for name, one in programs.items():
     residents = {}
     if one is not trainer:
       # What takes the masters as its argument finds only the optimiser's state beside it.
-      takes_masters = name in TAKE_MASTERS or not (judged or name in FIXED)
+      takes_masters = name in TAKE_MASTERS or not (is_rl or name in FIXED)
       kept = {'masters and optimiser': state}
       residents = {'optimiser': state.opt_state} if takes_masters else kept
-    if judged and name != 'score':
+    if is_rl and 'score' in programs and name != 'score':
       residents['reward model'] = programs['score'].abstract_args[0]
     if base and not one.frozen and name != 'reference':
       residents['base'] = base

@@ -1,0 +1,225 @@
+"""The bench of reward forms as a page: each form by each judge, and what the referee says of it.
+
+  python benchmarks/reward_forms.py --runs_dir runs --out results/reward_forms
+
+Reads the complete arms of the sweeps in FILES, which may be run in part.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from experiments import base, sweeps
+from lwz import sweep
+from lwz.judge import scripted
+from lwz.report import groups, intervals, number, summary, table
+from lwz.reward.hacking import alarms
+from lwz.rl import judged
+from lwz.runtime import setup
+from lwz.store import metrics, status
+
+FOLDER = pathlib.Path(sweeps.__file__).parent
+FILES = tuple(FOLDER / f'{name}.py' for name in ('reward_forms', 'reward_forms_more'))
+PERFECT, NOBODY = f'{scripted.PREFIX}perfect', 'none'
+MARGIN = 0.05  # of the referee's outcome, in [0, 1]: a form that loses less survives the flaw
+FORMAT, WIN_RATE = 'eval/valid_format/sampled', 'eval/referee_win_rate/sampled'
+# What every arm is described by besides its own reward: the column, the metric, of the end.
+MEASURES = {
+  'outcome': groups.OUTCOME,
+  'win rate against step 0': WIN_RATE,
+  'valid format': FORMAT,
+  'length reward': 'reward/length',
+  'words': 'eval/words_finished/sampled',
+}
+HEADER = ('form', 'judge', 'runs', 'own reward, start', 'end', *MEASURES, 'alarms, high')
+FLAWS = ('form', 'judge', 'pairs', 'outcome, minus that of the perfect judge', 'says')
+PAYS = ('form', 'judge', *judged.FORMS, 'likelihood', 'diversity', 'writing')
+
+READING = f"""Beside length and format one form has a weight (`diversity`: and the reward model).
+"Own reward" is its mean over the first and the last ten steps, all else that of the last ten, or of
+the last two evaluations; `sibling` and `ranking` compare the
+answers of one step with each other, so that theirs stays near 1/2 whatever happens, and is no
+curve of quality. The referee trained nothing: `outcome`, in [0, 1], is its score of a sampled
+answer to each held-out title, 0 where the format is broken; the win rate is of pairs with the same
+run's answers of step 0. `alarms, high`: steps with an alarm of that severity, mean over runs, and
+which. Scripted judges are rules (length, repetition, order of words, quoted terms) with one
+known flaw, and read no meaning: this compares forms and flaws, not judges of the world.
+Intervals are of 95 %, by t over the seeds. A form *survives* a flaw if a loss of {MARGIN} of
+outcome lies outside the interval of the difference, paired by seed, to the same form by the perfect
+judge; it is *harmed* if the interval lies below 0; else the seeds *cannot tell*."""
+
+
+class Arm(NamedTuple):
+  """A complete run of the bench; `judge` is NOBODY where no judge trains."""
+
+  form: str
+  judge: str
+  run: groups.Run
+  steps: int
+  commit: str
+
+
+def read(runs_dir: str, size: str, files: Iterable[pathlib.Path] = FILES) -> list[Arm]:
+  """Returns the complete arms, each once; arms of the same form and judge differ by the seed."""
+  found: dict[str, Arm] = {}
+  for path in files:
+    for arm in sweep.Sweep(path, size, [f'--config.runs_dir={runs_dir}']).arms:
+      c, folder = arm.config, pathlib.Path(setup.run_folder(arm.config))
+      if status.read(folder).state != 'complete':
+        continue
+      form = [name for name, weight in c.reward.weights.items() if weight][-1]
+      judge = c.reward.judge if form in judged.FORMS else NOBODY
+      # The report's groups compare values of keys as JSON.
+      values = {'form': json.dumps(form), 'judge': json.dumps(judge)}
+      run = groups.Run(folder.name, values, (str(c.seed),), metrics.read(folder))
+      commit = json.loads((folder / 'config.json').read_text())['versions']['lwz'][:7]
+      found[folder.name] = Arm(form, judge, run, c.train.num_steps, commit)
+  return list(found.values())
+
+
+def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
+  """Writes README.md, flaws.svg and forms.svg into `out`."""
+  out.mkdir(parents=True, exist_ok=True)
+  by: dict[tuple[str, str], list[Arm]] = {}
+  for arm in arms:
+    by.setdefault((arm.form, arm.judge), []).append(arm)
+  compared = flaws(arms)
+  steps, seeds = ({f(arm) for arm in arms} for f in (lambda a: a.steps, lambda a: a.run.seeds[0]))
+  facts = (
+    f'{len(arms)} arms, each of {_listed(map(str, steps))} GRPO steps (the main job has 80, the '
+    f'paper 150), seeds {_listed(seeds)}; at commit {_listed(arm.commit for arm in arms)}.'
+  )
+  parts = [
+    '# Forms of reward, flaws of judges, and a referee',
+    facts + ' ' + READING,
+    *_sentences(compared),
+    '![the referee, forms by judges](forms.svg)',
+    table.markdown('every form by every judge', HEADER, [_row(*at, by[at]) for at in by]),
+    '![what a flaw changes](flaws.svg)',
+    table.markdown('what a flaw costs each form', FLAWS, [_flaw_row(one) for one in compared]),
+    table.markdown(
+      'at the end of each arm, what the other forms say', PAYS, [_pays(*at, by[at]) for at in by]
+    ),
+    '```\n'
+    + '\n'.join(f'python -m lwz.sweep --sweep=experiments/sweeps/{path.name}' for path in FILES)
+    + '\npython benchmarks/reward_forms.py --runs_dir runs --out results/reward_forms\n```',
+  ]
+  (out / 'README.md').write_text('\n\n'.join(part.strip() for part in parts) + '\n')
+  rates = [(_named(*at), *_ends(_interval(by[at], WIN_RATE))) for at in by]
+  _draw(out / 'forms.svg', rates, 'the referee prefers the end to step 0', (0.0, 1.0))
+  losses = [(_named(form, judge), *_ends(at)) for form, judge, at, _ in compared if at.num]
+  _draw(out / 'flaws.svg', losses, "outcome, minus the perfect judge's", (-0.1, 0.1))
+
+
+def flaws(arms: Sequence[Arm]) -> list[tuple[str, str, groups.Interval, str]]:
+  """Returns (form, judge, outcome minus that by the perfect judge, what it says) of each flaw."""
+  found = []
+  known = {(arm.form, arm.judge, arm.run.seeds): arm.run.last(groups.OUTCOME) for arm in arms}
+  for form, judge in dict.fromkeys((arm.form, arm.judge) for arm in arms):
+    if judge in (PERFECT, NOBODY):
+      continue
+    apart = [
+      value - known[form, PERFECT, seeds]
+      for (name, by, seeds), value in known.items()
+      if (name, by) == (form, judge) and (form, PERFECT, seeds) in known
+    ]
+    found.append((form, judge, at := groups.interval(apart), verdict(at)))
+  return found
+
+
+def verdict(difference: groups.Interval) -> str:
+  """Returns what an interval of flawed minus perfect says: 'survives', 'harmed', 'cannot tell'."""
+  if not difference.method:
+    return 'cannot tell'
+  return (
+    'survives' if difference.low > -MARGIN else 'harmed' if difference.high < 0 else 'cannot tell'
+  )
+
+
+def _sentences(compared: Sequence[tuple[str, str, groups.Interval, str]]) -> list[str]:
+  said = []
+  for word in ('survives', 'harmed', 'cannot tell'):
+    named = [_named(form, judge) for form, judge, _, says in compared if says == word]
+    said.append(f'* {word}: {"; ".join(named) or "none"}')
+  return ['\n'.join(said)]
+
+
+def _row(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
+  own = [summary.first_last(arm.run.records, [f'reward/{form}']) for arm in arms]
+  ends = [groups.interval(getattr(row, end) for rows in own for row in rows).show() for end in WHEN]
+  return (
+    *(form, _judge(judge), len(arms), *ends),
+    *(_interval(arms, metric).show() for metric in MEASURES.values()),
+    _alarms(arms),
+  )
+
+
+WHEN = ('first', 'last')  # fields of `summary.Row`
+
+
+def _pays(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
+  return form, _judge(judge), *(_interval(arms, f'reward/{n}').show() for n in PAYS[2:])
+
+
+def _flaw_row(one: tuple[str, str, groups.Interval, str]) -> tuple:
+  form, judge, difference, says = one
+  return form, _judge(judge), difference.num, difference.show(), says
+
+
+def _alarms(arms: Sequence[Arm]) -> str:
+  """Returns the mean number of steps in which each alarm of severity high rang."""
+  names = [rule.name for rule in alarms.RULES if rule.severity == 'high']
+  rang = {
+    name: statistics.mean(sum(bool(r.get(f'alarm/{name}')) for r in a.run.records) for a in arms)
+    for name in names
+  }
+  return ', '.join(f'{name} {number.show(n)}' for name, n in rang.items() if n) or 'none'
+
+
+def _interval(arms: Sequence[Arm], metric: str) -> groups.Interval:
+  return groups.interval(arm.run.last(metric) for arm in arms)
+
+
+def _ends(at: groups.Interval) -> tuple[float, float, float]:
+  return at.mean, at.low, at.high
+
+
+def _judge(name: str) -> str:
+  return name.removeprefix(scripted.PREFIX)
+
+
+def _named(form: str, judge: str) -> str:
+  return form if judge == NOBODY else f'{form}, {_judge(judge)}'
+
+
+def _listed(values: Iterable[str]) -> str:
+  return ', '.join(sorted({*values}))
+
+
+def _draw(path: pathlib.Path, rows: Sequence[tuple], title: str, covers: tuple) -> None:
+  drawn = intervals.draw(rows, title=title, unit='95 % over seeds', covers=covers)
+  path.write_text(drawn.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + '\n')
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+  parser.add_argument('--runs_dir', default='runs')
+  parser.add_argument('--size', default='tiny', choices=base.SIZES)
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  options = parser.parse_args()
+  if not pathlib.Path(options.runs_dir).is_dir():
+    parser.error(f'--runs_dir={options.runs_dir}: no such folder')
+  if not (arms := read(options.runs_dir, options.size)):
+    parser.error(
+      f'--runs_dir={options.runs_dir}: no arm of {_listed(p.name for p in FILES)} is done'
+    )
+  write(arms, options.out)
+  for form, judge, difference, says in flaws(arms):
+    print(f'{_named(form, judge)}: {says}, {difference.show()}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,54 @@
+"""The page of the bench of reward forms, of folders as runs leave them."""
+
+import pytest
+
+from benchmarks import reward_forms
+from lwz import sweep
+from lwz.report import groups
+from lwz.runtime import setup
+from lwz.store import metrics, run
+from tests import jobs
+
+MORE = jobs.ROOT / 'experiments/sweeps/reward_forms_more.py'
+LOSSES = {'perfect': 0.0, 'gullible': 0.3, 'noisy-0.3': 0.001}  # of the outcome, of `rubric`
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch):
+  """The folder of runs in which `rubric` pays more and more, and loses by its judge's flaw."""
+  monkeypatch.chdir(jobs.ROOT)
+  for arm in sweep.Sweep(MORE, 'micro', [f'--config.runs_dir={tmp_path}']).arms:
+    c, judge = arm.config, arm.config.reward.judge.removeprefix('scripted-')
+    if judge not in LOSSES or c.reward.weights.ladder or c.reward.weights.likelihood:
+      continue
+    identity = run.Identity(includes=lambda key: True)
+    opened = run.open_run(setup.run_folder(c), c.to_dict(), identity=identity, command=[])
+    outcome = 0.5 + 0.01 * c.seed**2 - LOSSES[judge] * (1 + 0.01 * c.seed)
+    with metrics.Writer(setup.run_folder(c), start_step=0) as writer:
+      for step in range(c.train.num_steps):
+        told = {groups.OUTCOME: outcome, 'reward/rubric': 0.2 + 0.1 * step, 'alarm/few_words': 1.0}
+        writer.write(step, told)
+    opened.mark_done({})
+    opened.close()
+  return tmp_path
+
+
+def test_the_page_says_what_each_form_says_and_which_flaw_it_survives(swept, tmp_path):
+  arms, out = reward_forms.read(str(swept), 'micro', [MORE]), tmp_path / 'out'
+  told = {(arm.form, arm.judge) for arm in arms}
+  assert len(arms) == 12 and ('diversity', reward_forms.NOBODY) in told
+  says = {judge: word for _, judge, _, word in reward_forms.flaws(arms)}
+  assert says == {'scripted-gullible': 'harmed', 'scripted-noisy-0.3': 'survives'}
+  reward_forms.write(arms, out)
+  page = (out / 'README.md').read_text()
+  assert '* harmed: rubric, gullible\n' in page and '* survives: rubric, noisy-0.3\n' in page
+  assert '| rubric | gullible | 3 | 0.200 [0.200, 0.200] | 0.400 [0.400, 0.400] | 0.214 [' in page
+  assert 'few_words 3 |' in page and str(tmp_path) not in page
+  for name in ('forms', 'flaws'):
+    assert (out / f'{name}.svg').read_text().startswith('<svg xmlns=')
+
+
+def test_a_wide_interval_and_a_single_seed_say_nothing():
+  assert reward_forms.verdict(groups.interval([-0.2, 0.2, 0.1])) == 'cannot tell'
+  assert reward_forms.verdict(groups.interval([-0.2])) == 'cannot tell'
+  assert reward_forms.verdict(groups.interval([-0.01, -0.012, -0.011])) == 'survives'

@@ -1,0 +1,78 @@
+"""Our own engine as a judge: built once per length, and asked for no more than it can hold."""
+
+import numpy as np
+import pytest
+
+from experiments import base
+from lwz import types
+from lwz.data import tokenizer
+from lwz.judge import client, reward_judge, systems
+from lwz.programs import rollout
+from lwz.programs.cost import memory_plan
+from lwz.rl import judged
+from lwz.runtime import setup
+from lwz.stages import grpo
+from lwz.store import model_source
+from tests import fakes
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """The folder of a model of 512 positions, without weights."""
+  folder = tmp_path_factory.mktemp('model')
+  tokenizer.save(tokenizer.train(['Which river is wider, this one or that?'], 300), folder)
+  tokenizer.save(tokenizer.load(folder), folder / 'tokenizer')
+  model_source.keep(folder, fakes.config(vocab_size=301, max_position_embeddings=512))
+  return folder
+
+
+def test_an_engine_is_built_for_few_lengths_and_gives_the_same_again(folder, monkeypatch):
+  config = model_source.config(folder)
+  monkeypatch.setattr(setup, 'load_params', lambda *_: fakes.params(config))
+  built, engine = [], rollout.engine
+  monkeypatch.setattr(rollout, 'engine', lambda spec: built.append(spec) or engine(spec))
+  c = base.get_config('micro')
+  write = systems.by_engine(c, str(folder), max_tokens=8, temperature=0.0)
+
+  def said(*sizes):
+    asked = [client.Request('river ' * size) for size in sizes]
+    return {reply.index: reply.text or reply.fault for reply in write(asked)}
+
+  first = said(2, 5)
+  assert said(5)[0] == first[1] and said(2, 5) == first
+  assert [spec.max_prompt_tokens for spec in built] == [1, 64]
+  said(80)
+  assert len(built) == 3 and 64 < built[-1].max_prompt_tokens <= 512 - 8
+  assert said(2_000)[0].startswith('request too long') and len(built) == 3
+
+
+def test_a_judge_without_room_for_the_answers_is_refused_before_the_run(folder):
+  c = base.get_config('micro')
+  c.reward.judge, c.reward.judge_tokens = str(folder), 100
+  c.reward.weights.sibling = 1.0
+  prompt = types.Prompt('p', 'Write.', 100, 206)
+  judged.check_prompts(c, [prompt])  # 2 x 206 words of at least a token
+  c.reward.weights.ranking = 1.0
+  said = r'of its 512 positions reward\.judge_tokens=100 .* no question about .* words: lower'
+  with pytest.raises(ValueError, match=said):
+    judged.check_prompts(c, [prompt])
+  del c.reward.weights['ranking']
+  with pytest.raises(ValueError, match='no question about 414 words'):
+    judged.check_prompts(c, [types.Prompt('p', 'Write.', 100, 207)])
+
+
+def test_frozen_models_of_rewards_are_in_the_memory_of_every_program(folder):
+  c = base.get_config('micro')
+  c.stage, c.init, c.reward.judge, c.reward.judge_tokens = 'grpo', str(folder), str(folder), 100
+  c.train.num_steps = 1
+  c.reward.weights = {'length': 1.0, 'rubric': 1.0, 'likelihood': 1.0}
+  models = grpo.models(c)
+  assert set(models) == {'policy', 'judge', 'likelihood'}
+  found = {e.program.name: e for e in memory_plan.plan(grpo.programs(c, models, setup.mesh(c)))}
+  assert {'judge', 'likelihood'} <= set(found['grpo'].residents) & set(found['decode'].residents)
+  assert 'judge' in found['likelihood'].residents and 'judge' not in found['judge'].residents
+  assert 'masters and optimiser' in found['decode'].residents
+  c.reward.judge = 'scripted-perfect'
+  assert set(grpo.models(c)) == {'policy', 'likelihood'}
+  np.testing.assert_equal(judged.num_texts(c), 1)
+  assert reward_judge.is_engine(c) is False

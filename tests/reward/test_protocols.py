@@ -1,0 +1,116 @@
+"""Reward servers in the forms that people run, on loopback."""
+
+import time
+
+import numpy as np
+import pytest
+
+from experiments import base
+from lwz.reward import protocols
+from lwz.rl import registry
+from tests.rollout import scripted as server_lib
+
+PAIRS = [('Write.', f'Text {i}.') for i in range(10)]
+VALUES = {f'Write.\n\nText {i}.': i / 10 for i in range(10)}
+
+
+def classify(payload):
+  found = [{'index': i, 'probs': [VALUES[text]]} for i, text in enumerate(payload['input'])]
+  return {'data': found[::-1]}  # the index counts, not the place
+
+
+def pooled(payload):
+  """Scores of all tokens of every second text, of the last one of the others."""
+  found = [VALUES[text] for text in payload['input']]
+  shown = [[[9.0], [x]] if i % 2 else [x] for i, x in enumerate(found)]
+  return {'data': [{'index': i, 'object': 'pooling', 'data': x} for i, x in enumerate(shown)]}
+
+
+ANSWERS = {
+  '/classify': classify,
+  '/v1/pooling/': pooled,
+  '/get_reward': lambda payload: {'rewards': [VALUES[text] for text in payload['query']]},
+  '/score': lambda payload: {'scores': [VALUES['\n\n'.join(p.values())] for p in payload['pairs']]},
+}
+
+
+def scorer(url, **changes):
+  c = base.get_config('micro')
+  c.reward.update(changes)
+  return registry.scorer(c, None, url, tries=1)
+
+
+@pytest.mark.parametrize('path', ANSWERS)
+def test_every_protocol_gives_the_same_rewards_and_a_fault_masks_its_call(path):
+  def behave(number, payload):
+    return server_lib.status(500) if number else ANSWERS[path](payload)
+
+  with server_lib.serve(behave) as server:
+    url = server.url.removesuffix('/v1') + path
+    rewards = scorer(f'org/model@{url}')(PAIRS)
+  np.testing.assert_array_equal(rewards, [*np.arange(8) / 10, np.nan, np.nan])
+  sent = server.seen[0][1]
+  assert sent.get('model', 'org/model') == 'org/model' and server.seen[0][0] == path.rstrip('/')
+
+
+def test_a_chat_is_of_one_pair_and_only_vllm_takes_it():
+  def behave(number, payload):
+    (asked, answer) = payload['messages']
+    assert (asked['role'], answer['role']) == ('user', 'assistant')
+    probs = [VALUES[f'{asked["content"]}\n\n{answer["content"]}']]
+    return {'data': [{'index': 0, 'probs': probs}]}
+
+  with server_lib.serve(behave) as server:
+    url = server.url.removesuffix('/v1')
+    rewards = scorer(f'{url}/classify', server_chat=True)(PAIRS[:3])
+  np.testing.assert_array_equal(rewards, [0.0, 0.1, 0.2])
+  c = base.get_config('micro')
+  c.reward.model, c.reward.server_chat = f'{url}/score', True
+  with pytest.raises(ValueError, match=r'reward\.server_chat: .*/score takes no messages; name'):
+    registry.check_rewards(c)
+
+
+@pytest.mark.parametrize(
+  ('path', 'answer'),
+  [
+    ('/classify', {'data': [{'index': 0, 'probs': [0.2, 0.8]}]}),  # two classes have no score
+    ('/classify', {'data': [{'index': 1, 'probs': [0.2]}]}),
+    ('/classify', {'data': [{'index': 0, 'probs': []}]}),
+    ('/classify', {'data': [{'index': 0, 'probs': 0.5}]}),
+    ('/classify', {'data': [[0.5]]}),
+    ('/classify', {'data': None}),
+    ('/pooling', {'data': [{'index': 0, 'data': [[0.1, 0.2]]}]}),  # an embedding
+    ('/pooling', {'data': [{'index': 0, 'data': 'AACAPw=='}]}),
+    ('/get_reward', {'rewards': 0.5}),
+    ('/get_reward', {'rewards': [[0.5]]}),
+    ('/get_reward', {'rewards': [True]}),
+    ('/get_reward', [0.5]),
+    ('/score', {'error': 'busy'}),
+  ],
+)
+def test_an_answer_of_another_form_is_named(path, answer):
+  protocol = protocols.of(f'http://host{path}')
+  with pytest.raises(ValueError, match=r'asked for 1 scores and gave .*; it has to give \{"'):
+    protocols.read(answer, 1, protocol)
+
+
+def test_a_score_that_is_not_finite_is_none():
+  with server_lib.serve(lambda n, p: server_lib.status(200, b'{"rewards": [NaN, 0.5]}')) as server:
+    rewards = scorer(server.url.removesuffix('/v1') + '/get_reward')(PAIRS[:2])
+  np.testing.assert_array_equal(rewards, [np.nan, 0.5])
+
+
+def test_a_server_that_drips_is_not_waited_for():
+  def drip(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(40):
+      handler.wfile.write(b' ')
+      time.sleep(0.05)
+
+  c = base.get_config('micro')
+  with server_lib.serve(lambda number, payload: drip) as server:
+    url = server.url.removesuffix('/v1') + '/classify'
+    began = time.monotonic()
+    rewards = registry.scorer(c, None, url, tries=1, deadline=0.3)(PAIRS[:1])
+  assert np.isnan(rewards).all() and time.monotonic() - began < 1.9
