@@ -19,6 +19,7 @@ from etils import epath
 from lwz import text as words_lib
 from lwz import types
 from lwz.data import corpus, templates, tokenizer
+from lwz.evals import position
 from lwz.model import config as config_lib
 from lwz.programs import language_model
 from lwz.reward.hacking import grammar
@@ -111,6 +112,21 @@ class Referee:
     texts = [prompt + body for prompt, body in zip(prompts, bodies, strict=True)]
     sizes = [len(prompt) + len(opening) for prompt in prompts]
     return language_model.mean_logprob(self._logprob, self._params, texts, sizes, self._shape)
+
+  def windows(self, answers: Sequence[Answer], size: int) -> dict[int, position.Scored]:
+    """Returns the referee's scores of windows of about `size` words, by the answer's place.
+
+    Each is scored as an answer to the request; `position.PARTS` of a text at most. All processes
+    call it, as `scores`.
+    """
+    found = [position.windows(answer.text, size, position.PARTS) for answer in answers]
+    pairs = [(a.request, w.text) for a, own in zip(answers, found, strict=True) for w in own]
+    scores = iter(self._scorer(pairs) if pairs else ())
+    return {
+      i: position.placed(answers[i].text, own, list(itertools.islice(scores, len(own))))
+      for i, own in enumerate(found)
+      if own
+    }
 
   def measure(
     self, answered: Mapping[str, Sequence[Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]
