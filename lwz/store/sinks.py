@@ -69,10 +69,11 @@ class Tracker:
       given['dir'] = None if atomic.is_remote(folder) else os.fspath(folder)
     self._run = self._module.init(project='lwz', **given)
     self._late: dict[str, Any] = {}
+    self._step = 0
 
   def write(self, step: int, values: Mapping[str, float], samples: Sequence[dict]) -> None:
     record: dict[str, Any] = {**self._late, **values}
-    self._late = {}
+    self._late, self._step = {}, step
     if samples:
       rewards = list(samples[0]['rewards'])
       rows = [[s['prompt'], s['text'], *(s['rewards'][r] for r in rewards)] for s in samples]
@@ -81,9 +82,11 @@ class Tracker:
 
   def late(self, step: int, values: Mapping[str, float]) -> None:
     """Keeps the values for the next `write`, as steps must not fall; 'eval/step' is theirs."""
-    self._late |= {**values, 'eval/step': step}
+    self._late = {**values, 'eval/step': step}
 
   def close(self) -> None:
+    if self._late:
+      self._run.log(self._late, step=self._step)
     self._run.finish()
 
 

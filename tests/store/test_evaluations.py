@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lwz.store import evaluations, metrics
+from lwz.store import evaluations, metrics, status
 
 
 def test_a_step_has_one_record_the_last_one_and_nan_is_null(tmp_path):
@@ -48,3 +48,13 @@ def test_a_broken_line_is_named_and_a_torn_end_left_out(record, why, tmp_path):
   path.write_text(f'{json.dumps(record)}\n' + '{"step": 2}\n')
   with pytest.raises(ValueError, match=f'evaluations.jsonl:1: .*{why}'):
     evaluations.read(tmp_path)
+
+
+def test_the_latest_metrics_have_those_of_the_latest_evaluation(tmp_path):
+  (tmp_path / 'config.json').write_text('{"config": {"train": {"num_steps": 9}}}')
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 3, "loss": 1.0}\n')
+  (tmp_path / 'evaluations.jsonl').write_text(
+    '{"step": 0, "eval/a": 1.0}\n{"step": 2, "eval/a": 2.0}\n'
+  )
+  found = status.read(tmp_path)
+  assert found.step == 4 and found.last == {'step': 3, 'loss': 1.0, 'eval/a': 2.0}
