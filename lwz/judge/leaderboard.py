@@ -6,6 +6,7 @@ write(c, ('mine', 'yours'))  # one page about several runs
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from lwz.store import run as run_lib
 
 _SIDES = {'A': 1.0, 'B': -1.0, 'C': 0.0}  # a verdict on two answers as a number
 _NONE = 'none'
+_LONGEST = 28  # characters of a system's name in the plot
 
 
 class _Result(NamedTuple):
@@ -40,7 +42,7 @@ def section(
   c, prompts: Mapping[int, str], results: Mapping[str, Any], down: bool
 ) -> dict[str, Any]:
   """Returns what a leaderboard needs of an evaluation; `down` if a lower score is better."""
-  facts, judge = results['facts'], results['facts']['judge']
+  facts, judge = results['facts'], results['facts']['judge'].partition('@http')[0]
   source = facts.get('prompt of the critic') or facts.get('prompt of the judge') or 'of lwz'
   said = facts.get('sampling of the critic') or ', '.join(
     f'{key} {value}' for key, value in judge_lib.sampling(c).items()
@@ -122,11 +124,21 @@ def write(c, names: Sequence[str]) -> None:
   if apart:
     header = ('run', 'what differs', 'system', 'score', '95 %')
     tables.append(('other conditions: not comparable', header, apart))
+  notes = ['Intervals of systems that overlap do not tell which is better.']
   if agreed := _agreements(c, results):
+    notes.append(
+      "Of two judges, rho is Spearman's with its 95 % interval over queries, alpha Krippendorff's of "
+      "interval data, the order of systems Kendall's tau of their scores."
+    )
     header = ('first judge', 'second judge', *judge_agreement.Agreement._fields, 'order of systems')
     tables.append(('two judges on the same answers', header, agreed))
   plot = [
-    (f'{row["system"]}', _value(row), _number(row.get('low')), _number(row.get('high')))
+    (
+      textwrap.shorten(row['system'], _LONGEST, placeholder='…'),
+      _value(row),
+      _number(row.get('low')),
+      _number(row.get('high')),
+    )
     for row, _ in rows
   ]
   texts = '\n'.join(table.markdown(*one) for one in tables)
@@ -137,7 +149,7 @@ def write(c, names: Sequence[str]) -> None:
     facts=shown[0].conditions,
     plots=[('', intervals.draw(plot, title='leaderboard', unit=shown[0].unit))],
     tables=tables,
-    notes=['Intervals of systems that overlap do not tell which is better.'],
+    notes=notes,
   )
   atomic.write_text(folder / 'table.md', texts)
   print(f'{texts}\nreport: {folder / "report.html"}')

@@ -209,7 +209,7 @@ class Evaluator:
     """Returns the measures by position at every evaluation, as plots of a page."""
     found = records.read(self._run) if jax.process_index() == 0 else {}
     positions = {step: one.get('positions', {}) for step, one in found.items()}
-    return [('', svg) for svg in heatmap.of_measures(positions, rating.POSITIONS)]
+    return heatmap.of_measures(positions, rating.POSITIONS)
 
   def facts(self) -> dict[str, str]:
     """Returns `facts`, the share of the run's time, and what could not be judged."""

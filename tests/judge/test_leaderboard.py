@@ -14,8 +14,8 @@ def leave(runs, name, scores, marks=(), **changes):
   """The folder of an evaluation: scores by system, (index, answer, mark) of its judge."""
   folder = runs / name
   folder.mkdir()
-  config = {'config': {'stage': 'evaluate'}}
-  (folder / 'config.json').write_text(json.dumps(config))
+  config = {'config': {'stage': 'evaluate'}, 'history': [], 'versions': {}, 'command': []}
+  (folder / 'config.json').write_text(json.dumps(config | {'hash': '', 'created': ''}))
   rows = [
     {'system': s, 'value': x, 'low': x - 1, 'high': x + 1, 'S_l': 50.0, 'answers': 3}
     for s, x in scores.items()

@@ -320,7 +320,8 @@ def test_training_goes_on_while_the_judge_thinks_and_the_record_comes_later(
 ):
   write_arena(tmp_path)
   judge.may_go.clear()
-  due, loop = evaluations(by_server(tmp_path, server), tmp_path), Loop()
+  c = by_server(tmp_path, server, **{'train.num_steps': 9})
+  due, loop = evaluations(c, tmp_path), Loop()
   assert set(due.step(loop, 0, PARAMS)) == {evaluator.SHARE}
   assert due.step(loop, 1, PARAMS) == {} and records.read(tmp_path) == {} and loop.passed == []
   judge.may_go.set()
