@@ -6,7 +6,6 @@ write(c, ('mine', 'yours'))  # one page about several runs
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -127,18 +126,13 @@ def write(c, names: Sequence[str]) -> None:
   notes = ['Intervals of systems that overlap do not tell which is better.']
   if agreed := _agreements(c, results):
     notes.append(
-      "Of two judges, rho is Spearman's with its 95 % interval over queries, alpha Krippendorff's of "
-      "interval data, the order of systems Kendall's tau of their scores."
+      "Of two judges, rho is Spearman's, with its 95 % interval over queries, alpha Krippendorff's "
+      "of interval data, the order of systems Kendall's tau of their scores."
     )
     header = ('first judge', 'second judge', *judge_agreement.Agreement._fields, 'order of systems')
     tables.append(('two judges on the same answers', header, agreed))
   plot = [
-    (
-      textwrap.shorten(row['system'], _LONGEST, placeholder='…'),
-      _value(row),
-      _number(row.get('low')),
-      _number(row.get('high')),
-    )
+    (_short(row['system']), *(_number(row.get(key)) for key in ('value', 'low', 'high')))
     for row, _ in rows
   ]
   texts = '\n'.join(table.markdown(*one) for one in tables)
@@ -201,6 +195,10 @@ def _order(first: _Result, second: _Result) -> float:
   if len(names) < 3:
     return math.nan
   return float(stats.kendalltau(*([of[name] for name in names] for of in scores)).statistic)
+
+
+def _short(name: str) -> str:
+  return name if len(name) <= _LONGEST else f'{name[: _LONGEST - 1]}…'
 
 
 def _interval(row: Mapping[str, Any]) -> str:
