@@ -236,7 +236,7 @@ class Evaluator:
   def _judge(self, step: int, policy: int, answered) -> None:
     """Scores answers on our devices, in all processes, and has the first one judge the rest."""
     by_mode: dict[str, list[referee.Answer]] = {}
-    scores, windows = {}, {}
+    scores, within = {}, {}
     if self._referee:
       asked = [task.question for task in self._tasks]
       sound = functools.partial(heldout_answers.sound, style=self._c.data.style)
@@ -248,13 +248,13 @@ class Evaluator:
       by_mode = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
       scores = {mode: self._referee.scores(answers) for mode, answers in by_mode.items()}
       read = [by_mode[MODES[0]][i] for i in self._read]
-      windows = self._referee.windows(read, self._c.eval.window)
+      within = self._referee.within(read, self._c.eval.window)
     if jax.process_index() == 0:
       self._judging.add(
-        step, policy, functools.partial(self._measure, step, answered, by_mode, scores, windows)
+        step, policy, functools.partial(self._measure, step, answered, by_mode, scores, within)
       )
 
-  def _measure(self, step: int, answered, by_mode, scores, windows, values: dict[str, Any]) -> None:
+  def _measure(self, step: int, answered, by_mode, scores, within, values: dict[str, Any]) -> None:
     """Fills in all metrics of an evaluation; those of the judge last, since it may fail."""
     c = self._c
     names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
@@ -269,7 +269,7 @@ class Evaluator:
       found = rating.described(replies, self._answers.prompts, c.data.style)
       values |= {f'eval/{name}/{mode}': x for name, x in found.items() if name in METRICS}
     read = {self._tasks[i].idx: modes[MODES[0]][self._tasks[i].idx] for i in self._read}
-    values |= rating.within(c, read, self._answers.prompts, windows)
+    values |= rating.within(c, read, self._answers.prompts, within)
     if self._referee:
       values |= self._referee.measure(by_mode, scores)
       by_prompt.write(self._folder, step, _rows(by_mode, scores))

@@ -12,8 +12,11 @@ from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.rl import referee
 
-_REFEREE = position.Measure(lambda text, windows: [], -1, 'score of each window by the referee')
-MEASURES = {**inside.MEASURES, 'plan': inside.PLAN, 'referee': _REFEREE}
+_BY_MODELS = {
+  'referee': position.Measure(lambda text, windows: [], -1, 'score of each window by the referee'),
+  'surprise': position.Measure(lambda text, windows: [], 1, 'nats per token, by the first model'),
+}
+MEASURES = {**inside.MEASURES, 'plan': inside.PLAN, **_BY_MODELS}
 POSITIONS = {name: measure.title for name, measure in MEASURES.items()}
 
 
@@ -74,19 +77,21 @@ def within(
   c,
   answered: Mapping[int, Mapping[str, Any]],
   prompts: Mapping[int, str],
-  windows: Mapping[int, position.Scored],
+  by_models: Mapping[str, Mapping[int, position.Scored]],
 ) -> dict[str, Any]:
   """Returns `eval/fall/MEASURE` of each of `MEASURES`, and their means over position.
 
-  `windows` are the referee's scores. A measure that no answer has is left out of `positions`.
+  `by_models` is of `Referee.within`, {} without one. A measure that no answer has is left out of
+  `positions`.
   """
   texts = {i: answers.final(reply['text']) for i, reply in answered.items()}
   thoughts = {i: answers.thought(reply['text']) for i, reply in answered.items()}
   given = answers.Answers(texts, {}, thoughts=thoughts)
   found: dict[str, Any] = {'positions': {}}
   for name, measure in MEASURES.items():
-    scored: Mapping[int, position.Scored] = windows
-    if measure is not _REFEREE:
+    if name in _BY_MODELS:
+      scored = by_models.get(name, {})
+    else:
       scored = inside.scored(given, measure, c.eval.window, prompts)
     found[f'eval/fall/{name}'] = position.fall(scored, measure.worse, c.seed).value
     means = position.means(scored.values())
