@@ -389,6 +389,9 @@ def _eval(c) -> None:
   c.eval.arena = ''  # name of the run whose people.html was judged, for experiments/people.py
   c.eval.annotations = ''  # folder of exported human judgements; '': annotations/ of that run
   c.eval.every = 50  # steps between two evaluations in a training; 0: none
+  c.eval.inside = 16  # sampled answers of one that are measured by position; 0: none
+  c.eval.siblings = 4  # prompts of one that get three more sampled answers, for their similarity
+  c.eval.wait = 900.0  # seconds that the last step waits for the judge of evaluations
   c.eval.batches = 8  # held-out batches per evaluation in pretraining
   c.eval.pairs = 2_000  # held-out pairs per evaluation of a reward model: a sample of them; 0: all
 

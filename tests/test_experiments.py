@@ -223,8 +223,8 @@ def test_policies_are_compared_offline(name, recorded):
 def test_a_referee_judges_at_micro(recorded):
   named = ('--config.reward.heldout=referee:micro', '--config.name=refereed')
   launch('grpo_think:micro', recorded, *named)  # runs the referee first
-  lines = (recorded / 'refereed' / 'metrics.jsonl').read_text().splitlines()
-  found = [json.loads(line) for line in lines if 'eval/referee/corpus' in line]
+  lines = (recorded / 'refereed' / 'evaluations.jsonl').read_text().splitlines()
+  found = [json.loads(line) for line in lines]
   assert [record['step'] for record in found] == [0, 2]
   assert all(0 < record['eval/referee/corpus'] < 1 for record in found)
   assert all(record['eval/logp/corpus'] < 0 < record['eval/distinct/corpus'] for record in found)

@@ -9,7 +9,7 @@ import collections
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -180,10 +180,25 @@ def score(
 ) -> Scored:
   """Returns the values of a measure over the windows of a text that answers the request."""
   found = windows(text, size, most) if measure.by == 'words' else sections(text, most)
+  return placed(text, found, measure.of(text, found, *[request] * measure.asks) if found else [])
+
+
+def placed(text: str, windows: Sequence[Window], values: Sequence[float]) -> Scored:
+  """Returns the values of windows of a text, with their places in it."""
   total = max(len(texts.words(text)), 1)
-  middles = [(window.before + window.words / 2) / total for window in found]
-  values = measure.of(text, found, *[request] * measure.asks) if found else []
+  middles = [(window.before + window.words / 2) / total for window in windows]
   return Scored(np.array(middles, float), np.array(values, float))
+
+
+def means(scored: Iterable[Scored], parts: int = PARTS) -> list[float]:
+  """Returns the mean in each part of the texts, NaN where it has no value: `curve` in brief."""
+  sums, counts = np.zeros((2, parts))
+  for at_W, value_W in scored:
+    kept = np.isfinite(value_W)
+    part_W = np.minimum((at_W[kept] * parts).astype(int), parts - 1)
+    sums += np.bincount(part_W, value_W[kept], parts)
+    counts += np.bincount(part_W, minlength=parts)
+  return np.divide(sums, counts, out=np.full(parts, np.nan), where=counts > 0).tolist()
 
 
 def curve(scored: Mapping[int, Scored], seed: int, parts: int = PARTS) -> list[Point]:

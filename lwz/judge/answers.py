@@ -1,6 +1,7 @@
 """Answers of a system to prompts, kept in a journal as they arrive."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 
 from etils import epath
@@ -10,6 +11,7 @@ from lwz.evals import answers
 from lwz.judge import journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.report import terminal
+from lwz.store import atomic, record
 
 
 def ask(
@@ -60,3 +62,18 @@ def ask(
     frozenset(i for i, reply in found.items() if not reply.get('finished', True)),
     {i: answers.thought(reply['text']) for i, reply in found.items()},
   )
+
+
+def keep(folder: epath.Path, name: str, found: answers.Answers, prompts: Mapping[int, str]) -> None:
+  """Writes the answers of a system as answers-NAME.jsonl, which `answers.load` reads again."""
+  rows = [
+    {
+      **{'index': i, 'prompt': prompts[i]},
+      'response': f'{types.THINK_OPEN}{thought}{types.THINK_CLOSE}{text}' if thought else text,
+      'finish_reason': 'length' if i in found.cut else 'stop',
+    }
+    for i, text in found.texts.items()
+    for thought in [found.thoughts.get(i, '')]
+  ]
+  plain = re.sub(r'[^\w.-]+', '-', name)
+  atomic.write_text(folder / f'answers-{plain}.jsonl', ''.join(map(record.encode, rows)))

@@ -80,8 +80,7 @@ def report(
   for name, measure in {**measures, 'plan': PLAN}.items():
     found = {}
     for system, given in answered.items():
-      of = _plans(given) if name == 'plan' else _scored(given, measure, size, prompts)
-      if said := _curve(of, measure, seed):
+      if said := _curve(scored(given, measure, size, prompts), measure, seed):
         found[system] = said
     for system, said in found.items():
       means = [point['mean'] for point in said['curve']]
@@ -107,7 +106,12 @@ def report(
   return Inside(results, ('over position; a positive fall is worse', header, rows), plots)
 
 
-def _scored(given: answers.Answers, measure, size: int, prompts) -> dict[int, position.Scored]:
+def scored(
+  given: answers.Answers, measure: position.Measure, size: int, prompts: Mapping[int, str] | None
+) -> dict[int, position.Scored]:
+  """Returns the values of each answer's windows, or of the points of its plan if it is `PLAN`."""
+  if measure is PLAN:
+    return _plans(given)
   asked = prompts or {}
   return {
     i: position.score(text, measure, size, request=asked.get(i, ''))

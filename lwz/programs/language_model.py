@@ -173,22 +173,27 @@ def token_logprob(
   return program.Program('token_logprob', step, args, (), placement.replicated(mesh))
 
 
-def mean_logprob(
+def logprobs(
   logprob_fn: Callable,
   params: qwen.Params,
   texts: Sequence[Sequence[int]],
   num_heads: Sequence[int],
   shape: RowShape,
-) -> np.ndarray:
-  """Returns the mean log-probability [B] of each text's tokens behind its head, in nats per token.
+) -> list[np.ndarray]:
+  """Returns the log-probabilities [T] of each text's tokens behind its head, in nats.
 
   `logprob_fn` is `token_logprob(config, shape).jit()`; the head are the `num_heads` leading tokens.
-  NaN for a text that is longer than a row or has nothing behind its head.
+  There are none for a text that is longer than a row or has nothing behind its head.
   """
-  means_B = np.full(len(texts), np.nan)
+  found = [np.zeros(0, np.float32)] * len(texts)
   for members, rows in rows_lib.batches(texts, **dataclasses.asdict(shape)):
     logp_NT = np.asarray(logprob_fn(params, rows.arrays()))
     for i, row, offset in zip(members, rows.row, rows.offset, strict=True):
-      logp_T = logp_NT[row, offset + num_heads[i] - 1 : offset + len(texts[i]) - 1]
-      means_B[i] = logp_T.mean() if len(logp_T) else np.nan
-  return means_B
+      found[i] = logp_NT[row, offset + num_heads[i] - 1 : offset + len(texts[i]) - 1]
+  return found
+
+
+def mean_logprob(*args) -> np.ndarray:
+  """Returns the mean [B] of each text's `logprobs` of the same arguments, NaN where it has none."""
+  found = logprobs(*args)
+  return np.array([logp_T.mean() if len(logp_T) else np.nan for logp_T in found], np.float64)

@@ -20,6 +20,7 @@ LOWER_IS_BETTER = (
   *('loss', 'heldout/loss', 'heldout/perplexity'),
   *('heldout_formatted/loss', 'heldout_formatted/perplexity'),
   *('eval/disorder/{}', 'redundancy', 'fault/{}', 'heldout/gap', 'heldout/gap_rise'),
+  *('eval/fall/{}', 'eval/failed'),
   *('judge_failures', 'eval/judge_failures', 'learn/logp_gap', 'skipped', 'learn/skipped'),
   *('seconds', 'seconds/{}', 'rollout/seconds_to_first', 'rollout/seconds_to_last'),
 )

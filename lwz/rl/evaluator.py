@@ -1,62 +1,65 @@
 """Evaluation of a policy in training, on prompts that it does not train on.
 
-1. generate two answers to each prompt, one sampled, one greedy      rollout.local
-2. have the judge compare them with the baselines, in both orders    judge.judge
-3. rate the policy against the baselines, whose ratings stay fixed   evals.anchors
-4. have the referee compare them with those of step 0                rl.referee
+1. between two updates: write two answers to each prompt, one sampled, one greedy, and siblings of
+   some; score them by models on our devices, the referee's         rollout.local, rl.referee
+2. in the background, while training goes on: have the judge compare them with the baselines, rate
+   them, and measure what needs no judge                            rl.judging, rl.rating
+3. when it has ended: a record in evaluations.jsonl                 store.evaluations
 
-    evaluations = evaluator.Evaluator(c, tok, config, generator.engine, greedy, folder, prompts)
+    evaluations = evaluator.Evaluator(c, tok, config, generator.engine, folder, prompts)
     metrics = evaluations.step(loop, step, state.params)  # {} if no evaluation is due
 
 Training does not depend on it. Its random keys are its own and the same in every evaluation, so
 that its curves differ by the policy alone. Answers and verdicts are kept in `evaluations/` as they
-come: a run that was killed asks nothing twice; `store.by_prompt` has the marks of each answer.
+come: a run that was killed asks nothing twice, and judges what has no record; `store.by_prompt` has
+the marks of each answer.
 """
 
-import contextlib
-import dataclasses
 import functools
-import itertools
 import json
-import zlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
 
-from lwz import hosts, jsonl, types
-from lwz.data import templates, tokenizer
+from lwz import hosts, types
 from lwz.evals import answers, offline
-from lwz.judge import journal, systems
+from lwz.judge import diversity, journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.reward import format as format_lib
+from lwz.report import heatmap
 from lwz.reward import length
-from lwz.rl import judged, rating, referee, tasks
-from lwz.rollout import local, sampler, scheduler
+from lwz.rl import heldout_answers, judged, judging, rating, referee, tasks
+from lwz.rollout import scheduler
 from lwz.runtime import setup, trainer
-from lwz.store import by_prompt, checksum
+from lwz.store import by_prompt, checksum, metrics
+from lwz.store import evaluations as records
 
 READS = (
   *('eval.every', 'eval.file', 'eval.prompts', 'data.lower', 'data.upper', 'data.style', 'seed'),
   *('data.template', 'rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.temperature'),
+  *('eval.inside', 'eval.siblings', 'eval.wait', 'eval.window', 'checkpoint.best'),
   *(*setup.DOCUMENTS, 'data.tested', 'train.num_steps', *judge_lib.READS, *referee.READS),
 )
 
-MODES = ('sampled', 'greedy')
+MODES = heldout_answers.MODES
+_TICK = 1.0  # seconds between two looks at the judge, where one waits for it
 # Metrics of each mode. Words are means over answers; `words_finished` leaves out those that
 # max_tokens has cut; `plan` is the mean of `plan.following` over valid ones.
 METRICS = (
   *('rating', 'win_rate', 'words', 'words_finished', 'think', 'plan', 'finished', 'valid_format'),
+  *diversity.MEASURES,
 )
 INTERVAL = ('eval/rating/low', 'eval/rating/high')  # 95 %, of the rating of the sampled answers
 FAILURES = 'eval/judge_failures'  # share of the judge's questions without a verdict
-KEYS = tuple(f'eval/{name}/{mode}' for name in METRICS for mode in MODES)
+SIBLINGS = 'eval/sibling_similarity'  # of sampled answers to one prompt
+SHARE = 'evaluation/share_of_seconds'  # that evaluations have held training, since it was started
+KEYS = (*(f'eval/{name}/{mode}' for name in METRICS for mode in MODES), SIBLINGS)
 
 
 def check(c) -> None:
@@ -86,6 +89,11 @@ def plots(c) -> list[dict[str, Any]]:
     {'keys': _both('plan'), 'title': 'outline followed, in order', 'unit': 'share'},
     {'keys': _both('words_finished'), 'title': 'words of held-out answers that were not cut'},
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
+    {
+      'keys': [*_both('similarity'), SIBLINGS],
+      'title': 'similarity of answers to different prompts, and of siblings',
+      'unit': 'share of word runs',
+    },
   ]
 
 
@@ -103,7 +111,7 @@ def facts(c) -> dict[str, str]:
 
 
 class Evaluator:
-  """The evaluations of a run, by its own engine; `greedy` is the same at temperature 0.
+  """The evaluations of a run, by its own engine.
 
   `trained` are the prompts that the run trains on: none of them is used.
   """
@@ -114,162 +122,163 @@ class Evaluator:
     tok,
     config: config_lib.QwenConfig,
     engine: scheduler.Engine,
-    greedy: scheduler.Engine,
     folder: epath.Path,
     trained: Sequence[types.Prompt],
   ):
-    self._c, self._folder = c, folder / 'evaluations'
-    self._decode = tokenizer.decoder(tok)
+    self._c, self._run, self._folder = c, folder, folder / 'evaluations'
     if (folder / 'checkup').exists() and not self._folder.exists():  # its name before 0.2
       hosts.first(lambda: (folder / 'checkup').rename(self._folder))
-    self._tasks = tasks.of(c, trained) if c.eval.every else []
-    asked = [task.question for task in self._tasks]
-    ids = templates.prompt_ids(tok, asked, c.data.style, c.data.template)
-    most = c.rollout.max_prompt_tokens
-    fits = [(task, one) for task, one in zip(self._tasks, ids, strict=True) if len(one) <= most]
-    fits = tasks.spread(fits, c.eval.prompts)
-    self._tasks = [task for task, _ in fits]
-    self._ids = [np.array(one, np.int32) for _, one in fits]
+    self._answers = heldout_answers.HeldoutAnswers(c, tok, engine, self._folder, trained)
+    self._tasks, self.samples = self._answers.tasks, self._answers.samples
     if c.eval.every and not self._tasks:
       logging.warning('no held-out prompts, so no evaluations: name an Arena-Write under eval.file')
-    inside = c.judge.model != offline.NAME and not systems.is_endpoint(c.judge.model)
-    if self._tasks and inside and jax.process_count() > 1:
+    self._inside = c.judge.model != offline.NAME and not systems.is_endpoint(c.judge.model)
+    if self._tasks and self._inside and jax.process_count() > 1:
       raise ValueError(
         f'judge.model={c.judge.model}: several processes cannot hold a judge during a training; '
         'serve it elsewhere, `vllm serve MODEL` (of a run, the folder that experiments/export.py '
         'writes), and name it as judge.model=MODEL@http://host:8000/v1'
       )
-    # Only the choice of a token differs, so the other programs are not compiled again.
-    greedy = dataclasses.replace(engine, decode=greedy.decode)
-    self._engines = dict(zip(MODES, (engine, greedy), strict=True))
+    places = range(len(self._tasks))
+    self._read = tasks.spread(places, c.eval.inside) if c.eval.inside else []
     self._referee = None
     if self._tasks and c.reward.heldout:
       passages = [referee.Answer(t.question, t.baselines.get('passage', '')) for t in self._tasks]
       start = self._folder / 'start.json'
       self._referee = referee.Referee(c, tok, config, setup.mesh(c), passages, start)
+    self._judging = judging.Judging(folder)
+    self._began, self._seconds, self._is_resumed = time.monotonic(), 0.0, False
+
+  def stop(self) -> None:
+    """Drops evaluations that are under way, without waiting: a resumed run judges them."""
+    self._judging.stop()
 
   def step(self, loop: trainer.Trainer, step: int, params: qwen.Params) -> dict[str, float]:
-    """Returns the metrics of the policy before the update of a step; {} if no evaluation is due.
+    """Evaluates the policy before the update of a step; returns {} if no evaluation is due.
 
-    One is due at step 0, every `eval.every` steps, and at the last. A pair without a verdict is
-    left out; raises RuntimeError if there are more than `judge.max_failures` of them.
+    One is due at step 0, every `eval.every` steps, and at the last, unless the step has a record of
+    this policy. The last waits for all that are under way, `eval.wait` seconds at most. So does one
+    by a judge on our own devices, and one that `checkpoint.best` needs, whose value is returned.
     """
-    c = self._c
-    if not self._tasks or (step % c.eval.every and step + 1 < c.train.num_steps):
+    c, began = self._c, time.monotonic()
+    if not self._tasks:
+      return {}
+    if not self._is_resumed:
+      self._is_resumed = True
+      self._resume(step)
+    self._pass_on(loop)
+    if step % c.eval.every and step + 1 < c.train.num_steps:
       return {}
     policy = checksum.of(params)
-    placed = self._engines[MODES[0]].reshard(params)
-    answered = {}
-    for mode in MODES:
-      answered[mode] = self._answers(mode, placed, policy, step)
-      loop.lap(f'eval_{mode}')
+    if not hosts.of_first(self._judging.has(step, policy)):
+      answered = self._answers.write(params, policy, step)
+      loop.lap('eval_write')
       loop.stop_if_asked()
-    measured = hosts.first(functools.partial(self._measure, step, answered)) or {}
+      self._judge(step, policy, answered)
+      loop.lap('eval_referee')
+    best = c.checkpoint.best if c.checkpoint.best.startswith('eval/') else ''
+    measured = {}
+    if step + 1 >= c.train.num_steps or self._inside or best:
+      self._wait(loop)
+      self._pass_on(loop)
+    if best:
+      value = records.metrics(self._run).get(step, {}).get(best)
+      measured[best] = float(hosts.all_gather(np.float64(np.nan if value is None else value))[0])
+    now = time.monotonic()
+    self._seconds += now - began
+    return measured | {SHARE: self._seconds / max(now - self._began, 1e-9)}
+
+  def _pass_on(self, loop: trainer.Trainer) -> None:
+    for step, values in self._judging.ended():
+      loop.late(step, values)
+
+  def _wait(self, loop: trainer.Trainer) -> None:
+    """Waits until no evaluation is under way; all processes together, and a signal is heard."""
+    c, until = self._c, time.monotonic() + self._c.eval.wait
+    while not hosts.of_first(self._judging.wait(_TICK)):
+      if hosts.of_first(time.monotonic() > until):
+        hosts.first(
+          lambda: self._judging.give_up(f'not ended after eval.wait={c.eval.wait} seconds')
+        )
+        break
+      loop.lap('eval_wait')
+      loop.stop_if_asked()
+    loop.lap('eval_wait')
+
+  def heat_maps(self) -> list[tuple[str, str]]:
+    """Returns the measures by position at every evaluation, as plots of a page."""
+    found = records.read(self._run) if jax.process_index() == 0 else {}
+    positions = {step: one.get('positions', {}) for step, one in found.items()}
+    return heatmap.of_measures(positions, rating.POSITIONS)
+
+  def facts(self) -> dict[str, str]:
+    """Returns `facts`, the share of the run's time, and what could not be judged."""
+    found = facts(self._c)
+    if not self._tasks or jax.process_index():
+      return found
+    lines = metrics.read(self._run)
+    spent = sum(r.get(key) or 0 for r in lines for key in r if key.startswith('seconds/eval_'))
+    found['time of evaluations'] = f'{spent / sum(r["seconds"] for r in lines):.1%}'
+    failed = [one for one in records.read(self._run).values() if one.get('fault')]
+    if failed:
+      steps = ', '.join(str(one['step']) for one in failed)
+      found['evaluations that failed'] = f'step {steps}: {failed[-1]["fault"]}'
+    return found
+
+  def _resume(self, before: int) -> None:
+    """Has the evaluations of earlier steps judged that are written, and have no record."""
+    found = self._answers.whole(before) if jax.process_index() == 0 else []
+    todo = {step: (policy, by) for step, policy, by in found if not self._judging.has(step, policy)}
+    named = json.dumps([(step, policy) for step, (policy, _) in todo.items()])
+    for step, policy in json.loads(hosts.text_of_first(named)):
+      self._judge(step, policy, todo[step][1] if todo else {})
+
+  def _judge(self, step: int, policy: int, answered) -> None:
+    """Scores answers on our devices, in all processes, and has the first one judge the rest."""
+    by_mode: dict[str, list[referee.Answer]] = {}
+    scores, within = {}, {}
     if self._referee:
-      measured |= self._refereed(step, self._referee, answered)
-    loop.lap('eval_judge')
-    loop.stop_if_asked()
-    names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
-    values = np.array([measured.get(name, np.nan) for name in names])
-    return dict(zip(names, hosts.all_gather(values)[0].tolist(), strict=True))
-
-  def samples(self, num: int = 8) -> list[dict[str, Any]]:
-    """Returns the sampled answers to `num` prompts at every evaluation, for the report."""
-    if jax.process_index():
-      return []
-    by_step, found = self._sampled(), []
-    for step, task in itertools.product(sorted(by_step), tasks.spread(self._tasks, num)):
-      if (text := by_step[step].get(task.idx)) is not None:
-        parsed = dataclasses.asdict(format_lib.parse(text, self._c.data.style))
-        words = length.count_words(answers.final(text))
-        found.append({'step': step, 'prompt': task.question, 'text': text, 'words': words} | parsed)
-    return found
-
-  def _sampled(self) -> dict[int, dict[int, str]]:
-    """Returns the sampled texts of all evaluations so far, by step and task."""
-    path, found = self._folder / 'answers.jsonl', {}
-    for r in jsonl.read(path, skip='all')[0] if path.exists() else ():
-      if r.get('mode') == MODES[0] and 'step' in r:
-        found.setdefault(r['step'], {})[r['idx']] = str(r['text'])
-    return found
-
-  def _answers(self, mode: str, placed, policy: int, step: int) -> dict[int, dict[str, Any]]:
-    """Returns the answers of one mode by task on process 0, and {} on the others."""
-    c, is_first = self._c, jax.process_index() == 0
-    keys = [journal.key(policy, mode, c.rollout.temperature, ids.tolist()) for ids in self._ids]
-    with contextlib.ExitStack() as stack:
-      kept: Any = {}
-      if is_first:
-        kept = stack.enter_context(journal.ReplyJournal(self._folder / 'answers.jsonl'))
-      here = hosts.all_gather(np.array([key in kept for key in keys]))[0]
-      todo = np.flatnonzero(~here).tolist()
-      replies = local.stream(
-        self._engines[mode],
-        placed,
-        [self._request(i) for i in todo],
-        decode=self._decode,
+      asked = [task.question for task in self._tasks]
+      sound = functools.partial(heldout_answers.sound, style=self._c.data.style)
+      found = {
+        mode: [sound(answered[mode][task.idx]['text']) for task in self._tasks]
+        for mode in (MODES if answered else ())
+      }
+      texts_by = json.loads(hosts.text_of_first(json.dumps(found)))
+      by_mode = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
+      scores = {mode: self._referee.scores(answers) for mode, answers in by_mode.items()}
+      read = [by_mode[MODES[0]][i] for i in self._read]
+      within = self._referee.within(read, self._c.eval.window)
+    if jax.process_index() == 0:
+      self._judging.add(
+        step, policy, functools.partial(self._measure, step, answered, by_mode, scores, within)
       )
-      for reply in replies if todo else ():
-        if is_first:
-          said = {'text': reply.text, 'finished': reply.finished}
-          i = todo[reply.index]
-          kept.add(keys[i], mode=mode, step=step, idx=self._tasks[i].idx, **said)
-      if not is_first:
-        return {}
-      return {task.idx: kept[key] for task, key in zip(self._tasks, keys, strict=True)}
 
-  def _request(self, i: int) -> scheduler.Request:
-    """Returns the request of a task; its random key depends on the prompt and on no step."""
-    prompt = zlib.crc32(self._ids[i].tobytes()) >> 1
-    key = sampler.trajectory_keys(self._c.seed, 0, jnp.array([prompt]), jnp.array([0]))
-    expected = float(self._tasks[i].length)
-    return scheduler.Request(
-      self._ids[i], np.asarray(key)[0], self._c.rollout.max_tokens, expected=expected
-    )
-
-  def _refereed(
-    self,
-    step: int,
-    judge: referee.Referee,
-    answered: Mapping[str, Mapping[int, Mapping[str, Any]]],
-  ) -> dict[str, float]:
-    """Returns the referee's metrics: its models score in all processes, the first one compares."""
-    found = {
-      mode: [_sound(replies[task.idx]['text'], self._c.data.style) for task in self._tasks]
-      for mode, replies in answered.items()
-      if replies
-    }
-    texts_by = json.loads(hosts.text_of_first(json.dumps(found)))
-    asked = [task.question for task in self._tasks]
-    answers_by = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
-    scores = {mode: judge.scores(answers) for mode, answers in answers_by.items()}
-    hosts.first(lambda: by_prompt.write(self._folder, step, _rows(answers_by, scores)))
-    return hosts.first(lambda: judge.measure(answers_by, scores)) or {}
-
-  def _measure(
-    self, step: int, answered: Mapping[str, Mapping[int, Mapping[str, Any]]]
-  ) -> dict[str, float]:
-    """Returns all metrics of an evaluation."""
-
-    def first() -> Mapping[int, str]:
-      earlier = {then: texts for then, texts in self._sampled().items() if then < step}
-      return earlier[min(earlier)] if earlier else {}
-
-    opponents = tasks.with_baselines(self._tasks, first)
+  def _measure(self, step: int, answered, by_mode, scores, within, values: dict[str, Any]) -> None:
+    """Fills in all metrics of an evaluation; those of the judge last, since it may fail."""
+    c = self._c
+    names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
+    values |= dict.fromkeys(names, float('nan'))
+    modes = {mode: answered[mode] for mode in MODES}
+    groups: dict[int, list[str]] = {}
+    for mode in answered:
+      for idx, reply in answered[mode].items() if mode != 'greedy' else ():
+        groups.setdefault(idx, []).append(answers.final(reply['text']))
+    values[SIBLINGS] = diversity.similarity(groups.values())
+    for mode, replies in modes.items():
+      found = rating.described(replies, self._answers.prompts, c.data.style)
+      values |= {f'eval/{name}/{mode}': x for name, x in found.items() if name in METRICS}
+    read = {self._tasks[i].idx: modes[MODES[0]][self._tasks[i].idx] for i in self._read}
+    values |= rating.within(c, read, self._answers.prompts, within)
+    if self._referee:
+      values |= self._referee.measure(by_mode, scores)
+      by_prompt.write(self._folder, step, _rows(by_mode, scores))
+    opponents = tasks.with_baselines(self._tasks, lambda: self._answers.first(step))
     with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
-      rated, failures = rating.of(self._c, opponents, answered, kept)
-    measured = {FAILURES: failures}
-    for mode, replies in answered.items():
-      values = rated[mode] | rating.described(replies.values(), self._c.data.style)
-      measured |= {f'eval/{name}/{mode}': values[name] for name in METRICS}
+      rated, values[FAILURES] = rating.of(c, opponents, modes, kept)
+    values |= {f'eval/{name}/{m}': rated[m][name] for name in METRICS[:2] for m in MODES}
     bounds = (rated[MODES[0]][name] for name in ('low', 'high'))
-    return measured | dict(zip(INTERVAL, bounds, strict=True))
-
-
-def _sound(text: str, style: str) -> str:
-  """Returns the answer of a trajectory in valid format, else ''."""
-  parsed = format_lib.parse(text, style)
-  return parsed.answer if parsed.valid else ''
+    values |= dict(zip(INTERVAL, bounds, strict=True))
 
 
 def _rows(

@@ -1,16 +1,23 @@
 """Metrics of the answers of an evaluation: their rating by the judge, and what needs no judge."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lwz.evals import anchors, answers, arena, plan, standings
-from lwz.judge import contest, journal
+from lwz.evals import anchors, answers, arena, plan, position, standings
+from lwz.judge import contest, diversity, inside, journal
 from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.rl import referee
+
+_BY_MODELS = {
+  'referee': position.Measure(lambda text, windows: [], -1, 'score of each window by the referee'),
+  'surprise': position.Measure(lambda text, windows: [], 1, 'nats per token, by the first model'),
+}
+MEASURES = {**inside.MEASURES, 'plan': inside.PLAN, **_BY_MODELS}
+POSITIONS = {name: measure.title for name, measure in MEASURES.items()}
 
 
 def of(
@@ -47,9 +54,11 @@ def _fixed(c, tasks: Sequence[arena.Task], kept) -> dict[str, float]:
   return {row['player']: row['rating'] for row in standings.rate(found, names, c.seed)}
 
 
-def described(replies: Iterable[Mapping[str, Any]], style: str) -> dict[str, float]:
-  """Returns the metrics of answers that need no judge."""
-  replies = list(replies)
+def described(
+  answered: Mapping[int, Mapping[str, Any]], prompts: Mapping[int, str], style: str
+) -> dict[str, Any]:
+  """Returns the metrics of answers that need no judge, `judge.diversity`'s among them."""
+  replies = list(answered.values())
   parsed = [format_lib.parse(reply['text'], style) for reply in replies]
   words = [length.count_words(answers.final(reply['text'])) for reply in replies]
   finished = [num for num, reply in zip(words, replies, strict=True) if reply['finished']]
@@ -60,4 +69,32 @@ def described(replies: Iterable[Mapping[str, Any]], style: str) -> dict[str, flo
     'finished': len(finished) / len(words),
     'plan': referee.mean(np.array([plan.following(p.think, p.answer) for p in parsed if p.valid])),
     'valid_format': float(np.mean([p.valid for p in parsed])),
+    **diversity.measure({i: answers.final(r['text']) for i, r in answered.items()}, prompts),
   }
+
+
+def within(
+  c,
+  answered: Mapping[int, Mapping[str, Any]],
+  prompts: Mapping[int, str],
+  by_models: Mapping[str, Mapping[int, position.Scored]],
+) -> dict[str, Any]:
+  """Returns `eval/fall/MEASURE` of each of `MEASURES`, and their means over position.
+
+  `by_models` is of `Referee.within`, {} without one. A measure that no answer has is left out of
+  `positions`.
+  """
+  texts = {i: answers.final(reply['text']) for i, reply in answered.items()}
+  thoughts = {i: answers.thought(reply['text']) for i, reply in answered.items()}
+  given = answers.Answers(texts, {}, thoughts=thoughts)
+  found: dict[str, Any] = {'positions': {}}
+  for name, measure in MEASURES.items():
+    if name in _BY_MODELS:
+      scored = by_models.get(name, {})
+    else:
+      scored = inside.scored(given, measure, c.eval.window, prompts)
+    found[f'eval/fall/{name}'] = position.fall(scored, measure.worse, c.seed).value
+    means = position.means(scored.values())
+    if np.isfinite(means).any():
+      found['positions'][name] = means
+  return found

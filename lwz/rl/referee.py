@@ -19,6 +19,7 @@ from etils import epath
 from lwz import text as words_lib
 from lwz import types
 from lwz.data import corpus, templates, tokenizer
+from lwz.evals import position
 from lwz.model import config as config_lib
 from lwz.programs import language_model
 from lwz.reward.hacking import grammar
@@ -105,12 +106,41 @@ class Referee:
 
   def _mean_logprob(self, answers: Sequence[Answer]) -> np.ndarray:
     """Returns the mean log-probability of an answer's tokens, after its request alone. [B]"""
+    texts = self._texts(answers)
+    return language_model.mean_logprob(self._logprob, self._params, *texts, self._shape)
+
+  def _logprobs(self, answers: Sequence[Answer]) -> list[np.ndarray]:
+    """Returns the log-probabilities of each answer's tokens, after its request alone."""
+    texts = self._texts(answers)
+    return language_model.logprobs(self._logprob, self._params, *texts, self._shape)
+
+  def _texts(self, answers: Sequence[Answer]) -> tuple[list[list[int]], list[int]]:
+    """Returns the ids of requests with their answers, and how many are of the request."""
     opening = self._tok.encode(types.ANSWER_OPEN, add_special_tokens=False)
     prompts = [self._prompts[answer.request] for answer in answers]
     bodies = tokenizer.encode(self._tok, [types.ANSWER_OPEN + a.text for a in answers], end=False)
     texts = [prompt + body for prompt, body in zip(prompts, bodies, strict=True)]
-    sizes = [len(prompt) + len(opening) for prompt in prompts]
-    return language_model.mean_logprob(self._logprob, self._params, texts, sizes, self._shape)
+    return texts, [len(prompt) + len(opening) for prompt in prompts]
+
+  def within(self, answers: Sequence[Answer], size: int) -> dict[str, dict[int, position.Scored]]:
+    """Returns the scores and the surprise inside answers, by the answer's place; broken ones not.
+
+    `referee` scores windows of about `size` words, `position.PARTS` of a text at most, as answers
+    to its request; `surprise` is -log p of each token by the first model. All processes call it, as
+    `scores`.
+    """
+    sound = [(i, answer) for i, answer in enumerate(answers) if answer.text]
+    cut = [position.windows(answer.text, size, position.PARTS) for _, answer in sound]
+    pairs = [(a.request, w.text) for (_, a), own in zip(sound, cut, strict=True) for w in own]
+    scores = iter(self._scorer(pairs) if pairs else ())
+    logps = self._logprobs([answer for _, answer in sound]) if sound else []
+    found: dict[str, dict[int, position.Scored]] = {'referee': {}, 'surprise': {}}
+    for (i, answer), own, logp_T in zip(sound, cut, logps, strict=True):
+      values = list(itertools.islice(scores, len(own)))
+      found['referee'][i] = position.placed(answer.text, own, values)
+      at_T = (np.arange(len(logp_T)) + 0.5) / max(len(logp_T), 1)
+      found['surprise'][i] = position.Scored(at_T, -logp_T)
+    return found
 
   def measure(
     self, answered: Mapping[str, Sequence[Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]

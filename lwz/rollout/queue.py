@@ -12,6 +12,7 @@ from lwz.rollout import order
 class Request:
   """One trajectory to write. `expected` is a guess of its length; the longest start first.
 
+  A `greedy` one takes the most likely token, whatever the engine's temperature.
   Of a trajectory that goes on, `begun` are its tokens so far: those after them are the same as if
   it had not been interrupted, up to rounding.
   """
@@ -21,6 +22,7 @@ class Request:
   max_tokens: int
   min_tokens: int = 0
   expected: float = 0.0
+  greedy: bool = False
   begun: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
 
   @property

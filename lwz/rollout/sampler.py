@@ -9,7 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 
 def trajectory_keys(
@@ -28,6 +28,7 @@ def trajectory_keys(
 
 
 MIN_TEMPERATURE = 1e-3  # of those above 0
+_COLD = 1e-30  # at which no difference of two logits in float32 leaves the smaller one a weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +94,26 @@ def sample_from(
   *,
   top_p: float = 1.0,
   top_k: int = 0,
+  greedy_B: Bool[Array, 'B'] | None = None,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
   """`sample` with given `uniforms`, which a loop may compute beforehand for all of its steps.
 
   Inverts the cumulative distribution, with two uniform numbers per row instead of one per token:
   one selects one of about sqrt(V) ranges of the vocabulary, the other a token within it. A token
-  whose logit is -inf is never sampled. Where the largest logit is not finite, logp is NaN.
+  whose logit is -inf is never sampled. Where the largest logit is not finite, logp is NaN. Rows of
+  `greedy_B` take the most likely token.
   """
   if temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     is_finite_B = jnp.isfinite(jnp.max(logits_BV, axis=-1))  # false of NaN anywhere
     return ids_B, jnp.where(is_finite_B, 0.0, jnp.nan).astype(jnp.float32)
   logits_BV = logits_BV.astype(jnp.float32)
-  below_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / temperature
+  below_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)
+  if greedy_B is None:
+    below_BV = below_BV / temperature
+  else:  # so cold that other tokens have no weight; the least number takes the first of equal ones
+    below_BV = below_BV / jnp.where(greedy_B, _COLD, temperature)[:, None]
+    uniform_B2 = jnp.where(greedy_B[:, None], 0.0, uniform_B2)
   weights_BV = jnp.exp(below_BV)
   if top_k:
     weights_BV = _most_likely(weights_BV, jnp.ones_like(weights_BV), float(top_k))

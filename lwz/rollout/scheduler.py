@@ -221,6 +221,7 @@ class _Loop:
       max_tokens=np.array([request.max_tokens], np.int32),
       keys=np.asarray(request.key, np.uint32)[None],
       active=np.ones(1, bool),
+      greedy=np.array([request.greedy]),
     )
     self._slots = self._engine.admit(
       self._slots, prefix, np.int32(number), np.int32(slot), counters

@@ -35,6 +35,7 @@ class Counters:
   max_tokens: Any  # int32 [B]
   keys: Any  # uint32 [B, 2]
   active: Any  # bool [B]
+  greedy: Any = None  # bool [B], takes the most likely token; None: no slot does
 
 
 @flax.struct.dataclass
@@ -68,6 +69,7 @@ def init(spec: spec_lib.EngineSpec) -> Slots:
     max_tokens=zeros,
     keys=jnp.zeros((spec.num_slots, 2), jnp.uint32),
     active=jnp.zeros((spec.num_slots,), bool),
+    greedy=jnp.zeros((spec.num_slots,), bool),
   )
   _, capacity, num = spec.cache_layout
   size = capacity // num
@@ -265,6 +267,7 @@ def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Samplin
     sampling.temperature,
     top_p=sampling.top_p,
     top_k=sampling.top_k,
+    greedy_B=counters.greedy,
   )
 
 

@@ -268,28 +268,29 @@ def finish(
   tables=(),
   alarms=(),
   links=(),
+  maps=(),
   answers: Sequence[dict[str, Any]] = (),
   result: dict[str, Any] | None = None,
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables`, `alarms` and `links`
-  those of `page.write`; `answers` are samples for held-out prompts, shown in place of those in the
-  run's folder; `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, `facts`, `tables`, `alarms` and `links` those of
+  `page.write`, `maps` its `plots`; `answers` are samples for held-out prompts, in place of those in
+  the run's folder; `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
     opened.check()
     records = metrics.read(opened.folder)
-    rows = summary.first_last(records, shown)
-    took = number.duration(sum(r['seconds'] for r in records))
+    rows, took = summary.first_last(records, shown), sum(r['seconds'] for r in records)
     page.write(
       opened.report,
       title=run_name(c),
       subtitle=f'{c.experiment}, size {size_name(c, c.size)}',
-      facts={'steps': c.train.num_steps, 'time': took} | facts | _circumstances(c),
+      facts={'steps': c.train.num_steps, 'time': number.duration(took)} | facts | _circumstances(c),
       table=rows,
       curves=[('', curves.draw(records, **arguments)) for arguments in plots],
+      plots=maps,
       samples=answers or [s for step in samples.read(opened.folder).values() for s in step],
       sampled_for='held-out prompts' if answers else 'prompts of the training',
       tables=tables,

@@ -4,12 +4,13 @@
 2. get each system's answer to each prompt, or read a file of it  judge.answers
 3. ask the judge about the answers, both orders or each criterion judge.judge
 4. rate, or aggregate                                             judge.benchmarks
-5. compare lengths, and look inside the answers, without a judge  evals.lengths, judge.inside
+5. compare lengths, diversity, the inside of answers, unjudged    evals.lengths, judge.inside
 6. write results.json, table.md, report.html, people.html         report
 
 Answers and verdicts are kept in answers.jsonl and verdicts.jsonl as they arrive, so that an
 interrupted run sends no request twice. judgements.jsonl says what each verdict is about: prompt,
-systems in the judge's order, verdict, reply.
+systems in the judge's order, verdict, reply. answers-SYSTEM.jsonl is a system for another
+evaluation, by another judge for instance; experiments/report.py compares the results.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from etils import epath
 
 from lwz.evals import answers as answers_lib
 from lwz.evals import lengths, offline
-from lwz.judge import answers, inside, journal
+from lwz.judge import answers, diversity, inside, journal, leaderboard
 from lwz.judge import judge as judge_lib
 from lwz.judge import systems as systems_lib
 from lwz.judge.benchmarks import arena, consistency, longbench, longgen, ruler, writingbench
@@ -109,6 +110,9 @@ def run(c) -> None:
   measures = inside.MEASURES | window_scorers.measures(c)
   within = inside.report(found, c.seed, c.eval.window, measures, loaded.prompts)
   results['by_position'] = within.results
+  results['diversity'] = {
+    name: diversity.measure(got.texts, loaded.prompts) for name, got in found.items()
+  }
   results['answers'] = {
     name: {
       'answers': len(got.texts),
@@ -127,6 +131,10 @@ def run(c) -> None:
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   results['failed_answers'] = failed
+  down = results.pop('lower_is_better', False)
+  results['leaderboard'] = leaderboard.section(c, loaded.prompts, results, down)
+  for name, got in found.items():
+    answers.keep(opened.folder, name, got, loaded.prompts)
   _write(c, opened, results, within, loaded.rejects)
 
 
@@ -175,7 +183,12 @@ def _write(c, opened, results: dict[str, Any], within: inside.Inside, rejects) -
   counts = results['answers']
   rows = [(name, *counted.values()) for name, counted in counts.items()]
   header = ('system', *next(iter(counts.values())))
-  tables = [*shown, ('answers of the systems', header, rows), *own[1:]]
+  varied = [(name, *of.values()) for name, of in results['diversity'].items()]
+  columns = ('system', *next(iter(results['diversity'].values())))
+  tables = [
+    *(*shown, ('answers of the systems', header, rows)),
+    *(('diversity of the answers', columns, varied), *own[1:]),
+  ]
   results['rejects'] = [reject._asdict() for reject in rejects]
   text = json.dumps(record.plain(results), indent=2)
   atomic.write_text(opened.folder / 'results.json', text + '\n')

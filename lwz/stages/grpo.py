@@ -9,6 +9,7 @@ One step:
   6. record and save                                                          runtime.trainer
 Dynamic sampling (`rl.max_resamples`) repeats 1 to 3 while too few groups are informative. Every
 `reward.refresh` steps the writing reward model learns from what was sampled     rl.refresh
+Every `eval.every` steps held-out prompts are answered, and judged meanwhile     rl.evaluator
 """
 
 import dataclasses
@@ -115,11 +116,10 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   loop.closing.callback(by_judge.close)
   rewards = registry.rewards(c, mesh, by_judge.rewards(refreshed.rewards(rewards)))
   generator = generation.Generator(c, config, mesh, sampled, *loop.frozen)
-  coldest = dataclasses.replace(sampled, temperature=0.0)
-  greedy = generation.engine(c, config, mesh, coldest, *loop.frozen)
   learn = learner.Learner(c, config, mesh, compiled, *loop.frozen)
   observe = observer.Observer(c, mesh, tok, opened.folder, loop.extra.get('monitor', {}))
-  evaluate = evaluator.Evaluator(c, tok, config, generator.engine, greedy, opened.folder, prompts)
+  evaluate = evaluator.Evaluator(c, tok, config, generator.engine, opened.folder, prompts)
+  loop.closing.callback(evaluate.stop)
 
   state = loop.state
   for step in loop:
@@ -127,7 +127,6 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
     if why := by_judge.stops():
       loop.stop(f'{why} to go on')
-    values = evaluate.step(loop, step, state.params)
     batches, informative = [], np.zeros(0, bool)
     for number in sampling.batch_numbers(c, step):
       chosen = sampling.take(c, prompts, number)  # 1
@@ -149,6 +148,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       informative = np.concatenate([informative, learn.informative(batches[-1])])
       if sampling.is_enough(c, informative):
         break
+    values = evaluate.step(loop, step, state.params)
     values |= refreshed.step(loop, step, batches[0].samples)
     values |= by_judge.step(list(rewards), batches)
     batch = sampling.merge(batches, informative)
@@ -160,7 +160,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     shown = [f'reward/{name}' for name in rewards]
     extra = {'monitor': observe.state} | by_judge.extra
     yield loop.record(step, state, values, show=shown, extra=extra)  # 6
-  _finish(c, opened, config, len(prompts), evaluate.samples())
+  _finish(c, opened, config, len(prompts), evaluate)
 
 
 def models(c) -> dict[str, qwen.QwenConfig]:
@@ -191,7 +191,7 @@ def programs(
   return found
 
 
-def _finish(c, opened, config, num_prompts: int, answers) -> None:
+def _finish(c, opened, config, num_prompts: int, evaluate: evaluator.Evaluator) -> None:
   names = list(c.reward.weights)
   setup.finish(
     c,
@@ -226,9 +226,10 @@ def _finish(c, opened, config, num_prompts: int, answers) -> None:
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | adapters.facts(c, config)
-    | evaluator.facts(c)
+    | evaluate.facts()
     | judged.facts(c),
     alarms=observer.tables(opened.folder),
     links=browser.links(opened.folder),
-    answers=answers,
+    answers=evaluate.samples(),
+    maps=evaluate.heat_maps(),
   )

@@ -5,6 +5,7 @@
 3. plot each metric, a curve per run or group                            report.curves
 4. write report.html, curves.svg, table.md and, of groups, groups.json   report.page
 5. with `report.browser`, write what their browsers of rollouts lack     rl.browser
+Of runs of the stage evaluate: a leaderboard, and how their judges agree judge.leaderboard
 
 A group has at least two runs: without any, the runs themselves are plotted. The first sentence of a
 sweep's file is its claim; of a single sweep the report says whether it holds.
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from lwz import jsonl
+from lwz.judge import leaderboard
 from lwz.report import curves, groups, intervals, page, summary, table
 from lwz.rl import browser
 from lwz.runtime import keys, setup
@@ -39,6 +41,10 @@ READS = (*setup.READS, 'report')
 def check(c) -> None:
   if not c.report.runs:
     raise ValueError('report.runs is empty: name runs, as in "(\'grpo_think-tiny\',)"')
+  if _are_results(c):
+    for name in c.report.runs:
+      leaderboard.read(c, name)
+    return
   if not c.report.metrics:
     raise ValueError('report.metrics is empty: name metrics, as in "(\'redundancy\',)"')
   names, _ = _names(c)
@@ -52,6 +58,9 @@ def check(c) -> None:
 
 
 def run(c) -> None:
+  if _are_results(c):
+    leaderboard.write(c, c.report.runs)
+    return
   folder, root = setup.run_folder(c), epath.Path(c.runs_dir)
   names, left_out = _names(c)
   runs = [_read(c, name) for name in names]
@@ -88,6 +97,16 @@ def run(c) -> None:
   alone = len(texts) == 1  # then without its caption
   (folder / 'table.md').write_text(texts[0].split('\n\n', 1)[1] if alone else '\n'.join(texts))
   print(f'report: {folder / "report.html"}')
+
+
+def _are_results(c) -> bool:
+  """Whether `report.runs` are evaluations; raises ValueError if only some are."""
+  found = [name for name in c.report.runs if leaderboard.is_result(epath.Path(c.runs_dir) / name)]
+  if found and (others := [name for name in c.report.runs if name not in found]):
+    raise ValueError(
+      f'report.runs: {found[0]} is an evaluation, and {others[0]} is none: name one kind'
+    )
+  return bool(found)
 
 
 def _names(c) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ from absl import logging
 from etils import epath
 
 from lwz import jsonl
-from lwz.store import atomic, record, samples
+from lwz.store import atomic, evaluations, record, samples
 from lwz.store import sinks as sinks_lib
 
 _SHOWN = 5  # steps that a message names
@@ -84,6 +84,12 @@ class Writer:
     for sink in self._sinks:
       sink.write(int(step), finite, shown)
 
+  def late(self, step: int, values: dict[str, float]) -> None:
+    """Gives the sinks the finite ones of more metrics of a step that is written already."""
+    finite = {name: value for name, value in record.plain(values).items() if value is not None}
+    for sink in self._sinks:
+      sink.late(int(step), finite)
+
   def sync(self) -> None:
     """Has the records survive a loss of power: call it before a checkpoint that counts on them."""
     if self._file:
@@ -105,13 +111,15 @@ class Writer:
 def read(folder: epath.PathLike) -> list[dict[str, Any]]:
   """Returns the records of a run, oldest first, under today's names; a null is None.
 
-  A torn last line is left out. Raises FileNotFoundError if the run has no metrics.jsonl, ValueError
-  for a broken line.
+  Those of evaluated steps have the metrics of evaluations.jsonl, too, which come later. A torn last
+  line is left out. Raises FileNotFoundError if the run has no metrics.jsonl, ValueError for a
+  broken line.
   """
   path = epath.Path(folder) / 'metrics.jsonl'
   if not path.exists():
     raise FileNotFoundError(f'{path}: no metrics here; is this the folder of a run that started?')
-  return _records(path)
+  found = evaluations.metrics(folder)
+  return [record | found.get(record['step'], {}) for record in _records(path)]
 
 
 def current_name(name: str) -> str:

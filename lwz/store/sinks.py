@@ -18,6 +18,9 @@ class Sink(Protocol):
   def write(self, step: int, values: Mapping[str, float], samples: Sequence[dict]) -> None:
     """`values` are finite; `samples` are those of `store.samples` that this step has, if any."""
 
+  def late(self, step: int, values: Mapping[str, float]) -> None:
+    """Gets more values of an earlier step, those of its evaluation."""
+
   def close(self) -> None: ...
 
 
@@ -41,6 +44,9 @@ class TensorBoard:
       self._board.add_text(f'samples/{i}', f'**{sample["prompt"]}**\n\n{sample["text"]}', step)
     self._board.flush()
 
+  def late(self, step: int, values: Mapping[str, float]) -> None:
+    self.write(step, values, [])
+
   def close(self) -> None:
     self._board.close()
 
@@ -62,16 +68,25 @@ class Tracker:
       given['id'] = hashlib.sha256(os.path.abspath(os.fspath(folder)).encode()).hexdigest()[:16]
       given['dir'] = None if atomic.is_remote(folder) else os.fspath(folder)
     self._run = self._module.init(project='lwz', **given)
+    self._late: dict[str, Any] = {}
+    self._step = 0
 
   def write(self, step: int, values: Mapping[str, float], samples: Sequence[dict]) -> None:
-    record: dict[str, Any] = dict(values)
+    record: dict[str, Any] = {**self._late, **values}
+    self._late, self._step = {}, step
     if samples:
       rewards = list(samples[0]['rewards'])
       rows = [[s['prompt'], s['text'], *(s['rewards'][r] for r in rewards)] for s in samples]
       record['samples'] = self._module.Table(columns=['prompt', 'text', *rewards], data=rows)
     self._run.log(record, step=step)
 
+  def late(self, step: int, values: Mapping[str, float]) -> None:
+    """Keeps the values for the next `write`, as steps must not fall; 'eval/step' is theirs."""
+    self._late = {**values, 'eval/step': step}
+
   def close(self) -> None:
+    if self._late:
+      self._run.log(self._late, step=self._step)
     self._run.finish()
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from lwz import jsonl
-from lwz.store import atomic, lock, metrics
+from lwz.store import atomic, evaluations, lock, metrics
 
-_TAIL = 1 << 16  # bytes of metrics.jsonl that are read
+_TAIL = 1 << 16  # bytes of metrics.jsonl, and of evaluations.jsonl, that are read
 _BEGINNING = (
   *('config.json', 'LOCK', 'tokenizer', 'model.json', 'adapters.json', 'tensorboard'),
   'metrics.jsonl',
@@ -26,7 +26,7 @@ class Status(NamedTuple):
   step: int | None = None  # steps that are done; None of a stage without steps
   num_steps: int | None = None
   left: float = math.nan  # seconds
-  last: Mapping[str, Any] = types.MappingProxyType({})  # the latest record of metrics.jsonl
+  last: Mapping[str, Any] = types.MappingProxyType({})  # the latest metrics, of the latest records
   config: Mapping[str, Any] = types.MappingProxyType({})
 
   @property
@@ -46,7 +46,8 @@ def read(folder: epath.PathLike) -> Status:
     return Status('running' if held else 'unreadable' if unreadable else 'empty')
   num_steps = _num_steps(config)
   records = _tail(folder / 'metrics.jsonl')
-  last = records[-1] if records else {}
+  evaluated = _tail(folder / 'evaluations.jsonl')
+  last = (evaluations.of(evaluated[-1]) if evaluated else {}) | (records[-1] if records else {})
   step = last['step'] + 1 if records else None
   if held:
     state = 'running'
@@ -84,7 +85,7 @@ def _document(path: epath.Path) -> dict[str, Any]:
 
 
 def _tail(path: epath.Path) -> list[dict[str, Any]]:
-  """Returns the last records of a metrics.jsonl that another process may be writing."""
+  """Returns the last records of a file that another process may be writing."""
   try:
     if atomic.is_remote(path):
       data = path.read_bytes()

@@ -141,3 +141,17 @@ def test_a_change_is_found_where_it_is_and_not_in_noise():
   assert position.change(np.ones(20), 1) is None and position.change(step[10:14], 1) is None
   half = np.repeat([0.0, 1.0], 5)  # 1 of C(10, 5) = 252 orders is as bad
   assert position.change(half, 1) == 5 and position.change(half[1:], 1) is None
+
+
+def test_means_of_parts_are_those_of_the_curve():
+  rng = np.random.default_rng(0)
+  scored = {
+    i: position.Scored(
+      np.linspace(0.05, 0.95, 10), np.where(rng.random(10) < 0.2, np.nan, rng.random(10))
+    )
+    for i in range(5)
+  }
+  means = dict(zip((np.arange(4) + 0.5) / 4, position.means(scored.values(), 4), strict=True))
+  for point in position.curve(scored, 0, 4):
+    assert means[point.at] == pytest.approx(point.mean)
+  assert np.isnan(position.means([position.Scored(np.array([0.1]), np.array([2.0]))], 2)[1])

@@ -1,6 +1,7 @@
-"""Evaluation in training: metrics, what it never touches, and that nothing is asked twice."""
+"""Evaluation in training: records, what it never touches or holds, that nothing is asked twice."""
 
 import json
+import threading
 import types as std_types
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from experiments import grpo_think
 from lwz import types
-from lwz.rl import evaluator, tasks
+from lwz.rl import evaluator, heldout_answers, judging, tasks
 from lwz.rollout import scheduler
 from lwz.runtime import keys, sources
+from lwz.store import evaluations as records
+from lwz.store import metrics
 from tests import jobs
 from tests.faults import bad_days
 from tests.rollout import scripted
@@ -35,10 +38,13 @@ class Tokenizer:
 
 
 class Loop:
-  """What a evaluation sees of a training loop."""
+  """What an evaluation sees of a training loop."""
 
   def __init__(self):
-    self.laps = []
+    self.laps, self.passed = [], []
+
+  def late(self, step, values):
+    self.passed.append(step)
 
   def lap(self, name):
     self.laps.append(name)
@@ -49,26 +55,26 @@ class Loop:
 
 @pytest.fixture
 def writes(monkeypatch):
-  """The engine's place: `answers[temperature]` writes each prompt; what was asked is kept."""
+  """The engine's place: `decode` is (sampled, greedy), texts of prompts; what was asked is kept."""
   asked = []
 
   def stream(engine, params, requests, *, decode):
     for index in reversed(range(len(requests))):  # in the order in which they end
-      asked.append((engine.decode, requests[index]))
-      text, finished = engine.decode(decode(requests[index].prompt))
+      asked.append(requests[index])
+      text, finished = engine.decode[requests[index].greedy](decode(requests[index].prompt))
       ids = np.array([ord(x) for x in text] + [0] * finished, np.int32)
       yield std_types.SimpleNamespace(index=index, ids=ids, finished=finished, text=text)
 
-  monkeypatch.setattr(evaluator.local, 'stream', stream)
+  monkeypatch.setattr(heldout_answers.local, 'stream', stream)
   return asked
 
 
-def engine(answer):
+def engine(*answers):
   steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
   shapes = dict.fromkeys(
     ('batch_sizes', 'read_lengths', 'prompt_lengths', 'prompt_batch_sizes'), ()
   )
-  return scheduler.Engine(**steps, **shapes, decode=answer, max_tokens=1, exact=True)
+  return scheduler.Engine(**steps, **shapes, decode=answers, max_tokens=1, exact=True)
 
 
 def thorough(prompt):
@@ -94,22 +100,33 @@ def config(folder, **changes):
   c.eval.file = str(folder / 'arena.jsonl')
   c.eval.every = 2
   c.reward.heldout = ''  # the referee has tests of its own
+  c.eval.siblings = 0
   c.update_from_flattened_dict(changes)
   return c
 
 
-def evaluations(c, folder, asked=(), engines=(thorough, cut)):
+def evaluations(c, folder, asked=(), answers=(thorough, cut)):
   evaluator.check(c)
-  return evaluator.Evaluator(c, Tokenizer(), None, *map(engine, engines), folder, asked)
+  return evaluator.Evaluator(c, Tokenizer(), None, engine(*answers), folder, asked)
+
+
+def measured(due, step, params=PARAMS, loop=None):
+  """The metrics of the record that an evaluation leaves."""
+  due.step(loop or Loop(), step, params)
+  assert due._judging.wait(60)
+  return {
+    name: np.nan if value is None else value
+    for name, value in records.metrics(due._run)[step].items()
+  }
 
 
 def test_metrics_of_both_modes(writes, tmp_path):
   write_arena(tmp_path)
   loop = Loop()
-  measured = evaluations(config(tmp_path), tmp_path).step(loop, 0, PARAMS)
-  assert set(measured) == {*evaluator.KEYS, *evaluator.INTERVAL, evaluator.FAILURES}
+  found = measured(evaluations(config(tmp_path), tmp_path), 0, loop=loop)
+  assert {*evaluator.KEYS, *evaluator.INTERVAL, evaluator.FAILURES, judging.FAILED} <= set(found)
   both = {
-    name: tuple(measured[f'eval/{name}/{m}'] for m in evaluator.MODES) for name in evaluator.METRICS
+    name: tuple(found[f'eval/{name}/{m}'] for m in evaluator.MODES) for name in evaluator.METRICS
   }
   assert both['words'] == (10, 0) and both['think'] == (2, 6)
   assert both['finished'] == both['valid_format'] == (1, 0)
@@ -118,8 +135,48 @@ def test_metrics_of_both_modes(writes, tmp_path):
   best = 1000 + 400 * np.log10(7)
   assert both['win_rate'] == (1, 0)
   np.testing.assert_allclose(both['rating'], (best, 2000 - best))
-  np.testing.assert_allclose([measured[name] for name in evaluator.INTERVAL], best)
-  assert loop.laps == ['eval_sampled', 'eval_greedy', 'eval_judge']
+  np.testing.assert_allclose([found[name] for name in evaluator.INTERVAL], best)
+  assert both['similarity'][0] == 1 and both['openings'][0] == pytest.approx(1 / 3)
+  assert np.isnan(found[evaluator.SIBLINGS]) and found[judging.FAILED] == 0
+  assert loop.laps == ['eval_write', 'eval_referee']
+
+
+def test_siblings_are_other_samples_of_the_same_prompts(writes, tmp_path):
+  write_arena(tmp_path)
+
+  def sampled(prompt):
+    words = f'{TEN} and so on' if len(writes) % 2 else 'none of those at all'
+    return f'<think>a plan</think> <answer>{words}</answer>', True
+
+  c = config(tmp_path, **{'eval.siblings': 2})
+  due = evaluations(c, tmp_path, answers=(sampled, cut))
+  found = measured(due, 0)
+  assert len(writes) == 2 * 3 + 2 * 3 and len({r.key.tobytes() for r in writes}) == 3 + 2 * 3
+  assert sum(request.greedy for request in writes) == 3
+  assert 0 < found[evaluator.SIBLINGS] < 1
+  rows = (tmp_path / 'evaluations' / 'answers.jsonl').read_text().splitlines()
+  modes = [json.loads(row)['mode'] for row in rows]
+  assert sorted(set(modes)) == ['greedy', 'sampled', 'sibling-1', 'sibling-2', 'sibling-3']
+
+
+def test_positions_of_the_sampled_answers_are_a_column_of_the_heat_map(writes, tmp_path):
+  write_arena(tmp_path)
+
+  def repeating(prompt):
+    new = ' '.join(f'word{i} goes on to place{i}.' for i in range(40))
+    again = 'The same thing is said here once more. ' * 25
+    return f'<think>a plan</think> <answer>{new} {again}</answer>', True
+
+  c = config(tmp_path, **{'eval.window': 20})
+  due = evaluations(c, tmp_path, answers=(repeating, cut))
+  assert measured(due, 0)['eval/fall/repetition'] > 0.5
+  of = records.read(tmp_path)[0]['positions']['repetition']
+  assert len(of) == 8 and of[0] == pytest.approx(0, abs=0.01) and of[-1] > 0.9
+  plots = dict.fromkeys(svg.split('aria-label="')[1].split('"')[0] for _, svg in due.heat_maps())
+  assert 'repetition over position' in plots and 'referee over position' not in plots
+  none = evaluations(config(tmp_path, **{'eval.inside': 0}), tmp_path / 'none')
+  measured(none, 0)
+  assert none.heat_maps() == []
 
 
 def test_the_report_has_all_answers_to_the_same_held_out_prompts(writes, tmp_path):
@@ -129,6 +186,7 @@ def test_the_report_has_all_answers_to_the_same_held_out_prompts(writes, tmp_pat
   assert due.samples() == []
   for step in range(6):
     due.step(Loop(), step, {'w': np.full(2, step, np.float32)})
+  assert list(records.read(tmp_path)) == [0, 2, 4, 5]  # the last step waits for all
   samples = due.samples(num=2)
   assert [(s['step'], s['prompt']) for s in samples] == [
     (step, f'Ode {i}') for step in (0, 2, 4, 5) for i in (0, 1)
@@ -151,7 +209,7 @@ def test_samples_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_p
   due = evaluations(config(tmp_path), tmp_path)
   due.step(Loop(), 0, PARAMS)
   due.step(Loop(), 2, {'w': PARAMS['w'] + 1})
-  asked = [(r.prompt.tobytes(), r.key.tobytes()) for _, r in writes]
+  asked = [(r.prompt.tobytes(), r.key.tobytes()) for r in writes]
   assert len(asked) == 12 and len(set(asked)) == 3
 
 
@@ -160,7 +218,7 @@ def test_prompts_that_are_trained_on_or_do_not_fit_are_not_asked(writes, tmp_pat
   asked = [types.Prompt('p', 'ode  3', 1, 2)]
   due = evaluations(config(tmp_path), tmp_path, asked)
   due.step(Loop(), 0, PARAMS)
-  prompts = {Tokenizer().decode(r.prompt) for _, r in writes}
+  prompts = {Tokenizer().decode(r.prompt) for r in writes}
   assert len(prompts) == 4 and not any('Ode 3' in prompt for prompt in prompts)
   writes.clear()
   short = config(tmp_path, **{'rollout.max_prompt_tokens': 8})
@@ -194,9 +252,9 @@ def test_a_share_of_the_users_prompts_is_kept_for_evaluations(writes, tmp_path):
   assert len(sources.writing_prompts(config(tmp_path, **mine | {'data.tested': 0.0}))) == 40
   # Without baselines the judge compares with the first answers: those of the same length tie.
   due = evaluations(c, tmp_path, trained)
-  first = due.step(Loop(), 0, PARAMS)
+  first = measured(due, 0)
   assert np.isnan(first['eval/win_rate/sampled']) and first['eval/words/sampled'] == 10
-  later = due.step(Loop(), 2, {'w': PARAMS['w'] + 1})
+  later = measured(due, 2, {'w': PARAMS['w'] + 1})
   assert later['eval/win_rate/sampled'] == 0.5
   assert later['eval/win_rate/greedy'] == 0
 
@@ -205,10 +263,12 @@ class Judge:
   """Behind a server: prefers the longer answer, and fails on the questions named."""
 
   def __init__(self):
-    self.fails, self.asked = set(), 0
+    self.fails, self.asked, self.may_go = set(), 0, threading.Event()
+    self.may_go.set()
 
   def __call__(self, number, payload):
     self.asked += 1
+    self.may_go.wait(60)
     text = payload['messages'][-1]['content']
     if any(name in text for name in self.fails):
       return 'I would rather not say.'
@@ -234,43 +294,113 @@ def by_server(folder, server, **changes):
   )
 
 
-def test_a_restart_asks_nothing_twice_and_measures_the_same(
-  writes, judge, server, tmp_path, monkeypatch
+def test_what_has_a_record_is_not_repeated_and_of_a_lost_one_nothing_is_asked_twice(
+  writes, judge, server, tmp_path
 ):
   write_arena(tmp_path)
   c = by_server(tmp_path, server)
-  first = evaluations(c, tmp_path).step(Loop(), 2, PARAMS)
+  first = measured(evaluations(c, tmp_path), 2)
   num_written, num_judged = len(writes), judge.asked
   # Both orders of three answers; those without a text, cut in their thoughts, lose unasked.
   assert (num_written, num_judged) == (6, 6)
+  before = (tmp_path / 'evaluations.jsonl').read_bytes()
+  measured(evaluations(c, tmp_path), 2)
+  assert (tmp_path / 'evaluations.jsonl').read_bytes() == before
+  (tmp_path / 'evaluations.jsonl').unlink()
   c.judge.cache = str(tmp_path / 'other.sqlite')  # the journal alone must do
-  again = evaluations(c, tmp_path).step(Loop(), 2, PARAMS)
+  again = measured(evaluations(c, tmp_path), 2)
   np.testing.assert_equal(again, first)
   assert (len(writes), judge.asked) == (num_written, num_judged)
+  measured(evaluations(c, tmp_path), 2, {'w': PARAMS['w'] + 1})  # an inexact run comes by again
+  assert len(writes) == 2 * num_written and len(records.read(tmp_path)) == 1
+
+
+def test_training_goes_on_while_the_judge_thinks_and_the_record_comes_later(
+  writes, judge, server, tmp_path
+):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'train.num_steps': 9})
+  due, loop = evaluations(c, tmp_path), Loop()
+  assert set(due.step(loop, 0, PARAMS)) == {evaluator.SHARE}
+  assert due.step(loop, 1, PARAMS) == {} and records.read(tmp_path) == {} and loop.passed == []
+  judge.may_go.set()
+  assert due._judging.wait(60)
+  assert due.step(loop, 3, PARAMS) == {} and loop.passed == [0]
+  with metrics.Writer(tmp_path, start_step=0) as writer:
+    for step in range(3):
+      writer.write(step, {'seconds': 1.0})
+  joined = metrics.read(tmp_path)
+  assert [r.get('eval/win_rate/sampled') for r in joined] == [1, None, None]
+  assert 'eval' not in (tmp_path / 'metrics.jsonl').read_text()
+
+
+def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  c = by_server(tmp_path, server)
+  judge.may_go.clear()
+  killed = evaluations(c, tmp_path)
+  killed.step(Loop(), 0, PARAMS)
+  killed.stop()
+  judge.may_go.set()
+  num_written, loop = len(writes), Loop()
+  resumed = evaluations(c, tmp_path)
+  assert resumed.step(loop, 1, {'w': PARAMS['w'] + 1}) == {}  # the policy has moved on
+  assert resumed._judging.wait(60)
+  assert records.metrics(tmp_path)[0]['eval/win_rate/sampled'] == 1
+  assert len(writes) == num_written
+  other = tmp_path / 'other'
+  np.testing.assert_equal(measured(resumed, 0), measured(evaluations(c, other), 0))
+
+
+def test_the_end_waits_for_a_judge_no_longer_than_it_may(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'train.num_steps': 1, 'eval.wait': 0.2})
+  due, loop = evaluations(c, tmp_path), Loop()
+  due.step(loop, 0, PARAMS)
+  record = records.read(tmp_path)[0]
+  assert record[judging.FAILED] == 1 and 'eval.wait=0.2' in record['fault']
+  assert record['eval/win_rate/sampled'] is None and record['eval/words/sampled'] == 10
+  assert loop.passed == [0] and loop.laps[-1] == 'eval_wait'
+  judge.may_go.set()  # what comes later is dropped
+  due._judging.add(7, 0, lambda values: None)
+  assert due._judging.wait(60) and records.read(tmp_path)[0] == record
+
+
+def test_checkpoints_by_a_metric_of_evaluations_wait_for_it(writes, tmp_path):
+  write_arena(tmp_path)
+  c = config(tmp_path, **{'checkpoint.best': 'eval/win_rate/sampled'})
+  found = evaluations(c, tmp_path).step(Loop(), 0, PARAMS)
+  assert found['eval/win_rate/sampled'] == 1 and set(found) > {evaluator.SHARE}
 
 
 def test_baselines_stay_where_their_own_games_put_them(writes, judge, server, tmp_path):
   write_arena(tmp_path, weak='w', strong='s ' * 200)
   c = by_server(tmp_path, server)
-  measured = evaluations(c, tmp_path).step(Loop(), 0, PARAMS)
+  found = measured(evaluations(c, tmp_path), 0)
   # Of the four who play, the anchors met thrice: 3.5 wins to 0.5 between them, centred on 1000.
   gap = 400 * np.log10(7)
-  assert 1000 - gap / 2 < measured['eval/rating/sampled'] < 1000 + gap / 2
-  assert measured['eval/win_rate/sampled'] == 0.5
-  np.testing.assert_allclose(measured['eval/rating/sampled'], 1000, atol=1e-6)
+  assert 1000 - gap / 2 < found['eval/rating/sampled'] < 1000 + gap / 2
+  assert found['eval/win_rate/sampled'] == 0.5
+  np.testing.assert_allclose(found['eval/rating/sampled'], 1000, atol=1e-6)
 
 
 def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, server, tmp_path):
   write_arena(tmp_path)
   judge.fails = {'Ode 1'}
   c = by_server(tmp_path, server, **{'judge.max_failures': 0.5})
-  measured = evaluations(c, tmp_path).step(Loop(), 0, PARAMS)
-  assert measured[evaluator.FAILURES] == pytest.approx(2 / 12)
-  assert measured['eval/win_rate/sampled'] == 1
-  np.testing.assert_allclose(measured['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
+  found = measured(evaluations(c, tmp_path), 0)
+  assert found[evaluator.FAILURES] == pytest.approx(2 / 12) and found[judging.FAILED] == 0
+  assert found['eval/win_rate/sampled'] == 1
+  np.testing.assert_allclose(found['eval/rating/sampled'], 1000 + 400 * np.log10(2.5 / 0.5))
+  # Beyond it the evaluation has failed; what needs no judge is there, and training goes on.
   c = by_server(tmp_path, server, **{'judge.max_failures': 0.1})
-  with pytest.raises(RuntimeError, match=r'2 of 12 have failed.*max_failures=10%'):
-    evaluations(c, tmp_path / 'other').step(Loop(), 0, PARAMS)
+  failed = measured(evaluations(c, tmp_path / 'other'), 0)
+  assert failed[judging.FAILED] == 1 and np.isnan(failed['eval/win_rate/sampled'])
+  assert failed['eval/words/sampled'] == 10
+  fault = records.read(tmp_path / 'other')[0]['fault']
+  assert '2 of 12 have failed' in fault and 'max_failures=10%' in fault
 
 
 @pytest.mark.parametrize(
@@ -278,6 +408,7 @@ def test_a_judge_that_fails_is_masked_and_counted_up_to_a_share(writes, judge, s
   [
     ({'eval.file': 'nowhere.jsonl'}, 'nowhere.jsonl'),
     ({'eval.prompts': -1}, 'eval.prompts=-1'),
+    ({'eval.wait': -1.0}, 'eval.wait=-1.0'),
     ({'judge.max_failures': 2.0}, 'judge.max_failures=2.0'),
   ],
 )
@@ -307,10 +438,10 @@ def test_a_run_trains_the_same_with_and_without(micro_runs, tmp_path):
       *('--config.checkpoint.every=1', '--config.rl.entropy_weight=0.1'),
     )
   often, never = (bad_days.remains(tmp_path / name) for name in ('often', 'never'))
-  assert all('eval/rating/sampled' in record for record in often['figures'])
+  evaluated = records.metrics(tmp_path / 'often')
+  assert list(evaluated) == [record['step'] for record in often['figures']]
+  assert all(value['eval/rating/sampled'] is not None for value in evaluated.values())
   page = (tmp_path / 'often' / 'report.html').read_text()
   assert 'held-out rating' in page and 'Elo scale, by offline-rules' in page
-  for record in often['figures']:
-    for name in [name for name in record if name.startswith('eval/')]:
-      del record[name]
+  assert 'repetition over position' in page
   assert often == never

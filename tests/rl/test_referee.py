@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lwz.evals import position
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model
@@ -63,6 +64,22 @@ def test_broken_answers_count_nowhere(tmp_path):
   none = measured(judge(tmp_path / 'other', {}), '', '')
   assert np.isnan(none['eval/referee/greedy']) and np.isnan(none['eval/referee_win_rate/greedy'])
   assert set(found) <= set(referee.names(['greedy']))
+
+
+def test_scores_and_surprise_inside_sound_answers(tmp_path):
+  made = judge(tmp_path, {})
+  made._scorer = lambda pairs: np.array([len(text) for _, text in pairs])
+  made._logprobs = lambda answers: [-np.arange(1.0, 5.0)] * len(answers)
+  text = 'One two three four. Five six. Seven eight nine ten eleven.'
+  found = made.within(answers('', text, 'Short.'), 4)
+  assert set(found['referee']) == set(found['surprise']) == {1, 2}
+  windows = position.windows(text, 4)
+  assert found['referee'][1].value_W.tolist() == [len(window.text) for window in windows]
+  assert (np.diff(found['referee'][1].at_W) > 0).all() and found['referee'][1].at_W[-1] < 1
+  assert found['referee'][2].value_W.tolist() == [len('Short.')]
+  assert found['surprise'][1].at_W.tolist() == [0.125, 0.375, 0.625, 0.875]
+  assert found['surprise'][1].value_W.tolist() == [1, 2, 3, 4]
+  assert made.within(answers(''), 4) == {'referee': {}, 'surprise': {}}
 
 
 def test_style_of_prose_and_of_noise():

@@ -106,6 +106,18 @@ def test_temperature_0_takes_the_most_likely_token_with_certainty():
   assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
 
 
+def test_greedy_rows_take_the_most_likely_token_and_others_do_not_change():
+  logits = jax.random.normal(jax.random.key(1), (64, 50)).at[3].set(0.0)  # a tie of all
+  uniforms = sampler.uniforms(keys(0, 0, [0] * 64, range(64)), jnp.zeros(64, jnp.int32))
+  greedy = jnp.arange(64) % 2 == 1
+  ids, logp = sampler.sample_from(uniforms, logits, 0.8, greedy_B=greedy)
+  sampled, sampled_logp = sampler.sample_from(uniforms, logits, 0.8)
+  np.testing.assert_array_equal(ids[1::2], jnp.argmax(logits, -1)[1::2])
+  np.testing.assert_array_equal(ids[::2], sampled[::2])
+  np.testing.assert_allclose(logp[::2], sampled_logp[::2], rtol=1e-6)
+  assert (sampled[1::2] != ids[1::2]).any() and (logp[5::2] == 0).all()
+
+
 def truncated(probabilities, *, top_p=1.0, top_k=0):
   """The slow, obvious way: sort, and take from the top."""
   kept, best = np.zeros_like(probabilities), np.argsort(-probabilities)

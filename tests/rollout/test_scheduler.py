@@ -94,6 +94,16 @@ def test_a_stream_of_trajectories_is_what_one_program_writes(settings):
   assert local.rollout(written, T, STOP).ids.tolist() == one_shot().ids.tolist()
 
 
+def test_greedy_and_sampled_requests_are_written_side_by_side():
+  mixed = [dataclasses.replace(r, greedy=i % 3 == 0) for i, r in enumerate(REQUESTS)]
+  coldest = built(sampling=sampler.Sampling(0.0, stop_ids=(STOP,)))
+  sampled, greedy = write(built(), REQUESTS), write(coldest, REQUESTS)
+  for i, one in enumerate(write(built(), mixed)):
+    expected = greedy[i] if i % 3 == 0 else sampled[i]
+    np.testing.assert_array_equal(one.ids, expected.ids)
+  assert any(sampled[i].ids.tolist() != greedy[i].ids.tolist() for i in range(0, len(mixed), 3))
+
+
 def test_in_exact_mode_a_restart_changes_no_bit():
   """Others alive, other slots, another order: what is written again is what was written."""
   engine = built(num_slots=3, exact=True)

@@ -7,11 +7,13 @@ import re
 import pytest
 from etils import epath
 
-from experiments import eval_arena, eval_writingbench
+from experiments import eval_arena, eval_longbench, eval_writingbench, report
 from experiments import people as people_experiment
+from lwz.evals import offline
 from lwz.judge import judge as judge_lib
 from lwz.judge.benchmarks import writingbench
 from lwz.stages import evaluate, people
+from lwz.stages import report as report_stage
 from tests.rollout import scripted
 
 LONG = 'A baseline that says a good deal more than its name does, and says it well.'
@@ -129,6 +131,34 @@ def test_writingbench_from_file_to_report(server, models, tmp_path):
   record = json.loads(lines[0])
   assert record['index'] == 1 and set(record['scores']) == {'Tone', 'Depth'}
   assert record['scores']['Tone'][0]['score'] == 9
+
+
+@pytest.mark.parametrize(
+  'experiment, rows', [(eval_arena, ARENA), (eval_writingbench, BENCH), (eval_longbench, ARENA[:2])]
+)
+def test_a_second_judge_of_the_kept_answers_agrees_so_far(experiment, rows, server, tmp_path):
+  c = config(experiment, server, tmp_path, rows)
+  c.judge.model = offline.NAME if experiment is eval_longbench else c.judge.model
+  first = run(c)
+  name = f'{c.experiment}-micro'
+  kept = [f'{s}={c.runs_dir}/{name}/answers-{s}.jsonl' for s in ('good', 'poor')]
+  for second in ('same', 'second'):
+    c.eval.systems, c.name = tuple(kept), second
+    c.judge.model = c.judge.model if second == 'same' else 'offline-rules'
+    evaluate.check(c)
+    evaluate.run(c)
+  again = json.loads((tmp_path / 'runs' / 'same' / 'results.json').read_text())
+  assert again['leaderboard'] == first['leaderboard'] and again['diversity'] == first['diversity']
+  compared = report.get_config('micro')
+  compared.runs_dir, compared.report.runs = c.runs_dir, (name, 'same', 'second')
+  report_stage.check(compared)
+  report_stage.run(compared)
+  text = (tmp_path / 'runs' / 'report-micro' / 'table.md').read_text()
+  board = text.split('**', 4)[2]
+  assert board.count(f'| {name} |') == board.count('| same |') == len(first['leaderboard']['rows'])
+  if experiment is not eval_longbench:
+    assert '| second | judge: offline-rules, not judge |' in text
+    assert text.count('| judge | offline-rules | ') == 2
 
 
 def test_a_bound_is_no_length_that_an_answer_must_meet(tmp_path):

@@ -148,6 +148,28 @@ def test_trackers_get_metrics_and_samples_and_know_the_run_again(name, tmp_path,
   assert (name == 'wandb') == (found[0]['id'] is not None)
 
 
+@pytest.mark.parametrize('name', ['wandb', 'tensorboard'])
+def test_evaluations_reach_the_sinks_when_they_come(name, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'wandb', module := Module())
+  sink = sinks.make(name, tmp_path, start_step=0, config={})
+  with metrics.Writer(tmp_path, start_step=0, sinks=[sink]) as writer:
+    for step in range(3):
+      writer.write(step, {'loss': 1.0})
+      if step == 1:
+        writer.late(0, {'eval/a': 0.5, 'eval/b': None})
+    writer.late(2, {'eval/a': 0.75})
+  if name == 'wandb':  # where steps must not fall; the last one has no later step
+    assert module.records == [
+      (0, {'loss': 1.0}),
+      (1, {'loss': 1.0}),
+      (2, {'loss': 1.0, 'eval/a': 0.5, 'eval/step': 0}),
+      (2, {'eval/a': 0.75, 'eval/step': 2}),
+    ]
+  else:
+    found = [(e.step, v.tag, v.simple_value) for e in events(tmp_path) for v in e.summary.value]
+    assert [one for one in found if one[1] != 'loss'] == [(0, 'eval/a', 0.5), (2, 'eval/a', 0.75)]
+
+
 def test_tensorboard_has_the_samples(tmp_path):
   samples.write(tmp_path, 0, [SAMPLE | {'rewards': {}}])
   fill(tmp_path, range(1), tensorboard=True)

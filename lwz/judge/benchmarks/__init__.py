@@ -9,7 +9,9 @@ sections these must be there: `facts` {name: value}, with `judge` where none is 
 the judge failed, [] if it did not), and, for the report alone, `tables` [(title, header, rows)], of
 which the first is printed,
 `plot` [(system, value, low, high)], NaN for no interval, its `unit`, and `covers`, the range that
-its axis shows at least. Each verdict is written to judgements.jsonl with what it is about.
+its axis shows at least; `lower_is_better` where it is so. Each verdict is written to
+judgements.jsonl with what it is about, and the `digest` of each answer, by which two judges are
+compared.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +21,15 @@ from etils import epath
 
 from lwz.data import heldout_tasks
 from lwz.evals import arena as arena_lib
+from lwz.judge import journal
 from lwz.runtime import sources
 
 JUDGEMENTS = 'judgements.jsonl'
+
+
+def digest(*texts: str) -> list[str]:
+  """Returns what tells answers apart, for `answers` in a line of judgements.jsonl."""
+  return [journal.key(text)[:16] for text in texts]
 
 
 class Loaded(NamedTuple):

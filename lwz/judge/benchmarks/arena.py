@@ -24,6 +24,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     {
       **{'idx': m.idx, 'prompt': by_idx[m.idx].question, 'first': m.first, 'second': m.second},
       **{'verdict': said, 'reply': reply, 'fault': judged.faults.get(i, '')},
+      'answers': benchmarks.digest(text(m.idx, m.first), text(m.idx, m.second)),
     }
     for i, (m, said, reply) in enumerate(zip(matches, judged.values, judged.replies, strict=True))
   ]

@@ -88,6 +88,7 @@ def report(c, folder, tasks: list[arena.Task], names, answered, kept) -> dict[st
     'plot': plot,
     'unit': 'contradictions per 10,000 words, 95 % interval over texts',
     'covers': (0.0, 2.0),
+    'lower_is_better': True,
   }
 
 

@@ -41,6 +41,7 @@ def report(c, folder, content, names, answered, kept) -> dict[str, Any]:
     {
       **{'index': task.idx, 'prompt': task.question, 'system': name, 'scores': scores},
       **{'reply': judged.replies[i], 'fault': judged.faults.get(i, '')},
+      'answers': benchmarks.digest(answered[name][task.idx]),
     }
     for i, ((name, task), scores) in enumerate(zip(asked, judged.values, strict=True))
   ]

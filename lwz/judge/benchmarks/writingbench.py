@@ -69,6 +69,7 @@ def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
       **{'index': query.index, 'prompt': query.text, 'system': name},
       **{'criterion': criterion['name'], 'score': mark.score if mark else None},
       **{'reply': judged.replies[i], 'fault': judged.faults.get(i, '')},
+      'answers': benchmarks.digest(answered[name][query.index]),
     }
     for i, ((name, query, criterion), mark) in enumerate(zip(asked, judged.values, strict=True))
   ]
