@@ -304,6 +304,11 @@ def _rollout(c) -> None:
   c.rollout.slots = 0  # sequences decoded at a time; 0: all samples of a step
   c.rollout.block = 32  # decoding steps between two checks for sequences that have ended
   c.rollout.int8 = False  # store keys and values as int8: half the cache, inexact log-probabilities
+  # Matrices of the layers while text is written, made anew from what is trained in every step:
+  # 'float', in the dtype of products; 'int8' or 'int4', as in lora.frozen: a half or a quarter of
+  # the bytes that a step of decoding reads. GRPO needs rl.tis_cap then: samples are of other
+  # weights than those that learn from them (`learn/logp_gap`).
+  c.rollout.weights = 'float'
   # Decode attention: 'xla', or 'mosaic' (TPU) or 'triton' (GPU), kernels that read a sequence's
   # cache only as far as it is filled. 'auto' is 'xla', since the kernels have not been timed yet.
   c.rollout.attention = 'auto'

@@ -26,7 +26,7 @@ def product(x: Any, weight: Any, mesh: Mesh | AbstractMesh | None) -> jax.Array:
     return jax.checkpoint(functools.partial(_dequantised_product, mesh=mesh))(x, weight)
   num_inner = x.ndim - 2
   if transposed.is_transposed(weight):
-    y = transposed.product(x.reshape(-1, weight.weight_FD.shape[1]), weight.weight_FD)
+    y = transposed.product(x.reshape(math.prod(x.shape[:2]), -1), weight.weight_FD)
     return y.astype(x.dtype).reshape(*x.shape[:2], *weight.outer)
   one = mesh is None or mesh.size == 1
   if not one or packed_attention.platform_of(mesh) != 'cpu':

@@ -116,7 +116,7 @@ KEYS: dict[str, Key] = {
   'lora.rank': _count(high=2**16),
   'lora.alpha': Key(1e-6, 1e6),
   'lora.targets': Key(choices=tuple(lora.TARGETS)),
-  'lora.frozen': Key(choices=quantised.KINDS),
+  **dict.fromkeys(('lora.frozen', 'rollout.weights'), Key(choices=quantised.KINDS)),
   **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
   'rl.max_resamples': _count(high=1_000),
   'rl.num_epochs': _count(1, 1_000),

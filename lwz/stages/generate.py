@@ -182,7 +182,7 @@ def _asked(c) -> list[types.Prompt]:
 
 def _settings(c, model: policy.Policy, params: Any, ids: Sequence[np.ndarray]) -> dict[str, Any]:
   """Returns what determines the tokens of the texts."""
-  names = ('max_tokens', 'min_tokens', 'top_p', 'top_k', 'temperature', 'int8')
+  names = ('max_tokens', 'min_tokens', 'top_p', 'top_k', 'temperature', 'int8', 'weights')
   found = {name: c.rollout[name] for name in names}
   found |= {'weights': checksum.of(params), 'stop ids': list(model.sampling.stop_ids)}
   found |= {'prompts': zlib.crc32(np.concatenate(ids).tobytes())}

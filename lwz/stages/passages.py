@@ -21,6 +21,7 @@ READS = (
   *(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'pairs', 'data.prompts', 'data.tested'),
   *('data.lower', 'data.upper', 'eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
+  'rollout.weights',
 )
 
 
