@@ -1,13 +1,69 @@
-"""Discrete-event simulation of the scheduler without a model, to compare orders of the queue."""
+"""Discrete-event simulation of the scheduler without a model, to compare plans of a rollout.
 
+    JAX_PLATFORMS=cpu python benchmarks/simulation.py     # what would speed up writing at 32B
+
+Seconds of a step of decoding are preflight's roofline: decode programs of 2 and 4 layers are
+compiled for the devices, with the shortest and the longest part of the cache that is read, and
+extrapolated to all layers and linearly between. Needs 'lwz[cuda13]', but no GPU. Learning and
+judging are those of the preflight record, by the token. Nothing is measured on a GPU.
+"""
+
+import argparse
 import collections
+import dataclasses
+import itertools
+import json
+import pathlib
 from collections.abc import Callable, Sequence
 
-from lwz.rollout import scheduler
+import jax.numpy as jnp
+import numpy as np
+
+from lwz.model import config as config_lib
+from lwz.model import sharding
+from lwz.programs import rollout
+from lwz.programs.cost import fit, hardware, topology
+from lwz.rollout import order, sampler, scheduler
+from lwz.rollout import spec as spec_lib
+
+RECORD = 'results/preflight/grpo_think-32b_gpu-h100-4x8.json'
+GROUP = 32  # samples of a prompt
+PROMPT = 2_048  # tokens, at most; a prompt has 300
+MOST = 14_000  # tokens of a text
+WORDS = 500, 9_000  # asked for, evenly in their logarithm
+PER_WORD = 1.4  # tokens of thoughts and answer together
+SPREAD = 0.3  # of the logarithm of a length in its group
+_DEPTHS = 2, 4  # layers of what is compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How the trajectories of a step are written."""
+
+  prompts: int = 1
+  slots: int = 32
+  weights: str = 'float'
+  int8: bool = False  # keys and values
+  longest_first: bool = True  # where there are fewer slots than trajectories
+  alike: bool = False  # prompts of a step ask for similar lengths: sorted over 16 steps
+
+
+PLANS = (
+  Plan(),
+  Plan(weights='int8'),
+  Plan(4, 32, longest_first=False),
+  Plan(4, 32),
+  Plan(4, 64),
+  Plan(4, 128),
+  Plan(4, 128, alike=True),
+  Plan(4, 128, weights='int8'),
+  Plan(4, 128, weights='int8', alike=True),
+  Plan(4, 128, weights='int8', int8=True),
+)
 
 
 def simulate(
-  engine: scheduler.Engine,
+  engine: scheduler.Engine | spec_lib.EngineSpec,
   lengths: Sequence[int],
   order: Sequence[int],
   *,
@@ -53,3 +109,130 @@ def simulate(
       stats.first = stats.seconds
     active = [one for one in active if one[0] > 0]
   return stats
+
+
+def roofline(
+  spec: spec_lib.EngineSpec, chip: hardware.Chip, per_host: int
+) -> Callable[[int, int], float]:
+  """Returns (batch size, read length) -> seconds of a step, all slots among the batch."""
+  reads = spec.read_lengths[0], spec.read_lengths[-1]
+  found = {}
+  for depth, read in itertools.product(_DEPTHS, reads):
+    config = dataclasses.replace(spec.config, num_hidden_layers=depth)
+    part = dataclasses.replace(spec, config=config)
+    program = rollout.decode(part, batch_size=spec.num_slots, read_length=read)
+    bounds = fit.seconds(fit.measure(program, per_host=per_host), chip)
+    found[depth, read] = np.array([*bounds.values()]) / spec.num_steps
+  few, many = _DEPTHS
+  times = (spec.config.num_hidden_layers - few) / (many - few)
+  ends = [found[few, read] + times * (found[many, read] - found[few, read]) for read in reads]
+
+  def seconds(batch_size: int, read_length: int) -> float:
+    share = (read_length - reads[0]) / (reads[1] - reads[0])
+    return float(np.max((1 - share) * ends[0] + share * ends[1]))
+
+  return seconds
+
+
+def steps_of(plan: Plan, num: int, seed: int = 0) -> list[tuple[list[int], np.ndarray]]:
+  """Returns the lengths of each step's trajectories, and what their prompts ask for, in words."""
+  rng = np.random.default_rng(seed)
+  words = np.exp(rng.uniform(*np.log(WORDS), num * plan.prompts))
+  if plan.alike:
+    pools = np.sort(words.reshape(-1, min(num, 16) * plan.prompts), axis=1)
+    words = pools.reshape(-1)
+  found = []
+  for asked in words.reshape(num, plan.prompts):
+    asked_B = np.repeat(asked, GROUP)
+    tokens_B = PER_WORD * asked_B * np.exp(SPREAD * rng.standard_normal(asked_B.size))
+    found.append((np.clip(tokens_B, 64, MOST).astype(int).tolist(), asked_B))
+  return found
+
+
+def measure(plan: Plan, step_seconds: Callable[[int, int], float], spec, record, num: int) -> dict:
+  """Returns what a plan comes to, over `num` steps."""
+  parts = {one['phase']: 0.0 for one in record['phases']}
+  for one in record['phases']:
+    parts[one['phase']] += one['calls'] * max(one['seconds'].values())
+  per_token = (parts['judge'] + parts['learn']) / (
+    record['shapes']['rl.group_size'] * record['shapes']['data.row_length']
+  )
+  total = scheduler.Stats()
+  for lengths, asked in steps_of(plan, num):
+    one = simulate(
+      spec,
+      lengths,
+      order.longest_first(asked) if plan.longest_first else range(len(lengths)),
+      num_steps=spec.num_steps,
+      prompt_tokens=300,
+      step_seconds=step_seconds,
+    )
+    for name in ('tokens', 'capacity', 'seconds', 'steps'):
+      setattr(total, name, getattr(total, name) + getattr(one, name))
+  others = total.tokens * per_token
+  return {
+    'per_device': total.tokens / total.seconds / record['devices'],
+    'active': total.tokens / total.capacity,
+    'seconds': total.seconds / num,
+    'milliseconds': 1e3 * total.seconds / total.steps,
+    'share': total.seconds / (total.seconds + others),
+    'trained': total.tokens / (total.seconds + others) / record['devices'],
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--record', default=RECORD, help='of the preflight, a JSON file')
+  parser.add_argument('--steps', type=int, default=64, help='of GRPO, for each plan')
+  parser.add_argument('--out', type=pathlib.Path, help='a Markdown file to write the table to')
+  arguments = parser.parse_args()
+  record = json.loads(pathlib.Path(arguments.record).read_text())
+  over = topology.load(record['topology'])
+  shape = [record['mesh'].get(axis, 1) for axis in ('data', 'fsdp', 'tensor')]
+  mesh = sharding.make_mesh(shape, over.devices)
+  size = record['experiment'].rpartition(':')[2]
+  config = dataclasses.replace(config_lib.preset(size), dtype=jnp.dtype(jnp.bfloat16))
+  beside = next(sum(p['residents'].values()) for p in record['phases'] if p['name'] == 'decode')
+  rows = [
+    ('prompts x samples', 'slots', 'weights', 'cache', 'order', 'ms a step', 'slots in use'),
+    ('---',) * 7,
+  ]
+  rows[0] += ('tokens/s a GPU', 'writing, s', 'share of a GRPO step', 'GiB a GPU')
+  rows[1] += ('---',) * 4
+  known: dict[tuple, Callable] = {}
+  for plan in PLANS:
+    spec = spec_lib.EngineSpec(
+      config,
+      num_slots=plan.slots,
+      max_prompt_tokens=PROMPT,
+      max_tokens=MOST,
+      sampling=sampler.Sampling(0.8, stop_ids=(0,)),
+      exact=False,
+      int8=plan.int8,
+      weights=plan.weights,
+      mesh=mesh,
+    )
+    key = plan.slots, plan.weights, plan.int8
+    if key not in known:
+      known[key] = roofline(spec, over.chip, over.per_host)
+    found = measure(plan, known[key], spec, record, arguments.steps)
+    program = rollout.decode(spec, batch_size=spec.num_slots, read_length=spec.read_lengths[-1])
+    holds = fit.bytes_per_device(program.abstract_args) + beside
+    waits = plan.prompts * GROUP > plan.slots
+    said = 'longest first' if plan.longest_first else 'as they come'
+    rows.append(
+      (
+        *(f'{plan.prompts} x {GROUP}', f'{plan.slots}', plan.weights),
+        'int8' if plan.int8 else 'bfloat16',
+        ' '.join([said if waits else 'all at once', *(['alike in a step'] if plan.alike else [])]),
+        *(f'{found["milliseconds"]:.2f}', f'{found["active"]:.2f}', f'{found["per_device"]:.0f}'),
+        *(f'{found["seconds"]:.1f}', f'{found["share"]:.2f}', f'{holds / hardware.GIB:.1f}'),
+      )
+    )
+    print('| ' + ' | '.join(rows[-1]) + ' |', flush=True)
+  if arguments.out:
+    arguments.out.write_text('\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n')
+
+
+if __name__ == '__main__':
+  main()

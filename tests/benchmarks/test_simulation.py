@@ -68,3 +68,46 @@ def test_a_guess_of_the_length_shortens_a_heavy_tailed_rollout():
 def test_every_trajectory_starts_once():
   with pytest.raises(ValueError, match='every trajectory once'):
     seconds([3, 4], [0, 0])
+
+
+def test_a_step_takes_what_layers_and_reads_between_the_compiled_ones_take(monkeypatch):
+  spec = spec_lib.EngineSpec(
+    fakes.config(num_hidden_layers=7), 4, 64, 400, sampler.Sampling(), exact=False, num_steps=4
+  )
+  compiled = []
+
+  def seconds(program, chip):
+    layers, read = program
+    compiled.append(program)
+    return {'compute': 1.0, 'memory': 4 * layers * (3 + read / 100)}
+
+  monkeypatch.setattr(
+    simulation.rollout,
+    'decode',
+    lambda spec, batch_size, read_length: (spec.config.num_hidden_layers, read_length),
+  )
+  monkeypatch.setattr(simulation.fit, 'measure', lambda program, per_host: program)
+  monkeypatch.setattr(simulation.fit, 'seconds', seconds)
+  found = simulation.roofline(spec, None, 0)
+  assert found(4, 128) == pytest.approx(7 * (3 + 1.28))
+  assert sorted(compiled) == [(2, 64), (2, 464), (4, 64), (4, 464)]
+
+
+def test_prompts_of_like_length_leave_fewer_slots_empty():
+  record = {
+    'devices': 8,
+    'shapes': {'rl.group_size': 32, 'data.row_length': 16_384},
+    'phases': [{'phase': part, 'calls': 2, 'seconds': {'a': 1.0}} for part in ('judge', 'learn')],
+  }
+  found = {}
+  for alike in (False, True):
+    plan = simulation.Plan(4, 128, alike=alike)
+    spec = spec_lib.EngineSpec(
+      CONFIG, plan.slots, 2_048, simulation.MOST, sampler.Sampling(), exact=False
+    )
+    found[alike] = simulation.measure(plan, lambda rows, read: 1e-3, spec, record, 16)
+    seconds, share = found[alike]['seconds'], found[alike]['share']
+    tokens = found[alike]['per_device'] * seconds * 8
+    assert share == pytest.approx(seconds / (seconds + 4 * tokens / (32 * 16_384)))
+  assert found[True]['active'] > found[False]['active'] + 0.05
+  assert found[True]['per_device'] > found[False]['per_device']

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from lwz.model import config as config_lib
-from lwz.model import parameters, sharding, transposed
+from lwz.model import parameters, sharding
 from lwz.programs import rollout
 from lwz.programs.cost import fit, topology
 from lwz.rollout import sampler
@@ -237,8 +237,6 @@ def test_one_text_on_a_cpu_reads_each_weight_where_it_lies(dtype, weights):
   config = fakes.config(hidden_size=256, intermediate_size=768, dtype=jnp.dtype(dtype))
   settings = {'num_slots': 1, 'num_tokens': 76, 'read_length': 16, 'num_steps': 4}
   built = decoding(config, **settings, weights=weights)
-  if dtype == 'float32' and weights == 'float':
-    assert not transposed.is_transposed(built.abstract_args[0]['layers'][0]['wq'])
-  found = fit.measure(dataclasses.replace(built, trips=1))
-  assert found.moved < 1.25 * bytes_of(built.abstract_args[0])
+  found = fit.measure(built)
+  assert found.moved / 4 < 1.25 * bytes_of(built.abstract_args[0])
   assert found.temporaries < bytes_of(built.abstract_args[0]) / 8
