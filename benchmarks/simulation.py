@@ -2,16 +2,14 @@
 
     JAX_PLATFORMS=cpu python benchmarks/simulation.py     # what would speed up writing at 32B
 
-Seconds of a step of decoding are preflight's roofline: decode programs of 2 and 4 layers are
-compiled for the devices, with the shortest and the longest part of the cache that is read, and
-extrapolated to all layers and linearly between. Needs 'lwz[cuda13]', but no GPU. Learning and
-judging are those of the preflight record, by the token. Nothing is measured on a GPU.
+Seconds of a step of decoding are the roofline of a preflight record, scaled by the bytes of the
+weights and of the cache that is read. Learning and judging are the record's, by the token. Needs
+'lwz[cuda13]' for the shapes, but no GPU. Nothing is measured on a GPU.
 """
 
 import argparse
 import collections
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -33,7 +31,6 @@ MOST = 14_000  # tokens of a text
 WORDS = 500, 9_000  # asked for, evenly in their logarithm
 PER_WORD = 1.4  # tokens of thoughts and answer together
 SPREAD = 0.3  # of the logarithm of a length in its group
-_DEPTHS = 2, 4  # layers of what is compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,26 +109,31 @@ def simulate(
 
 
 def roofline(
-  spec: spec_lib.EngineSpec, chip: hardware.Chip, per_host: int
+  spec: spec_lib.EngineSpec, compiled: spec_lib.EngineSpec, decode: dict
 ) -> Callable[[int, int], float]:
-  """Returns (batch size, read length) -> seconds of a step, all slots among the batch."""
-  reads = spec.read_lengths[0], spec.read_lengths[-1]
-  found = {}
-  for depth, read in itertools.product(_DEPTHS, reads):
-    config = dataclasses.replace(spec.config, num_hidden_layers=depth)
-    part = dataclasses.replace(spec, config=config)
-    program = rollout.decode(part, batch_size=spec.num_slots, read_length=read)
-    bounds = fit.seconds(fit.measure(program, per_host=per_host), chip)
-    found[depth, read] = np.array([*bounds.values()]) / spec.num_steps
-  few, many = _DEPTHS
-  times = (spec.config.num_hidden_layers - few) / (many - few)
-  ends = [found[few, read] + times * (found[many, read] - found[few, read]) for read in reads]
+  """Returns (batch size, read length) -> seconds of a step, all slots among the batch.
+
+  `decode` is what preflight says of the program of `compiled`, at its longest read: bytes moved are
+  taken to grow with those of the weights and of the cache that is read, FLOPs and bytes sent with
+  the slots.
+  """
+  weights, cache = held(spec)
+  moved = decode['seconds']['memory'] / compiled.num_steps / sum(held(compiled))
+  rest = max(seconds for bound, seconds in decode['seconds'].items() if bound != 'memory')
+  rest *= spec.num_slots / compiled.num_slots / compiled.num_steps
 
   def seconds(batch_size: int, read_length: int) -> float:
-    share = (read_length - reads[0]) / (reads[1] - reads[0])
-    return float(np.max((1 - share) * ends[0] + share * ends[1]))
+    return max(rest, moved * (weights + cache * read_length / spec.cache_layout.capacity))
 
   return seconds
+
+
+def held(spec: spec_lib.EngineSpec) -> tuple[int, int]:
+  """Returns the bytes of a device that the weights of decoding take, and the cache."""
+  params, slots, *_ = rollout.decode(
+    spec, batch_size=spec.num_slots, read_length=spec.read_lengths[-1]
+  ).abstract_args
+  return fit.bytes_per_device(params), fit.bytes_per_device(slots.cache)
 
 
 def steps_of(plan: Plan, num: int, seed: int = 0) -> list[tuple[list[int], np.ndarray]]:
@@ -192,16 +194,9 @@ def main() -> None:
   mesh = sharding.make_mesh(shape, over.devices)
   size = record['experiment'].rpartition(':')[2]
   config = dataclasses.replace(config_lib.preset(size), dtype=jnp.dtype(jnp.bfloat16))
-  beside = next(sum(p['residents'].values()) for p in record['phases'] if p['name'] == 'decode')
-  rows = [
-    ('prompts x samples', 'slots', 'weights', 'cache', 'order', 'ms a step', 'slots in use'),
-    ('---',) * 7,
-  ]
-  rows[0] += ('tokens/s a GPU', 'writing, s', 'share of a GRPO step', 'GiB a GPU')
-  rows[1] += ('---',) * 4
-  known: dict[tuple, Callable] = {}
-  for plan in PLANS:
-    spec = spec_lib.EngineSpec(
+
+  def spec_of(plan: Plan) -> spec_lib.EngineSpec:
+    return spec_lib.EngineSpec(
       config,
       num_slots=plan.slots,
       max_prompt_tokens=PROMPT,
@@ -212,12 +207,18 @@ def main() -> None:
       weights=plan.weights,
       mesh=mesh,
     )
-    key = plan.slots, plan.weights, plan.int8
-    if key not in known:
-      known[key] = roofline(spec, over.chip, over.per_host)
-    found = measure(plan, known[key], spec, record, arguments.steps)
-    program = rollout.decode(spec, batch_size=spec.num_slots, read_length=spec.read_lengths[-1])
-    holds = fit.bytes_per_device(program.abstract_args) + beside
+
+  rows = [
+    ('prompts x samples', 'slots', 'weights', 'cache', 'order', 'ms a step', 'slots in use'),
+    ('---',) * 7,
+  ]
+  rows[0] += ('tokens/s a GPU', 'writing, s', 'share of a GRPO step', 'GiB a GPU')
+  rows[1] += ('---',) * 4
+  decode = next(one for one in record['phases'] if one['name'] == 'decode')
+  for plan in PLANS:
+    spec = spec_of(plan)
+    found = measure(plan, roofline(spec, spec_of(PLANS[0]), decode), spec, record, arguments.steps)
+    holds = sum(held(spec)) + sum(decode['residents'].values())
     waits = plan.prompts * GROUP > plan.slots
     said = 'longest first' if plan.longest_first else 'as they come'
     rows.append(

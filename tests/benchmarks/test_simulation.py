@@ -70,27 +70,27 @@ def test_every_trajectory_starts_once():
     seconds([3, 4], [0, 0])
 
 
-def test_a_step_takes_what_layers_and_reads_between_the_compiled_ones_take(monkeypatch):
-  spec = spec_lib.EngineSpec(
-    fakes.config(num_hidden_layers=7), 4, 64, 400, sampler.Sampling(), exact=False, num_steps=4
-  )
-  compiled = []
+def test_a_step_takes_the_longer_for_the_bytes_it_reads():
+  def spec(num_slots, **changes):
+    return spec_lib.EngineSpec(
+      CONFIG, num_slots, 64, 400, sampler.Sampling(), exact=False, num_steps=4, **changes
+    )
 
-  def seconds(program, chip):
-    layers, read = program
-    compiled.append(program)
-    return {'compute': 1.0, 'memory': 4 * layers * (3 + read / 100)}
-
-  monkeypatch.setattr(
-    simulation.rollout,
-    'decode',
-    lambda spec, batch_size, read_length: (spec.config.num_hidden_layers, read_length),
+  decode = {'seconds': {'compute': 0.004, 'memory': 8.0, 'network': 0.1}}
+  weights, cache = simulation.held(spec(4))
+  found = simulation.roofline(spec(4), spec(4), decode)
+  capacity = spec(4).cache_layout.capacity
+  assert found(4, capacity) == pytest.approx(2.0)
+  assert found(4, 0) == pytest.approx(2.0 * weights / (weights + cache))
+  twice = simulation.roofline(spec(8), spec(4), decode)
+  assert twice(8, capacity) - twice(8, 0) == pytest.approx(2 * (2.0 - found(4, 0)))
+  rounded = simulation.roofline(spec(4, weights='int8'), spec(4), decode)
+  assert rounded(4, capacity) - rounded(4, 0) == pytest.approx(2.0 - found(4, 0))
+  assert rounded(4, 0) / found(4, 0) == pytest.approx(
+    simulation.held(spec(4, weights='int8'))[0] / weights
   )
-  monkeypatch.setattr(simulation.fit, 'measure', lambda program, per_host: program)
-  monkeypatch.setattr(simulation.fit, 'seconds', seconds)
-  found = simulation.roofline(spec, None, 0)
-  assert found(4, 128) == pytest.approx(7 * (3 + 1.28))
-  assert sorted(compiled) == [(2, 64), (2, 464), (4, 64), (4, 464)]
+  decode['seconds']['compute'] = 16.0
+  assert simulation.roofline(spec(8), spec(4), decode)(8, capacity) == 8.0
 
 
 def test_prompts_of_like_length_leave_fewer_slots_empty():
