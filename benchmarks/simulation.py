@@ -53,10 +53,23 @@ PLANS = (
   Plan(4, 64),
   Plan(4, 128),
   Plan(4, 128, alike=True),
+  Plan(4, 64, weights='int8'),
   Plan(4, 128, weights='int8'),
   Plan(4, 128, weights='int8', alike=True),
-  Plan(4, 128, weights='int8', int8=True),
+  Plan(4, 128, weights='int8', int8=True, alike=True),
 )
+INTRO = f"""# Writing at 32B, by simulation
+
+`JAX_PLATFORMS=cpu python benchmarks/simulation.py --out results/rollout_32b.md` has made this table.
+It is no measurement: the scheduler runs without a model, and a step of decoding takes what
+`{RECORD}` says, scaled by the bytes
+of the weights and of the cache that it reads. Learning and judging take the record's time by the token.
+
+Prompts ask for {WORDS[0]:,} to {WORDS[1]:,} words, evenly in their logarithm; a text has {PER_WORD} tokens for
+each, times a log-normal spread of {SPREAD} within its group, at most {MOST:,}. Texts of a step wait for the
+longest. "alike": the prompts of 16 steps are sorted by length (`rl.alike=16`).
+
+"""
 
 
 def simulate(
@@ -232,7 +245,7 @@ def main() -> None:
     )
     print('| ' + ' | '.join(rows[-1]) + ' |', flush=True)
   if arguments.out:
-    arguments.out.write_text('\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n')
+    arguments.out.write_text(INTRO + ''.join(f'| {" | ".join(row)} |\n' for row in rows))
 
 
 if __name__ == '__main__':

@@ -255,6 +255,9 @@ def _rl(c) -> None:
   c.rl.group_size = 32  # samples per prompt
   # Steps over which prompts grow from the shortest requests to all of them; 0: all from the start.
   c.rl.short_first = 0
+  # Steps whose prompts are sorted together by the length that they ask for, so that the texts of a
+  # step end at about the same time; 0: each step's prompts are as they come.
+  c.rl.alike = 0
   # Dynamic sampling (DAPO): a step samples up to this many further batches, until prompts_per_step
   # groups have unequal rewards. Reward metrics describe the first batch: the others are selected.
   c.rl.max_resamples = 0

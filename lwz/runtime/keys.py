@@ -118,7 +118,7 @@ KEYS: dict[str, Key] = {
   'lora.targets': Key(choices=tuple(lora.TARGETS)),
   **dict.fromkeys(('lora.frozen', 'rollout.weights'), Key(choices=quantised.KINDS)),
   **{f'rl.{name}': _count(1, 10**6) for name in ('prompts_per_step', 'group_size')},
-  'rl.max_resamples': _count(high=1_000),
+  **{f'rl.{name}': _count(high=1_000) for name in ('max_resamples', 'alike')},
   'rl.num_epochs': _count(1, 1_000),
   'rl.num_minibatches': _count(1, 10**6),
   **{f'rl.{name}': Key(0.0, 1e6) for name in ('clip_low', 'clip_high', 'ratio_cap', 'tis_cap')},
