@@ -60,14 +60,15 @@ PLANS = (
 )
 INTRO = f"""# Writing at 32B, by simulation
 
-`JAX_PLATFORMS=cpu python benchmarks/simulation.py --out results/rollout_32b.md` has made this table.
-It is no measurement: the scheduler runs without a model, and a step of decoding takes what
-`{RECORD}` says, scaled by the bytes
-of the weights and of the cache that it reads. Learning and judging take the record's time by the token.
+`JAX_PLATFORMS=cpu python benchmarks/simulation.py --out results/rollout_32b.md` has made it. It is
+no measurement: the scheduler runs without a model, and a step of decoding takes what
+`{RECORD}` says, scaled by the
+bytes of the weights and of the cache that it reads. Learning and judging take what the record says,
+by the token.
 
-Prompts ask for {WORDS[0]:,} to {WORDS[1]:,} words, evenly in their logarithm; a text has {PER_WORD} tokens for
-each, times a log-normal spread of {SPREAD} within its group, at most {MOST:,}. Texts of a step wait for the
-longest. "alike": the prompts of 16 steps are sorted by length (`rl.alike=16`).
+Prompts ask for {WORDS[0]:,} to {WORDS[1]:,} words, evenly in their logarithm. A text has {PER_WORD}
+tokens for each, times a log-normal spread of {SPREAD} within its group, at most {MOST:,}. A step ends
+with its longest text. "alike": the prompts of 16 steps are sorted by length (`rl.alike=16`).
 
 """
 
