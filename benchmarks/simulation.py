@@ -67,8 +67,8 @@ bytes of the weights and of the cache that it reads. Learning and judging take w
 by the token.
 
 Prompts ask for {WORDS[0]:,} to {WORDS[1]:,} words, evenly in their logarithm. A text has {PER_WORD}
-tokens for each, times a log-normal spread of {SPREAD} within its group, at most {MOST:,}. A step ends
-with its longest text. "alike": the prompts of 16 steps are sorted by length (`rl.alike=16`).
+tokens for each, times a log-normal spread of {SPREAD} within its group, at most {MOST:,}. A step
+ends with its longest text. "alike": the prompts of 16 steps are sorted by length (`rl.alike=16`).
 
 """
 

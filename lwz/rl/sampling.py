@@ -50,14 +50,15 @@ def take(c, asked: Sequence[types.Prompt], number: int) -> list[types.Prompt]:
   The prompts of `rl.alike` steps are sorted by length and cut into these steps, in random order.
   """
   step, again = divmod(number, 1 + c.rl.max_resamples)
-  window, place = divmod(step, steps := max(1, c.rl.alike))
+  steps = max(1, c.rl.alike)
+  window, place = divmod(step, steps)
   asked = _short_first(c, asked, step - place)
   if not again:
     num = c.rl.prompts_per_step
     pool = prompt_lib.take(asked, window, steps * num, c.seed)
     if steps > 1:
       pool.sort(key=lambda prompt: prompt.upper)
-      place = np.random.default_rng((c.seed, window)).permutation(steps)[place]
+      place = int(np.random.default_rng((c.seed, window)).permutation(steps)[place])
     return pool[place * num : (place + 1) * num]
   place = step * c.rl.max_resamples + again - 1
   return prompt_lib.take(asked, place, c.rl.prompts_per_step, c.seed + _RESAMPLED)
