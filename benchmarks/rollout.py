@@ -16,10 +16,14 @@ its own, named by `--tunix_python`.
     lwz          our engine, with the length of each trajectory known: the longest start first
     lwz-untold   the same, with unknown lengths: first come, first served
     lwz-int8     the same as lwz, with keys and values in int8
-    llama.cpp    the file of --gguf as it is, by the package xllamacpp, a thread per core
+    lwz-w8       the same as lwz, with the matrices of the layers in int8 (rollout.weights)
+    llama.cpp    the file of --gguf as it is, by the package xllamacpp, a thread per core; of a type
+                 in its place (Q8_0), the model is written as one, as the stage `export` does
 
 For our engines the difference between their log-probabilities and the scorer's is printed; the
-scorer reads the whole text at once in the dtype of the model.
+scorer reads the whole text at once in the dtype of the model. So are the MiB that a step reads and
+writes by the compiled program, for which a matrix that is written anew counts three times, and what
+the parameters take.
 """
 
 import argparse
@@ -36,7 +40,7 @@ import time
 import numpy as np
 
 WORKLOADS = ('one', 'sixteen', 'even', 'long', 'ragged', 'queue')
-ENGINES = ('lwz', 'lwz-int8', 'lwz-untold', 'transformers', 'tunix', 'llama.cpp')
+ENGINES = ('lwz', 'lwz-int8', 'lwz-w8', 'lwz-untold', 'transformers', 'tunix', 'llama.cpp')
 SLOTS = {'queue': 8}  # the others have as many as there are trajectories
 PROMPT = 64  # tokens
 
@@ -93,6 +97,22 @@ def prepare(model: str, folder: pathlib.Path) -> str:
   return str(folder)
 
 
+def gguf_file(model: str, kind: str, path: pathlib.Path) -> str:
+  """Writes a model with its matrices in `kind`, one of `gguf_writer.TYPES`, for llama.cpp."""
+  from lwz.data import gguf_tokenizer
+  from lwz.runtime import setup, tokenizers
+  from lwz.store import gguf, gguf_header, gguf_writer
+  from lwz.store.hf import checkpoint as hf
+
+  file = gguf_header.locate(model)
+  config, params = gguf.load(file, dtype='float32') if file else hf.load(model, dtype='float32')
+  tok = tokenizers.load(model)
+  ends = setup.end_ids(tok, config, model)
+  metadata = gguf_tokenizer.metadata(tok, config.vocab_size, ends)
+  gguf_writer.write(path, config, params, kind=kind, metadata=metadata)
+  return str(path)
+
+
 def lwz_writer(arguments, folder: str, workload: str):
   """Returns (writes the workload once, measures the error of its log-probabilities)."""
   import jax
@@ -101,6 +121,7 @@ def lwz_writer(arguments, folder: str, workload: str):
   from lwz.learn import logprob
   from lwz.model import qwen
   from lwz.programs import rollout
+  from lwz.programs.cost import fit
   from lwz.rollout import local, sampler, scheduler
   from lwz.rollout.spec import EngineSpec
   from lwz.store.hf import checkpoint as hf
@@ -116,6 +137,7 @@ def lwz_writer(arguments, folder: str, workload: str):
     exact=False,
     num_steps=arguments.steps,
     int8=arguments.worker == 'lwz-int8',
+    weights='int8' if arguments.worker == 'lwz-w8' else 'float',
     attention='xla' if arguments.worker == 'lwz-int8' else arguments.attention,
   )
   engine = rollout.engine(spec)
@@ -156,7 +178,13 @@ def lwz_writer(arguments, folder: str, workload: str):
       scores = np.asarray(score(given, row[None]))[0, PROMPT - 1 :][: len(one.ids)]
       gaps.append(np.abs(scores - one.logp))
     gaps = np.concatenate(gaps)
-    return {'logp_gap_mean': float(gaps.mean()), 'logp_gap_max': float(gaps.max())}
+    step = rollout.decode(spec, batch_size=spec.num_slots, read_length=spec.read_lengths[0])
+    return {
+      'logp_gap_mean': float(gaps.mean()),
+      'logp_gap_max': float(gaps.max()),
+      'mib_moved': fit.measure(step).moved / spec.num_steps / 2**20,
+      'mib_params': fit.bytes_per_device(step.abstract_args[0]) / 2**20,
+    }
 
   write()  # compiles every shape that the workload meets
   return write, check
@@ -356,7 +384,7 @@ def main() -> None:
   parser.add_argument('--out', help='a JSON file to write the rows to')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
   parser.add_argument('--folder', help=argparse.SUPPRESS)
-  parser.add_argument('--gguf', default='', help='the file that llama.cpp reads')
+  parser.add_argument('--gguf', default='', help='the file that llama.cpp reads, or its type')
   arguments = parser.parse_args()
   if arguments.engines is None:
     named = {'tunix': arguments.tunix_python, 'llama.cpp': arguments.gguf}
@@ -375,6 +403,10 @@ def main() -> None:
   rows = []
   with tempfile.TemporaryDirectory() as scratch:
     folder = prepare(arguments.model, pathlib.Path(scratch) / 'model')
+    if arguments.gguf and not arguments.gguf.endswith('.gguf'):
+      arguments.gguf = gguf_file(
+        arguments.model, arguments.gguf, pathlib.Path(scratch) / f'{arguments.gguf}.gguf'
+      )
     for workload in arguments.workloads:
       found = measure(arguments, folder, workload)
       rows += found
@@ -390,6 +422,7 @@ def main() -> None:
         )
         if 'logp_gap_max' in row:
           against += f', |logp - scorer| {row["logp_gap_mean"]:.1e}, max {row["logp_gap_max"]:.1e}'
+          against += f', {row["mib_moved"]:.0f} MiB a step, {row["mib_params"]:.0f} of parameters'
         print(
           f'{workload:7} {row["engine"]:12} {row["tokens_per_second"]:7.0f} tokens/s '
           f'{row["cpu"]:6.1f} CPU s {row["mib"]:6.0f} MiB {against}',

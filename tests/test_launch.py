@@ -225,6 +225,7 @@ def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
   jobs.launch('grpo_think:micro', micro_runs)  # and what it needs
   bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')
   run = ('grpo_think:micro', tmp_path, '--config.lora.rank=1')
+  run += ('--config.rollout.weights=int8', '--config.rl.tis_cap=2.0')
   said = jobs.launch(*run, '--config.name=whole')
   assert 'trains 1,024 parameters, adapters of rank 1 for q, k, v, o, gate, up, down' in said
   jobs.launch(*run, '--config.name=resumed', '--config.train.num_steps=1')

@@ -29,7 +29,7 @@ from lwz.store import run as run_lib
 
 READS = (
   *('runs_dir', 'seed', 'mesh', 'data.template', 'eval.style', 'eval.slots', *setup.COMPUTED),
-  *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8'),
+  *('rollout.attention', 'rollout.block', 'rollout.exact', 'rollout.int8', 'rollout.weights'),
   *('judge.cache', 'judge.concurrency', 'judge.price_in', 'judge.price_out', 'judge.timeout'),
   *('judge.deadline', 'judge.stream'),
   *('judge.requests_per_minute', 'judge.tokens_per_minute', 'judge.tries'),

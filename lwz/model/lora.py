@@ -135,6 +135,29 @@ def merged(params: Any, dtype: Any) -> parameters.Params:
   return jax.tree.map(one, params, is_leaf=is_special)
 
 
+def decoded(params: Any, config: config_lib.QwenConfig, kind: str) -> parameters.Params:
+  """Returns `merged` parameters with the matrices of layers in `kind`, one of `quantised.KINDS`.
+
+  Each is rounded once, from float32, and of stacked layers one layer after the other.
+  """
+  if kind == 'float':
+    return merged(params, config.dtype)
+  described = parameters.describe(config)['layers']
+
+  def layer(leaves):
+    found = merged(leaves, jnp.float32)
+    return {
+      name: quantised.of_layer(x, described[name], kind)
+      if parameters.is_matrix(described[name])
+      else x.astype(config.dtype)
+      for name, x in found.items()
+    }
+
+  layers, rest = params['layers'], {n: x for n, x in params.items() if n != 'layers'}
+  each = tuple(map(layer, layers)) if isinstance(layers, tuple) else jax.lax.map(layer, layers)
+  return {**merged(rest, config.dtype), 'layers': each}
+
+
 def _sum(leaf: LowRank, dtype: Any) -> jax.Array:
   weight = leaf.weight
   if quantised.is_quantised(weight):

@@ -23,10 +23,12 @@ def product(x: Any, weight: Any, mesh: Mesh | AbstractMesh | None) -> jax.Array:
     low = product(product(x, weight.a, mesh), weight.b, mesh)
     return product(x, weight.weight, mesh) + weight.scale * low
   if quantised.is_quantised(weight):
+    if weight.q.dtype == jnp.int8 and x.shape[1] == 1:
+      return _scaled_product(x, weight, mesh)
     return jax.checkpoint(functools.partial(_dequantised_product, mesh=mesh))(x, weight)
   num_inner = x.ndim - 2
   if transposed.is_transposed(weight):
-    y = transposed.product(x.reshape(-1, weight.weight_FD.shape[1]), weight.weight_FD)
+    y = transposed.product(x.reshape(math.prod(x.shape[:2]), -1), weight.weight_FD)
     return y.astype(x.dtype).reshape(*x.shape[:2], *weight.outer)
   one = mesh is None or mesh.size == 1
   if not one or packed_attention.platform_of(mesh) != 'cpu':
@@ -40,6 +42,16 @@ def product(x: Any, weight: Any, mesh: Mesh | AbstractMesh | None) -> jax.Array:
 def _dequantised_product(x, weight, mesh):
   """A product whose backward pass makes the matrix again: kept, it would be of all layers."""
   return product(x, quantised.dequantised(weight, x.dtype), mesh)
+
+
+def _scaled_product(x, weight, mesh):
+  """(x q) scale, a step of decoding by int8: a GPU converts q where it reads it.
+
+  A matrix that is scaled first it writes out and reads again, five bytes of a weight in place of
+  one.
+  """
+  y = product(x, weight.q.astype(x.dtype), mesh).astype(jnp.float32)
+  return (y * weight.scale.reshape(1, 1, *y.shape[2:])).astype(x.dtype)
 
 
 @jax.custom_vjp

@@ -1,4 +1,4 @@
-"""Quantised weights: matrices of the layers in int8 or int4, for the frozen base of adapters.
+"""Quantised weights: matrices of the layers in int8 or int4, frozen, or while text is written.
 
     W = scale q          int8: one scale per output channel, max |W| / 127
                          int4: one per output channel and group of 64 inputs
@@ -82,12 +82,12 @@ def group_size(size: int) -> int:
 
 def quantise(weight: jax.Array, param: parameters.Param, kind: str) -> Quantised:
   """Returns a matrix of all layers, one layer after the other so that one is held in float32."""
-  return jax.lax.map(
-    functools.partial(_quantise, wanted=pair(param, kind).scale, kind=kind), weight
-  )
+  return jax.lax.map(functools.partial(of_layer, param=param, kind=kind), weight)
 
 
-def _quantise(weight: jax.Array, wanted: parameters.Param, kind: str) -> Quantised:
+def of_layer(weight: jax.Array, param: parameters.Param, kind: str) -> Quantised:
+  """Returns a matrix of one layer; `param` describes that of all layers."""
+  wanted = pair(param, kind).scale
   split, groups = _split(weight.shape, wanted.shape[1:])
   w = weight.astype(jnp.float32).reshape(split)
   within = tuple(i for i, n in enumerate(groups) if n != split[i])

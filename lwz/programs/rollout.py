@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lwz.model import kv_cache, parameters, qwen, sharding, transposed
+from lwz.model import kv_cache, parameters, quantised, qwen, sharding, transposed
 from lwz.model import lora as lora_lib
 from lwz.programs import placement, program
 from lwz.rollout import scheduler
@@ -20,7 +20,7 @@ from lwz.rollout import spec as spec_lib
 
 
 def reshard(spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None) -> program.Program:
-  """params by TRAIN, in float32 -> params by DECODE, in the compute dtype, unstacked by `spec`.
+  """params by TRAIN, in float32 -> params by DECODE, as `spec` has them: dtype, kind, unstacked.
 
   With `lora`, (adapters, their frozen base) -> the base with the adapters merged into it.
   """
@@ -28,7 +28,7 @@ def reshard(spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None) -> pro
   def cast(trained, *base):
     params = lora_lib.join(trained, *base, lora=lora)
     params = parameters.unstack(params) if spec.unstacked else params
-    params = lora_lib.merged(params, spec.config.dtype)
+    params = lora_lib.decoded(params, spec.config, spec.weights)
     return transposed.of(params, spec.config) if spec.transposed else params
 
   frozen = placement.frozen(spec.config, spec.mesh, lora)
@@ -44,7 +44,8 @@ def reshard(spec: spec_lib.EngineSpec, lora: lora_lib.LoRA | None = None) -> pro
 def decode_params(spec: spec_lib.EngineSpec) -> qwen.Params:
   """Returns the shapes of the parameters that `reshard` makes."""
   config, mesh = spec.config, spec.mesh
-  stacked = sharding.abstract(config, mesh, sharding.DECODE, config.dtype)
+  described = quantised.describe(parameters.describe(config), spec.weights, config.dtype)
+  stacked = sharding.abstract_of(described, mesh, sharding.DECODE)
   if not spec.unstacked:
     return stacked
 

@@ -20,7 +20,7 @@ READS = (
   *('rl.group_size', 'rl.prompts_per_step', 'rollout.attention', 'rollout.block', 'seed'),
   *('rollout.exact', 'rollout.int8', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
   *('rollout.min_tokens', 'rollout.slots', 'rollout.temperature', 'rollout.top_k'),
-  *('rollout.top_p', *adapters.READS),
+  *('rollout.top_p', 'rollout.weights', *adapters.READS),
 )
 
 
@@ -40,6 +40,11 @@ def check(c) -> None:
   if c.rollout.min_tokens:
     raise ValueError(
       f'rollout.min_tokens={c.rollout.min_tokens}: set 0 for GRPO, whose loss knows no minimum'
+    )
+  if c.rollout.weights != 'float' and not c.rl.tis_cap:
+    raise ValueError(
+      f'rollout.weights={c.rollout.weights}: set rl.tis_cap, to 2 for instance, since samples of '
+      'rounded weights are not those of the policy that learns from them'
     )
 
 

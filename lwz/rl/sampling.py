@@ -20,7 +20,7 @@ from lwz.runtime import setup
 
 READS = (
   *('data.prompts', 'data.style', 'data.template', 'rl.max_resamples', 'rl.prompts_per_step'),
-  *('rl.short_first', 'rollout.max_prompt_tokens', 'seed'),
+  *('rl.alike', 'rl.short_first', 'rollout.max_prompt_tokens', 'seed'),
 )
 
 _RESAMPLED = 2**32  # added to the seed: the order in which resampled batches take the prompts
@@ -48,11 +48,19 @@ def take(c, asked: Sequence[types.Prompt], number: int) -> list[types.Prompt]:
 
   The first batches of all steps go through the prompts in one order, whatever `max_resamples` is;
   resampled ones, of which a step may need fewer than it is allowed, go through them in another.
+  The prompts of `rl.alike` steps are sorted by length and cut into these steps, in random order.
   """
   step, again = divmod(number, 1 + c.rl.max_resamples)
-  asked = _short_first(c, asked, step)
+  steps = max(1, c.rl.alike)
+  window, place = divmod(step, steps)
+  asked = _short_first(c, asked, step - place)
   if not again:
-    return prompt_lib.take(asked, step, c.rl.prompts_per_step, c.seed)
+    num = c.rl.prompts_per_step
+    pool = prompt_lib.take(asked, window, steps * num, c.seed)
+    if steps > 1:
+      pool.sort(key=lambda prompt: prompt.upper)
+      place = int(np.random.default_rng((c.seed, window)).permutation(steps)[place])
+    return pool[place * num : (place + 1) * num]
   place = step * c.rl.max_resamples + again - 1
   return prompt_lib.take(asked, place, c.rl.prompts_per_step, c.seed + _RESAMPLED)
 

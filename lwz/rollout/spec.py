@@ -41,9 +41,10 @@ class EngineSpec:
 
   An `exact` one has one batch shape regardless of which slots are active, so that no bit of a
   trajectory depends on the others; otherwise the batch shrinks as the tail thins out, and only the
-  filled part of the cache is read. With `int8`, log-probabilities are those of the rounded cache,
-  and differ from the scorer's. `unstack` makes `layers` a tuple with one tree per layer, so that a
-  CPU or GPU reads a layer's weights in place and copies none out of a stack.
+  filled part of the cache is read. With `int8` or quantised `weights`, log-probabilities are
+  those of what is rounded, and differ from the scorer's. `unstack` makes `layers` a tuple with one
+  tree per layer, so that a CPU or GPU reads a layer's weights in place and copies none out of a
+  stack.
   """
 
   config: qwen.QwenConfig
@@ -54,6 +55,7 @@ class EngineSpec:
   exact: bool
   num_steps: int = 32  # maximum of a block
   int8: bool = False  # keys and values in int8, with a scale per token and head
+  weights: str = 'float'  # of the layers' matrices, one of `quantised.KINDS`
   attention: str = 'auto'  # or a backend of `decode_attention`
   mesh: Mesh = None  # None is one device
   unstack: bool | None = None  # None decides by platform, see `unstacked`
@@ -80,9 +82,10 @@ class EngineSpec:
 
   @property
   def transposed(self) -> bool:
-    """Whether matrices are `transposed`: in bfloat16 on one CPU."""
+    """Whether matrices are `transposed`: in bfloat16 or int8 on one CPU."""
     one = self.mesh is None or self.mesh.size == 1
-    return self.unstacked and one and self.platform == 'cpu' and self.config.dtype == jnp.bfloat16
+    kind = self.config.dtype if self.weights == 'float' else self.weights
+    return self.unstacked and one and self.platform == 'cpu' and kind in (jnp.bfloat16, 'int8')
 
   @property
   def cache_layout(self) -> CacheLayout:

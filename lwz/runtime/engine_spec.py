@@ -39,6 +39,7 @@ def from_config(
     exact=c.rollout.exact,
     num_steps=c.rollout.block,
     int8=c.rollout.int8,
+    weights=c.rollout.weights,
     attention=c.rollout.attention,
     mesh=mesh,
   )

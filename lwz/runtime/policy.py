@@ -17,7 +17,7 @@ READS = (
   *(*setup.READS, *setup.MESH, *setup.MODEL, 'data.style', 'data.template'),
   *('rollout.temperature', 'rollout.max_prompt_tokens', 'rollout.max_tokens'),
   *('rollout.min_tokens', 'rollout.top_p', 'rollout.top_k', 'rollout.exact', 'rollout.block'),
-  *('rollout.int8', 'rollout.attention', 'rollout.slots'),
+  *('rollout.int8', 'rollout.weights', 'rollout.attention', 'rollout.slots'),
 )
 
 

@@ -184,6 +184,8 @@ def _settings(c, model: policy.Policy, params: Any, ids: Sequence[np.ndarray]) -
   """Returns what determines the tokens of the texts."""
   names = ('max_tokens', 'min_tokens', 'top_p', 'top_k', 'temperature', 'int8')
   found = {name: c.rollout[name] for name in names}
+  if c.rollout.weights != 'float':
+    found['kind of weights'] = c.rollout.weights
   found |= {'weights': checksum.of(params), 'stop ids': list(model.sampling.stop_ids)}
   found |= {'prompts': zlib.crc32(np.concatenate(ids).tobytes())}
   return found | {'seed': c.seed, 'drafts': c.generate.drafts, 'loop': c.generate.loop}

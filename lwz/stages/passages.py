@@ -24,6 +24,7 @@ READS = (
   *(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'pairs', 'data.prompts', 'data.tested'),
   *('eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
+  'rollout.weights',
 )
 
 

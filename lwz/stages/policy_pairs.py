@@ -24,6 +24,7 @@ READS = (
     'rollout.exact',
     'rollout.block',
     'rollout.int8',
+    'rollout.weights',
     'rollout.attention',
   ),
 )

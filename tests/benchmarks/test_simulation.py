@@ -68,3 +68,46 @@ def test_a_guess_of_the_length_shortens_a_heavy_tailed_rollout():
 def test_every_trajectory_starts_once():
   with pytest.raises(ValueError, match='every trajectory once'):
     seconds([3, 4], [0, 0])
+
+
+def test_a_step_takes_the_longer_for_the_bytes_it_reads():
+  def spec(num_slots, **changes):
+    return spec_lib.EngineSpec(
+      CONFIG, num_slots, 64, 400, sampler.Sampling(), exact=False, num_steps=4, **changes
+    )
+
+  decode = {'seconds': {'compute': 0.004, 'memory': 8.0, 'network': 0.1}}
+  weights, cache = simulation.held(spec(4))
+  found = simulation.roofline(spec(4), spec(4), decode)
+  capacity = spec(4).cache_layout.capacity
+  assert found(4, capacity) == pytest.approx(2.0)
+  assert found(4, 0) == pytest.approx(2.0 * weights / (weights + cache))
+  twice = simulation.roofline(spec(8), spec(4), decode)
+  assert twice(8, capacity) - twice(8, 0) == pytest.approx(2 * (2.0 - found(4, 0)))
+  rounded = simulation.roofline(spec(4, weights='int8'), spec(4), decode)
+  assert rounded(4, capacity) - rounded(4, 0) == pytest.approx(2.0 - found(4, 0))
+  assert rounded(4, 0) / found(4, 0) == pytest.approx(
+    simulation.held(spec(4, weights='int8'))[0] / weights
+  )
+  decode['seconds']['compute'] = 16.0
+  assert simulation.roofline(spec(8), spec(4), decode)(8, capacity) == 8.0
+
+
+def test_prompts_of_like_length_leave_fewer_slots_empty():
+  record = {
+    'devices': 8,
+    'shapes': {'rl.group_size': 32, 'data.row_length': 16_384},
+    'phases': [{'phase': part, 'calls': 2, 'seconds': {'a': 1.0}} for part in ('judge', 'learn')],
+  }
+  found = {}
+  for alike in (False, True):
+    plan = simulation.Plan(4, 128, alike=alike)
+    spec = spec_lib.EngineSpec(
+      CONFIG, plan.slots, 2_048, simulation.MOST, sampler.Sampling(), exact=False
+    )
+    found[alike] = simulation.measure(plan, lambda rows, read: 1e-3, spec, record, 16)
+    seconds, share = found[alike]['seconds'], found[alike]['share']
+    tokens = found[alike]['per_device'] * seconds * 8
+    assert share == pytest.approx(seconds / (seconds + 4 * tokens / (32 * 16_384)))
+  assert found[True]['active'] > found[False]['active'] + 0.05
+  assert found[True]['per_device'] > found[False]['per_device']

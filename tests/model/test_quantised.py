@@ -138,6 +138,27 @@ def test_adapters_are_added_to_the_weights_they_stand_for(kind):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, wanted)
 
 
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('base', ['float', *KINDS])
+def test_adapters_are_added_before_decoding_rounds_once(base, kind):
+  lora = lora_of(base)
+  joined = lora_lib.join(fakes.adapters(CONFIG, lora), frozen(base), lora=lora)
+  found = lora_lib.decoded(joined, CONFIG, kind)
+  merged = lora_lib.merged(joined, jnp.float32)
+  for name in lora_lib.TARGETS.values():
+    wanted = quantised.quantise(merged['layers'][name], MATRICES[name], kind)
+    jax.tree.map(np.testing.assert_array_equal, found['layers'].pop(name), wanted)
+    del merged['layers'][name]
+  jax.tree.map(np.testing.assert_array_equal, found, merged)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_layers_are_rounded_alike_stacked_or_not(kind):
+  found = lora_lib.decoded(parameters.unstack(plain()), CONFIG, kind)
+  wanted = parameters.unstack(lora_lib.decoded(plain(), CONFIG, kind))
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
 @pytest.mark.parametrize(
   ('kind', 'shape'), [('int8', (2, 2, 2)), ('int4', (1, 4, 2)), ('int4', (1, 2, 2, 2))]
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lwz.model import config as config_lib
-from lwz.model import kv_cache, parameters, qwen, transposed
+from lwz.model import kv_cache, parameters, quantised, qwen, transposed
 from lwz.programs import rollout
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
@@ -29,6 +29,19 @@ def test_the_product_is_that_of_the_matrix_rounded_once(num_tokens):
   np.testing.assert_allclose(
     found, np.asarray(x_ND, np.float64) @ np.asarray(w_DF, np.float64), rtol=0, atol=1e-5
   )
+
+
+@pytest.mark.parametrize('num_tokens', [1, 2, 17])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_product_of_int8_rounds_no_weight_again(num_tokens, dtype):
+  rng = np.random.default_rng(0)
+  q_FD = np.append(np.arange(-127, 128), rng.integers(-127, 128, 105)).reshape(9, 40)
+  scale_F = rng.uniform(0.001, 0.01, 9).astype(np.float32)
+  x_ND = jax.random.normal(jax.random.key(0), (num_tokens, 40), dtype)
+  weight = quantised.Quantised(jnp.asarray(q_FD, jnp.int8), jnp.asarray(scale_F))
+  found = jax.jit(transposed.product)(x_ND, weight)
+  wanted = np.asarray(x_ND, np.float64) @ (q_FD * scale_F.astype(np.float64)[:, None]).T
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize('config', [BFLOAT16, TIED])
@@ -76,6 +89,7 @@ def test_other_engines_do_not(monkeypatch):
     ).transposed
 
   assert not spec(fakes.config()) and not spec(BFLOAT16, unstack=False)
+  assert spec(fakes.config(), weights='int8') and not spec(BFLOAT16, weights='int4')
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert not spec(BFLOAT16)
 

@@ -192,15 +192,54 @@ def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read):
   assert found.temporaries < 100 * 2**20
 
 
-def test_parameters_are_cast_and_laid_out_for_decoding():
+@pytest.mark.parametrize('weights', ['float', 'int8', 'int4'])
+def test_parameters_are_cast_and_laid_out_for_decoding(weights):
   config = dataclasses.replace(fakes.config(vocab_size=16), dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1, 2, 4))
   params = jax.device_put(fakes.params(config), sharding.shardings(config, mesh, sharding.TRAIN))
   for unstack in (False, True):
-    spec = spec_of(config, unstack=unstack, mesh=mesh)
-    found = rollout.reshard(spec).jit()(params)
+    spec = spec_of(config, unstack=unstack, mesh=mesh, weights=weights)
+    compiled = rollout.reshard(spec).lower().compile()
+    gathered = re.findall(r'= (\w+)\[([\d,]+)\]\S* all-gather\(', compiled.as_text())
+    sizes = [(dtype, math.prod(map(int, shape.split(',')))) for dtype, shape in gathered]
+    if weights != 'float':  # embedding and head are, as a quarter of 16 x 16, but no matrix
+      assert max(size for dtype, size in sizes if dtype[0] == 's') >= 16 * 20 // 4
+      assert max(size for dtype, size in sizes if dtype[0] != 's') <= 16 * 16 // 4
+    found = compiled(params)
     announced = rollout.decode_params(spec)
     assert jax.tree.structure(found) == jax.tree.structure(announced)
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(announced), strict=True):
       assert (x.shape, x.dtype) == (y.shape, y.dtype)
       assert x.sharding.is_equivalent_to(y.sharding, x.ndim)
+
+
+@pytest.mark.parametrize('unstack', [False, True])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_weights_in_int8_take_a_byte_each_and_four_an_output(dtype, unstack):
+  config = fakes.config(dtype=jnp.dtype(dtype))
+  built = decoding(config, weights='int8', unstack=unstack)
+  described = parameters.describe(config)
+  size = 0
+  for param in jax.tree.leaves(described, is_leaf=parameters.is_param):
+    num = math.prod(param.shape)
+    if parameters.is_matrix(param):
+      _, outer = parameters.dimensions(param)
+      size += num + 4 * param.shape[0] * math.prod(param.shape[i] for i in outer)
+    else:
+      size += num * jnp.dtype(dtype).itemsize
+  assert bytes_of(built.abstract_args[0]) == size
+  assert fit.bytes_per_device(built.abstract_args[0]) == size
+  compiled = built.lower().compile()
+  assert compiled.memory_analysis().argument_size_in_bytes == bytes_of(built.abstract_args)
+
+
+@pytest.mark.parametrize('weights', ['float', 'int8'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_one_text_on_a_cpu_reads_each_weight_where_it_lies(dtype, weights):
+  """As many bytes a step as the weights have, a little more for what is not a matrix."""
+  config = fakes.config(hidden_size=256, intermediate_size=768, dtype=jnp.dtype(dtype))
+  settings = {'num_slots': 1, 'num_tokens': 76, 'read_length': 16, 'num_steps': 4}
+  built = decoding(config, **settings, weights=weights)
+  found = fit.measure(built)
+  assert found.moved / 4 < 1.25 * bytes_of(built.abstract_args[0])
+  assert found.temporaries < bytes_of(built.abstract_args[0]) / 8

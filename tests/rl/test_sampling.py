@@ -1,6 +1,7 @@
 """The groups that a step learns from under dynamic sampling."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -103,3 +104,26 @@ def test_short_requests_come_first_and_all_of_them_once_the_schedule_is_over():
   late = sampling.take(c, asked, 5)
   c.rl.short_first = 0
   assert sampling.take(c, asked, 5) == late
+
+
+def test_prompts_of_a_step_are_alike_in_length_and_none_is_lost():
+  c = grpo_think.get_config('micro')
+  c.rl.prompts_per_step, steps = 4, 5
+  rng = np.random.default_rng(0)
+  asked = [
+    types.Prompt(f'p{i}', 'Write.', 1, int(n)) for i, n in enumerate(rng.integers(2, 99, 60))
+  ]
+  plain = [sampling.take(c, asked, number) for number in range(3 * steps)]
+  c.rl.alike = steps
+  found = [sampling.take(c, asked, number) for number in range(3 * steps)]
+  assert found == [sampling.take(c, asked, number) for number in range(3 * steps)]
+  for begin in range(0, 3 * steps, steps):
+    window, before = (
+      sorted(p.id for one in steps_of[begin : begin + steps] for p in one)
+      for steps_of in (found, plain)
+    )
+    assert window == before
+    by_length = sorted(found[begin : begin + steps], key=lambda one: one[0].upper)
+    uppers = [p.upper for one in by_length for p in one]
+    assert uppers == sorted(uppers)
+  assert any(a[0].upper > b[0].upper for a, b in itertools.pairwise(found))

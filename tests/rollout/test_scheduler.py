@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lwz.model import lora as lora_lib
 from lwz.model import sharding
 from lwz.programs import rollout as program
 from lwz.rollout import local, sampler, scheduler
@@ -141,6 +142,37 @@ def test_no_kernel_changes_a_token(attention, shape, unstack):
   for one in scheduler.run(plain, plain.reshard(fakes.params(config)), REQUESTS):
     np.testing.assert_array_equal(one.ids, found[one.index].ids)
     np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'kind, shape, unstack',
+  [
+    ('int8', None, True),
+    ('int8', (2, 2, 2), False),
+    ('int4', None, True),
+    pytest.param('int8', None, False, marks=pytest.mark.slow),
+    pytest.param('int4', (2, 2, 2), False, marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
+def test_quantised_weights_write_what_those_that_they_stand_for_write(kind, shape, unstack):
+  """So that the sampler's log-probabilities are a scorer's that has these weights."""
+  config = fakes.config(vocab_size=16)
+  params = fakes.params(config)
+  mesh = None if shape is None else sharding.make_mesh(shape)
+  engine = built(config=config, num_slots=8, weights=kind, mesh=mesh, unstack=unstack, exact=True)
+  plain = built(config=config, num_slots=8, exact=True)
+  stood_for = lora_lib.merged(lora_lib.decoded(params, config, kind), jnp.float32)
+  wanted, others = (
+    {r.index: r for r in scheduler.run(plain, plain.reshard(x), REQUESTS)}
+    for x in (stood_for, params)
+  )
+  if mesh:
+    params = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
+  for one in scheduler.run(engine, engine.reshard(params), REQUESTS):
+    np.testing.assert_array_equal(one.ids, wanted[one.index].ids)
+    np.testing.assert_allclose(one.logp, wanted[one.index].logp, atol=1e-5)
+    assert np.abs(one.logp[0] - others[one.index].logp[0]) > 1e-4
 
 
 @pytest.mark.parametrize('exact', [True, False])

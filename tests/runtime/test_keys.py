@@ -147,6 +147,7 @@ def reads(stage):
   'stage, key, is_identity',
   [
     ('grpo', 'rl.clip_low', True),
+    ('grpo', 'rollout.weights', True),
     ('grpo', 'reward.weights.novelty', True),
     ('grpo', 'train.num_steps', False),  # a run goes further
     ('grpo', 'eval.file', False),  # it watches a training

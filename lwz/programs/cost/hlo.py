@@ -200,7 +200,9 @@ def _read(module: Module, fused: dict[str, Instruction], one: Instruction) -> fl
 def _lays_anew(module: Module, one: Instruction) -> bool:
   """Returns whether it is a fusion that only changes the layout of its operand."""
   inside = module.computations[module.called(one)[0]] if one.opcode == 'fusion' else {}
-  return bool(inside) and {i.opcode for i in inside.values()} <= {'parameter', 'copy', 'bitcast'}
+  return bool(inside) and all(
+    i.opcode in ('parameter', 'copy', 'bitcast') or _lays_anew(module, i) for i in inside.values()
+  )
 
 
 def _written(

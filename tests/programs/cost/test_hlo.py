@@ -51,12 +51,15 @@ def test_a_fixed_slice_counts_as_one_at_a_place_that_is_computed():
   assert moved == 4  # the index
 
 
-def test_what_a_fusion_lays_anew_before_it_slices_counts_by_the_slice():
+@pytest.mark.parametrize('nested', [False, True])
+def test_what_a_fusion_lays_anew_before_it_slices_counts_by_the_slice(nested):
   """As on a TPU: the copy is of a layout, and made of the slice alone."""
   relaid = LAYERS.replace('dynamic-slice(%stack,', 'dynamic-slice(%anew,').replace(
     '  %zero = s32[] constant(0)\n',
     '  %zero = s32[] constant(0)\n'
-    '  %anew = f32[10,1000]{1,0} fusion(%stack), kind=kLoop, calls=%lay\n',
+    '  %anew = f32[10,1000]{1,0} fusion(%stack), kind=kLoop, calls=%lay\n'.replace(
+      '%lay', '%around' if nested else '%lay'
+    ),
     1,
   )
   relaid = (
@@ -64,6 +67,12 @@ def test_what_a_fusion_lays_anew_before_it_slices_counts_by_the_slice():
 %lay (whole: f32[10,1000]) -> f32[10,1000] {
   %whole = f32[10,1000]{1,0} parameter(0)
   ROOT %copied = f32[10,1000]{1,0} copy(%whole)
+}
+
+%around (outer: f32[10,1000]) -> f32[10,1000] {
+  %outer = f32[10,1000]{1,0} parameter(0)
+  %inner = f32[10,1000]{1,0} fusion(%outer), kind=kLoop, calls=%lay
+  ROOT %same = f32[10,1000]{1,0} bitcast(%inner)
 }
 """
     + relaid
