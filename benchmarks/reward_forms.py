@@ -41,14 +41,15 @@ PAYS = ('form', 'judge', *judged.FORMS, 'likelihood', 'diversity', 'writing')
 READING = f"""Beside length and format one form has a weight (`diversity`: and the reward model).
 "Own reward" is its mean over the first and the last ten steps, all else that of the last ten, or of
 the last two evaluations. `sibling` and `ranking` compare the answers of one step with each other:
-theirs is about 1/2, less what broken answers lose, and no curve of quality. The referee trained nothing: `outcome`, in [0, 1], is its score of a sampled
-answer to each held-out title, 0 where the format is broken; the win rate is of pairs with the same
-run's answers of step 0. `alarms, high`: steps with an alarm of that severity, mean over runs, and
-which. Scripted judges are rules (length, repetition, order of words, quoted terms) with one
-known flaw, and read no meaning: this compares forms and flaws, not judges of the world.
-Intervals are of 95 %, by t over the seeds. A form *survives* a flaw if a loss of {MARGIN} of
-outcome lies outside the interval of the difference, paired by seed, to the same form by the perfect
-judge; it is *harmed* if the interval lies below 0; else the seeds *cannot tell*."""
+theirs is about 1/2, less what broken answers lose, and no curve of quality. The referee trained
+nothing: `outcome`, in [0, 1], is its score of a sampled answer to each held-out title, 0 where the
+format is broken; the win rate is of pairs with the same run's answers of step 0. `alarms, high`:
+steps with an alarm of that severity, mean over runs, and which. Scripted judges are rules (length,
+repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
+forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
+*survives* a flaw if a loss of {MARGIN} of outcome lies outside the interval of the difference,
+paired by seed, to the same form by the perfect judge; it is *harmed* if the interval lies below 0;
+else the seeds *cannot tell*."""
 
 
 class Arm(NamedTuple):
