@@ -40,16 +40,16 @@ PAYS = ('form', 'judge', *judged.FORMS, 'likelihood', 'diversity', 'writing')
 
 READING = f"""Beside length and format one form has a weight (`diversity`: and the reward model).
 "Own reward" is its mean over the first and the last ten steps, all else that of the last ten, or of
-the last two evaluations; `sibling` and `ranking` compare the
-answers of one step with each other, so that theirs stays near 1/2 whatever happens, and is no
-curve of quality. The referee trained nothing: `outcome`, in [0, 1], is its score of a sampled
-answer to each held-out title, 0 where the format is broken; the win rate is of pairs with the same
-run's answers of step 0. `alarms, high`: steps with an alarm of that severity, mean over runs, and
-which. Scripted judges are rules (length, repetition, order of words, quoted terms) with one
-known flaw, and read no meaning: this compares forms and flaws, not judges of the world.
-Intervals are of 95 %, by t over the seeds. A form *survives* a flaw if a loss of {MARGIN} of
-outcome lies outside the interval of the difference, paired by seed, to the same form by the perfect
-judge; it is *harmed* if the interval lies below 0; else the seeds *cannot tell*."""
+the last two evaluations. `sibling` and `ranking` compare the answers of one step with each other:
+theirs is about 1/2, less what broken answers lose, and no curve of quality. The referee trained
+nothing: `outcome`, in [0, 1], is its score of a sampled answer to each held-out title, 0 where the
+format is broken; the win rate is of pairs with the same run's answers of step 0. `alarms, high`:
+steps with an alarm of that severity, mean over runs, and which. Scripted judges are rules (length,
+repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
+forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
+*survives* a flaw if a loss of {MARGIN} of outcome lies outside the interval of the difference,
+paired by seed, to the same form by the perfect judge; it is *harmed* if the interval lies below 0;
+else the seeds *cannot tell*."""
 
 
 class Arm(NamedTuple):
@@ -70,7 +70,8 @@ def read(runs_dir: str, size: str, files: Iterable[pathlib.Path] = FILES) -> lis
       c, folder = arm.config, pathlib.Path(setup.run_folder(arm.config))
       if status.read(folder).state != 'complete':
         continue
-      form = [name for name, weight in c.reward.weights.items() if weight][-1]
+      paid = {name for name, weight in c.reward.weights.items() if weight} - {'length', 'format'}
+      (form,) = paid - {'writing'} or paid
       judge = c.reward.judge if form in judged.FORMS else NOBODY
       # The report's groups compare values of keys as JSON.
       values = {'form': json.dumps(form), 'judge': json.dumps(judge)}
@@ -109,9 +110,9 @@ def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
   ]
   (out / 'README.md').write_text('\n\n'.join(part.strip() for part in parts) + '\n')
   rates = [(_named(*at), *_ends(_interval(by[at], WIN_RATE))) for at in by]
-  _draw(out / 'forms.svg', rates, 'the referee prefers the end to step 0', (0.0, 1.0))
+  _plot(out / 'forms.svg', rates, 'the referee prefers the end to step 0', (0.0, 1.0))
   losses = [(_named(form, judge), *_ends(at)) for form, judge, at, _ in compared if at.num]
-  _draw(out / 'flaws.svg', losses, "outcome, minus the perfect judge's", (-0.1, 0.1))
+  _plot(out / 'flaws.svg', losses, "outcome, minus the perfect judge's", (-0.1, 0.1))
 
 
 def flaws(arms: Sequence[Arm]) -> list[tuple[str, str, groups.Interval, str]]:
@@ -199,9 +200,9 @@ def _listed(values: Iterable[str]) -> str:
   return ', '.join(sorted({*values}))
 
 
-def _draw(path: pathlib.Path, rows: Sequence[tuple], title: str, covers: tuple) -> None:
-  drawn = intervals.draw(rows, title=title, unit='95 % over seeds', covers=covers)
-  path.write_text(drawn.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + '\n')
+def _plot(path: pathlib.Path, rows: Sequence[tuple], title: str, covers: tuple) -> None:
+  svg = intervals.draw(rows, title=title, unit='95 % over seeds', covers=covers)
+  path.write_text(svg.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + '\n')
 
 
 def main() -> None:

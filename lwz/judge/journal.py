@@ -57,12 +57,11 @@ class ReplyJournal:
     """
     data, kept, begin = path.read_bytes(), [], 0
     for part in data.split(b'\n'):
-      keys = [line.record.get('key') for line in jsonl.scan([part])]
-      is_whole = bool(keys) and isinstance(keys[0], str)
-      if is_whole:
-        self._places[keys[0]] = (file, begin, len(part)) if file else part
+      key = next((line.record.get('key') for line in jsonl.scan([part])), None)
+      if isinstance(key, str):
+        self._places[key] = (file, begin, len(part)) if file else part
         kept.append(part + b'\n')
-      if is_whole or not mend:
+      if isinstance(key, str) or not mend:
         begin += len(part) + 1
     whole = b''.join(kept)
     if mend and whole != data:

@@ -11,6 +11,7 @@ classifier's only class, or with /pooling the raw score, of the last token where
 reward model that has a chat template of its own, both take {"model", "messages"}, one chat a call.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,10 +95,9 @@ def of(url: str, *, chat: bool = False) -> Protocol:
 
 def read(answer: Any, num: int, protocol: Protocol) -> list[int | float | None]:
   """Returns `num` scores, None where the server has none; raises ValueError for another answer."""
-  try:
+  found: Any = None
+  with contextlib.suppress(LookupError, TypeError, ValueError):
     found = protocol.scores(answer) if isinstance(answer, Mapping) else None
-  except (LookupError, TypeError, ValueError):
-    found = None
   plain = isinstance(found, list) and all(x is None or type(x) in (int, float) for x in found)
   if not plain or len(found) != num:  # True is no score
     raise ValueError(

@@ -30,10 +30,8 @@ COMPUTED = ('train.attention', 'train.dtype')
 MODEL = ('init', *TOKENIZER, *COMPUTED, 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
 PAIRS = 'preferences-train.jsonl'  # of a run of `reward_model` that has made its pairs
-RESULTS = {
-  **{'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'},
-  'rescore.run': 'metrics.jsonl',
-}
+RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
+RESULTS |= {'rescore.run': 'metrics.jsonl'}
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
@@ -201,11 +199,9 @@ def is_unchanged(c, reads: Sequence[str], defaults=None) -> bool:
 def input_file(c, key: str) -> str:
   """Returns the file of a key: its own path, or the result of the run that it names."""
   source = reference(c, value := keys.get(c, key))
-  if source == value and not model_source.is_run(source):
-    return source
-  pairs = os.path.join(source, PAIRS)
-  is_pairs = key in ('data.prompts', 'data.examples') and epath.Path(pairs).exists()
-  return pairs if is_pairs else os.path.join(source, RESULTS[key])
+  is_run = source != value or model_source.is_run(source)
+  has_pairs = key in ('data.prompts', 'data.examples') and epath.Path(source, PAIRS).exists()
+  return os.path.join(source, PAIRS if has_pairs else RESULTS[key]) if is_run else source
 
 
 def load_tokenizer(c, folder: epath.Path):
