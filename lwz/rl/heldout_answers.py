@@ -110,9 +110,9 @@ class HeldoutAnswers:
     found = []
     for step, by_mode in sorted(self.written().items()):
       rows = [by_mode.get(w.mode, {}).get(self.tasks[w.place].idx, {}) for w in self._wanted]
-      policies = {row.get('policy') for row in rows}
-      if step < before and len(policies) == 1 and None not in policies:
-        found.append((step, *policies, by_mode))
+      policy, *others = {row.get('policy') for row in rows}
+      if step < before and policy is not None and not others:
+        found.append((step, policy, by_mode))
     return found
 
   def first(self, before: int) -> dict[int, str]:
