@@ -57,6 +57,7 @@ class HeldoutAnswers:
     self._wanted = [_Wanted(mode, i) for mode in MODES for i in range(len(fits))]
     groups = tasks.spread(range(len(fits)), c.eval.siblings) if c.eval.siblings else []
     self._wanted += [_Wanted(f'sibling-{k}', i, k) for i in groups for k in range(1, _SIBLINGS)]
+    self._wanted.sort(key=lambda wanted: wanted.place)  # so that a prompt is read once for all
 
   def write(self, params: qwen.Params, policy: int, step: int) -> Written:
     """Returns the answers of a policy on process 0, and {} on the others; none is written twice."""
