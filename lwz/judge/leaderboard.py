@@ -108,9 +108,9 @@ def _judged(path: epath.Path) -> dict[tuple, float]:
   return found
 
 
-def write(c, names: Sequence[str]) -> None:
+def write(c, runs: Sequence[str]) -> None:
   """Writes report.html and table.md: the results of the commonest conditions, others apart."""
-  folder, results = setup.run_folder(c), [read(c, name) for name in names]
+  folder, results = setup.run_folder(c), [read(c, name) for name in runs]
   groups: dict[tuple, list[_Result]] = {}
   for result in results:
     groups.setdefault(tuple(sorted(result.conditions.items())), []).append(result)
@@ -121,18 +121,18 @@ def write(c, names: Sequence[str]) -> None:
   tables = [_standings(rows)]
   apart = [one for result in results if result not in shown for one in _apart(result, shown[0])]
   if apart:
-    header = ('run', 'what differs', 'system', 'score', '95 %')
-    tables.append(('other conditions: not comparable', header, apart))
+    columns = ('run', 'what differs', 'system', 'score', '95 %')
+    tables.append(('other conditions: not comparable', columns, apart))
   notes = ['Intervals of systems that overlap do not tell which is better.']
   if agreed := _agreements(c, results):
     notes.append(
       "Of two judges, rho is Spearman's, with its 95 % interval over queries, alpha Krippendorff's "
       "of interval data, the order of systems Kendall's tau of their scores."
     )
-    header = ('first judge', 'second judge', *judge_agreement.Agreement._fields, 'order of systems')
-    tables.append(('two judges on the same answers', header, agreed))
+    names = ('first judge', 'second judge', *judge_agreement.Agreement._fields, 'order of systems')
+    tables.append(('two judges on the same answers', names, agreed))
   plot = [
-    (_short(row['system']), *(_number(row.get(key)) for key in ('value', 'low', 'high')))
+    (_short(row['system']), _value(row), _number(row.get('low')), _number(row.get('high')))
     for row, _ in rows
   ]
   texts = '\n'.join(table.markdown(*one) for one in tables)
@@ -181,8 +181,8 @@ def _agreements(c, results: Sequence[_Result]) -> list[tuple]:
   for first, second in itertools.combinations(results, 2):
     both = [key for key in first.judged if key in second.judged]
     if both and first.conditions['judge'] != second.conditions['judge']:
-      numbers = ([of.judged[key] for key in both] for of in (first, second))
-      agreed = judge_agreement.of(*numbers, [key[0] for key in both], c.seed)
+      one, two = ([of.judged[key] for key in both] for of in (first, second))
+      agreed = judge_agreement.of(one, two, [key[0] for key in both], c.seed)
       judges = (of.conditions['judge'] for of in (first, second))
       found.append((*judges, *agreed, _order(first, second)))
   return found

@@ -91,8 +91,8 @@ def plots(c) -> list[dict[str, Any]]:
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
     {
       'keys': [*_both('similarity'), SIBLINGS],
-      'title': 'similarity of answers to different prompts, and of siblings',
-      'unit': 'share of word runs',
+      'title': 'similarity of answers, and of siblings',
+      'unit': 'share',
     },
   ]
 

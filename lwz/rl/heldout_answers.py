@@ -57,6 +57,7 @@ class HeldoutAnswers:
     self._wanted = [_Wanted(mode, i) for mode in MODES for i in range(len(fits))]
     groups = tasks.spread(range(len(fits)), c.eval.siblings) if c.eval.siblings else []
     self._wanted += [_Wanted(f'sibling-{k}', i, k) for i in groups for k in range(1, _SIBLINGS)]
+    self._wanted.sort(key=lambda wanted: wanted.place)  # so that a prompt is read once for all
 
   def write(self, params: qwen.Params, policy: int, step: int) -> Written:
     """Returns the answers of a policy on process 0, and {} on the others; none is written twice."""
@@ -110,9 +111,9 @@ class HeldoutAnswers:
     found = []
     for step, by_mode in sorted(self.written().items()):
       rows = [by_mode.get(w.mode, {}).get(self.tasks[w.place].idx, {}) for w in self._wanted]
-      policies = {row.get('policy') for row in rows}
-      if step < before and len(policies) == 1 and None not in policies:
-        found.append((step, *policies, by_mode))
+      policy, *others = {row.get('policy') for row in rows}
+      if step < before and policy is not None and not others:
+        found.append((step, policy, by_mode))
     return found
 
   def first(self, before: int) -> dict[int, str]:

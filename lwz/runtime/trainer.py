@@ -145,7 +145,7 @@ class Trainer:
       make = functools.partial(sinks.make, start_step=start, config=c.to_dict())
       outlets = [make(name, opened.folder) for name in c.log.sinks]
       self._writer = metrics.Writer(opened.folder, start_step=start, sinks=outlets)
-    self.late = self._writer.late if self._writer else None  # (step, its evaluation) -> the sinks
+    self.late = self._writer.late if self._writer else lambda step, values: None  # to sinks
     self._bar = terminal.Progress(
       c.train.num_steps, start=start, label=setup.run_name(c), quiet=not self._writer
     )

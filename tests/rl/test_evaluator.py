@@ -55,13 +55,14 @@ class Loop:
 
 @pytest.fixture
 def writes(monkeypatch):
-  """The engine's place: `decode` is (sampled, greedy), texts of prompts; what was asked is kept."""
+  """The engine's place: `decode(prompt, greedy)` is a text; what was asked is kept."""
   asked = []
 
   def stream(engine, params, requests, *, decode):
     for index in reversed(range(len(requests))):  # in the order in which they end
       asked.append(requests[index])
-      text, finished = engine.decode[requests[index].greedy](decode(requests[index].prompt))
+      prompt = decode(requests[index].prompt)
+      text, finished = engine.decode(prompt, requests[index].greedy)
       ids = np.array([ord(x) for x in text] + [0] * finished, np.int32)
       yield std_types.SimpleNamespace(index=index, ids=ids, finished=finished, text=text)
 
@@ -70,11 +71,14 @@ def writes(monkeypatch):
 
 
 def engine(*answers):
+  def decode(prompt, greedy):
+    return answers[greedy](prompt)
+
   steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
   shapes = dict.fromkeys(
     ('batch_sizes', 'read_lengths', 'prompt_lengths', 'prompt_batch_sizes'), ()
   )
-  return scheduler.Engine(**steps, **shapes, decode=answers, max_tokens=1, exact=True)
+  return scheduler.Engine(**steps, **shapes, decode=decode, max_tokens=1, exact=True)
 
 
 def thorough(prompt):
