@@ -175,14 +175,22 @@ def test_on_tpus_no_step_and_no_block_copies_the_cache(attention):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('attention, read', [('xla', 4_096), ('xla', 16_384), ('triton', 16_128)])
-def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read):
+@pytest.mark.parametrize(
+  'attention, read, weights',
+  [
+    ('xla', 4_096, 'float'),
+    ('xla', 4_096, 'int8'),
+    ('xla', 16_384, 'float'),
+    ('triton', 16_128, 'float'),
+  ],
+)
+def test_on_gpus_a_step_reads_weights_and_cache_where_they_lie(attention, read, weights):
   """Compiled for one H200: 32 trajectories of 16K tokens by a model of 1.5B parameters."""
   pytest.importorskip('jax_cuda13_plugin')
   config = dataclasses.replace(config_lib.preset('1.5b'), dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1,), topology.load('gpu:h200:1x1').devices)
   changes = {'num_tokens': 16_048, 'num_steps': 32, 'read_length': read, 'mesh': mesh}
-  changes |= {'unstack': True, 'attention': attention}
+  changes |= {'unstack': True, 'attention': attention, 'weights': weights}
   built = decoding(config, num_slots=32, **changes)
   found = fit.measure(built)
   params, slots = built.abstract_args[:2]

@@ -169,10 +169,12 @@ def test_quantised_weights_write_what_those_that_they_stand_for_write(kind, shap
   )
   if mesh:
     params = jax.device_put(params, sharding.shardings(config, mesh, sharding.TRAIN))
+  gaps = []
   for one in scheduler.run(engine, engine.reshard(params), REQUESTS):
     np.testing.assert_array_equal(one.ids, wanted[one.index].ids)
     np.testing.assert_allclose(one.logp, wanted[one.index].logp, atol=1e-5)
-    assert np.abs(one.logp[0] - others[one.index].logp[0]) > 1e-4
+    gaps.append(abs(one.logp[0] - others[one.index].logp[0]))
+  assert max(gaps) > 1e-3
 
 
 @pytest.mark.parametrize('exact', [True, False])
