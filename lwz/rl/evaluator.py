@@ -139,8 +139,6 @@ class Evaluator:
         'serve it elsewhere, `vllm serve MODEL` (of a run, the folder that experiments/export.py '
         'writes), and name it as judge.model=MODEL@http://host:8000/v1'
       )
-    # Only the choice of a token differs, so the other programs are not compiled again.
-    greedy = dataclasses.replace(engine, decode=greedy.decode)
     self._engines = dict(zip(MODES, (engine, greedy), strict=True))
     self._referee = None
     if self._tasks and c.reward.heldout:

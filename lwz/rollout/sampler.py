@@ -19,15 +19,21 @@ def trajectory_keys(
 
   These are the run's seed, the training step, the prompt within the step, the sample in its group.
   """
-  step_key = jax.random.fold_in(jax.random.key(seed), step)
+  return _folded(jax.random.key(seed), step, prompts_B, samples_B)
 
-  def key(prompt, sample):
+
+@jax.jit
+def _folded(key, step, prompts_B, samples_B):
+  step_key = jax.random.fold_in(key, step)
+
+  def one(prompt, sample):
     return jax.random.key_data(jax.random.fold_in(jax.random.fold_in(step_key, prompt), sample))
 
-  return jax.vmap(key)(prompts_B, samples_B)
+  return jax.vmap(one)(prompts_B, samples_B)
 
 
 MIN_TEMPERATURE = 1e-3  # of those above 0
+_NEAR_0 = 1e-30  # any two float32 logits that differ are then further apart than exp resolves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +95,30 @@ def uniforms(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Floa
 def sample_from(
   uniform_B2: Float[Array, 'B 2'],
   logits_BV: Float[Array, 'B V'],
-  temperature: float,
+  temperature: Float[Array, ''] | float,
   *,
   top_p: float = 1.0,
   top_k: int = 0,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
   """`sample` with given `uniforms`, which a loop may compute beforehand for all of its steps.
 
+  A traced `temperature` serves all, 0 too: at one near 0 the first of the most likely tokens has
+  the first of the weight.
+
   Inverts the cumulative distribution, with two uniform numbers per row instead of one per token:
   one selects one of about sqrt(V) ranges of the vocabulary, the other a token within it. A token
   whose logit is -inf is never sampled. Where the largest logit is not finite, logp is NaN.
   """
-  if temperature == 0:
+  is_traced = isinstance(temperature, jax.Array)
+  if not is_traced and temperature == 0:
     ids_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     is_finite_B = jnp.isfinite(jnp.max(logits_BV, axis=-1))  # false of NaN anywhere
     return ids_B, jnp.where(is_finite_B, 0.0, jnp.nan).astype(jnp.float32)
   logits_BV = logits_BV.astype(jnp.float32)
+  if is_traced:
+    is_greedy = temperature == 0
+    temperature = jnp.where(is_greedy, _NEAR_0, temperature)
+    uniform_B2 = jnp.where(is_greedy, 0.0, uniform_B2)
   below_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / temperature
   weights_BV = jnp.exp(below_BV)
   if top_k:
@@ -119,7 +133,10 @@ def sample_from(
   weights_BW = jnp.take_along_axis(weights_BnW, range_B[:, None, None], axis=1)[:, 0]
   ids_B = jnp.minimum(range_B * width + _invert(weights_BW, uniform_B2[:, 0]), V - 1)
   chosen_B = jnp.take_along_axis(below_BV, ids_B[:, None], axis=-1)[:, 0]
-  return ids_B, chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
+  logp_B = chosen_B - jnp.log(jnp.sum(sums_Bn, axis=-1))
+  if is_traced:  # of several as likely, one is taken for certain
+    logp_B = jnp.where(is_greedy & jnp.isfinite(logp_B), 0.0, logp_B)
+  return ids_B, logp_B
 
 
 def _invert(weights_BN, uniform_B):

@@ -14,7 +14,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lwz.model import kv_cache, qwen
 from lwz.model.attention import decode as decode_attention
@@ -149,6 +149,7 @@ def decode(
   slots: Slots,
   active_B: Bool[Array, 'B'],
   until_active: Int[Array, ''],
+  temperature: Float[Array, ''],
   spec: spec_lib.EngineSpec,
   *,
   batch_size: int,
@@ -158,7 +159,8 @@ def decode(
 
   `slots` are donated, and updated in place. False in `active_B` ends a trajectory here. The block
   ends early once at most `until_active` slots are active. `read_length` cached tokens are read, at
-  least `cached` of every active slot.
+  least `cached` of every active slot. `temperature` takes the place of that of `spec.sampling`, so
+  that one program serves all.
   """
   first = jax.tree.map(lambda x: x[:batch_size], slots.counters)
   first = first.replace(active=first.active & active_B[:batch_size])
@@ -171,7 +173,9 @@ def decode(
     unstacked=spec.unstacked,
     mesh=spec.mesh,
   )
-  after, written, block = write_block(params, first, attend, spec, until_active=until_active)
+  after, written, block = write_block(
+    params, first, attend, spec, until_active=until_active, temperature=temperature
+  )
   cache = kv_cache.store_block(slots.cache, written, first.cached, spec.mesh)
   counters = jax.tree.map(
     lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, 0, 0), slots.counters, after
@@ -180,14 +184,15 @@ def decode(
 
 
 def write_block(
-  params, counters: Counters, attend, spec: spec_lib.EngineSpec, *, until_active
+  params, counters: Counters, attend, spec: spec_lib.EngineSpec, *, until_active, temperature=None
 ) -> tuple[Counters, kv_cache.Cache, Block]:
   """The decoding loop: one token per step and slot, appended to a cache of the block's own.
 
-  `attend` is of `decode_attention.over`. Returns the counters after the block, its keys and values,
-  and its tokens.
+  `attend` is of `decode_attention.over`; `temperature` by default that of `spec.sampling`. Returns
+  the counters after the block, its keys and values, and its tokens.
   """
   config, num_steps, sampling = spec.config, spec.num_steps, spec.sampling
+  temperature = sampling.temperature if temperature is None else temperature
   B = counters.last.shape[0]
   positions_BT = counters.cached[:, None] + jnp.arange(num_steps)[None, :]
   cos_BTc, sin_BTc = qwen.phases(positions_BT, config)
@@ -215,7 +220,7 @@ def write_block(
       mesh=spec.mesh,
     )
     logits_BV = qwen.lm_head(params, hidden_B1D, config)[:, 0]
-    new_B, logp_B = _sample(now, logits_BV, uniform_TB2[t], sampling)
+    new_B, logp_B = _sample(now, logits_BV, uniform_TB2[t], sampling, temperature)
     new_B = jnp.where(now.active, new_B, 0)
     logp_B = jnp.where(now.active, logp_B, 0.0)
     ids_BT = jax.lax.dynamic_update_slice(ids_BT, new_B[:, None], (0, t))
@@ -251,7 +256,7 @@ def write_block(
   return after, _stacked(cache, spec), block
 
 
-def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Sampling):
+def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Sampling, temperature):
   if 0 < sampling.num_ids < logits_BV.shape[1]:
     is_token_V = jnp.arange(logits_BV.shape[1]) < sampling.num_ids
     logits_BV = jnp.where(is_token_V[None, :], logits_BV, -jnp.inf)
@@ -262,7 +267,7 @@ def _sample(counters: Counters, logits_BV, uniform_B2, sampling: sampler.Samplin
   return sampler.sample_from(
     uniform_B2,
     logits_BV,
-    sampling.temperature,
+    temperature,
     top_p=sampling.top_p,
     top_k=sampling.top_k,
   )

@@ -64,11 +64,14 @@ def writes(monkeypatch):
 
 
 def engine(answer):
-  steps = dict.fromkeys(('reshard', 'init', 'prefill', 'admit', 'move'), lambda params: params)
+  names = ('reshard', 'init', 'prefill', 'admit', 'move', 'compiling')
+  steps = dict.fromkeys(names, lambda params: params)
   shapes = dict.fromkeys(
     ('batch_sizes', 'read_lengths', 'prompt_lengths', 'prompt_batch_sizes'), ()
   )
-  return scheduler.Engine(**steps, **shapes, decode=answer, max_tokens=1, exact=True)
+  return scheduler.Engine(
+    **steps, **shapes, decode=answer, max_tokens=1, temperature=1.0, exact=True
+  )
 
 
 def thorough(prompt):

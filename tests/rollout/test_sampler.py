@@ -106,6 +106,24 @@ def test_temperature_0_takes_the_most_likely_token_with_certainty():
   assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_a_traced_temperature_is_that_temperature(dtype):
+  """0 too: of tokens that are as likely the first is taken, with certainty."""
+  logits = 4 * np.random.default_rng(0).standard_normal((64, 200), np.float32)
+  logits[:4, ::3], logits[4, 7], logits[5:8, :9] = 40.0, np.inf, -np.inf
+  logits, rows = jnp.asarray(logits, dtype), keys(0, 0, [0] * 64, range(64))
+  uniforms = sampler.uniforms(rows, jnp.zeros(64, jnp.int32))
+  traced = jax.jit(lambda t: sampler.sample_from(uniforms, logits, t))
+  for temperature in (0.0, 1e-3, 0.7):
+    found = traced(jnp.float32(temperature))
+    expected = sampler.sample_from(uniforms, logits, temperature)
+    good = np.isfinite(expected[1])
+    assert good.sum() == 63
+    np.testing.assert_array_equal(found[0][good], expected[0][good])
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+  assert traced._cache_size() == 1
+
+
 def truncated(probabilities, *, top_p=1.0, top_k=0):
   """The slow, obvious way: sort, and take from the top."""
   kept, best = np.zeros_like(probabilities), np.argsort(-probabilities)

@@ -167,9 +167,7 @@ def test_nothing_is_compiled_twice_and_little_once():
   assert 1 < seen <= len(engine.batch_sizes) * len(engine.read_lengths) == 4
   write(engine, REQUESTS[::-1])
   assert engine.decode.cache_info().currsize == seen
-  shapes = [(rows, read) for rows in engine.batch_sizes for read in engine.read_lengths]
-  compiled = [engine.decode(*shape) for shape in shapes]
-  compiled += [engine.init, engine.move, engine.reshard]
+  compiled = [engine.init, engine.move, engine.reshard]
   assert engine.admit._cache_size() <= 2  # by one prompt, by a batch of them
   batches = zip(engine.prompt_batch_sizes, engine.prompt_lengths, strict=True)
   compiled += [engine.prefill(num, size) for most, size in batches for num in {1, most}]
@@ -206,7 +204,7 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
   def prefill(num, size):
     return lambda params, prompts: read.append((num, size))
 
-  def decode(params, slots, active, until_active):  # a block in which every trajectory ends
+  def decode(params, slots, *_):  # a block in which every trajectory ends
     ids, no = np.zeros((rows, 1), np.int32), np.zeros(rows, bool)
     ones = np.ones(rows, np.int32)
     return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, ~no, no, np.int32(1))
@@ -218,11 +216,13 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
     admit=lambda slots, *arguments: slots,
     move=lambda slots, *arguments: slots,
     decode=lambda num_rows, size: decode,
+    compiling=lambda num_rows, size: None,
     batch_sizes=(rows,),
     read_lengths=(100,),
     prompt_lengths=(64, 100),
     prompt_batch_sizes=(1, 1),
     max_tokens=1,
+    temperature=1.0,
     exact=True,
   )
   short, long = np.array([3]), np.full(80, 3)

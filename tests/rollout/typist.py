@@ -33,11 +33,13 @@ class Typist:
       admit=self._admit,
       move=self._move,
       decode=lambda size, read: lambda *arguments: self._decode(size, *arguments),
+      compiling=lambda size, read: None,
       batch_sizes=tuple(range(1, self.num_slots + 1)),
       read_lengths=(1_000,),
       prompt_lengths=(self.longest,),
       prompt_batch_sizes=(1,),
       max_tokens=max_tokens,
+      temperature=1.0,
       exact=False,
     )
 
@@ -49,7 +51,7 @@ class Typist:
   def _move(self, slots, source, target):
     return slots | {int(target): slots[int(source)]}
 
-  def _decode(self, size, params, slots, active_B, until_active):
+  def _decode(self, size, params, slots, active_B, until_active, temperature):
     self.gate.wait()
     if self.fault:
       raise self.fault
