@@ -14,7 +14,7 @@ from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import slots as slots_lib
 from lwz.rollout import spec as spec_lib
 from tests import fakes
-from tests.rollout import reference
+from tests.rollout import reference, typist
 
 CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
@@ -172,6 +172,23 @@ def test_nothing_is_compiled_twice_and_little_once():
   batches = zip(engine.prompt_batch_sizes, engine.prompt_lengths, strict=True)
   compiled += [engine.prefill(num, size) for most, size in batches for num in {1, most}]
   assert all(one._cache_size() <= 1 for one in compiled)
+
+
+def test_the_next_program_is_asked_for_while_a_block_runs():
+  """One of three has ended, so that the next batch, once the second has, is of one."""
+  lengths, events = (3, 9, 30), []
+  plain = typist.Typist(lambda prompt, key: [7] * (lengths[key[1]] - 1) + [0], num_slots=3).engine()
+
+  def decode(size, read):
+    events.append(('asked', size))
+    return lambda *arguments: events.append(('runs', size)) or plain.decode(size, read)(*arguments)
+
+  engine = dataclasses.replace(plain, decode=decode)
+  asked = [scheduler.Request(np.array([1]), np.array([0, i]), 40) for i in range(3)]
+  assert [one.index for one in scheduler.run(engine, None, asked)] == [0, 1, 2]
+  assert events[0] == ('asked', 3)
+  again = [i for i, event in enumerate(events) if event == ('runs', 2)][1]
+  assert events.index(('asked', 1)) < again < events.index(('runs', 1))
 
 
 def test_a_prompt_is_read_once_for_its_group():
