@@ -204,15 +204,15 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   counters = slots.counters.replace(
     cached=full * context, max_tokens=full * 1_000_000, active=full > 0
   )
-  slots, on, until = slots.replace(counters=counters), full > 0, jnp.int32(0)
+  slots, on, until = slots.replace(counters=counters), full > 0, (jnp.int32(0), jnp.float32(1))
   program = programs.decode(spec, batch_size=batch, read_length=read).jit()
   began = time.perf_counter()
-  compiled = program.lower(params, slots, on, until).compile()
+  compiled = program.lower(params, slots, on, *until).compile()
   compile_seconds = time.perf_counter() - began
   seconds = []
   for _ in range(repeats + 1):
     began = time.perf_counter()
-    slots, block = compiled(params, slots, on, until)
+    slots, block = compiled(params, slots, on, *until)
     assert int(block.steps) == steps
     seconds.append(time.perf_counter() - began)
   step = statistics.median(seconds[1:]) / steps

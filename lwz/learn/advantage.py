@@ -1,11 +1,13 @@
 """From rewards to advantages: every trajectory against its siblings.
 
 All functions take a validity mask: a sample whose judge failed neither counts in the statistics of
-its group nor receives an advantage. A group without spread gets exactly zero.
+its group nor receives an advantage. A group without spread gets exactly zero. Each is jitted: one
+compilation takes less time than those of its operations, one by one.
 """
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
@@ -17,6 +19,7 @@ Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
 Relative = Callable[..., Array]  # (reward_PG, valid_PG) -> advantage_PG
 
 
+@jax.jit
 def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
   """Whether a group holds at least two different valid rewards."""
   reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
@@ -25,6 +28,7 @@ def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> B
   return high_P > low_P
 
 
+@jax.jit
 def group_relative(
   reward_PG: Real[AnyArray, 'P G'],
   valid_PG: Valid | None = None,
@@ -45,6 +49,7 @@ def group_relative(
   return jnp.where(centred_PG == 0, 0.0, centred_PG / (jnp.sqrt(variance_P1) + eps))
 
 
+@jax.jit
 def centred(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Float[Array, 'P G']:
   """A_i = r_i - mean(r): without the standard deviation, which favours groups that nearly agree.
 
@@ -53,6 +58,7 @@ def centred(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> 
   return _centred(*_arrays(reward_PG, valid_PG))[0]
 
 
+@jax.jit
 def leave_one_out(
   reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None
 ) -> Float[Array, 'P G']:
@@ -78,6 +84,7 @@ def components(
   return jnp.stack([relative(scores_PGR[:, :, r], valid_PG) for r in range(num_rewards)], axis=-1)
 
 
+@jax.jit
 def balanced(
   scores_PGR: Real[AnyArray, 'P G R'],
   weights_R: Real[AnyArray, 'R'] | None = None,
@@ -90,6 +97,7 @@ def balanced(
   return _mean_over_rewards(components(scores_PGR, valid_PG), weights_R)
 
 
+@jax.jit
 def batch_balanced(
   scores_PGR: Real[AnyArray, 'P G R'],
   weights_R: Real[AnyArray, 'R'] | None = None,
@@ -186,6 +194,7 @@ def _centred(reward_PG, valid_PG):
   return jnp.where(counts_PG, safe_PG - mean_P1, 0.0), num_P1
 
 
+@jax.jit
 def _mean_over_rewards(values_PGR, weights_R):
   values_PGR = jnp.asarray(values_PGR, jnp.float32)
   if weights_R is None:

@@ -2,11 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
+import numpy as np
 
+from lwz.model.attention import packed as packed_attention
 from lwz.programs import placement
+
+# Of XLA, by platform. On CPUs LLVM spends most of the time of a compilation on passes from which
+# these programs gain nothing, and twice as long on kernels that are emitted by way of MLIR.
+OPTIONS: dict[str, dict[str, Any]] = {
+  'cpu': {'xla_backend_optimization_level': 1, 'xla_cpu_use_fusion_emitters': False}
+}
+_THREADS = futures.ThreadPoolExecutor(2, 'compile')  # XLA itself uses all cores for one program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +35,39 @@ class Program:
   trips: int = 1  # at most, of a loop whose end an argument decides; costs count so many
   frozen: int = 0  # of the arguments, the last ones, which are the same in every call
 
+  started: list[futures.Future] = dataclasses.field(
+    default_factory=list, init=False, compare=False, repr=False
+  )  # the compilation in a thread, if any
+
+  def start(self) -> futures.Future | None:
+    """Begins to compile it in a thread; what `jit` returns waits for it when it is called.
+
+    Returns what to wait for. None: several processes compile in their first calls, in one order.
+    """
+    if not self.started and jax.process_count() == 1:
+      self.started.append(_THREADS.submit(lambda: self.lower().compile()))
+    return self.started[0] if self.started else None
+
   def jit(self, *frozen: Any) -> Any:
     """Returns the function that a stage calls, a `jax.stages.Wrapped`; the first call compiles.
 
     With several processes it is a plain function, and host arrays, which each has whole, are put
-    where `abstract_args` say. It is one, too, where the arguments that are `frozen` are given here.
+    where `abstract_args` say. It is one, too, where the arguments that are `frozen` are given here,
+    or where it is `started`: arguments of other shapes are then compiled for when they come.
     """
     jitted = self._jitted()
-    if jax.process_count() == 1:
+    if jax.process_count() > 1:
+      return lambda *args: jitted(*placement.put((*args, *frozen), self.abstract_args))
+    if not self.started:
       return (lambda *args: jitted(*args, *frozen)) if frozen else jitted
-    return lambda *args: jitted(*placement.put((*args, *frozen), self.abstract_args))
+    shapes = [x.shape for x in jax.tree.leaves(self.abstract_args)]
+
+    def call(*args):
+      args = (*args, *frozen)
+      is_known = [np.shape(x) for x in jax.tree.leaves(args)] == shapes
+      return (self.started[0].result() if is_known else jitted)(*args)
+
+    return call
 
   def _jitted(self) -> jax.stages.Wrapped:
     placed = jax.tree.map(lambda arg: getattr(arg, 'sharding', None), self.abstract_args)
@@ -43,7 +76,12 @@ class Program:
       donate_argnums=self.donate,
       in_shardings=placed,
       out_shardings=self.out_shardings,
+      compiler_options=OPTIONS.get(self._platform()),
     )
+
+  def _platform(self) -> str:
+    where = (getattr(arg, 'sharding', None) for arg in jax.tree.leaves(self.abstract_args))
+    return packed_attention.platform_of(getattr(next(where, None), 'mesh', None))
 
   def lower(self) -> jax.stages.Lowered:
     """Returns it traced and lowered for the abstract arguments, without any data."""

@@ -108,7 +108,8 @@ def engine(
 ) -> scheduler.Engine:
   """Returns the engine for `scheduler.run`; each program is compiled on first use.
 
-  With `lora`, its `reshard` takes the adapters of this `base`.
+  Those of decoding are compiled in threads from when they are asked for. With `lora`, its `reshard`
+  takes the adapters of this `base`.
   """
   placed = _shardings(abstract_slots(spec), spec.mesh)
 
@@ -117,8 +118,13 @@ def engine(
     return prefill(spec, batch_size=batch_size, num_tokens=num_tokens).jit()
 
   @functools.cache
+  def program_of(batch_size, read_length):
+    return decode(spec, batch_size=batch_size, read_length=read_length)
+
+  @functools.cache
   def decode_of(batch_size, read_length):
-    return decode(spec, batch_size=batch_size, read_length=read_length).jit()
+    program_of(batch_size, read_length).start()
+    return program_of(batch_size, read_length).jit()
 
   return scheduler.Engine(
     reshard=reshard(spec, lora).jit(*base),
@@ -129,6 +135,7 @@ def engine(
     ),
     move=jax.jit(functools.partial(slots_lib.move), donate_argnums=0, out_shardings=placed),
     decode=decode_of,
+    compiling=lambda batch_size, read_length: program_of(batch_size, read_length).start(),
     batch_sizes=spec.batch_sizes,
     read_lengths=spec.read_lengths,
     prompt_lengths=spec.prompt_lengths,

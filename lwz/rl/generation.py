@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -11,10 +12,11 @@ from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import program
 from lwz.programs import rollout as rollout_program
+from lwz.report import terminal
 from lwz.rl import resume
 from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import spec as spec_lib
-from lwz.runtime import adapters, engine_spec, validation
+from lwz.runtime import adapters, engine_spec, setup, validation
 
 READS = (
   *('rl.group_size', 'rl.prompts_per_step', 'rollout.attention', 'rollout.block', 'seed'),
@@ -72,6 +74,23 @@ def engine(
 ) -> scheduler.Engine:
   """Returns the engine of a run; `base` is that of adapters, where it trains these."""
   return rollout_program.engine(_spec(c, config, mesh, sampling), adapters.of(c), *base)
+
+
+def compile_first(c, engine: scheduler.Engine) -> None:
+  """Compiles what a rollout meets before the first step, several at a time, with a progress bar.
+
+  That is the full batch at every read length, and the smaller ones at the largest; any other is
+  compiled while a block runs. On a CPU all are: there a block takes longer than a compilation.
+  """
+  if jax.default_backend() == 'cpu' or jax.process_count() > 1:
+    return
+  shapes = [(engine.batch_sizes[-1], length) for length in engine.read_lengths]
+  shapes += [(size, engine.read_lengths[-1]) for size in engine.batch_sizes[:-1]]
+  waiting = [engine.compiling(*shape) for shape in shapes]
+  label = f'{setup.run_name(c)}: decoding programs compiled'
+  with terminal.Progress(len(shapes), label=label, unit='program') as bar:
+    for done, _ in enumerate(futures.as_completed(waiting), 1):
+      bar.update(done)
 
 
 def _spec(c, config, mesh, sampling: sampler.Sampling) -> spec_lib.EngineSpec:

@@ -31,6 +31,20 @@ class Request:
     return np.concatenate([self.prompt, self.begun]).astype(np.int32)
 
 
+def check(index: int, request: Request, longest: int, max_tokens: int) -> None:
+  """Raises ValueError if a request exceeds a slot: `longest` tokens read, `max_tokens` written."""
+  if not 1 <= len(request.ids) <= longest or not len(request.prompt):
+    raise ValueError(
+      f'prompt {index} has {len(request.ids)} tokens, outside 1 ... '
+      f'max_prompt_tokens={longest}: raise the limit, or change the prompt'
+    )
+  if not 1 <= request.max_tokens - len(request.begun) <= max_tokens:
+    raise ValueError(
+      f'request {index} asks for max_tokens={request.max_tokens}, outside 1 ... '
+      f'{max_tokens}, the room of a slot'
+    )
+
+
 class Queue:
   """Requests that wait for a slot: here all of them from the beginning, the longest first.
 

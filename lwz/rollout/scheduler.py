@@ -67,7 +67,7 @@ class Stats:
 class Engine:
   """The compiled programs and their shapes, as `programs.rollout.engine` builds them.
 
-  `decode` of (batch size, read length) is the program
+  `decode` of (batch size, read length) is the program, compiled from when it is asked for, of
   (params, slots, active, until_active) -> (Slots, Block).
   """
 
@@ -77,6 +77,7 @@ class Engine:
   admit: Callable  # (slots, prefix, prompt, slot, counters) -> Slots; `prompt` is one of the P
   move: Callable  # (slots, source, target) -> Slots
   decode: Callable
+  compiling: Callable  # (batch size, read length) -> the future of `decode`, see `Program.start`
   batch_sizes: tuple[int, ...]  # of decoding, rising; the last is the number of slots
   read_lengths: tuple[int, ...]  # numbers of cached tokens to read, rising
   prompt_lengths: tuple[int, ...]  # lengths that prompts are padded to, rising
@@ -100,7 +101,7 @@ def run(
   """
   if not isinstance(requests, queue_lib.Queue):
     for index, request in enumerate(requests):
-      _check(index, request, engine)
+      queue_lib.check(index, request, engine.prompt_lengths[-1], engine.max_tokens)
     requests = queue_lib.Queue(requests)
   return _Loop(engine, params, requests, stop_rule, stats or Stats()).run()
 
@@ -126,20 +127,6 @@ def _round_up(wanted: int, sizes: Sequence[int]) -> int:
   return next(size for size in sizes if size >= wanted)
 
 
-def _check(index: int, request: Request, engine: Engine) -> None:
-  longest = engine.prompt_lengths[-1]
-  if not 1 <= len(request.ids) <= longest or not len(request.prompt):
-    raise ValueError(
-      f'prompt {index} has {len(request.ids)} tokens, outside 1 ... '
-      f'max_prompt_tokens={longest}: raise the limit, or change the prompt'
-    )
-  if not 1 <= request.max_tokens - len(request.begun) <= engine.max_tokens:
-    raise ValueError(
-      f'request {index} asks for max_tokens={request.max_tokens}, outside 1 ... '
-      f'{engine.max_tokens}, the room of a slot'
-    )
-
-
 class _Loop:
   """The host loop of one rollout."""
 
@@ -148,6 +135,7 @@ class _Loop:
     self._stop_rule, self._stats = stop_rule, stats
     self._owner = [_FREE] * engine.batch_sizes[-1]  # of each slot
     self._cached = [0] * engine.batch_sizes[-1]
+    self._most = [0] * engine.batch_sizes[-1]  # tokens that a slot may have cached at its end
     self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     self._prefilled: tuple[object, list[bytes]] = None, []  # the last cache, and its prompts
     self._slots = engine.init()
@@ -184,6 +172,10 @@ class _Loop:
         length = _round_up(len(ids), self._engine.prompt_lengths)
         starts[length] = starts.pop(length, {})  # last, since others of its group may wait
         starts[length].setdefault(ids.tobytes(), []).append((slot, index, request))
+    new = [each for places in starts.values() for group in places.values() for *_, each in group]
+    if new and not self._active():  # the first block's program, while prompts are read
+      longest = max(len(request.ids) for request in new) - 1
+      self._engine.decode(*plan(self._engine, len(new), longest, bool(self._queue))[:2])
     for length, places in starts.items():
       for prefix, prompts in self._prefill(length, list(places)):
         for number, prompt in enumerate(prompts):
@@ -227,6 +219,7 @@ class _Loop:
       self._slots, prefix, np.int32(number), np.int32(slot), counters
     )
     self._owner[slot], self._cached[slot] = index, num - 1
+    self._most[slot] = num - 1 + request.max_tokens - written
     begun = request.begun.astype(np.int32), np.zeros(written, np.float32)
     self._parts[index] = [begun] if written else []
     self._stats.tokens -= written  # they were written before
@@ -239,7 +232,7 @@ class _Loop:
     for source, target in zip([slot for slot in active if slot >= size], free, strict=False):
       self._slots = self._engine.move(self._slots, np.int32(source), np.int32(target))
       self._owner[target], self._owner[source] = self._owner[source], _FREE
-      self._cached[target] = self._cached[source]
+      self._cached[target], self._most[target] = self._cached[source], self._most[source]
 
   def _decode(self, active: list[int]):
     """Starts a block without waiting for it."""
@@ -250,7 +243,20 @@ class _Loop:
     self._slots, block = self._engine.decode(batch_size, read_length)(
       self._params, self._slots, active_B, np.int32(until_active)
     )
+    self._expect(active, block.ids.shape[1], until_active)
     return block
+
+  def _expect(self, active: list[int], num_steps: int, until_active: int) -> None:
+    """Asks for the programs that come next, while a block runs: a longer cache, a smaller batch.
+
+    The batch shrinks once trajectories have ended at different times.
+    """
+    left = [n for slot in active if (n := self._cached[slot] + num_steps) < self._most[slot]]
+    waiting, sizes = bool(self._queue), [len(active)] if left else []
+    if left and until_active and not waiting and len(active) < len(self._owner):
+      sizes.append(until_active)
+    for num_active in sizes:
+      self._engine.decode(*plan(self._engine, num_active, max(left), waiting)[:2])
 
   def _collect(self, block: slots.Block, active: list[int]) -> list[Trajectory]:
     """Adds a block's tokens, frees the slots of trajectories that ended, and returns these."""

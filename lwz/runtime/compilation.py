@@ -9,7 +9,10 @@ def prepare(c) -> None:
   """Keeps what is compiled in `runs_dir`, and asks for `same_bits` if `rollout.exact`."""
   cache = os.path.join(os.path.expanduser(c.runs_dir), '.compilation-cache')
   jax.config.update('jax_compilation_cache_dir', cache)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  # Small programs, too: a first step runs a hundred of them, which take longer to compile than to
+  # read.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   if c.rollout.exact:
     same_bits()
 

@@ -117,6 +117,8 @@ def run(
   setup.check_memory(c, compiled)
   if c.debug.replay:
     return replay.rerun(c, opened, config, mesh, compiled[c.stage])
+  for name in ('evaluate', c.stage):  # in the order in which they are called
+    compiled[name].start()
   loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, eval_fn = (compiled[name].jit(*loop.frozen) for name in (c.stage, 'evaluate'))
   if 'data' in loop.extra:

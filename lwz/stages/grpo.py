@@ -102,6 +102,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   setup.check_memory(c, compiled)
   if c.debug.replay:
     return replay.rerun(c, opened, config, mesh, compiled['grpo'])
+  compiled['grpo'].start()  # a rollout, with programs of its own, comes before it
   loop = trainer.Trainer(c, opened, config, mesh)
   store = resume.BatchStore(
     c, opened.folder, num_rewards=len(c.reward.weights), stop_if_asked=loop.stop_if_asked
@@ -116,6 +117,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   loop.closing.callback(by_judge.close)
   rewards = registry.rewards(c, mesh, by_judge.rewards(refreshed.rewards(rewards)))
   generator = generation.Generator(c, config, mesh, sampled, *loop.frozen)
+  generation.compile_first(c, generator.engine)
   learn = learner.Learner(c, config, mesh, compiled, *loop.frozen)
   observe = observer.Observer(c, mesh, tok, opened.folder, loop.extra.get('monitor', {}))
   evaluate = evaluator.Evaluator(c, tok, config, generator.engine, opened.folder, prompts)

@@ -65,6 +65,8 @@ def run(c) -> Iterator[dict[str, float]]:
   setup.check_memory(c, compiled)
   if c.debug.replay:
     return replay.rerun(c, opened, config, mesh, compiled['reward_model'])
+  for name in ('score', 'reward_model'):  # in the order in which they are called
+    compiled[name].start()
   loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, score_fn = (compiled[name].jit(*loop.frozen) for name in ('reward_model', 'score'))
 

@@ -144,22 +144,29 @@ def _naming(source: epath.PathLike, base: str) -> Iterator[None]:
 
 def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_lib.QwenConfig):
   """Raises ValueError, naming the tensor, if one holds NaN or infinity in the dtype it now has."""
-  for name, leaf in mapping.flatten(params).items():
-    per_layer = tuple(range(name.startswith('layers.'), leaf.ndim))
-    where = leaf.sharding
-    if isinstance(where, jax.sharding.NamedSharding):  # every process reads the result
-      where = jax.sharding.NamedSharding(where.mesh, jax.sharding.PartitionSpec())
-    finite = jax.jit(functools.partial(_is_finite, axis=per_layer), out_shardings=where)(leaf)
-    if not np.all(finite):
+  leaves = mapping.flatten(params)
+  # Of every tensor of a leaf; one program for all leaves, whose results every process reads.
+  axes = {
+    name: tuple(range(name.startswith('layers.'), leaf.ndim)) for name, leaf in leaves.items()
+  }
+  where = next(iter(leaves.values())).sharding
+  if isinstance(where, jax.sharding.NamedSharding):
+    where = jax.sharding.NamedSharding(where.mesh, jax.sharding.PartitionSpec())
+  finite = jax.jit(functools.partial(_is_finite, axes=axes), out_shardings=where)(leaves)
+  for name, found in finite.items():
+    if not np.all(found):
       tensors = [tensor.name for tensor in mapping.tensors(config) if tensor.leaf == name]
+      tensor, dtype = tensors[int(np.argmin(found))], leaves[name].dtype
       raise ValueError(
-        f'{source}: {tensors[int(np.argmin(finite))]} holds NaN or infinity in {leaf.dtype}; save '
-        'or download the model again, in bfloat16 or float32 if float16 is too small for its values'
+        f'{source}: {tensor} holds NaN or infinity in {dtype}; save or download the model again, '
+        'in bfloat16 or float32 if float16 is too small for its values'
       )
 
 
-def _is_finite(leaf: jax.Array, *, axis: tuple[int, ...]) -> jax.Array:
-  return jnp.isfinite(leaf).all(axis)
+def _is_finite(
+  leaves: dict[str, jax.Array], *, axes: dict[str, tuple[int, ...]]
+) -> dict[str, jax.Array]:
+  return {name: jnp.isfinite(leaf).all(axes[name]) for name, leaf in leaves.items()}
 
 
 def tokenizer(source: epath.PathLike) -> str:

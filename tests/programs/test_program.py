@@ -2,15 +2,18 @@
 
 import dataclasses
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from lwz.learn import losses
 from lwz.model import config as config_lib
-from lwz.programs import grpo, language_model, program, reward_model, rollout
+from lwz.model import sharding
+from lwz.programs import grpo, language_model, placement, program, reward_model, rollout
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
 
@@ -96,3 +99,63 @@ def test_a_donated_buffer_is_gone_and_the_others_remain():
   a, b = jnp.ones(3), jnp.ones(3)
   assert add(a, b).tolist() == [2, 2, 2]
   assert a.is_deleted() and not b.is_deleted()
+
+
+def product(mesh=None, traced=None):
+  """(x, w, n) -> x w n; `traced` gathers the threads in which it is traced."""
+
+  def fn(x_ND, w_DF, num):
+    if traced is not None:
+      traced.append(threading.current_thread().name)
+    return jnp.dot(x_ND, w_DF) * num.astype(jnp.float32)
+
+  args = tuple(
+    placement.array(shape, dtype, mesh)
+    for shape, dtype in (((2, 3), jnp.float32), ((3, 4), jnp.float32), ((), jnp.int32))
+  )
+  return program.Program('product', fn, args)
+
+
+def arrays(num_rows=2):
+  rng = np.random.default_rng(0)
+  return rng.standard_normal((num_rows, 3), np.float32), rng.standard_normal((3, 4), np.float32)
+
+
+@pytest.mark.parametrize('mesh', [None, (1,), (2, 2)], ids=str)
+def test_what_is_started_is_compiled_once_in_a_thread(mesh):
+  traced: list[str] = []
+  over = mesh and sharding.make_mesh(mesh, jax.devices()[: np.prod(mesh)])
+  built = product(over, traced)
+  built.start()
+  built.start()
+  fn = built.jit()
+  for num in (2, np.int32(2)):  # as a host counts
+    np.testing.assert_array_equal(fn(*arrays(), num), product(over).jit()(*arrays(), 2))
+  assert len(traced) == 1 and traced[0].startswith('compile')
+
+
+def test_other_shapes_are_compiled_when_they_come():
+  traced: list[str] = []
+  built = product(traced=traced)
+  built.start()
+  fn = built.jit()
+  assert fn(*arrays(), 1).shape == (2, 4) and fn(*arrays(5), 1).shape == (5, 4)
+  assert len(traced) == 2
+
+
+def test_frozen_arguments_stay_the_last():
+  x, w = arrays()
+  built = product()
+  built.start()
+  expected = product().jit()(x, w, 3)
+  np.testing.assert_array_equal(built.jit(np.int32(3))(x, w), expected)
+  np.testing.assert_array_equal(product().jit(np.int32(3))(x, w), expected)
+
+
+def test_what_cannot_be_compiled_says_so_where_it_is_called():
+  built = program.Program(
+    'sum', lambda x: x + jnp.ones(3), (jax.ShapeDtypeStruct((2,), 'float32'),)
+  )
+  built.start()
+  with pytest.raises(TypeError, match='incompatible shapes'):
+    built.jit()(np.zeros(2, np.float32))

@@ -78,7 +78,9 @@ def engine(*answers):
   shapes = dict.fromkeys(
     ('batch_sizes', 'read_lengths', 'prompt_lengths', 'prompt_batch_sizes'), ()
   )
-  return scheduler.Engine(**steps, **shapes, decode=decode, max_tokens=1, exact=True)
+  return scheduler.Engine(
+    **steps, **shapes, decode=decode, compiling=decode, max_tokens=1, exact=True
+  )
 
 
 def thorough(prompt):

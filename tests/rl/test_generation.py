@@ -1,5 +1,9 @@
-"""What generation in training refuses before any work."""
+"""What generation in training refuses before any work, and compiles before the first step."""
 
+import types
+from concurrent import futures
+
+import jax
 import pytest
 
 from experiments import grpo_think
@@ -17,3 +21,22 @@ def test_samples_of_rounded_weights_are_weighted(kind):
   with pytest.raises(ValueError, match=f'rollout.weights={kind}: set rl.tis_cap, to 2 for'):
     generation.check(config(**{'rollout.weights': kind}))
   generation.check(config(**{'rollout.weights': kind, 'rl.tis_cap': 2.0}))
+
+
+def test_on_an_accelerator_what_a_rollout_meets_is_compiled_first(monkeypatch, capsys):
+  asked: list[tuple[int, int]] = []
+
+  def compiling(*shape):
+    asked.append(shape)
+    done: futures.Future = futures.Future()
+    done.set_result(None)
+    return done
+
+  shapes = {'batch_sizes': (1, 2, 4), 'read_lengths': (128, 256)}
+  engine, c = types.SimpleNamespace(**shapes, compiling=compiling), grpo_think.get_config('micro')
+  generation.compile_first(c, engine)
+  assert not asked and not capsys.readouterr().err
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  generation.compile_first(c, engine)
+  assert asked == [(4, 128), (4, 256), (1, 256), (2, 256)]
+  assert 'done at program 4 of 4' in capsys.readouterr().err

@@ -15,7 +15,7 @@ from lwz.rollout import local, sampler, scheduler
 from lwz.rollout import slots as slots_lib
 from lwz.rollout import spec as spec_lib
 from tests import fakes
-from tests.rollout import reference
+from tests.rollout import reference, typist
 
 CONFIG = fakes.config()
 PARAMS = fakes.params(CONFIG)
@@ -211,13 +211,28 @@ def test_nothing_is_compiled_twice_and_little_once():
   assert 1 < seen <= len(engine.batch_sizes) * len(engine.read_lengths) == 4
   write(engine, REQUESTS[::-1])
   assert engine.decode.cache_info().currsize == seen
-  shapes = [(rows, read) for rows in engine.batch_sizes for read in engine.read_lengths]
-  compiled = [engine.decode(*shape) for shape in shapes]
-  compiled += [engine.init, engine.move, engine.reshard]
+  compiled = [engine.init, engine.move, engine.reshard]
   assert engine.admit._cache_size() <= 2  # by one prompt, by a batch of them
   batches = zip(engine.prompt_batch_sizes, engine.prompt_lengths, strict=True)
   compiled += [engine.prefill(num, size) for most, size in batches for num in {1, most}]
   assert all(one._cache_size() <= 1 for one in compiled)
+
+
+def test_the_next_program_is_asked_for_while_a_block_runs():
+  """One of three has ended, so that the next batch, once the second has, is of one."""
+  lengths, events = (3, 9, 30), []
+  plain = typist.Typist(lambda prompt, key: [7] * (lengths[key[1]] - 1) + [0], num_slots=3).engine()
+
+  def decode(size, read):
+    events.append(('asked', size))
+    return lambda *arguments: events.append(('runs', size)) or plain.decode(size, read)(*arguments)
+
+  engine = dataclasses.replace(plain, decode=decode)
+  asked = [scheduler.Request(np.array([1]), np.array([0, i]), 40) for i in range(3)]
+  assert [one.index for one in scheduler.run(engine, None, asked)] == [0, 1, 2]
+  assert events[0] == ('asked', 3)
+  again = [i for i, event in enumerate(events) if event == ('runs', 2)][1]
+  assert events.index(('asked', 1)) < again < events.index(('runs', 1))
 
 
 def test_a_prompt_is_read_once_for_its_group():
@@ -250,7 +265,7 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
   def prefill(num, size):
     return lambda params, prompts: read.append((num, size))
 
-  def decode(params, slots, active, until_active):  # a block in which every trajectory ends
+  def decode(params, slots, *_):  # a block in which every trajectory ends
     ids, no = np.zeros((rows, 1), np.int32), np.zeros(rows, bool)
     ones = np.ones(rows, np.int32)
     return slots, slots_lib.Block(ids, ids.astype(np.float32), ones, ~no, no, np.int32(1))
@@ -262,6 +277,7 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
     admit=lambda slots, *arguments: slots,
     move=lambda slots, *arguments: slots,
     decode=lambda num_rows, size: decode,
+    compiling=lambda num_rows, size: None,
     batch_sizes=(rows,),
     read_lengths=(100,),
     prompt_lengths=(64, 100),

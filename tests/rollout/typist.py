@@ -33,6 +33,7 @@ class Typist:
       admit=self._admit,
       move=self._move,
       decode=lambda size, read: lambda *arguments: self._decode(size, *arguments),
+      compiling=lambda size, read: None,
       batch_sizes=tuple(range(1, self.num_slots + 1)),
       read_lengths=(1_000,),
       prompt_lengths=(self.longest,),
