@@ -52,7 +52,7 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
   cache = kv_cache.init(CONFIG, 3, num_positions)
   causal = jnp.arange(num_positions)[None, None] <= jnp.arange(prompt_positions)[None, :, None]
 
-  @functools.partial(jax.jit, static_argnames='config')
+  @functools.partial(jax.jit, static_argnums=2)
   def step(*arguments, mask_BTS, **options):
     def attend(_, q, k, v):
       return reference_attention.attend(q, k, v, mask_BTS)
