@@ -98,8 +98,8 @@ def prefill(
       cache,
       position=start,
       phases_BTc=qwen.phases(positions_PT, spec.config),
-      attend=lambda _, *qkv: packed_attention.attend_packed(
-        *qkv, segments_PT, offset=start, mesh=spec.mesh
+      attend=lambda _, q, k, v: packed_attention.attend_packed(
+        q, k, v, segments_PT, offset=start, mesh=spec.mesh
       ),
       unstacked=spec.unstacked,
       mesh=spec.mesh,

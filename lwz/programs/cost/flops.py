@@ -9,6 +9,7 @@ is left out: matrix products are what the peak of a chip is quoted for.
 import math
 from collections.abc import Iterator
 
+import numpy as np
 from jax.extend import core
 
 
@@ -76,8 +77,9 @@ def _bounds(jaxpr: core.Jaxpr) -> Iterator[int]:
   """The constants that the counter of a loop with this condition stays below."""
   for eqn in jaxpr.eqns:
     end = eqn.invars[-1]
-    if eqn.primitive.name == 'lt' and isinstance(end, core.Literal) and end.aval.dtype.kind == 'i':
-      yield int(end.val)
+    if eqn.primitive.name == 'lt' and isinstance(end, core.Literal):
+      if np.asarray(end.val).dtype.kind == 'i':
+        yield int(end.val)
 
 
 def _inner(eqn) -> Iterator[core.Jaxpr]:
