@@ -53,10 +53,9 @@ PLANS = (
   Plan(4, 64),
   Plan(4, 128),
   Plan(4, 128, alike=True),
-  Plan(4, 64, weights='int8'),
   Plan(4, 128, weights='int8'),
   Plan(4, 128, weights='int8', alike=True),
-  Plan(4, 128, weights='int8', int8=True, alike=True),
+  Plan(4, 128, weights='int8', int8=True),
 )
 INTRO = f"""# Writing at 32B, by simulation
 
