@@ -90,7 +90,7 @@ def report(
       rows.append((system, name, *row, at, said['long'], said['at']))
     if found:
       results[name] = found
-      plots.append(('', _plot(f'{name} over position', measure.title, found)))
+      plots.append((measure.title, _plot(f'{name} over position', found)))
   header = (
     'system',
     'measure',
@@ -147,7 +147,7 @@ def _curve(
   }
 
 
-def _plot(title: str, unit: str, found: Mapping[str, dict[str, Any]]) -> str:
+def _plot(title: str, found: Mapping[str, dict[str, Any]]) -> str:
   """Returns the curves of all systems with their intervals, over the share of the text."""
   steps: dict[float, dict[str, float]] = {}
   for system, said in found.items():
@@ -159,7 +159,7 @@ def _plot(title: str, unit: str, found: Mapping[str, dict[str, Any]]) -> str:
     [steps[at] for at in sorted(steps)],
     list(found),
     title=title,
-    unit=f'{unit}; % of the text',
+    unit='% of the text',
     bands={system: (f'{system} low', f'{system} high') for system in found},
     smooth=0.0,
   )

@@ -184,7 +184,8 @@ def _write(c, opened, results: dict[str, Any], within: inside.Inside, rejects) -
   rows = [(name, *counted.values()) for name, counted in counts.items()]
   header = ('system', *next(iter(counts.values())))
   varied = [(name, *of.values()) for name, of in results['diversity'].items()]
-  columns = ('system', *next(iter(results['diversity'].values())))
+  measured = next(iter(results['diversity'].values()))
+  columns = ('system', *(key.replace('_', ' ') for key in measured))
   tables = [
     *(*shown, ('answers of the systems', header, rows)),
     *(('diversity of the answers', columns, varied), *own[1:]),
