@@ -77,9 +77,9 @@ def _bounds(jaxpr: core.Jaxpr) -> Iterator[int]:
   """The constants that the counter of a loop with this condition stays below."""
   for eqn in jaxpr.eqns:
     end = eqn.invars[-1]
-    if eqn.primitive.name == 'lt' and isinstance(end, core.Literal):
-      if np.asarray(end.val).dtype.kind == 'i':
-        yield int(end.val)
+    is_constant = eqn.primitive.name == 'lt' and isinstance(end, core.Literal)
+    if is_constant and np.asarray(end.val).dtype.kind == 'i':
+      yield int(end.val)
 
 
 def _inner(eqn) -> Iterator[core.Jaxpr]:
