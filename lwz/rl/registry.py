@@ -212,7 +212,9 @@ class OwnScorer:
     self.tokenizer = tokenizers.load(source)
     setup.end_ids(self.tokenizer, self.config, source)
     self.shape = shape or score_shape(c, mesh)
-    self.score_fn = reward_model.score(self.config, self.shape, mesh=mesh).jit()
+    program = reward_model.score(self.config, self.shape, mesh=mesh)
+    program.start()
+    self.score_fn = program.jit()
 
   def take(self, value: str) -> None:
     """Takes the parameters and the scale of a reward model of this configuration."""
