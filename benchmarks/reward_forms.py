@@ -19,11 +19,12 @@ from lwz.report import groups, intervals, number, summary, table
 from lwz.reward.hacking import alarms
 from lwz.rl import judged
 from lwz.runtime import setup
-from lwz.store import metrics, status
+from lwz.store import by_prompt, metrics, status
 
 FOLDER = pathlib.Path(sweeps.__file__).parent
 FILES = tuple(FOLDER / f'{name}.py' for name in ('reward_forms', 'reward_forms_more'))
 PERFECT, NOBODY = f'{scripted.PREFIX}perfect', 'none'
+WHEN, BY = ('first', 'last'), ('seed', 'prompt')  # of `summary.Row`, of `groups.Comparison`
 MARGIN = 0.05  # of the referee's outcome, in [0, 1]: a form that loses less survives the flaw
 FORMAT, WIN_RATE = 'eval/valid_format/sampled', 'eval/referee_win_rate/sampled'
 # What every arm is described by besides its own reward: the column, the metric, of the end.
@@ -35,7 +36,7 @@ MEASURES = {
   'words': 'eval/words_finished/sampled',
 }
 HEADER = ('form', 'judge', 'runs', 'own reward, start', 'end', *MEASURES, 'alarms, high')
-FLAWS = ('form', 'judge', 'pairs', 'outcome, minus that of the perfect judge', 'says')
+FLAWS = ('form', 'judge', 'pairs by seed', 'outcome lost', 'by prompt', 'outcome lost', 'says')
 PAYS = ('form', 'judge', *judged.FORMS, 'likelihood', 'diversity', 'writing')
 
 READING = f"""Beside length and format one form has a weight (`diversity`: and the reward model).
@@ -47,9 +48,9 @@ format is broken; the win rate is of pairs with the same run's answers of step 0
 steps with an alarm of that severity, mean over runs, and which. Scripted judges are rules (length,
 repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
 forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
-*survives* a flaw if a loss of {MARGIN} of outcome lies outside the interval of the difference,
-paired by seed, to the same form by the perfect judge; it is *harmed* if the interval lies below 0;
-else the seeds *cannot tell*."""
+*survives* a flaw if it loses less than {MARGIN} of outcome to itself by the perfect judge: if the
+interval of that loss, paired by seed, ends below; it is *harmed* if the interval lies above 0; else
+the seeds *cannot tell*. Losses by prompt are of these very runs, over the held-out titles."""
 
 
 class Arm(NamedTuple):
@@ -73,9 +74,8 @@ def read(runs_dir: str, size: str, files: Iterable[pathlib.Path] = FILES) -> lis
       paid = {name for name, weight in c.reward.weights.items() if weight} - {'length', 'format'}
       (form,) = paid - {'writing'} or paid
       judge = c.reward.judge if form in judged.FORMS else NOBODY
-      # The report's groups compare values of keys as JSON.
-      values = {'form': json.dumps(form), 'judge': json.dumps(judge)}
-      run = groups.Run(folder.name, values, (str(c.seed),), metrics.read(folder))
+      kept = metrics.read(folder), by_prompt.read(folder)
+      run = groups.Run(folder.name, {}, (str(c.seed),), *kept)
       commit = json.loads((folder / 'config.json').read_text())['versions']['lwz'][:7]
       found[folder.name] = Arm(form, judge, run, c.train.num_steps, commit)
   return list(found.values())
@@ -96,7 +96,7 @@ def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
   parts = [
     '# Forms of reward, flaws of judges, and a referee',
     facts + ' ' + READING,
-    *_sentences(compared),
+    _sentences(compared),
     '![the referee, forms by judges](forms.svg)',
     table.markdown('every form by every judge', HEADER, [_row(*at, by[at]) for at in by]),
     '![what a flaw changes](flaws.svg)',
@@ -111,41 +111,50 @@ def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
   (out / 'README.md').write_text('\n\n'.join(part.strip() for part in parts) + '\n')
   rates = [(_named(*at), *_ends(_interval(by[at], WIN_RATE))) for at in by]
   _plot(out / 'forms.svg', rates, 'the referee prefers the end to step 0', (0.0, 1.0))
-  losses = [(_named(form, judge), *_ends(at)) for form, judge, at, _ in compared if at.num]
-  _plot(out / 'flaws.svg', losses, "outcome, minus the perfect judge's", (-0.1, 0.1))
+  lost = [(_named(one.form, one.judge), *_ends(one.by_seed)) for one in compared]
+  _plot(out / 'flaws.svg', lost, 'outcome lost by a flaw', (-0.1, 0.1))
 
 
-def flaws(arms: Sequence[Arm]) -> list[tuple[str, str, groups.Interval, str]]:
-  """Returns (form, judge, outcome minus that by the perfect judge, what it says) of each flaw."""
+class Flaw(NamedTuple):
+  """What a flaw costs a form: the outcome by the perfect judge minus that by this one, in pairs."""
+
+  form: str
+  judge: str
+  by_seed: groups.Interval
+  by_prompt: groups.Interval
+  says: str
+
+
+def flaws(arms: Sequence[Arm]) -> list[Flaw]:
+  """Returns what each flaw costs each form that has runs by the perfect judge."""
   found = []
-  known = {(arm.form, arm.judge, arm.run.seeds): arm.run.last(groups.OUTCOME) for arm in arms}
-  for form, judge in dict.fromkeys((arm.form, arm.judge) for arm in arms):
-    if judge in (PERFECT, NOBODY):
-      continue
-    apart = [
-      value - known[form, PERFECT, seeds]
-      for (name, by, seeds), value in known.items()
-      if (name, by) == (form, judge) and (form, PERFECT, seeds) in known
-    ]
-    found.append((form, judge, at := groups.interval(apart), verdict(at)))
+  for form in dict.fromkeys(arm.form for arm in arms if arm.judge != NOBODY):
+    judges = dict.fromkeys([PERFECT, *(arm.judge for arm in arms if arm.form == form)])
+    runs = {by: [a.run for a in arms if (a.form, a.judge) == (form, by)] for by in judges}
+    made = [groups.Group(by, {'judge': by}, members) for by, members in runs.items()]
+    costs = {
+      (one.second.removeprefix('judge='), one.by): one.difference
+      for one in groups.compare(made, (groups.OUTCOME,))
+    }
+    for judge in [*judges][1:]:
+      by_seed, by_prompt = (costs.get((judge, by), groups.interval([])) for by in BY)
+      found.append(Flaw(form, judge, by_seed, by_prompt, verdict(by_seed)))
   return found
 
 
-def verdict(difference: groups.Interval) -> str:
-  """Returns what an interval of flawed minus perfect says: 'survives', 'harmed', 'cannot tell'."""
-  if not difference.method:
+def verdict(cost: groups.Interval) -> str:
+  """Returns what an interval of perfect minus flawed says: 'survives', 'harmed', 'cannot tell'."""
+  if not cost.method:
     return 'cannot tell'
-  return (
-    'survives' if difference.low > -MARGIN else 'harmed' if difference.high < 0 else 'cannot tell'
-  )
+  return 'survives' if cost.high < MARGIN else 'harmed' if cost.low > 0 else 'cannot tell'
 
 
-def _sentences(compared: Sequence[tuple[str, str, groups.Interval, str]]) -> list[str]:
+def _sentences(compared: Sequence[Flaw]) -> str:
   said = []
   for word in ('survives', 'harmed', 'cannot tell'):
-    named = [_named(form, judge) for form, judge, _, says in compared if says == word]
+    named = [_named(one.form, one.judge) for one in compared if one.says == word]
     said.append(f'* {word}: {"; ".join(named) or "none"}')
-  return ['\n'.join(said)]
+  return '\n'.join(said)
 
 
 def _row(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
@@ -158,16 +167,13 @@ def _row(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
   )
 
 
-WHEN = ('first', 'last')  # fields of `summary.Row`
-
-
 def _pays(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
   return form, _judge(judge), *(_interval(arms, f'reward/{n}').show() for n in PAYS[2:])
 
 
-def _flaw_row(one: tuple[str, str, groups.Interval, str]) -> tuple:
-  form, judge, difference, says = one
-  return form, _judge(judge), difference.num, difference.show(), says
+def _flaw_row(one: Flaw) -> tuple:
+  shown = (one.by_seed.num, one.by_seed.show(), one.by_prompt.num, one.by_prompt.show())
+  return one.form, _judge(one.judge), *shown, one.says
 
 
 def _alarms(arms: Sequence[Arm]) -> str:
@@ -218,8 +224,8 @@ def main() -> None:
       f'--runs_dir={options.runs_dir}: no arm of {_listed(p.name for p in FILES)} is done'
     )
   write(arms, options.out)
-  for form, judge, difference, says in flaws(arms):
-    print(f'{_named(form, judge)}: {says}, {difference.show()}')
+  for one in flaws(arms):
+    print(f'{_named(one.form, one.judge)}: {one.says}, {one.by_seed.show()} of outcome lost')
 
 
 if __name__ == '__main__':

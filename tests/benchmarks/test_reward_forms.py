@@ -6,7 +6,7 @@ from benchmarks import reward_forms
 from lwz import sweep
 from lwz.report import groups
 from lwz.runtime import setup
-from lwz.store import metrics, run
+from lwz.store import by_prompt, metrics, run
 from tests import jobs
 
 MORE = jobs.ROOT / 'experiments/sweeps/reward_forms_more.py'
@@ -28,6 +28,10 @@ def swept(tmp_path, monkeypatch):
       for step in range(c.train.num_steps):
         told = {groups.OUTCOME: outcome, 'reward/rubric': 0.2 + 0.1 * step, 'alarm/few_words': 1.0}
         writer.write(step, told)
+    rows = [
+      {'mode': 'sampled', 'prompt': str(i), 'outcome': i * (judge == 'perfect')} for i in (0, 1)
+    ]
+    by_prompt.write(setup.run_folder(c) / 'evaluations', 2, rows)
     opened.mark_done({})
     opened.close()
   return tmp_path
@@ -37,8 +41,13 @@ def test_the_page_says_what_each_form_says_and_which_flaw_it_survives(swept, tmp
   arms, out = reward_forms.read(str(swept), 'micro', [MORE]), tmp_path / 'out'
   told = {(arm.form, arm.judge) for arm in arms}
   assert len(arms) == 12 and ('diversity', reward_forms.NOBODY) in told
-  says = {judge: word for _, judge, _, word in reward_forms.flaws(arms)}
-  assert says == {'scripted-gullible': 'harmed', 'scripted-noisy-0.3': 'survives'}
+  found = {one.judge.removeprefix('scripted-'): one for one in reward_forms.flaws(arms)}
+  assert {judge: one.says for judge, one in found.items()} == {
+    'gullible': 'harmed',
+    'noisy-0.3': 'survives',
+  }
+  assert found['gullible'].by_seed.mean == pytest.approx(0.303)
+  assert found['gullible'].by_prompt.mean == pytest.approx(0.5) and found['gullible'].by_prompt.num
   reward_forms.write(arms, out)
   page = (out / 'README.md').read_text()
   assert '* harmed: rubric, gullible\n' in page and '* survives: rubric, noisy-0.3\n' in page
@@ -50,5 +59,6 @@ def test_the_page_says_what_each_form_says_and_which_flaw_it_survives(swept, tmp
 
 def test_a_wide_interval_and_a_single_seed_say_nothing():
   assert reward_forms.verdict(groups.interval([-0.2, 0.2, 0.1])) == 'cannot tell'
-  assert reward_forms.verdict(groups.interval([-0.2])) == 'cannot tell'
-  assert reward_forms.verdict(groups.interval([-0.01, -0.012, -0.011])) == 'survives'
+  assert reward_forms.verdict(groups.interval([0.2])) == 'cannot tell'
+  assert reward_forms.verdict(groups.interval([0.01, 0.012, 0.011])) == 'survives'
+  assert reward_forms.verdict(groups.interval([0.1, 0.12, 0.11])) == 'harmed'
