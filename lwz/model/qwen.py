@@ -174,8 +174,7 @@ def forward_cached(
   *,
   position: Int[Array, ''] | int,
   phases_BTc: tuple[Float[Array, 'B T c'], Float[Array, 'B T c']],
-  mask_BTS=None,
-  attend: Callable | None = None,
+  attend: Callable,
   unstacked: bool = False,
   mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[Float[Array, 'B T D'], Any]:
@@ -185,18 +184,15 @@ def forward_cached(
   steps, where XLA would compute them in every layer of every step.
   The cache is carried through the scan over layers, so XLA updates it in place. If `unstacked`,
   `layers` is of `parameters.unstack`, `cache` is a tuple of caches without L, and the loop over
-  layers is unrolled, so that nothing is cut out of a stack. `attend(layer, q, k, v)` reads a
-  layer's cache in another way than by `mask_BTS`, the positions that each token sees.
+  layers is unrolled, so that nothing is cut out of a stack. `attend(layer, q, k, v)` owns what a
+  token sees of the layer's cache, whose keys and values it is given.
   """
   x_BTD = embedding.embed(params['embed'], ids_BT, config.dtype, mesh, width=None)
 
   def layer(x_BTD, weights, cache, index):
     def append_and_attend(q, k, v):
       new = kv_cache.append(cache, index, position, k, v)
-      keys, values = kv_cache.layer_of(new, index)
-      if attend is None:
-        return reference_lib.attend(q, keys, values, mask_BTS), new
-      return attend(index, q, keys, values), new
+      return attend(index, q, *kv_cache.layer_of(new, index)), new
 
     return _layer(x_BTD, weights, config, phases_BTc, append_and_attend, mesh)
 

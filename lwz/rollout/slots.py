@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int
 
 from lwz.model import kv_cache, qwen
 from lwz.model.attention import decode as decode_attention
+from lwz.model.attention import packed as packed_attention
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
 
@@ -82,21 +83,22 @@ def prefill(
 ) -> kv_cache.Cache:
   """Keys and values of prompts from position 0; those of the padding are never read.
 
-  Read `PREFILL_CHUNK` tokens at a time: the scores of a chunk are held, never T x T.
+  Read `PREFILL_CHUNK` tokens at a time, by the attention of training.
   """
-  P, T = prompts_PT.shape
+  (P, T), segments_PT = prompts_PT.shape, jnp.zeros(prompts_PT.shape, jnp.int32)
 
   def read(cache, start, num: int):
-    positions_T = start + jnp.arange(num)
-    seen_TS = jnp.arange(T)[None, :] <= positions_T[:, None]
+    positions_PT = jnp.broadcast_to(start + jnp.arange(num)[None], (P, num))
     _, cache = qwen.forward_cached(
       params,
       jax.lax.dynamic_slice_in_dim(prompts_PT, start, num, axis=1),
       spec.config,
       cache,
       position=start,
-      phases_BTc=qwen.phases(jnp.broadcast_to(positions_T[None], (P, num)), spec.config),
-      mask_BTS=jnp.broadcast_to(seen_TS[None], (P, num, T)),
+      phases_BTc=qwen.phases(positions_PT, spec.config),
+      attend=lambda _, *qkv: packed_attention.attend_packed(
+        *qkv, segments_PT, offset=start, mesh=spec.mesh
+      ),
       unstacked=spec.unstacked,
       mesh=spec.mesh,
     )

@@ -1,5 +1,6 @@
 """The cache: where a token is written, who sees it, and that decoding with it changes nothing."""
 
+import functools
 import re
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 
 from lwz.model import activations, kv_cache, qwen, sharding
+from lwz.model.attention import reference as reference_attention
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -49,7 +51,14 @@ def test_cached_decoding_is_the_full_forward_at_every_position():
   num_positions = prompt_positions + num_new
   cache = kv_cache.init(CONFIG, 3, num_positions)
   causal = jnp.arange(num_positions)[None, None] <= jnp.arange(prompt_positions)[None, :, None]
-  step = jax.jit(qwen.forward_cached, static_argnames='config')
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def step(*arguments, mask_BTS, **options):
+    def attend(_, q, k, v):
+      return reference_attention.attend(q, k, v, mask_BTS)
+
+    return qwen.forward_cached(*arguments, attend=attend, **options)
+
   hidden, cache = step(
     params,
     jnp.asarray(prompts_BT),

@@ -9,6 +9,7 @@ import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import kv_cache, parameters, qwen, transposed
+from lwz.model.attention import packed as packed_attention
 from lwz.programs import rollout
 from lwz.rollout import sampler
 from lwz.rollout import spec as spec_lib
@@ -37,7 +38,6 @@ def test_a_step_of_decoding_has_the_logits_of_the_layers_as_they_are(config):
   unstacked = parameters.unstack(params)
   ids_BT = jnp.asarray([[3, 1, 4], [1, 5, 9]])
   positions_BT = jnp.broadcast_to(jnp.arange(3)[None], (2, 3))
-  mask_BTS = jnp.broadcast_to(jnp.tril(jnp.ones((3, 3), bool))[None], (2, 3, 3))
   one = jax.tree.map(lambda x: x[0], kv_cache.init(config, 2, 3))
 
   @jax.jit
@@ -49,7 +49,7 @@ def test_a_step_of_decoding_has_the_logits_of_the_layers_as_they_are(config):
       (one,) * config.num_hidden_layers,
       position=0,
       phases_BTc=qwen.phases(positions_BT, config),
-      mask_BTS=mask_BTS,
+      attend=lambda _, *qkv: packed_attention.attend_packed(*qkv, None),
       unstacked=True,
     )
     return qwen.lm_head(params, hidden_BTD, config)

@@ -338,3 +338,17 @@ def test_a_long_prompt_is_read_in_chunks(monkeypatch, unstack):
   monkeypatch.setattr(slots_lib, 'PREFILL_CHUNK', 4)
   found = jax.jit(functools.partial(slots_lib.prefill, spec=spec))(params, prompts)
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, whole)
+
+
+@pytest.mark.parametrize('unstack', [False, True])
+def test_a_prefill_s_memory_is_linear_in_its_prompt(unstack):
+  def temporary(num_tokens):
+    spec = spec_lib.EngineSpec(
+      CONFIG, 2, num_tokens, T, sampling=SAMPLING, exact=False, unstack=unstack
+    )
+    built = program.prefill(spec, batch_size=1, num_tokens=num_tokens).lower().compile()
+    return built.memory_analysis().temp_size_in_bytes
+
+  short, long = temporary(4_096), temporary(16_384)
+  scores = 4 * CONFIG.num_attention_heads * slots_lib.PREFILL_CHUNK * 16_384  # of a chunk
+  assert long < 4.1 * short and long < scores / 4

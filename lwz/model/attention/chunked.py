@@ -1,25 +1,28 @@
-"""Packed attention in blocks of queries: plain XLA on every backend, memory O(block x T).
+"""Packed attention in pairs of blocks: plain XLA on every backend, memory O(T).
 
-Scores of one block exist at a time. The backward pass computes them again, from what the forward
-pass keeps of each query, the logarithm of its normaliser (FlashAttention-2, arXiv 2307.08691,
-algorithms 1 and 2). With p = exp(s - log z), o = p v, and do the gradient of o,
+An online softmax goes over the pairs of a block of queries and a block of keys, and holds the
+scores of one pair (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2). The backward pass
+computes them again, from what the forward pass keeps of each query, the logarithm of its
+normaliser. With p = exp(s - log z), o = p v, and do the gradient of o,
 
   dv = p^T do      ds = p (do v^T - sum(do o))      dq = ds k / sqrt(C)      dk = ds^T q / sqrt(C)
+
+Pairs above the diagonal, and those in which no documents meet, are no steps of the loop.
+Below, t counts the queries of a block and s its keys.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from lwz.model.attention import reference as reference_attention
 
-BLOCK = 128  # queries; with the G query heads of a key-value head, G x 128 rows of one product
-# A span of queries computes scores against the keys up to its own end, masked ones included: with n
-# spans (n + 1) / 2n of the full square, and n programs to compile.
-SPANS = 4
+BLOCK = 128  # keys and queries of a block, at most: scores of a pair stay in the cache of a CPU
+BLOCKS = 4  # of a row, at least: with n blocks, (n + 1) / 2n of its square are computed
 KEPT = 'attention'  # the name of results that a policy of `jax.checkpoint` may keep
 
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -35,117 +38,168 @@ def attend(
   *,
   block: int = BLOCK,
 ) -> Float[Array, 'B T H C']:
-  """`attention.attend` under `attention.causal_mask`, at most `block` queries at a time.
+  """`reference.attend` under `reference.causal_mask`, in blocks of at most `block` tokens.
 
-  A traced `offset` (of the device along a mesh axis) costs the full square. Every query sees a key,
-  itself: gradients of one that sees none mean nothing.
+  A traced `offset` is of the device along a mesh axis, or of a chunk of a prompt. Every query sees
+  a key, itself: results of one that sees none mean nothing.
   """
-  block = min(block, -(-q_BTHC.shape[1] // SPANS))  # so that short rows have their spans, too
+  num_keys = min(block, 8 * -(-k_BKSC.shape[2] // (8 * BLOCKS)))
+  sizes = min(num_keys, q_BTHC.shape[1]), num_keys
   known = offset if isinstance(offset, int) else None
-  return _attend(q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS, offset, block, known)
+  return _attend(q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS, offset, sizes, known)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
-def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, block, known):
-  return _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, block, known)[0]
+def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, known):
+  return _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, known)[0]
 
 
-def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, block, known):
+def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, known):
   """Returns the mixed values and what the backward pass reads."""
-  T, H = q_BTHC.shape[1:3]
-  mixed, log_z = [], []
-  for first, last, end in _spans(T, k_BKSC.shape[2], block, known):
-    keys, values = k_BKSC[:, :, :end], v_BKSC[:, :, :end]
+  K, (t, s) = k_BKSC.shape[1], sizes
+  q_BKGTC, k_BKCS, v_BKsC = _grouped(q_BTHC, K, t), _turned(k_BKSC, s), _padded(v_BKSC, 2, s)
+  scores, pairs = _pairs(q_segments, kv_segments, offset, sizes, known)
 
-    def one(of_block, keys=keys, values=values, seen=kv_segments[:, :end]):
-      start, q_BtHC, segments_Bt = of_block
-      scores_BKRS = _scores(q_BtHC, keys, segments_Bt, seen, offset + start)
-      top_BKR1 = jnp.max(scores_BKRS, axis=-1, keepdims=True)
-      weights_BKRS = jnp.exp(scores_BKRS - top_BKR1)
-      total_BKR1 = jnp.sum(weights_BKRS, axis=-1, keepdims=True)
-      mixed_BKRC = _product('bkrs,bksc->bkrc', weights_BKRS.astype(values.dtype), values)
-      mixed_BtHC = reference_attention.ungrouped((mixed_BKRC / total_BKR1).astype(values.dtype), H)
-      return mixed_BtHC, top_BKR1 + jnp.log(total_BKR1)
+  def add(i, j, kept):
+    def mix(top_BKGt1, total_BKGt1, mixed_BKGtC):
+      scores_BKGts = scores(i, j, _cut(q_BKGTC, i, t), _cut(k_BKCS, j, s, -1))
+      higher_BKGt1 = jnp.maximum(top_BKGt1, jnp.max(scores_BKGts, axis=-1, keepdims=True))
+      weights_BKGts = jnp.exp(scores_BKGts - higher_BKGt1)
+      left_BKGt1 = jnp.exp(top_BKGt1 - higher_BKGt1)
+      total_BKGt1 = left_BKGt1 * total_BKGt1 + jnp.sum(weights_BKGts, axis=-1, keepdims=True)
+      weights_BKGts = weights_BKGts.astype(v_BKSC.dtype)
+      new_BKGtC = _product('bkgts,bksc->bkgtc', weights_BKGts, _cut(v_BKsC, j, s))
+      return higher_BKGt1, total_BKGt1, left_BKGt1 * mixed_BKGtC + new_BKGtC
 
-    blocks = (_blocks(x[:, first:last], block) for x in (q_BTHC, q_segments))
-    mixed_nBtHC, log_z_nBKR1 = jax.lax.map(one, (_starts(first, last, block), *blocks))
-    mixed.append(_joined(mixed_nBtHC)[:, : last - first])
-    log_z.append(checkpoint_name(log_z_nBKR1, KEPT))
-  mixed_BTHC = checkpoint_name(jnp.concatenate(mixed, axis=1), KEPT)
-  saved = q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, mixed_BTHC, tuple(log_z)
-  return mixed_BTHC, saved
+    return _changed(kept, ((i, t, -2),) * 3, mix)
+
+  zeros = jnp.zeros((*q_BKGTC.shape[:-1], 1), jnp.float32)
+  start = zeros + jnp.finfo(jnp.float32).min, zeros, jnp.zeros(q_BKGTC.shape, jnp.float32)
+  top, total, mixed = _fold(add, start, pairs)
+  mixed_BTHC = _ungrouped((mixed / total).astype(v_BKSC.dtype), q_BTHC.shape)
+  mixed_BTHC = checkpoint_name(mixed_BTHC, KEPT)
+  log_z = checkpoint_name(top + jnp.log(total), KEPT)
+  return mixed_BTHC, (q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, mixed_BTHC, log_z)
 
 
-def _differentiate(block, known, saved, dmixed_BTHC):
+def _differentiate(sizes, known, saved, dmixed_BTHC):
   q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, mixed_BTHC, log_z = saved
-  (T, H), (K, S) = q_BTHC.shape[1:3], k_BKSC.shape[1:3]
+  (_, K, S, C), (t, s) = k_BKSC.shape, sizes
   pull_BTH1 = jnp.sum(
     dmixed_BTHC.astype(jnp.float32) * mixed_BTHC.astype(jnp.float32), axis=-1, keepdims=True
   )
-  # Gradients of keys and values are sums over blocks, in float32.
-  dkeys, dvalues = (jnp.zeros(x.shape, jnp.float32) for x in (k_BKSC, v_BKSC))
-  dq = []
-  for (first, last, end), log_z_nBKR1 in zip(_spans(T, S, block, known), log_z, strict=True):
-    keys, values = k_BKSC[:, :, :end], v_BKSC[:, :, :end]
+  q_BKGTC, dmixed, pull = (_grouped(x, K, t) for x in (q_BTHC, dmixed_BTHC, pull_BTH1))
+  # Operands of products lie as these read them, turned once and not in every pair.
+  q_BKCGT, dmixed_BKCGT = jnp.moveaxis(q_BKGTC, -1, 2), jnp.moveaxis(dmixed, -1, 2)
+  k_BKsC, k_BKCS, v_BKCS = _padded(k_BKSC, 2, s), _turned(k_BKSC, s), _turned(v_BKSC, s)
+  scores, pairs = _pairs(q_segments, kv_segments, offset, sizes, known)
 
-    def one(sums, of_block, keys=keys, values=values, seen=kv_segments[:, :end]):
-      start, q_BtHC, segments_Bt, dmixed_BtHC, pull_BtH1, log_z_BKR1 = of_block
-      q_BKRC, dmixed_BKRC, pull_BKR1 = (
-        reference_attention.grouped(x, K) for x in (q_BtHC, dmixed_BtHC, pull_BtH1)
+  def add(i, j, sums):
+    def differentiate(dq_BKGtC, dk_BKCs, dv_BKCs):
+      scores_BKGts = scores(i, j, _cut(q_BKGTC, i, t), _cut(k_BKCS, j, s, -1))
+      probs_BKGts = jnp.exp(scores_BKGts - _cut(log_z, i, t))
+      dprobs_BKGts = _product('bkgtc,bkcs->bkgts', _cut(dmixed, i, t), _cut(v_BKCS, j, s, -1))
+      dscores_BKGts = probs_BKGts * (dprobs_BKGts - _cut(pull, i, t)) * C**-0.5
+      probs_BKGts, dscores_BKGts = (x.astype(v_BKSC.dtype) for x in (probs_BKGts, dscores_BKGts))
+      return (
+        dq_BKGtC + _product('bkgts,bksc->bkgtc', dscores_BKGts, _cut(k_BKsC, j, s)),
+        dk_BKCs + _product('bkcgt,bkgts->bkcs', _cut(q_BKCGT, i, t, -1), dscores_BKGts),
+        dv_BKCs + _product('bkcgt,bkgts->bkcs', _cut(dmixed_BKCGT, i, t, -1), probs_BKGts),
       )
-      scores_BKRS = _scores(q_BtHC, keys, segments_Bt, seen, offset + start)
-      probs_BKRS = jnp.exp(scores_BKRS - log_z_BKR1)
-      dprobs_BKRS = _product('bkrc,bksc->bkrs', dmixed_BKRC, values)
-      dscores_BKRS = probs_BKRS * (dprobs_BKRS - pull_BKR1) * q_BtHC.shape[-1] ** -0.5
-      probs_BKRS, dscores_BKRS = (x.astype(values.dtype) for x in (probs_BKRS, dscores_BKRS))
-      dkeys_BKSC, dvalues_BKSC = sums
-      dkeys_BKSC += _product('bkrs,bkrc->bksc', dscores_BKRS, q_BKRC)
-      dvalues_BKSC += _product('bkrs,bkrc->bksc', probs_BKRS, dmixed_BKRC)
-      dq_BKRC = _product('bkrs,bksc->bkrc', dscores_BKRS, keys).astype(q_BtHC.dtype)
-      return (dkeys_BKSC, dvalues_BKSC), reference_attention.ungrouped(dq_BKRC, H)
 
-    blocks = [
-      _blocks(x[:, first:last], block) for x in (q_BTHC, q_segments, dmixed_BTHC, pull_BTH1)
-    ]
-    sums, dq_nBtHC = jax.lax.scan(
-      one,
-      (dkeys[:, :, :end], dvalues[:, :, :end]),
-      (_starts(first, last, block), *blocks, log_z_nBKR1),
-    )
-    dkeys, dvalues = (x.at[:, :, :end].set(y) for x, y in zip((dkeys, dvalues), sums, strict=True))
-    dq.append(_joined(dq_nBtHC)[:, : last - first])
-  dkeys, dvalues = dkeys.astype(k_BKSC.dtype), dvalues.astype(v_BKSC.dtype)
-  return jnp.concatenate(dq, axis=1), dkeys, dvalues, None, None, None
+    return _changed(sums, ((i, t, -2), (j, s, -1), (j, s, -1)), differentiate)
+
+  # Gradients are sums over blocks, in float32.
+  start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_BKGTC, k_BKCS, v_BKCS))
+  dq, *dkv = _fold(add, start, pairs)
+  dk, dv = (x.swapaxes(2, 3)[:, :, :S].astype(k_BKSC.dtype) for x in dkv)
+  return _ungrouped(dq.astype(q_BTHC.dtype), q_BTHC.shape), dk, dv, None, None, None
 
 
 _attend.defvjp(_save, _differentiate)
 
 
-def _spans(num_tokens: int, num_keys: int, block: int, offset: int | None):
-  """(first query, query after the last, key after the last that they see) of each span."""
-  if offset is None:
-    return [(0, num_tokens, num_keys)]
-  length = block * -(-num_tokens // (block * SPANS))
-  firsts = range(0, num_tokens, length)
-  return [(i, min(i + length, num_tokens), min(offset + i + length, num_keys)) for i in firsts]
+def _pairs(q_segments_BT, kv_segments_BS, offset, sizes: tuple[int, int], known: int | None):
+  """Returns (scores of a pair; the pairs i, j, those in which a query may see a key first, and the
+  number of these)."""
+  (B, T), (t, s) = q_segments_BT.shape, sizes
+  # Padding continues the last document, so that no other is read for it; causality hides it.
+  q_Bnt, kv_Bms = (
+    jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)), mode='edge').reshape(B, -1, size)
+    for x, size in ((q_segments_BT, t), (kv_segments_BS, s))
+  )
+  i, j = np.indices((q_Bnt.shape[1], kv_Bms.shape[1]), np.int32).reshape(2, -1)
+  if known is not None:
+    below = s * j < known + np.minimum(t * (i + 1), T)
+    i, j = i[below], j[below]
+  # Blocks share a document only if the ranges of their numbers overlap.
+  (q_low, q_high), (kv_low, kv_high) = (
+    (jnp.min(x, axis=2)[:, at], jnp.max(x, axis=2)[:, at]) for x, at in ((q_Bnt, i), (kv_Bms, j))
+  )
+  meet_N = jnp.any((q_low <= kv_high) & (kv_low <= q_high), axis=0)
+
+  def scores(i, j, q_BKGtC, k_BKCs):
+    q_Bt, kv_Bs = (
+      jax.lax.dynamic_index_in_dim(x, at, 1, keepdims=False) for x, at in ((q_Bnt, i), (kv_Bms, j))
+    )
+    mask_Bts = reference_attention.causal_mask(q_Bt, kv_Bs, offset + t * i - s * j)
+    scores_BKGts = _product('bkgtc,bkcs->bkgts', q_BKGtC, k_BKCs) * q_BKGtC.shape[-1] ** -0.5
+    return jnp.where(mask_Bts[:, None, None], scores_BKGts, jnp.finfo(jnp.float32).min)
+
+  seen_N = meet_N & (s * j < offset + t * (i + 1))
+  order_N = jnp.argsort(~seen_N, stable=True)
+  return scores, (jnp.asarray(i)[order_N], jnp.asarray(j)[order_N], jnp.sum(seen_N))
 
 
-def _scores(q_BtHC, k_BKSC, q_segments, kv_segments, start):
-  mask_BtS = reference_attention.causal_mask(q_segments, kv_segments, start)
-  return reference_attention.scores(q_BtHC, k_BKSC, mask_BtS)
+def _fold(add, start, pairs):
+  """`add(i, j, kept)` over the pairs that are seen."""
+  i_N, j_N, num = pairs
+
+  def go_on(carry):
+    return (carry[0] < num) & (carry[0] < len(i_N))  # the bound that costs are counted by
+
+  def step(carry):
+    n, kept = carry
+    return n + 1, add(i_N[n], j_N[n], kept)
+
+  return jax.lax.while_loop(go_on, step, (0, start))[1]
 
 
-def _starts(first: int, last: int, block: int) -> jax.Array:
-  return first + block * jnp.arange(-(-(last - first) // block))
+def _changed(arrays, blocks, change):
+  """`arrays` with a block of each, (number, size, axis), given to `change` and put back."""
+  parts = tuple(_cut(x, *block) for x, block in zip(arrays, blocks, strict=True))
+  parts = change(*jax.lax.optimization_barrier(parts))  # else XLA copies whole arrays to cut later
+  return tuple(
+    jax.lax.dynamic_update_slice_in_dim(x, part, i * size, x.ndim + axis)
+    for x, part, (i, size, axis) in zip(arrays, parts, blocks, strict=True)
+  )
 
 
-def _blocks(x: jax.Array, block: int) -> jax.Array:
-  """[B, T, ...] -> [n, B, block, ...], with zeros after the last token."""
-  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % block), *((0, 0),) * (x.ndim - 2)))
-  return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
+def _cut(x, i, size: int, axis: int = -2):
+  """Block `i` along time."""
+  return jax.lax.dynamic_slice_in_dim(x, i * size, size, x.ndim + axis)
 
 
-def _joined(x_nBt: jax.Array) -> jax.Array:
-  """[n, B, block, ...] -> [B, n * block, ...]."""
-  x_Bnt = jnp.moveaxis(x_nBt, 0, 1)
-  return x_Bnt.reshape(x_Bnt.shape[0], -1, *x_Bnt.shape[3:])
+def _turned(x_BKSC, size: int):
+  """[B, K, C, S], in whole blocks."""
+  return _padded(x_BKSC, 2, size).swapaxes(2, 3)
+
+
+def _padded(x, dimension: int, size: int):
+  """`x` with zeros up to whole blocks."""
+  widths = [(0, 0)] * x.ndim
+  widths[dimension] = (0, -x.shape[dimension] % size)
+  return jnp.pad(x, widths)
+
+
+def _grouped(x_BTHC, num_kv_heads: int, size: int):
+  """[B, K, G, T, C]: the query heads of each key-value head, in whole blocks."""
+  x_BTHC = _padded(x_BTHC, 1, size)
+  B, T, _, C = x_BTHC.shape
+  return reference_attention.grouped(x_BTHC, num_kv_heads).reshape(B, num_kv_heads, -1, T, C)
+
+
+def _ungrouped(x_BKGTC, shape):
+  """The inverse of `_grouped`, of this shape [B, T, H, C]."""
+  B, T, H, C = shape
+  return reference_attention.ungrouped(x_BKGTC.reshape(B, x_BKGTC.shape[1], -1, C), H)[:, :T]

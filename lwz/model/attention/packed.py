@@ -23,47 +23,53 @@ BACKENDS = ('xla', 'chunked', 'splash', 'triton', 'cudnn')
 GPUS = ('gpu', 'cuda', 'rocm')
 SHORT = 1024  # tokens of a row whose scores are all held at once
 SHORT_ON_CPU = 128  # longer rows have scores that do not stay in the CPU cache
+BLOCK = 1024  # of pairs in plain XLA, off CPUs: few steps, each of which fills the device
 KERNEL_TOKENS = 128  # shorter rows do not fill one block of a kernel
 
 
 def attend_packed(
   q_BTHC: Float[Array, 'B T H C'],
-  k_BKTC: Float[Array, 'B K T C'],
-  v_BKTC: Float[Array, 'B K T C'],
-  segments_BT: Int[Array, 'B T'] | None,
+  k_BKSC: Float[Array, 'B K S C'],
+  v_BKSC: Float[Array, 'B K S C'],
+  segments_BS: Int[Array, 'B S'] | None,
   *,
+  offset: Int[Array, ''] | int = 0,
   backend: str = 'auto',
   mesh: Mesh | AbstractMesh | None = None,
 ) -> Float[Array, 'B T H C']:
   """softmax(q k^T / sqrt(C)) v, where query t sees key s iff s <= t and their segments are equal.
 
   Query head h reads key-value head h // (H / K). Segment 0, padding, is a segment like any other;
-  None means that every row is one document. `backend` is one of `BACKENDS`, or 'auto' for `choose`:
+  None means that every row is one document. Queries of a chunk of the rows begin at `offset` of the
+  S keys; a traced one is a multiple of T. `backend` is one of `BACKENDS`, or 'auto' for `choose`:
 
-    xla      the reference: holds all scores, B x H x T x T
-    chunked  the same, a block of queries at a time; on all hardware
+    xla      the reference: holds all scores, B x H x T x S
+    chunked  the same, a block of queries and of keys at a time; on all hardware
     splash   TPU (Pallas)
-    triton   GPU (Pallas); rows unsharded
-    cudnn    GPU; holds a mask B x T x T if rows are packed
+    triton   GPU (Pallas); rows whole and unsharded
+    cudnn    GPU; holds a mask B x T x S if rows are packed or in chunks
 
   Kernels named on a CPU run interpreted, for tests. Raises ValueError with the reason if the
   backend cannot run on this hardware or these shapes.
   """
   platform = platform_of(mesh)
-  num_tokens, head_dim = q_BTHC.shape[1], q_BTHC.shape[3]
-  context = 1 if mesh is None else mesh.shape['context']
-  facts = (platform, num_tokens, head_dim, q_BTHC.dtype)
-  packed = segments_BT is not None
+  (B, T), S, head_dim = q_BTHC.shape[:2], k_BKSC.shape[2], q_BTHC.shape[3]
+  context = -(-S // T) * (1 if mesh is None else mesh.shape['context'])
+  facts = (platform, S, head_dim, q_BTHC.dtype)
+  packed = segments_BS is not None
   if backend == 'auto':
     backend = choose(*facts, packed=packed, context=context)
   if fault := refusal(backend, *facts, packed=packed, context=context):
     raise ValueError(f'attention backend {backend!r}: {fault}')
   if not packed and (backend in ('xla', 'chunked') or context > 1):
-    segments_BT = jnp.zeros(q_BTHC.shape[:2], jnp.int32)
-  local = _local(backend, interpret=platform == 'cpu')
+    segments_BS = jnp.zeros((B, S), jnp.int32)
+  q_segments = segments_BS
+  if segments_BS is not None and T < S:
+    q_segments = jax.lax.dynamic_slice_in_dim(segments_BS, offset, T, axis=1)
+  local = _local(backend, platform)
   if mesh is None:
-    return local(q_BTHC, k_BKTC, v_BKTC, segments_BT, segments_BT, 0)
-  return _sharded(local, mesh, q_BTHC, k_BKTC, v_BKTC, segments_BT)
+    return local(q_BTHC, k_BKSC, v_BKSC, q_segments, segments_BS, offset)
+  return _sharded(local, mesh, q_BTHC, k_BKSC, v_BKSC, q_segments, segments_BS, offset)
 
 
 def platform_of(mesh: Mesh | AbstractMesh | None) -> str:
@@ -80,7 +86,8 @@ def choose(
   packed: bool = True,
   context: int = 1,
 ) -> str:
-  """Returns the backend for rows of `num_tokens`, whose time is sharded `context` ways.
+  """Returns the backend for rows of `num_tokens`, whose time is cut `context` ways: by a mesh axis,
+  or into chunks that are read one after another.
 
   >>> choose('tpu', 16_384, 128, jnp.bfloat16), choose('cpu', 512, 32, jnp.float32)
   ('splash', 'chunked')
@@ -137,8 +144,9 @@ def refusal(
   return None
 
 
-def _local(backend: str, interpret: bool) -> Callable:
+def _local(backend: str, platform: str) -> Callable:
   """(q, k, v, segments of queries, of keys, position of the first query) -> mixed values."""
+  interpret = platform == 'cpu'
 
   def reference(q, k, v, q_segments, kv_segments, offset):
     return reference_attention.attend(
@@ -150,7 +158,9 @@ def _local(backend: str, interpret: bool) -> Callable:
 
   backends: dict[str, Callable] = {
     'xla': reference,
-    'chunked': chunked_attention.attend,
+    'chunked': functools.partial(
+      chunked_attention.attend, block=chunked_attention.BLOCK if interpret else BLOCK
+    ),
     'splash': functools.partial(splash_attention.attend, interpret=interpret),
     'triton': triton,
     'cudnn': gpu_attention.cudnn,
@@ -158,32 +168,34 @@ def _local(backend: str, interpret: bool) -> Callable:
   return backends[backend]
 
 
-def _sharded(local: Callable, mesh: Mesh | AbstractMesh, q_BTHC, k_BKTC, v_BKTC, segments_BT):
+def _sharded(local, mesh, q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset):
   """`local` on the part of every device."""
   q_spec = activations.spec(mesh, q_BTHC.shape, ('rows', 'time', 'heads', None))
-  kv_spec = activations.spec(mesh, k_BKTC.shape, ('rows', 'kv_heads', 'time', None))
-  num_groups = q_BTHC.shape[2] // k_BKTC.shape[1]
-  time, heads, kv_heads = q_spec[1], q_spec[2], kv_spec[1]
+  kv_spec = activations.spec(mesh, k_BKSC.shape, ('rows', 'kv_heads', 'time', None))
+  num_groups = q_BTHC.shape[2] // k_BKSC.shape[1]
+  (time, heads), (kv_heads, kv_time) = q_spec[1:3], kv_spec[1:3]
 
-  def on_device(q, k, v, q_segments):
-    offset, kv_segments = 0, q_segments
+  def on_device(q, k, v, q_segments, kv_segments):
+    start = offset
     if time is not None:
-      offset = jax.lax.axis_index(time) * q.shape[1]
-      k, v = (jax.lax.all_gather(x, time, axis=2, tiled=True) for x in (k, v))
-      if q_segments is not None:
-        kv_segments = jax.lax.all_gather(q_segments, time, axis=1, tiled=True)
+      start += jax.lax.axis_index(time) * q.shape[1]
+    if kv_time is not None:
+      k, v = (jax.lax.all_gather(x, kv_time, axis=2, tiled=True) for x in (k, v))
+      if kv_segments is not None:
+        kv_segments = jax.lax.all_gather(kv_segments, kv_time, axis=1, tiled=True)
     if heads is not None and kv_heads is None:
       # Every device holds all key-value heads: `same` neighbouring query heads read one of them.
       same = math.gcd(num_groups, q.shape[2])
       read = jax.lax.axis_index(heads) * q.shape[2] + jnp.arange(0, q.shape[2], same)
       k, v = (jnp.take(x, read // num_groups, axis=1) for x in (k, v))
-    return local(q, k, v, q_segments, kv_segments, offset)
+    return local(q, k, v, q_segments, kv_segments, start)
 
   # check_vma: a Pallas kernel says nothing about the axes along which its results vary.
+  spec = jax.sharding.PartitionSpec
   return jax.shard_map(
     on_device,
     mesh=mesh,
-    in_specs=(q_spec, kv_spec, kv_spec, jax.sharding.PartitionSpec(*q_spec[:2])),
+    in_specs=(q_spec, kv_spec, kv_spec, spec(*q_spec[:2]), spec(kv_spec[0], kv_time)),
     out_specs=q_spec,
     check_vma=False,
-  )(q_BTHC, k_BKTC, v_BKTC, segments_BT)
+  )(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments)

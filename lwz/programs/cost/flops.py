@@ -17,7 +17,7 @@ def count(closed: core.ClosedJaxpr, *, max_trips: int = 1) -> float:
 
   Args:
     closed: of the program: `jax.make_jaxpr(fn)(*args)`, or `jax.jit(fn).trace(*args).jaxpr`.
-    max_trips: iterations, at most, of a while loop, whose end a jaxpr doesn't know.
+    max_trips: iterations, at most, of a while loop whose condition compares with no constant.
 
   A causal kernel that skips the blocks above the diagonal (splash) counts half its grid; a branch
   counts as its dearest side.
@@ -59,7 +59,7 @@ def _equation(eqn, max_trips: int) -> float:
   if name == 'scan':
     times = eqn.params['length']
   elif name == 'while':
-    times = max_trips
+    times = max(_bounds(eqn.params['cond_jaxpr'].jaxpr), default=max_trips)
   elif name == 'shard_map':
     mesh = eqn.params['mesh']
     manual = eqn.params.get('manual_axes') or mesh.axis_names
@@ -70,6 +70,14 @@ def _equation(eqn, max_trips: int) -> float:
     if 'splash' in str(eqn.params['name']):
       times /= 2
   return times * sum(inner)
+
+
+def _bounds(jaxpr: core.Jaxpr) -> Iterator[int]:
+  """The constants that the counter of a loop with this condition stays below."""
+  for eqn in jaxpr.eqns:
+    end = eqn.invars[-1]
+    if eqn.primitive.name == 'lt' and isinstance(end, core.Literal) and end.aval.dtype.kind == 'i':
+      yield int(end.val)
 
 
 def _inner(eqn) -> Iterator[core.Jaxpr]:

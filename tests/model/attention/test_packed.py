@@ -69,7 +69,7 @@ def assert_same(found, expected, atol=1e-5):
 )
 def test_a_backend_is_the_reference_on_packed_rows(backend, num_heads, num_kv_heads):
   inputs, segments = arrays_of(2, 150, num_heads, num_kv_heads), packed(2, 150)
-  attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, backend=backend)
+  attend = functools.partial(packed_attention.attend_packed, segments_BS=segments, backend=backend)
   found = result(attend, inputs)
   assert all(np.isfinite(x).all() for x in found)
   assert_same(found, result(functools.partial(reference, segments=segments), inputs))
@@ -124,19 +124,80 @@ def largest(jaxpr):
   return max([0, *sizes, *inner])
 
 
-@pytest.mark.parametrize('backend, squares', [('chunked', False), ('xla', True)])
-def test_the_long_path_never_holds_a_square_of_the_row_s_length(backend, squares):
-  num_tokens = 8_192
+def long_rows(num_tokens, backend):
+  """Gradients of attention, and the arguments of one long row."""
   shapes = [(1, num_tokens, 2, 8), (1, 1, num_tokens, 8), (1, 1, num_tokens, 8)]
   segments = jnp.zeros((1, num_tokens), jnp.int32)
 
   def loss(*qkv):
     return jnp.sum(packed_attention.attend_packed(*qkv, segments, backend=backend))
 
-  args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-  made = largest(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(*args).jaxpr)
+  return jax.grad(loss, (0, 1, 2)), [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize('backend, squares', [('chunked', False), ('xla', True)])
+def test_the_long_path_never_holds_a_square_of_the_row_s_length(backend, squares):
+  num_tokens = 8_192
+  grads, args = long_rows(num_tokens, backend)
+  made = largest(jax.make_jaxpr(grads)(*args).jaxpr)
   assert (made >= num_tokens**2) == squares
-  assert squares or made == 2 * chunked_attention.BLOCK * num_tokens  # scores of one block
+  assert squares or made == 2 * num_tokens * 8  # queries: more than the scores of a pair
+
+
+@pytest.mark.parametrize('forward', [True, False])
+def test_memory_is_linear_in_the_row_s_length(forward):
+  def temporary(num_tokens):
+    grads, args = long_rows(num_tokens, 'chunked')
+    of = (lambda *qkv: packed_attention.attend_packed(*qkv, None)) if forward else grads
+    return jax.jit(of).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+  short, long = temporary(4_096), temporary(16_384)
+  assert long < 4.1 * short
+  assert long < 4 * 16_384 * 16 * (8 if forward else 16)  # of so many copies of the queries
+
+
+@pytest.mark.parametrize(
+  'documents, computed', [([0] * 1_024, 10), ([1] * 512 + [2] * 512, 6), ([1] * 400 + [0] * 624, 8)]
+)
+def test_pairs_that_see_nothing_are_left_out(documents, computed):
+  """Of the 16 pairs of 256 queries and keys."""
+  segments = jnp.asarray([documents], jnp.int32)
+  _, (i, _, num) = chunked_attention._pairs(segments, segments, 0, (256, 256), 0)
+  assert (len(i), num) == (10, computed)
+
+
+def test_a_chunk_reads_no_keys_after_its_last_query():
+  segments = jnp.zeros((1, 1_024), jnp.int32)
+  pairs = functools.partial(chunked_attention._pairs, segments[:, :512], segments)
+  _, (i, _, num) = pairs(jnp.int32(256), (256, 256), None)
+  assert (len(i), num) == (8, 5)
+  assert len(pairs(256, (256, 256), 256)[1][0]) == 5
+
+
+def test_values_of_other_documents_are_not_read():
+  (q, k, v, _), segments = (
+    arrays_of(1, 1_024, 2, 1),
+    jnp.asarray([[1] * 512 + [2] * 512], jnp.int32),
+  )
+  found = jax.jit(chunked_attention.attend)(q, k, v.at[:, :, :512].set(np.nan), segments, segments)
+  assert np.isnan(found[:, :512]).all() and np.isfinite(found[:, 512:]).all()
+
+
+@pytest.mark.parametrize('backend', ['xla', 'chunked', 'splash'])
+@pytest.mark.parametrize('traced', [False, True])
+def test_a_chunk_of_rows_is_that_part_of_them(backend, traced):
+  q, k, v, _ = arrays_of(2, 160, 4, 2)
+  if traced and backend == 'splash':
+    k, v = k[:, :, :128], v[:, :, :128]  # one kernel for each offset, interpreted
+  num_keys = k.shape[2]
+  begin, segments = num_keys // 64 * 32, packed(2, num_keys)
+  attend = functools.partial(packed_attention.attend_packed, segments_BS=segments, backend=backend)
+  if traced:
+    found = jax.jit(lambda q, begin: attend(q, k, v, offset=begin))(q[:, begin : begin + 32], begin)
+  else:
+    found = attend(q[:, begin : begin + 32], k, v, offset=begin)
+  whole = reference(q[:, :num_keys], k, v, segments)
+  np.testing.assert_allclose(found, whole[:, begin : begin + 32], atol=1e-5)
 
 
 MESHES = {
@@ -156,11 +217,25 @@ def test_a_mesh_changes_no_number(backend, sizes):
   if backend == 'splash':
     inputs, segments = arrays_of(1, 24, 4, 2, 4), packed(2, 24)[:1]
   attend = functools.partial(
-    packed_attention.attend_packed, segments_BT=segments, backend=backend, mesh=mesh
+    packed_attention.attend_packed, segments_BS=segments, backend=backend, mesh=mesh
   )
   assert_same(
     result(attend, inputs), result(functools.partial(reference, segments=segments), inputs)
   )
+
+
+@pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 1, 2, 4)])
+@pytest.mark.parametrize('num_keys', [48, 50])  # that a mesh divides, or not
+def test_a_mesh_changes_no_number_of_a_chunk(sizes, num_keys):
+  mesh = sharding.make_mesh(sizes, jax.devices()[: np.prod(sizes)])
+  q, k, v, _ = arrays_of(4, num_keys, 4, 2)
+
+  @jax.jit
+  def chunk(q, begin):
+    return packed_attention.attend_packed(q, k, v, None, offset=begin, mesh=mesh)
+
+  whole = reference(q, k, v, jnp.zeros((4, num_keys), jnp.int32))
+  np.testing.assert_allclose(chunk(q[:, 16:32], 16), whole[:, 16:32], atol=1e-5)
 
 
 @pytest.mark.parametrize('num_heads, num_kv_heads, ways', [(12, 4, 6), (6, 3, 2)])
@@ -168,7 +243,7 @@ def test_a_device_reads_the_key_value_heads_of_its_query_heads(num_heads, num_kv
   """Also where a device's query heads begin in the middle of a group."""
   mesh = sharding.make_mesh((1, 1, ways), jax.devices()[:ways])
   inputs, segments = arrays_of(1, 6, num_heads, num_kv_heads, 4), packed(2, 6)[:1]
-  attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, mesh=mesh)
+  attend = functools.partial(packed_attention.attend_packed, segments_BS=segments, mesh=mesh)
   assert_same(
     result(attend, inputs), result(functools.partial(reference, segments=segments), inputs)
   )
@@ -177,7 +252,7 @@ def test_a_device_reads_the_key_value_heads_of_its_query_heads(num_heads, num_kv
 def test_dimensions_that_the_mesh_does_not_divide_stay_whole():
   mesh = sharding.make_mesh((1, 2, 2, 2))
   inputs, segments = arrays_of(3, 7, 3, 1, 4), packed(3, 7)
-  attend = functools.partial(packed_attention.attend_packed, segments_BT=segments, mesh=mesh)
+  attend = functools.partial(packed_attention.attend_packed, segments_BS=segments, mesh=mesh)
   assert_same(
     result(attend, inputs), result(functools.partial(reference, segments=segments), inputs)
   )

@@ -35,8 +35,13 @@ def test_a_loop_counts_its_body_as_often_as_it_runs():
   def looped(x, n):
     return jax.lax.fori_loop(0, n, lambda _, y: y @ y, x)
 
+  def bounded(x, n):
+    go_on, step = lambda c: (c[0] < n) & (c[0] < 5), lambda c: (c[0] + 1, c[1] @ c[1])
+    return jax.lax.while_loop(go_on, step, (0, x))
+
   one = 2 * 4**3
   assert counted(scanned, x) == 6 * one
+  assert counted(bounded, x, of((), jnp.int32), max_trips=9) == 5 * one
   assert counted(looped, x, of((), jnp.int32), max_trips=9) == 9 * one
   # Backward: two products for each forward one; under remat the forward is done again.
   assert counted(jax.grad(lambda x: scanned(x).sum()), x) == 6 * 3 * one
