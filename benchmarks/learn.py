@@ -1,6 +1,6 @@
 """One GRPO update, and one loss over a large vocabulary, side by side with PyTorch.
 
-  python benchmarks/learn.py                       all tasks, every contestant that is installed
+  python benchmarks/learn.py                       all tasks but 16k, every contestant installed
   python benchmarks/learn.py --tasks head --out learn.json
 
 Every contestant runs in a process of its own, so that peak memory is separate, on the same number
@@ -10,6 +10,8 @@ one that is not installed is left out with a message.
 
   grpo: forward, clipped loss, backward and AdamW on 32 trajectories of 320 tokens (64 of them the
         prompt), with a Qwen2 of 12.6M parameters in float32.
+  1k, 4k, 16k: the same of 4 trajectories of 1,024 tokens, of one of 4,096, and of one of 16,384,
+        measured once.
   adapters: the same of 8 trajectories, with adapters of rank 16 for all matrices of a Llama of 135M
         parameters (the shape of SmolLM2), bfloat16 by default; beside it `peft`.
   head: log-probabilities of 4,096 tokens under a vocabulary of 151,936, hidden size 64, and the
@@ -18,6 +20,7 @@ one that is not installed is left out with a message.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import resource
@@ -26,7 +29,16 @@ import subprocess
 import sys
 import time
 
-ROWS, PROMPT, ANSWER = {'grpo': 32, 'adapters': 8}, 64, 256
+PROMPT = 64  # tokens of a trajectory that are given
+UPDATES = {  # trajectories, and tokens of each
+  'grpo': (32, 320),
+  '1k': (4, 1_024),
+  '4k': (1, 4_096),
+  '16k': (1, 16_384),
+  'adapters': (8, 320),
+}
+ONCE = ('16k',)  # one round, one repeat
+DEFAULT = ('grpo', '1k', '4k', 'adapters', 'head')
 MODEL = {
   'vocab_size': 4_096,
   'hidden_size': 384,
@@ -34,7 +46,7 @@ MODEL = {
   'num_hidden_layers': 6,
   'num_attention_heads': 6,
   'num_key_value_heads': 2,
-  'max_position_embeddings': 512,
+  'max_position_embeddings': 16_384,
 }
 LLAMA = {
   'vocab_size': 49_152,
@@ -50,13 +62,13 @@ TOKENS, VOCABULARY, WIDTH = 4_096, 151_936, 64
 REPEATS = 3
 
 
-def trajectories(rows: int, vocabulary: int):
+def trajectories(task: str, vocabulary: int):
   """ids [B, T], old log-probabilities of the answers, advantages."""
   import numpy as np
 
-  rng = np.random.default_rng(0)
-  ids = rng.integers(0, vocabulary, (rows, PROMPT + ANSWER)).astype(np.int32)
-  old = (-8.3 + 0.1 * rng.standard_normal((rows, ANSWER))).astype(np.float32)
+  rng, (rows, tokens) = np.random.default_rng(0), UPDATES[task]
+  ids = rng.integers(0, vocabulary, (rows, tokens)).astype(np.int32)
+  old = (-8.3 + 0.1 * rng.standard_normal((rows, tokens - PROMPT))).astype(np.float32)
   return ids, old, rng.standard_normal(rows).astype(np.float32)
 
 
@@ -71,11 +83,11 @@ def update_lwz(args, task: str):
   from lwz.model import parameters, qwen, sharding
   from lwz.programs import grpo, placement
 
-  rows, of = ROWS[task], MODEL if task == 'grpo' else LLAMA
-  dtype = {'grpo': 'float32', 'adapters': args.dtype}[task]
+  rows, tokens = UPDATES[task]
   lora = lora_lib.LoRA(RANK, ALPHA) if task == 'adapters' else None
+  of, dtype = (LLAMA, args.dtype) if lora else (MODEL, 'float32')
   config = config_lib.QwenConfig(
-    **of, head_dim=64, qkv_bias=task == 'grpo', tie_word_embeddings=True, dtype=jnp.dtype(dtype)
+    **of, head_dim=64, qkv_bias=not lora, tie_word_embeddings=True, dtype=jnp.dtype(dtype)
   )
   rate = optimizer.schedule(1e-5, warmup_steps=0, decay_steps=0, final_share=1.0)
   decays = {
@@ -84,7 +96,8 @@ def update_lwz(args, task: str):
   }
   tx = optimizer.adamw(rate, b1=0.9, b2=0.95, max_norm=1.0, **decays)
   mesh = sharding.make_mesh((1,), jax.devices()[:1])
-  shape = grpo.BatchShape(rows, ANSWER, PROMPT + ANSWER, args.micro_rows, args.chunk)
+  micro_rows = max(1, args.micro_rows * 320 // tokens)
+  shape = grpo.BatchShape(rows, tokens - PROMPT, tokens, micro_rows, args.chunk)
   objective = grpo.Objective(
     clip_low=0.2,
     clip_high=0.2,
@@ -92,7 +105,7 @@ def update_lwz(args, task: str):
   )
   options = {'temperature': 1.0, 'remat': args.remat, 'lora': lora, 'mesh': mesh}
   program = grpo.update_step(config, tx, shape, objective, **options)
-  ids, old, advantage = trajectories(rows, of['vocab_size'])
+  ids, old, advantage = trajectories(task, of['vocab_size'])
   minibatch, num_micro = grpo.minibatch(
     list(ids[:, :PROMPT]),
     list(ids[:, PROMPT:]),
@@ -129,7 +142,7 @@ def update_torch(args, task: str):
   import transformers
 
   torch.manual_seed(0)
-  if task == 'grpo':
+  if task != 'adapters':
     config = transformers.Qwen2Config(**MODEL, tie_word_embeddings=True)
     model = transformers.Qwen2ForCausalLM(config)
   else:
@@ -146,22 +159,22 @@ def update_torch(args, task: str):
     lr=1e-5,
     betas=(0.9, 0.95),
   )
-  rows = ROWS[task]
-  ids, old, advantage = (torch.from_numpy(x) for x in trajectories(rows, config.vocab_size))
+  rows, answer = UPDATES[task][0], UPDATES[task][1] - PROMPT
+  ids, old, advantage = (torch.from_numpy(x) for x in trajectories(task, config.vocab_size))
   ids = ids.long()
-  size = rows if task == 'grpo' else args.micro_rows  # all at once, as its users do where it fits
+  size = rows if task != 'adapters' else args.micro_rows  # all at once, as users do where it fits
 
   def run():
     tx.zero_grad()
     total = 0.0
     for begin in range(0, rows, size):
       part = slice(begin, begin + size)
-      logits = model(ids[part], logits_to_keep=ANSWER + 1, use_cache=False).logits[:, :-1]
+      logits = model(ids[part], logits_to_keep=answer + 1, use_cache=False).logits[:, :-1]
       logp = torch.log_softmax(logits.float(), -1).gather(-1, ids[part, PROMPT:, None])[..., 0]
       ratio = torch.exp(logp - old[part])
       by = advantage[part, None]
       gain = torch.minimum(ratio * by, ratio.clamp(0.8, 1.2) * by)
-      loss = -gain.sum() / (rows * ANSWER)
+      loss = -gain.sum() / (rows * answer)
       loss.backward()
       total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -225,14 +238,12 @@ def head_torch(by_row: bool):
 def contestants(args) -> dict:
   """Task -> name -> a function that prepares a step; the first is what others are compared with."""
   return {
-    'grpo': {
-      'PyTorch': lambda: update_torch(args, 'grpo'),
-      'lwz': lambda: update_lwz(args, 'grpo'),
-    },
-    'adapters': {
-      'peft': lambda: update_torch(args, 'adapters'),
-      'lwz': lambda: update_lwz(args, 'adapters'),
-    },
+    task: {
+      'peft' if task == 'adapters' else 'PyTorch': lambda task=task: update_torch(args, task),
+      'lwz': lambda task=task: update_lwz(args, task),
+    }
+    for task in UPDATES
+  } | {
     'head': {
       'PyTorch': lambda: head_torch(by_row=False),
       'PyTorch by row': lambda: head_torch(by_row=True),
@@ -251,7 +262,7 @@ def work(args) -> None:
     return
   losses = [run()]
   seconds, busy = [], []
-  for _ in range(REPEATS):
+  for _ in range(1 if task in ONCE else REPEATS):
     began, worked = time.perf_counter(), time.process_time()
     losses.append(run())
     seconds.append(time.perf_counter() - began)
@@ -278,9 +289,9 @@ def measure(args, task: str, name: str) -> dict:
 
 def compare(args, task: str) -> dict:
   names = list(contestants(args)[task])
-  tokens = ROWS[task] * (PROMPT + ANSWER) if task in ROWS else TOKENS
+  tokens = math.prod(UPDATES[task]) if task in UPDATES else TOKENS
   rounds: dict[str, list] = {name: [] for name in names}
-  for _ in range(args.rounds):
+  for _ in range(1 if task in ONCE else args.rounds):
     for name in names:
       rounds[name].append(measure(args, task, name))
   results = {}
@@ -312,10 +323,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  tasks = ('grpo', 'adapters', 'head')
-  parser.add_argument('--tasks', nargs='+', choices=tasks, default=tasks)
+  parser.add_argument('--tasks', nargs='+', choices=(*UPDATES, 'head'), default=DEFAULT)
   parser.add_argument('--rounds', type=int, default=2, help='processes per contestant')
-  parser.add_argument('--micro_rows', type=int, default=4, help='rows per pass')
+  parser.add_argument('--micro_rows', type=int, default=4, help='rows of 320 tokens per pass')
   parser.add_argument(
     '--dtype', default='bfloat16', choices=('bfloat16', 'float32'), help='adapters'
   )

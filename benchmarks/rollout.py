@@ -7,7 +7,9 @@
 Workloads: `one` and `sixteen`, 1 and 16 trajectories of 128 tokens; `even`, 32 of 256; `long`, 4 of
 2,048; `ragged`, 32 with given log-normal lengths (median 64, sigma 1.1, clipped to 16 ... 512), for
 which a static batch computes 32 times the longest; `queue`, the same 32 in 8 slots, which shows the
-effect of their order.
+effect of their order; `prompt-1k`, `prompt-4k`, `prompt-16k`, one of 32 tokens after a prompt of so
+many. All other prompts have 64 tokens. Reading all prompts of a workload is timed on its own, too:
+the column `prefill`.
 Lengths are forced, so all engines write the same number of tokens; only useful ones are counted.
 Every engine runs in a process of its own that stays; rounds alternate between engines, so that
 other load of the machine affects all alike. Compilation is not timed. Tunix needs an environment of
@@ -24,6 +26,7 @@ scorer reads the whole text at once in the dtype of the model.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import resource
@@ -35,15 +38,18 @@ import time
 
 import numpy as np
 
-WORKLOADS = ('one', 'sixteen', 'even', 'long', 'ragged', 'queue')
+PROMPTS = {'prompt-1k': 1_024, 'prompt-4k': 4_096, 'prompt-16k': 16_384}  # tokens of one
+WORKLOADS = ('one', 'sixteen', 'even', 'long', 'ragged', 'queue', *PROMPTS)
 ENGINES = ('lwz', 'lwz-int8', 'lwz-untold', 'transformers', 'tunix', 'llama.cpp')
 SLOTS = {'queue': 8}  # the others have as many as there are trajectories
-PROMPT = 64  # tokens
+PROMPT = 64  # tokens of the others
 
 
 def lengths(workload: str) -> list[int]:
   if workload in ('one', 'sixteen'):
     return [128] * (1 if workload == 'one' else 16)
+  if workload in PROMPTS:
+    return [32]
   if workload == 'even':
     return [256] * 32
   if workload == 'long':
@@ -54,8 +60,9 @@ def lengths(workload: str) -> list[int]:
   return np.random.default_rng(0).permutation(np.clip(found, 16, 512)).tolist()
 
 
-def prompts(num: int, vocab: int) -> np.ndarray:
-  return np.random.default_rng(1).integers(1, vocab, (num, PROMPT)).astype(np.int32)
+def prompts(workload: str, vocab: int) -> np.ndarray:
+  shape = len(lengths(workload)), PROMPTS.get(workload, PROMPT)
+  return np.random.default_rng(1).integers(1, vocab, shape).astype(np.int32)
 
 
 def prepare(model: str, folder: pathlib.Path) -> str:
@@ -83,7 +90,7 @@ def prepare(model: str, folder: pathlib.Path) -> str:
       num_attention_heads=6,
       num_key_value_heads=2,
       head_dim=64,
-      max_position_embeddings=4_096,
+      max_position_embeddings=32_768,
       dtype=jnp.float32,
     )
   else:
@@ -94,7 +101,7 @@ def prepare(model: str, folder: pathlib.Path) -> str:
 
 
 def lwz_writer(arguments, folder: str, workload: str):
-  """Returns (writes the workload once, measures the error of its log-probabilities)."""
+  """Returns (writes the workload, reads its prompts, measures the error of log-probabilities)."""
   import jax
   import jax.numpy as jnp
 
@@ -107,10 +114,12 @@ def lwz_writer(arguments, folder: str, workload: str):
 
   wanted = lengths(workload)
   config, params = hf.load(folder, dtype=arguments.dtype)
+  ids = prompts(workload, config.vocab_size)
+  start = ids.shape[1]
   spec = EngineSpec(
     config,
     num_slots=SLOTS.get(workload, len(wanted)),
-    max_prompt_tokens=PROMPT,
+    max_prompt_tokens=start,
     max_tokens=max(wanted),
     sampling=sampler.Sampling(1.0),
     exact=False,
@@ -121,7 +130,6 @@ def lwz_writer(arguments, folder: str, workload: str):
   engine = rollout.engine(spec)
   known = arguments.worker != 'lwz-untold'
   params = engine.reshard(params)
-  ids = prompts(len(wanted), config.vocab_size)
   keys = sampler.trajectory_keys(0, 0, jnp.arange(len(wanted)), jnp.zeros(len(wanted), jnp.int32))
   requests = [
     scheduler.Request(prompt, key, num, num, float(num) if known else 0.0)
@@ -135,6 +143,11 @@ def lwz_writer(arguments, folder: str, workload: str):
     completions[:] = local.stream(engine, params, requests, stats=stats)
     assert sorted(len(r.ids) for r in completions) == sorted(wanted)
     return stats.metrics
+
+  def read():
+    num = spec.prompt_batch_sizes[-1]
+    for at in range(0, len(ids), num):
+      jax.block_until_ready(engine.prefill(num, start)(params, ids[at : at + num]))
 
   @jax.jit
   def score(params, row_1T):
@@ -151,15 +164,16 @@ def lwz_writer(arguments, folder: str, workload: str):
     _, given = hf.load(folder, dtype=arguments.dtype)
     gaps = []
     for one in completions:  # padding on the right is invisible to all tokens
-      row = np.zeros(PROMPT + max(wanted), np.int32)
-      row[: PROMPT + len(one.ids)] = np.concatenate([ids[one.index], one.ids])
-      scores = np.asarray(score(given, row[None]))[0, PROMPT - 1 :][: len(one.ids)]
+      row = np.zeros(start + max(wanted), np.int32)
+      row[: start + len(one.ids)] = np.concatenate([ids[one.index], one.ids])
+      scores = np.asarray(score(given, row[None]))[0, start - 1 :][: len(one.ids)]
       gaps.append(np.abs(scores - one.logp))
     gaps = np.concatenate(gaps)
     return {'logp_gap_mean': float(gaps.mean()), 'logp_gap_max': float(gaps.max())}
 
   write()  # compiles every shape that the workload meets
-  return write, check
+  read()
+  return write, read, check
 
 
 def transformers_writer(arguments, folder: str, workload: str):
@@ -172,7 +186,7 @@ def transformers_writer(arguments, folder: str, workload: str):
     folder, dtype=getattr(torch, arguments.dtype)
   )
   model = model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
-  ids = torch.tensor(prompts(len(wanted), model.config.vocab_size)).long().to(model.device)
+  ids = torch.tensor(prompts(workload, model.config.vocab_size)).long().to(model.device)
 
   def write(num=None):
     num = num or max(wanted)
@@ -184,11 +198,15 @@ def transformers_writer(arguments, folder: str, workload: str):
           do_sample=True, top_k=0, top_p=1.0, max_new_tokens=num, min_new_tokens=num, pad_token_id=0
         ),
       )
-    assert out.shape[1] == PROMPT + num
+    assert out.shape[1] == ids.shape[1] + num
     return {}
 
+  def read():
+    with torch.inference_mode():
+      model(ids, use_cache=True, logits_to_keep=1).logits.cpu()
+
   write(8)
-  return write, dict
+  return write, read, dict
 
 
 class _Numbers:
@@ -241,21 +259,22 @@ def tunix_writer(arguments, folder: str, workload: str):
     params_lib.create_model_from_safe_tensors(folder, config, dtype=dtype),
     _Numbers(config.vocab_size),
     sampler.CacheConfig(
-      cache_size=PROMPT + max(wanted),
+      cache_size=PROMPTS.get(workload, PROMPT) + max(wanted),
       num_layers=config.num_layers,
       num_kv_heads=config.num_kv_heads,
       head_dim=head_dim,
     ),
   )
-  texts = [' '.join(map(str, ids)) for ids in prompts(len(wanted), config.vocab_size)]
+  ids = prompts(workload, config.vocab_size)
+  texts, sampled = [' '.join(map(str, row)) for row in ids], {'temperature': 1.0, 'top_p': 1.0}
 
   def write():
-    out = writer(texts, max(wanted), max_prompt_length=PROMPT, temperature=1.0, top_p=1.0, seed=0)
+    out = writer(texts, max(wanted), max_prompt_length=ids.shape[1], **sampled, seed=0)
     assert {len(ids) for ids in out.tokens} == {max(wanted)}
     return {}
 
   write()
-  return write, dict
+  return write, None, dict
 
 
 def llama_writer(arguments, folder: str, workload: str):
@@ -268,10 +287,10 @@ def llama_writer(arguments, folder: str, workload: str):
   params = xllamacpp.CommonParams()
   params.model.path = arguments.gguf
   params.n_parallel = len(wanted)
-  params.n_ctx = len(wanted) * (PROMPT + max(wanted))
+  ids = prompts(workload, 1_000).tolist()
+  params.n_ctx = len(wanted) * (len(ids[0]) + max(wanted))
   params.cpuparams.n_threads = os.cpu_count()
   server = xllamacpp.Server(params)
-  ids = prompts(len(wanted), 1_000).tolist()
 
   def ask(prompt, num):
     body = {'prompt': prompt, 'n_predict': num, 'ignore_eos': True, 'cache_prompt': False}
@@ -288,7 +307,7 @@ def llama_writer(arguments, folder: str, workload: str):
     return {}
 
   write()
-  return write, dict
+  return write, None, dict
 
 
 def work(arguments, folder: str, workload: str) -> None:
@@ -299,12 +318,16 @@ def work(arguments, folder: str, workload: str) -> None:
     'llama.cpp': llama_writer,
   }
   writer = others.get(arguments.worker, lwz_writer)
-  write, check = writer(arguments, folder, workload)
+  write, read, check = writer(arguments, folder, workload)
   print('ready', flush=True)
   for _ in sys.stdin:
     began, spent = time.perf_counter(), time.process_time()
     metrics = write()
     seconds, spent = time.perf_counter() - began, time.process_time() - spent
+    if read:
+      began = time.perf_counter()
+      read()
+      metrics['prefill'] = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(json.dumps({'seconds': seconds, 'cpu': spent, 'mib': peak, **metrics}), flush=True)
   print(json.dumps(check()), flush=True)
@@ -337,6 +360,8 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
     seconds, cpu = (statistics.median(r[k] for r in rounds[name]) for k in ('seconds', 'cpu'))
     row = {'workload': workload, 'engine': name, 'tokens': sum(lengths(workload))}
     row |= rounds[name][-1] | checked | {'seconds': seconds, 'cpu': cpu}
+    if 'prefill' in row:
+      row['prefill'] = statistics.median(r['prefill'] for r in rounds[name])
     rows.append(row | {'tokens_per_second': row['tokens'] / seconds})
   return rows
 
@@ -388,11 +413,14 @@ def main() -> None:
             f'{base["cpu"] / row["cpu"]:.2f} x in CPU seconds'
           )
         )
+        if base is not None and 'prefill' in row:
+          against += f', prefill {base["prefill"] / row["prefill"]:.2f} x'
         if 'logp_gap_max' in row:
           against += f', |logp - scorer| {row["logp_gap_mean"]:.1e}, max {row["logp_gap_max"]:.1e}'
         print(
-          f'{workload:7} {row["engine"]:12} {row["tokens_per_second"]:7.0f} tokens/s '
-          f'{row["cpu"]:6.1f} CPU s {row["mib"]:6.0f} MiB {against}',
+          f'{workload:10} {row["engine"]:12} {row["tokens_per_second"]:7.0f} tokens/s '
+          f'{row["cpu"]:6.1f} CPU s {row["mib"]:6.0f} MiB '
+          f'{row.get("prefill", math.nan):7.3f} s prefill {against}',
           flush=True,
         )
   if arguments.out:
