@@ -57,25 +57,31 @@ def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, know
 def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, known):
   """Returns the mixed values and what the backward pass reads."""
   K, (t, s) = k_BKSC.shape[1], sizes
-  q_BKGTC, k_BKCS, v_BKsC = _grouped(q_BTHC, K, t), _turned(k_BKSC, s), _padded(v_BKSC, 2, s)
+  q_BKGTC, keys, values = _grouped(q_BTHC, K, t), _padded(k_BKSC, 2, s), _padded(v_BKSC, 2, s)
+  k_BKCS = keys.swapaxes(2, 3)  # as the product reads them: turned once, not in every pair
   scores, pairs = _pairs(q_segments, kv_segments, offset, sizes, known)
 
-  def add(i, j, kept):
-    def mix(top_BKGt1, total_BKGt1, mixed_BKGtC):
-      scores_BKGts = scores(i, j, _cut(q_BKGTC, i, t), _cut(k_BKCS, j, s, -1))
-      higher_BKGt1 = jnp.maximum(top_BKGt1, jnp.max(scores_BKGts, axis=-1, keepdims=True))
-      weights_BKGts = jnp.exp(scores_BKGts - higher_BKGt1)
-      left_BKGt1 = jnp.exp(top_BKGt1 - higher_BKGt1)
-      total_BKGt1 = left_BKGt1 * total_BKGt1 + jnp.sum(weights_BKGts, axis=-1, keepdims=True)
-      weights_BKGts = weights_BKGts.astype(v_BKSC.dtype)
-      new_BKGtC = _product('bkgts,bksc->bkgtc', weights_BKGts, _cut(v_BKsC, j, s))
-      return higher_BKGt1, total_BKGt1, left_BKGt1 * mixed_BKGtC + new_BKGtC
+  def add(i, j, carry):
+    # What a block of queries has so far is carried, not read back: XLA would copy whole arrays.
+    before, now, kept = carry
+    top_BKGt1, total_BKGt1, mixed_BKGtC = (
+      jnp.where(i == before, x, begin) for x, begin in zip(now, (lowest, 0.0, 0.0), strict=True)
+    )
+    scores_BKGts = scores(i, j, _cut(q_BKGTC, i, t), _cut(k_BKCS, j, s, -1))
+    higher_BKGt1 = jnp.maximum(top_BKGt1, jnp.max(scores_BKGts, axis=-1, keepdims=True))
+    weights_BKGts = jnp.exp(scores_BKGts - higher_BKGt1)
+    left_BKGt1 = jnp.exp(top_BKGt1 - higher_BKGt1)
+    total_BKGt1 = left_BKGt1 * total_BKGt1 + jnp.sum(weights_BKGts, axis=-1, keepdims=True)
+    weights_BKGts = weights_BKGts.astype(v_BKSC.dtype)
+    new_BKGtC = _product('bkgts,bksc->bkgtc', weights_BKGts, _cut(values, j, s))
+    now = higher_BKGt1, total_BKGt1, left_BKGt1 * mixed_BKGtC + new_BKGtC
+    return i, now, tuple(_put(x, part, i, t) for x, part in zip(kept, now, strict=True))
 
-    return _changed(kept, ((i, t, -2),) * 3, mix)
-
-  zeros = jnp.zeros((*q_BKGTC.shape[:-1], 1), jnp.float32)
-  start = zeros + jnp.finfo(jnp.float32).min, zeros, jnp.zeros(q_BKGTC.shape, jnp.float32)
-  top, total, mixed = _fold(add, start, pairs)
+  lowest = float(jnp.finfo(jnp.float32).min)
+  kept = tuple(jnp.zeros((*q_BKGTC.shape[:-1], n), jnp.float32) for n in (1, 1, q_BKGTC.shape[-1]))
+  _, _, (top, total, mixed) = _fold(
+    add, (jnp.int32(-1), tuple(_cut(x, 0, t) for x in kept), kept), pairs
+  )
   mixed_BTHC = _ungrouped((mixed / total).astype(v_BKSC.dtype), q_BTHC.shape)
   mixed_BTHC = checkpoint_name(mixed_BTHC, KEPT)
   log_z = checkpoint_name(top + jnp.log(total), KEPT)
@@ -89,30 +95,30 @@ def _differentiate(sizes, known, saved, dmixed_BTHC):
     dmixed_BTHC.astype(jnp.float32) * mixed_BTHC.astype(jnp.float32), axis=-1, keepdims=True
   )
   q_BKGTC, dmixed, pull = (_grouped(x, K, t) for x in (q_BTHC, dmixed_BTHC, pull_BTH1))
-  # Operands of products lie as these read them, turned once and not in every pair.
-  q_BKCGT, dmixed_BKCGT = jnp.moveaxis(q_BKGTC, -1, 2), jnp.moveaxis(dmixed, -1, 2)
-  k_BKsC, k_BKCS, v_BKCS = _padded(k_BKSC, 2, s), _turned(k_BKSC, s), _turned(v_BKSC, s)
+  keys, values = _padded(k_BKSC, 2, s), _padded(v_BKSC, 2, s)
   scores, pairs = _pairs(q_segments, kv_segments, offset, sizes, known)
 
   def add(i, j, sums):
-    def differentiate(dq_BKGtC, dk_BKCs, dv_BKCs):
-      scores_BKGts = scores(i, j, _cut(q_BKGTC, i, t), _cut(k_BKCS, j, s, -1))
-      probs_BKGts = jnp.exp(scores_BKGts - _cut(log_z, i, t))
-      dprobs_BKGts = _product('bkgtc,bkcs->bkgts', _cut(dmixed, i, t), _cut(v_BKCS, j, s, -1))
-      dscores_BKGts = probs_BKGts * (dprobs_BKGts - _cut(pull, i, t)) * C**-0.5
-      probs_BKGts, dscores_BKGts = (x.astype(v_BKSC.dtype) for x in (probs_BKGts, dscores_BKGts))
-      return (
-        dq_BKGtC + _product('bkgts,bksc->bkgtc', dscores_BKGts, _cut(k_BKsC, j, s)),
-        dk_BKCs + _product('bkcgt,bkgts->bkcs', _cut(q_BKCGT, i, t, -1), dscores_BKGts),
-        dv_BKCs + _product('bkcgt,bkgts->bkcs', _cut(dmixed_BKCGT, i, t, -1), probs_BKGts),
-      )
-
-    return _changed(sums, ((i, t, -2), (j, s, -1), (j, s, -1)), differentiate)
+    q_BKGtC, dmixed_BKGtC = _cut(q_BKGTC, i, t), _cut(dmixed, i, t)
+    k_BKsC, v_BKsC = _cut(keys, j, s), _cut(values, j, s)
+    probs_BKGts = jnp.exp(scores(i, j, q_BKGtC, k_BKsC.swapaxes(2, 3)) - _cut(log_z, i, t))
+    dprobs_BKGts = _product('bkgtc,bksc->bkgts', dmixed_BKGtC, v_BKsC)
+    dscores_BKGts = probs_BKGts * (dprobs_BKGts - _cut(pull, i, t)) * C**-0.5
+    probs_BKGts, dscores_BKGts = (x.astype(v_BKsC.dtype) for x in (probs_BKGts, dscores_BKGts))
+    dq, dk, dv = sums
+    new_dq = _product('bkgts,bksc->bkgtc', dscores_BKGts, k_BKsC)
+    new_dk = _product('bkgts,bkgtc->bksc', dscores_BKGts, q_BKGtC)
+    new_dv = _product('bkgts,bkgtc->bksc', probs_BKGts, dmixed_BKGtC)
+    return (
+      _put(dq, _cut(dq, i, t) + new_dq, i, t),
+      _put(dk, _cut(dk, j, s) + new_dk, j, s),
+      _put(dv, _cut(dv, j, s) + new_dv, j, s),
+    )
 
   # Gradients are sums over blocks, in float32.
-  start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_BKGTC, k_BKCS, v_BKCS))
+  start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_BKGTC, keys, values))
   dq, *dkv = _fold(add, start, pairs)
-  dk, dv = (x.swapaxes(2, 3)[:, :, :S].astype(k_BKSC.dtype) for x in dkv)
+  dk, dv = (x[:, :, :S].astype(k_BKSC.dtype) for x in dkv)
   return _ungrouped(dq.astype(q_BTHC.dtype), q_BTHC.shape), dk, dv, None, None, None
 
 
@@ -165,24 +171,14 @@ def _fold(add, start, pairs):
   return jax.lax.while_loop(go_on, step, (0, start))[1]
 
 
-def _changed(arrays, blocks, change):
-  """`arrays` with a block of each, (number, size, axis), given to `change` and put back."""
-  parts = tuple(_cut(x, *block) for x, block in zip(arrays, blocks, strict=True))
-  parts = change(*jax.lax.optimization_barrier(parts))  # else XLA copies whole arrays to cut later
-  return tuple(
-    jax.lax.dynamic_update_slice_in_dim(x, part, i * size, x.ndim + axis)
-    for x, part, (i, size, axis) in zip(arrays, parts, blocks, strict=True)
-  )
-
-
 def _cut(x, i, size: int, axis: int = -2):
   """Block `i` along time."""
   return jax.lax.dynamic_slice_in_dim(x, i * size, size, x.ndim + axis)
 
 
-def _turned(x_BKSC, size: int):
-  """[B, K, C, S], in whole blocks."""
-  return _padded(x_BKSC, 2, size).swapaxes(2, 3)
+def _put(x, part, i, size: int):
+  """`x` with block `i` along time replaced, in place."""
+  return jax.lax.dynamic_update_slice_in_dim(x, part, i * size, x.ndim - 2)
 
 
 def _padded(x, dimension: int, size: int):
