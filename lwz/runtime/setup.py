@@ -19,7 +19,7 @@ from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
-from lwz.report import curves, number, page, summary, table, terminal
+from lwz.report import number, page, summary, table, terminal
 from lwz.runtime import keys, tokenizers
 from lwz.store import inputs, metrics, model_source, run, samples
 
@@ -29,10 +29,8 @@ TOKENIZER = ('data.tokenizer', 'data.chat_template')
 COMPUTED = ('train.attention', 'train.dtype')
 MODEL = ('init', *TOKENIZER, *COMPUTED, 'train.micro_rows', 'preflight.at_start')
 DOCUMENTS = ('data.folder', 'data.heldout')
-RESULTS = {
-  **{'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'},
-  'rescore.run': 'metrics.jsonl',
-}
+RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
+RESULTS |= {'rescore.run': 'metrics.jsonl'}
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
@@ -269,12 +267,14 @@ def finish(
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, one dict per plot; `facts`, `tables`, `alarms` and `links`
-  those of `page.write`; `answers` are samples for held-out prompts, shown in place of those in the
-  run's folder; `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, one dict each; `facts`, `tables`, `alarms` and `links` of
+  `page.write`; `answers` are samples for held-out prompts, shown in place of those in the run's
+  folder; `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
+    from lwz.report import curves  # here, as matplotlib takes half a second
+
     opened.check()
     records = metrics.read(opened.folder)
     rows = summary.first_last(records, shown)
