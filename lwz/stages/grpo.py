@@ -154,6 +154,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     values |= by_judge.step(list(rewards), batches)
     batch = sampling.merge(batches, informative)
     observe.begin(step, batches[0], list(rewards))
+    loop.lap('judge')
     state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
     values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
