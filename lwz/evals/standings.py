@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from lwz.evals import arena, ratings
 
@@ -64,6 +63,8 @@ def wilson(successes: float, trials: int) -> tuple[float, float, float]:
   """A share and its 95 % Wilson interval; half successes (ties) are rounded for the interval."""
   if not trials:
     return float('nan'), float('nan'), float('nan')
+  from scipy import stats  # here, as it takes a second
+
   ends = stats.binomtest(round(successes), trials).proportion_ci(method='wilson')
   return successes / trials, float(ends.low), float(ends.high)
 

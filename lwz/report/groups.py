@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from lwz.report import curves, directions, number, summary
 
@@ -100,6 +99,8 @@ def interval(values: Iterable[float]) -> Interval:
   x = np.array([value for value in values if np.isfinite(value)])
   if len(x) < 2:
     return Interval(float(x.mean()) if len(x) else float('nan'), np.nan, np.nan, '', len(x))
+  from scipy import stats  # here, as it takes a second
+
   mean = float(x.mean())
   half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
   if len(x) >= _FEW:

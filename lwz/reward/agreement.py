@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
-from scipy import stats
 
 
 def within_groups(
@@ -16,6 +15,8 @@ def within_groups(
   1 for one order, -1 for the reverse, about 0 for unrelated ones. The best changes if no sample is
   the best by both, ties included. NaN for a group without spread in either.
   """
+  from scipy import stats  # here, as it takes a second
+
   tau_P, changed_P = np.full(len(valid_PG), np.nan), np.full(len(valid_PG), np.nan)
   for p, valid_G in enumerate(valid_PG):
     a, b = first_PG[p, valid_G], second_PG[p, valid_G]

@@ -1,9 +1,10 @@
 """Monitoring of the policy in a GRPO run: metrics and alarms of each step, its texts on disk."""
 
-import functools
+import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -36,35 +37,38 @@ def check(c) -> None:
 
 
 class Observer:
-  """Observes every step of a run. Its `state` goes into checkpoints and starts a resumed run."""
+  """Observes every step of a run. Its `state` goes into checkpoints and starts a resumed run.
+
+  `begin` starts to measure the first batch, groups of later ones being selected by their rewards;
+  the host measures while the devices learn, and `step` has the result.
+  """
 
   def __init__(self, c, mesh, tok, folder: epath.Path, state: dict[str, Any]):
     self._c, self._folder, self.state = c, folder, state
     self._heldout = registry.heldout(c, mesh)
     self._browser = browser.Browser(c, tok, folder) if c.log.browser else None
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'monitor')
+    self._observed: concurrent.futures.Future[monitor.Observation]
 
   def stops(self) -> str:
     """Returns why the steps so far end the run, as `rl.stop_on_alarm` says, or ''."""
     return alarms.stops(alarms.RULES, self._c.rl.stop_on_alarm, self.state.get('rung', {}))
 
-  def step(
-    self,
-    step: int,
-    batches: Sequence[sampling.Batch],
-    names: list[str],
-    advantage_PG: np.ndarray,
-    informative: np.ndarray,
-  ) -> dict[str, float]:
-    """Returns the metrics of the first batch: groups of later ones are selected by their rewards.
+  def begin(self, step: int, batch: sampling.Batch, names: list[str]) -> None:
+    """Starts to measure a batch; a held-out reward model is asked first, on the devices.
 
-    With `log.browser` all batches are written for it; `advantage_PG` are those of their merger.
     Samples are written to disk every `log.samples_every` steps, and when an alarm begins: then the
     worst ones by that alarm.
     """
-    c, batch, heldout_B = self._c, batches[0], None
-    samples, scores = batch.samples, batch.scores
+    heldout_B = None
     if self._heldout:
-      heldout_B = self._heldout.values(samples, c.rl.group_size)
+      heldout_B = self._heldout.values(batch.samples, self._c.rl.group_size)
+    self._observed = self._pool.submit(self._observe, step, batch, names, heldout_B)
+
+  def _observe(
+    self, step: int, batch: sampling.Batch, names: list[str], heldout_B: np.ndarray | None
+  ) -> monitor.Observation:
+    c, samples, scores = self._c, batch.samples, batch.scores
     observed = monitor.observe(
       samples,
       scores,
@@ -74,12 +78,27 @@ class Observer:
       heldout_B=heldout_B,
       heldout_of=registry.HELDOUT_OF,
     )
-    self.state = observed.state
     logged = step % c.log.samples_every == 0 or step + 1 == c.train.num_steps
-    if logged or observed.new_alarms:
+    if jax.process_index() == 0 and (logged or observed.new_alarms):
       shown = monitor.show(samples, scores, names, num=8) if logged else []
       shown += monitor.worst(samples, scores, names, observed.alarms)
-      hosts.first(functools.partial(sample_files.write, self._folder, step, shown))
+      sample_files.write(self._folder, step, shown)
+    return observed
+
+  def step(
+    self,
+    step: int,
+    batches: Sequence[sampling.Batch],
+    advantage_PG: np.ndarray,
+    informative: np.ndarray,
+  ) -> dict[str, float]:
+    """Returns the metrics of the first batch, which `begin` has been given.
+
+    With `log.browser` all batches are written for it; `advantage_PG` are those of their merger.
+    """
+    hosts.first(self._observed.result)  # it has written samples: its error is that of all
+    observed = self._observed.result()
+    self.state = observed.state
     if self._browser:
       rang = [alarm.rule.name for alarm in observed.alarms]
       self._browser.write(step, batches, advantage_PG, informative, rang, observed.beyond)

@@ -3,8 +3,9 @@
 store = resume.BatchStore(c, run.folder, num_rewards=3, stop_if_asked=loop.stop_if_asked)
 stored = store.open(7, state.params)
 for trajectory in stream(requests not in stored.trajectories):
-  stored.add(trajectory)                  # journal/, at once
+  stored.add(trajectory)                  # journal/, in a moment
 stored.archive(rollout, scores)           # rollouts/, when the batch is scored
+store.settle()                            # before a checkpoint that counts on them
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from etils import epath
 from lwz import hosts, types
 from lwz.model import qwen
 from lwz.rollout import local, scheduler
-from lwz.store import checksum, journal, rollouts
+from lwz.store import behind, checksum, journal, rollouts
 
 READS = (
   *('rl.group_size', 'rl.max_resamples', 'rl.prompts_per_step', 'rollout.max_tokens'),
@@ -27,13 +28,14 @@ READS = (
 class BatchStore:
   """The archive of a run's batches, and the journal of the batch that is being sampled.
 
-  Process 0 writes. `stop_if_asked` is called whenever a trajectory is kept, since a run that was
-  asked to stop need not generate the others.
+  Process 0 writes, behind the loop (`store.behind`); what a kill loses is sampled or scored again.
+  `stop_if_asked` is called whenever a trajectory is kept, since a run that was asked to stop need
+  not generate the others; `close` then keeps those that it has.
   """
 
   def __init__(self, c, folder: epath.Path, *, num_rewards: int, stop_if_asked: Callable[[], None]):
     self._folder, self._max_tokens = folder, c.rollout.max_tokens
-    self._stop_if_asked = stop_if_asked
+    self._stop_if_asked, self._writer = stop_if_asked, behind.Writer()
     self._num_samples = c.rl.prompts_per_step * c.rl.group_size
     self._archive = rollouts.Archive(
       folder,
@@ -46,12 +48,13 @@ class BatchStore:
 
   def open(self, number: int, params: qwen.Params) -> 'StoredBatch':
     """Returns what is stored of a batch that these parameters sampled."""
+    self.settle()
     policy = checksum.of(params)
     found = self._archive.read(number, policy)
     # All processes must agree, though a shared disk may show a file to one of them later.
     if not hosts.all_gather(np.bool_(found is not None)).all():
       found = None
-    kept = journal.TrajectoryJournal(self._folder, number, policy)
+    kept = journal.TrajectoryJournal(self._folder, number, policy, self._writer)
     entries = {} if found else kept.read()
     here = np.array([_entry_name(b) in entries for b in range(self._num_samples)])
     everywhere = hosts.all_gather(here).all(axis=0)
@@ -63,13 +66,26 @@ class BatchStore:
       rollout = local.rollout(list(trajectories.values()), self._max_tokens)
 
     def archive(rollout: types.Rollout, scores: types.Scores) -> None:
-      self._archive.write(number, policy, rollout, scores)
-      kept.clear()
+      def write() -> None:
+        self._archive.write(number, policy, rollout, scores)
+        kept.clear()
+
+      if jax.process_index() == 0:
+        self._writer.submit(write)
 
     return StoredBatch(kept, archive, self._stop_if_asked, trajectories, rollout, scores)
 
+  def settle(self) -> None:
+    """Returns when all that was kept is on disk. All processes call it."""
+    hosts.first(self._writer.flush)
+
+  def close(self) -> None:
+    """`settle` of a process that ends, whatever the others do."""
+    self._writer.flush()
+
   def rollout(self, number: int) -> types.Rollout | None:
     """Returns the archived rollout of a batch, whatever policy sampled it, or None."""
+    self.settle()
     found = self._archive.read(number)
     return found and found[0]
 
@@ -101,8 +117,8 @@ class StoredBatch:
     self._stop_if_asked()
 
   def archive(self, rollout: types.Rollout, scores: types.Scores) -> None:
-    """Keeps the whole batch with its scores, and clears the journal."""
-    hosts.first(lambda: self._archive(rollout, scores))
+    """Keeps the whole batch with its scores, and clears the journal, in a moment."""
+    self._archive(rollout, scores)
 
 
 def _entry_name(index: int) -> str:

@@ -59,12 +59,13 @@ class Scoring:
 
   def scores(self, samples: list[components_lib.Sample]) -> types.Scores:
     """Returns all scores. Raises RuntimeError if more than `reward.max_failures` are missing."""
-    values_by = {
-      name: self._background.values(name, samples)
-      if name in self._background
-      else reward.values(samples, self._c.rl.group_size)
-      for name, reward in self._rewards.items()
-    }
+    values_by = dict.fromkeys(self._rewards, np.zeros(0))  # in their order
+    # Those on our devices come first, beside what is still computed in the background.
+    for name in sorted(self._rewards, key=self._background.__contains__):
+      if name in self._background:
+        values_by[name] = self._background.values(name, samples)
+      else:
+        values_by[name] = self._rewards[name].values(samples, self._c.rl.group_size)
     scores = components_lib.scores(values_by, len(self._chosen))
     share = 1.0 - scores.valid.mean()
     if share > self._c.reward.max_failures:

@@ -68,3 +68,6 @@ class Queue:
     If it is `idle`, nothing is written: a queue to which more may come then waits for one.
     """
     return False
+
+  def busy(self) -> None:
+    """Called when a block has been started: what takes time is done now, beside the devices."""

@@ -19,7 +19,12 @@ def trajectory_keys(
 
   These are the run's seed, the training step, the prompt within the step, the sample in its group.
   """
-  step_key = jax.random.fold_in(jax.random.key(seed), step)
+  return _keys(jax.random.key(seed), step, prompts_B, samples_B)
+
+
+@jax.jit
+def _keys(run_key, step, prompts_B, samples_B):
+  step_key = jax.random.fold_in(run_key, step)
 
   def key(prompt, sample):
     return jax.random.key_data(jax.random.fold_in(jax.random.fold_in(step_key, prompt), sample))

@@ -149,6 +149,7 @@ class _Loop:
       self._fill()
       active = self._active()
       block = self._decode(active) if active else None
+      self._queue.busy()
       for trajectory in ended:  # the device is busy meanwhile
         self._stats.seconds = time.monotonic() - start
         self._stats.first = self._stats.first if num_yielded else self._stats.seconds
@@ -272,11 +273,11 @@ class _Loop:
         raise ValueError(self._overflow(index, block.logp[slot, :num]))
       self._parts[index].append((block.ids[slot, :num], block.logp[slot, :num]))
       self._cached[slot] += num
-      keep = self._stop_rule(index, self._joined(index, 0)) if self._stop_rule else None
+      keep = self._stop_rule(index, self._joined(index)[0]) if self._stop_rule else None
       if keep is None and block.active[slot]:
         continue
       finished = bool(block.stopped[slot]) if keep is None else True
-      ids, logp = self._joined(index, 0)[:keep], self._joined(index, 1)[:keep]
+      ids, logp = (part[:keep] for part in self._joined(index))
       self._stats.tokens += len(ids)
       del self._parts[index]
       self._owner[slot] = _FREE
@@ -292,5 +293,8 @@ class _Loop:
       'config.json (a run has model.json), change dtype from float16 to bfloat16'
     )
 
-  def _joined(self, index: int, which: int) -> np.ndarray:
-    return np.concatenate([part[which] for part in self._parts[index]])
+  def _joined(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all ids so far and their log-probabilities; the parts of a long text become one."""
+    ids, logp = (np.concatenate(parts) for parts in zip(*self._parts[index], strict=True))
+    self._parts[index] = [(ids, logp)]
+    return ids, logp

@@ -19,7 +19,7 @@ from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
-from lwz.report import curves, number, page, summary, table, terminal
+from lwz.report import number, page, summary, table, terminal
 from lwz.runtime import keys, tokenizers
 from lwz.store import inputs, metrics, model_source, run, samples
 
@@ -270,12 +270,13 @@ def finish(
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, `facts`, `tables`, `alarms` and `links` those of
-  `page.write`, `maps` its `plots`; `answers` are samples for held-out prompts, in place of those in
-  the run's folder; `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, `maps` the `plots` of `page.write`, and others what it says;
+  `answers` are samples for held-out prompts, `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
+    from lwz.report import curves  # here, as matplotlib takes half a second
+
     opened.check()
     records = metrics.read(opened.folder)
     rows, took = summary.first_last(records, shown), sum(r['seconds'] for r in records)

@@ -19,12 +19,18 @@ class Arrivals(queue_lib.Queue):
   """First come, first served; `make` turns what waits into a request, on the scheduler's thread.
 
   What `put` gives is an index each, for `dropped` to tell whether somebody still waits for it.
+  `busy` is called whenever the devices have been given a block.
   """
 
   def __init__(
-    self, limit: int, make: Callable[[int], queue_lib.Request], dropped: Callable[[int], bool]
+    self,
+    limit: int,
+    make: Callable[[int], queue_lib.Request],
+    dropped: Callable[[int], bool],
+    busy: Callable[[], None] = lambda: None,
   ):
     super().__init__()
+    self._busy = busy
     self.limit, self._make, self._dropped = limit, make, dropped
     self._changed = threading.Condition()
     self._coming: collections.deque[int] = collections.deque()
@@ -73,6 +79,9 @@ class Arrivals(queue_lib.Queue):
   def pop(self) -> tuple[int, queue_lib.Request]:
     index = self._ready.popleft()
     return index, self._make(index)
+
+  def busy(self) -> None:
+    self._busy()
 
   def refresh(self, idle: bool) -> bool:
     with self._changed:

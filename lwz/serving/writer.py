@@ -91,7 +91,8 @@ class Writer:
     self._pending: dict[int, _Choice] = {}  # by the index of their request
     self._next = 0
     self._cut_at = float('inf')
-    self._queue = arrivals.Arrivals(limit, self._request, self._is_dropped)
+    self._queue = arrivals.Arrivals(limit, self._request, self._is_dropped, self._notify)
+    self._unsent: list[tuple[_Choice, np.ndarray]] = []  # by the last block
     self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
     self._has_ended = False
     self.error: BaseException | None = None  # that ended the thread
@@ -230,7 +231,7 @@ class Writer:
     return time.monotonic() > self._cut_at
 
   def _after_block(self, index: int, ids: np.ndarray) -> int | None:
-    """The stop rule: tells the reply of what is new, and ends what nobody waits for."""
+    """The stop rule: keeps what is new for `_notify`, and ends what nobody waits for."""
     choice = self._pending[index]
     if not choice.num_tokens:
       self._measured.first_token.observe(time.monotonic() - choice.reply.began)
@@ -241,12 +242,19 @@ class Writer:
       return len(ids)
     keep = choice.matcher(0, ids) if choice.matcher else None
     if keep is None and choice.reply.streamed:
-      choice.reply.notify(Piece(choice.number, self._shown(choice, choice.growing.feed(ids))))
+      self._unsent.append((choice, ids))
     return keep
 
-  def _shown(self, choice: _Choice, written: str) -> str:
-    """The text, without an end that may become a stop string."""
-    return text_lib.whole(written, (*self._own_stops, *choice.reply.stops))
+  def _notify(self) -> None:
+    """Tells replies of what the last block wrote; called when the next one has been started.
+
+    A text is shown without an end that may become a stop string.
+    """
+    unsent, self._unsent = self._unsent, []
+    for choice, ids in unsent:
+      strings = (*self._own_stops, *choice.reply.stops)
+      shown = text_lib.whole(choice.growing.feed(ids), strings)
+      choice.reply.notify(Piece(choice.number, shown))
 
   def _end(self, done: scheduler.Trajectory) -> None:
     choice = self._pending.pop(done.index)

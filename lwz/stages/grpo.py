@@ -107,6 +107,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   store = resume.BatchStore(
     c, opened.folder, num_rewards=len(c.reward.weights), stop_if_asked=loop.stop_if_asked
   )
+  loop.closing.callback(store.close)
   sampled = engine_spec.sampling(tok, config, str(opened.folder), c.rollout.temperature)
   decode = tokenizer.decoder(tok)
   refreshed = refresh.Refresher(
@@ -154,13 +155,16 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     values |= refreshed.step(loop, step, batches[0].samples)
     values |= by_judge.step(list(rewards), batches)
     batch = sampling.merge(batches, informative)
+    observe.begin(step, batches[0], list(rewards))
+    loop.lap('judge')
     state, learned = learn.step(loop, state, step, batch)  # 4 and 5
     loop.lap('learn')
     values |= learned | learn.speed(batch, loop.laps['seconds/learn'])
-    values |= observe.step(step, batches, list(rewards), learn.advantages(batch), informative)
+    values |= observe.step(step, batches, learn.advantages(batch), informative)
     values |= sampling.measure(batches, informative, loop.laps['seconds/write'])
     shown = [f'reward/{name}' for name in rewards]
     extra = {'monitor': observe.state} | by_judge.extra
+    store.settle()
     yield loop.record(step, state, values, show=shown, extra=extra)  # 6
   _finish(c, opened, config, len(prompts), evaluate)
 

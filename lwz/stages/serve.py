@@ -12,6 +12,7 @@ import copy
 import functools
 import importlib
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,6 +59,9 @@ def check(c) -> None:
 def run(c) -> None:
   from lwz.serving import app, http, metrics, prompts, protocol, writer
 
+  # A block takes milliseconds, and Python's own 5 would pass until the thread that writes may go on
+  # while the one that serves computes.
+  sys.setswitchinterval(0.0005)
   bound = http.bind(c.serve.host, c.serve.port)
   model = policy.describe(c)
   name = c.serve.model or epath.Path(model.source).name.removesuffix(gguf_header.SUFFIX)

@@ -22,7 +22,7 @@ from lwz.judge import journal as replies
 from lwz.model import qwen
 from lwz.report import curves, summary
 from lwz.reward import writing
-from lwz.store import journal, lock, metrics, run, samples
+from lwz.store import behind, journal, lock, metrics, run, samples
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
 from tests import fakes
@@ -287,7 +287,7 @@ def _all(draw: random.Random) -> Iterator[nasty_values.Case]:
   np.savez(buffer, ids=np.arange(3), policy=np.uint32(1))
   yield from _file_cases(
     *('journals', 'journal/step-000000/trajectory-00000.npz', buffer.getvalue(), None),
-    lambda folder: journal.TrajectoryJournal(folder, 0, 1).read(),
+    lambda folder: journal.TrajectoryJournal(folder, 0, 1, behind.Writer()).read(),
     *(draw, 15),
   )
   for n in range(60):

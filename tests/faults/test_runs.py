@@ -3,14 +3,39 @@
 import random
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from lwz.store import metrics
+from lwz.store import behind, journal, metrics
 from tests import jobs
 from tests.faults import bad_days
 
 EVERY_STEP = '--config.checkpoint.every=1'
+
+
+# Two trajectories are on disk; the third is being written, which `stuck` ends, the fourth waits.
+WRITES = """
+import sys, time
+import numpy as np
+from lwz.store import atomic, behind, journal
+
+def write(path, data, real=atomic.write_bytes):
+  if writer_is_slow:
+    print('stuck', flush=True)
+    time.sleep(float(sys.argv[2]))
+  real(path, data)
+
+atomic.write_bytes, writer_is_slow = write, False
+writer = behind.Writer()
+kept = journal.TrajectoryJournal(sys.argv[1], 0, 1, writer)
+for index in range(4):
+  kept.add(f'trajectory-{index}', ids=np.arange(index))
+  if index == 1:
+    writer.flush()
+    writer_is_slow = True
+"""
 
 
 def undisturbed(experiment, source, folder, *arguments):
@@ -38,6 +63,19 @@ def test_asked_to_stop_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(micro
   )
   jobs.launch('base_model:micro', tmp_path)
   assert bad_days.remains(folder) == bad_days.remains(micro_runs / 'base_model-micro')
+
+
+@pytest.mark.parametrize(('killed', 'left'), [(True, [0, 1]), (False, [0, 1, 2, 3])])
+def test_a_kill_loses_what_was_not_written_yet_and_an_end_nothing(killed, left, tmp_path):
+  command = [sys.executable, '-c', WRITES, str(tmp_path), '60' if killed else '0.2']
+  process = subprocess.Popen(command, cwd=jobs.ROOT, stdout=subprocess.PIPE, text=True)
+  assert process.stdout and process.stdout.readline() == 'stuck\n'
+  if killed:
+    process.kill()
+  process.communicate(timeout=60)
+  found = journal.TrajectoryJournal(tmp_path, 0, 1, behind.Writer()).read()
+  assert sorted(found) == [f'trajectory-{index}' for index in left]
+  assert all(len(found[f'trajectory-{index}']['ids']) == index for index in left)
 
 
 @pytest.mark.slow

@@ -1,12 +1,18 @@
 """A resumed step of GRPO finds what it had sampled and scored, if the policy is the same."""
 
+import contextlib
+import time
+
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import pytest
 
 from lwz import types
 from lwz.rl import resume
-from lwz.rollout import scheduler
+from lwz.rollout import local, scheduler
+from lwz.runtime import interrupts
+from lwz.store import rollouts
 
 P, G, T = 1, 2, 4
 PARAMS = {'w': jnp.arange(3.0)}
@@ -26,22 +32,28 @@ def trajectory(index, num):
 
 
 def test_trajectories_are_found_one_by_one_then_the_whole_batch(tmp_path):
-  stored = open_store(tmp_path).open(1, PARAMS)
+  store = open_store(tmp_path)
+  stored = store.open(1, PARAMS)
   assert (stored.trajectories, stored.rollout, stored.scores) == ({}, None, None)
   stored.add(trajectory(1, 4))
+  store.close()
 
-  stored = open_store(tmp_path).open(1, PARAMS)
+  store = open_store(tmp_path)
+  stored = store.open(1, PARAMS)
   assert list(stored.trajectories) == [1] and stored.rollout is None
   assert not stored.trajectories[1].finished
   stored.add(trajectory(0, 2))
+  store.close()
 
-  stored = open_store(tmp_path).open(1, PARAMS)
+  store = open_store(tmp_path)
+  stored = store.open(1, PARAMS)
   np.testing.assert_array_equal(stored.rollout.lengths, [2, 4])
   np.testing.assert_array_equal(stored.rollout.ids, [[0, 1, 0, 0], [0, 1, 2, 3]])
   np.testing.assert_array_equal(stored.rollout.finished, [True, False])
   assert stored.scores is None
   scores = types.Scores(np.array([[[0.5], [0.25]]], np.float32), np.array([[True, False]]))
   stored.archive(stored.rollout, scores)
+  store.settle()
   assert not (tmp_path / 'journal').exists()
 
   stored = open_store(tmp_path).open(1, PARAMS)
@@ -51,19 +63,41 @@ def test_trajectories_are_found_one_by_one_then_the_whole_batch(tmp_path):
 
 
 def test_what_another_policy_sampled_does_not_count(tmp_path):
-  open_store(tmp_path).open(1, PARAMS).add(trajectory(0, 2))
+  store = open_store(tmp_path)
+  store.open(1, PARAMS).add(trajectory(0, 2))
+  store.close()
   other = {'w': PARAMS['w'].at[2].set(9.0)}
   assert open_store(tmp_path).open(1, other).trajectories == {}
   assert open_store(tmp_path).open(2, PARAMS).trajectories == {}
 
 
-def test_a_run_may_stop_whenever_a_trajectory_is_kept(tmp_path):
-  kept = []
+def test_a_run_may_stop_whenever_a_trajectory_is_kept_and_closes_with_all_on_disk(tmp_path):
+  asked = []
 
   def stop_if_asked():
-    kept.append(list(open_store(tmp_path).open(0, PARAMS).trajectories))
+    asked.append(True)
+    if len(asked) == 2:
+      raise interrupts.Stopped('stopped')
 
-  stored = open_store(tmp_path, stop_if_asked).open(0, PARAMS)
-  stored.add(trajectory(1, 4))
-  stored.add(trajectory(0, 2))
-  assert kept == [[1], [0, 1]]
+  store = open_store(tmp_path, stop_if_asked)
+  with pytest.raises(interrupts.Stopped), contextlib.closing(store):
+    for index in (1, 0):
+      store.open(0, PARAMS).add(trajectory(index, 2))
+  assert sorted(open_store(tmp_path).open(0, PARAMS).trajectories) == [0, 1]
+
+
+def test_the_next_batch_waits_for_the_archive_of_the_last(tmp_path, monkeypatch):
+  def late(self, *args, write=rollouts.Archive.write):
+    time.sleep(0.2)
+    write(self, *args)
+
+  monkeypatch.setattr(rollouts.Archive, 'write', late)
+  store = open_store(tmp_path)
+  stored = store.open(0, PARAMS)
+  for index in range(2):
+    stored.add(trajectory(index, 2))
+  rollout = local.rollout([trajectory(0, 2), trajectory(1, 2)], T)
+  began = time.monotonic()
+  stored.archive(rollout, types.Scores(np.zeros((1, 2, 1), np.float32), np.ones((1, 2), bool)))
+  assert time.monotonic() - began < 0.15
+  assert store.open(0, PARAMS).scores is not None and not (tmp_path / 'journal').exists()

@@ -74,6 +74,23 @@ def write(judge, order, texts=TEXTS):
   return judge.samples(local.rollout(replies(texts), 64, STOP))
 
 
+def test_our_devices_judge_beside_what_is_not_judged_yet():
+  judged = threading.Event()
+
+  def slow(samples):
+    assert judged.wait(10), 'the devices wait for a reward that needs none'
+    return count(samples)
+
+  def on_device(samples):
+    judged.set()
+    return count(samples)
+
+  rewards = {'length': slow, 'writing': components.on_device(on_device)}
+  with scoring_of(rewards) as judge:
+    scores = judge.scores(write(judge, range(len(TEXTS))))
+  np.testing.assert_array_equal(scores.values[..., 0], scores.values[..., 1])
+
+
 @pytest.mark.parametrize('order', [[], [3, 1], [2, 0, 3, 1]])
 def test_scores_do_not_depend_on_what_was_begun(order):
   with scoring_of({'length': count, 'writing': count}) as judge:

@@ -103,15 +103,17 @@ def test_pieces_of_a_text_grow_to_it():
 
 
 def test_a_cancelled_reply_frees_its_slot_within_one_block():
-  gate = threading.Semaphore(0)
-  gate.wait = gate.acquire  # a block for each release
+  gate, asked = threading.Semaphore(0), threading.Semaphore(0)
+  gate.wait = lambda: (asked.release(), gate.acquire())  # a block for each release
   gate.set = lambda: gate.release(10_000)
   with served.server(num_slots=1, gate=gate, write=lambda *a: [9] * 399 + [0]) as found:
     _, written_by, clerk = found
     first, pieces = submit(written_by)
     _, others = submit(written_by, 1, max_tokens=2)
     gate.release(2)
-    pieces.get(timeout=10), pieces.get(timeout=10)
+    for _ in range(3):  # two are written, and it waits for the third
+      assert asked.acquire(timeout=10)
+    assert pieces.get(timeout=10).text and pieces.empty()  # told of the first beside the second
     written_by.cancel(first)
     before = len(clerk.blocks)
     gate.release(2)  # one in which it is seen, and one for the next

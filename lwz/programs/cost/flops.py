@@ -77,8 +77,8 @@ def _bounds(jaxpr: core.Jaxpr) -> Iterator[int]:
   """The constants that the counter of a loop with this condition stays below."""
   for eqn in jaxpr.eqns:
     end = eqn.invars[-1]
-    is_constant = eqn.primitive.name == 'lt' and isinstance(end, core.Literal)
-    if is_constant and np.asarray(end.val).dtype.kind == 'i':
+    is_less = eqn.primitive.name == 'lt'
+    if is_less and isinstance(end, core.Literal) and np.asarray(end.val).dtype.kind == 'i':
       yield int(end.val)
 
 

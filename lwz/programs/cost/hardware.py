@@ -56,13 +56,18 @@ MODEL = (
 
 def usable(chip: Chip) -> float:
   """Returns usable bytes: on a GPU, what JAX allocates beforehand (75% by default)."""
+  return chip.capacity * _share(chip)
+
+
+def _share(chip: Chip) -> float:
+  """The share of a device's memory that JAX may allocate."""
   if chip.name in GPUS:
-    return chip.capacity * float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.75'))
-  return chip.capacity
+    return float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.75'))
+  return 1.0
 
 
 def local(device: jax.Device) -> Chip:
-  """The chip of an attached device of this process; its memory is what the backend says.
+  """The chip of an attached device of this process; its usable memory is what the backend says.
 
   A CPU has no published peaks: they are 0, and its capacity is an equal share of the host's memory.
   """
@@ -70,7 +75,7 @@ def local(device: jax.Device) -> Chip:
   chip = max(kind, key=lambda chip: len(chip.kind), default=Chip(device.device_kind, 0, 0, 0, 0))
   stats = device.memory_stats() or {}
   if 'bytes_limit' in stats:
-    return dataclasses.replace(chip, capacity=stats['bytes_limit'])
+    return dataclasses.replace(chip, capacity=stats['bytes_limit'] / _share(chip))
   if device.platform == 'cpu':
     host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     return dataclasses.replace(chip, capacity=host / jax.local_device_count())

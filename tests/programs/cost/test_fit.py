@@ -154,6 +154,15 @@ def test_the_devices_at_hand_are_a_topology():
   assert found.is_local and len(found.devices) == 8 and found.chip.capacity > 2**28
 
 
+def test_a_run_may_use_what_the_allocator_of_a_gpu_has(monkeypatch):
+  monkeypatch.delenv('XLA_PYTHON_CLIENT_MEM_FRACTION', raising=False)
+  limit = int(0.75 * 140 * hardware.GIB)
+  gpu = types.SimpleNamespace(device_kind='NVIDIA H200', platform='gpu')
+  gpu.memory_stats = lambda: {'bytes_limit': limit}
+  chip = hardware.local(gpu)
+  assert hardware.usable(chip) == limit and chip.flops == hardware.CHIPS['h200'].flops
+
+
 def test_gpus_are_asked_for_by_their_shape(monkeypatch):
   asked = {}
 
