@@ -24,14 +24,13 @@ from lwz.runtime import keys, tokenizers
 from lwz.store import inputs, metrics, model_source, run, samples
 
 READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir', 'base_model')
-MESH = ('mesh',)
 TOKENIZER = ('data.tokenizer', 'data.chat_template')
 COMPUTED = ('train.attention', 'train.dtype')
 MODEL = ('init', *TOKENIZER, *COMPUTED, 'train.micro_rows', 'preflight.at_start')
-DOCUMENTS = ('data.folder', 'data.heldout')
+MESH, DOCUMENTS = ('mesh',), ('data.folder', 'data.heldout')
 PAIRS = 'preferences-train.jsonl'  # of a run of `reward_model` that has made its pairs
 RESULTS = {'data.prompts': 'prompts.jsonl', 'data.examples': 'DONE', 'data.folder': 'corpus'}
-RESULTS |= {'rescore.run': 'metrics.jsonl'}
+RESULTS['rescore.run'] = 'metrics.jsonl'
 PROMPTS = (*DOCUMENTS, 'data.prompts', 'data.tested', 'data.lower', 'data.upper', 'data.slack')
 
 
@@ -270,8 +269,8 @@ def finish(
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, `maps` the `plots` of `page.write`, and others what it says;
-  `answers` are samples for held-out prompts, `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, `maps` are plots already; `answers` are samples for held-out
+  prompts, `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
