@@ -48,8 +48,8 @@ steps with an alarm of that severity, mean over runs, and which. Scripted judges
 repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
 forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
 *survives* a flaw if a loss of {MARGIN} of outcome lies outside the interval of the difference,
-paired by seed, to the same form by the perfect judge; it is *harmed* if the interval lies below 0;
-else the seeds *cannot tell*."""
+paired by seed, to the same form by the perfect judge; else it is *harmed* if the interval lies
+below 0; else the seeds *cannot tell*."""
 
 
 class Arm(NamedTuple):
@@ -150,15 +150,15 @@ def _sentences(compared: Sequence[tuple[str, str, groups.Interval, str]]) -> lis
 
 def _row(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
   own = [summary.first_last(arm.run.records, [f'reward/{form}']) for arm in arms]
-  ends = [groups.interval(getattr(row, end) for rows in own for row in rows).show() for end in WHEN]
+  ends = [
+    groups.interval(getattr(row, end) for rows in own for row in rows).show()
+    for end in ('first', 'last')
+  ]
   return (
     *(form, _judge(judge), len(arms), *ends),
     *(_interval(arms, metric).show() for metric in MEASURES.values()),
     _alarms(arms),
   )
-
-
-WHEN = ('first', 'last')  # fields of `summary.Row`
 
 
 def _pays(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
