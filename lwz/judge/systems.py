@@ -200,7 +200,12 @@ def by_engine(
     for size, indices in fits.items():
       yield from ask(engine_for(size), requests, prompts, indices)
 
-  def ask(engine, requests, prompts, fits) -> Generator[client.Reply]:
+  def ask(
+    engine: scheduler.Engine,
+    requests: Sequence[client.Request],
+    prompts: Sequence[np.ndarray],
+    fits: Sequence[int],
+  ) -> Generator[client.Reply]:
     # Keys depend on prompt and sample, not on the index among the requests, for resumed runs.
     keys_B2 = sampler.trajectory_keys(
       c.seed,

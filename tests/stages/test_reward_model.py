@@ -56,7 +56,7 @@ def test_pairs_of_a_file_are_kept_where_a_judge_looks_for_them(tmp_path):
   c = grpo_judge.get_config('micro')
   c.data.preferences, c.data.heldout = str(tmp_path / 'mine.jsonl'), 0.3
   train, tests = preference_pairs.load(c, tmp_path / 'run')
-  assert sorted(train + tests) == sorted(pairs) and train and tests
+  assert {*train, *tests} == {*pairs} and train and tests
   c.data.prompts, c.data.tested = str(tmp_path / 'run'), 0.0
   assert len(sources.writing_prompts(c)) == 2 * len(train)
 
