@@ -138,7 +138,7 @@ def test_a_budget_ends_the_run_and_counts_what_a_killed_step_has_cost(tmp_path):
     judges.close()
   for cost in (None, 9.6):  # of an older run, whose journal has no costs
     with (tmp_path / 'metrics.jsonl').open('a') as file:
-      file.write(json.dumps({'step': bool(cost), 'judge/cost': cost}) + '\n')
+      file.write(json.dumps({'step': int(bool(cost)), 'judge/cost': cost}) + '\n')
     again = judged.JudgedRewards(c, epath.Path(tmp_path))
     assert ('cost 5.00' if cost is None else 'cost 9.60') in again.stops()
     again.close()
@@ -318,8 +318,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tm
 def test_titles_without_criteria_are_named_before_a_run(monkeypatch):
   c = grpo_think.get_config('micro')
   c.reward.weights.rubric, c.reward.judge = 1.0, 'scripted-perfect'
-  c.reward.model, c.init = 'http://localhost:1/score', 'random'
-  grpo.check(c)
+  c.reward.model = 'http://localhost:1/score'
   monkeypatch.setattr(guidance, 'add', lambda prompt: prompt)
   with pytest.raises(ValueError, match=r"rubric: .* have no 'criteria'.* in place of 'titles'"):
     grpo.check(c)
