@@ -49,8 +49,8 @@ steps with an alarm of that severity, mean over runs, and which. Scripted judges
 repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
 forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
 *survives* a flaw if it loses less than {MARGIN} of outcome to itself by the perfect judge: if the
-interval of that loss, paired by seed, ends below; it is *harmed* if the interval lies above 0; else
-the seeds *cannot tell*. Losses by prompt are of these very runs, over the held-out titles."""
+interval of that loss, paired by seed, ends below; else it is *harmed* if the interval lies above 0;
+else the seeds *cannot tell*. Losses by prompt are of these very runs, over the held-out titles."""
 
 
 class Arm(NamedTuple):
@@ -159,7 +159,10 @@ def _sentences(compared: Sequence[Flaw]) -> str:
 
 def _row(form: str, judge: str, arms: Sequence[Arm]) -> tuple:
   own = [summary.first_last(arm.run.records, [f'reward/{form}']) for arm in arms]
-  ends = [groups.interval(getattr(row, end) for rows in own for row in rows).show() for end in WHEN]
+  ends = [
+    groups.interval(getattr(row, end) for rows in own for row in rows).show()
+    for end in ('first', 'last')
+  ]
   return (
     *(form, _judge(judge), len(arms), *ends),
     *(_interval(arms, metric).show() for metric in MEASURES.values()),

@@ -28,6 +28,10 @@ RECORD = 'results/preflight/grpo_think-32b_gpu-h100-4x8.json'
 GROUP = 32  # samples of a prompt
 PROMPT = 2_048  # tokens, at most; a prompt has 300
 MOST = 14_000  # tokens of a text
+SHAPES = {  # of the record
+  **{'rl.prompts_per_step': 1, 'rl.group_size': GROUP},
+  **{'rollout.max_prompt_tokens': PROMPT, 'rollout.max_tokens': MOST},
+}
 WORDS = 500, 9_000  # asked for, evenly in their logarithm
 PER_WORD = 1.4  # tokens of thoughts and answer together
 SPREAD = 0.3  # of the logarithm of a length in its group
@@ -202,6 +206,10 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, help='a Markdown file to write the table to')
   arguments = parser.parse_args()
   record = json.loads(pathlib.Path(arguments.record).read_text())
+  if arguments.steps < 1 or (arguments.steps > 16 and arguments.steps % 16):
+    parser.error(f'--steps={arguments.steps}: choose up to 16, or a multiple of 16')
+  if apart := [key for key, value in SHAPES.items() if record['shapes'][key] != value]:
+    parser.error(f'--record={arguments.record}: the plans are for {SHAPES}, and {apart} differ')
   over = topology.load(record['topology'])
   shape = [record['mesh'].get(axis, 1) for axis in ('data', 'fsdp', 'tensor')]
   mesh = sharding.make_mesh(shape, over.devices)

@@ -260,7 +260,8 @@ def _rl(c) -> None:
   # Steps over which prompts grow from the shortest requests to all of them; 0: all from the start.
   c.rl.short_first = 0
   # Steps whose prompts are sorted together by the length that they ask for, so that the texts of a
-  # step end at about the same time; 0: each step's prompts are as they come.
+  # step end at about the same time; 0: each step's prompts are as they come. Those of max_resamples
+  # are as they come in any case.
   c.rl.alike = 0
   # Dynamic sampling (DAPO): a step samples up to this many further batches, until prompts_per_step
   # groups have unequal rewards. Reward metrics describe the first batch: the others are selected.
@@ -312,9 +313,11 @@ def _rollout(c) -> None:
   c.rollout.block = 32  # decoding steps between two checks for sequences that have ended
   c.rollout.int8 = False  # store keys and values as int8: half the cache, inexact log-probabilities
   # Matrices of the layers while text is written, made anew from what is trained in every step:
-  # 'float', in the dtype of products; 'int8' or 'int4', as in lora.frozen: a half or a quarter of
-  # the bytes that a step of decoding reads. GRPO needs rl.tis_cap then: samples are of other
-  # weights than those that learn from them (`learn/logp_gap`).
+  # 'float', in the dtype of products; 'int8' or 'int4', as in lora.frozen. With int8 a step of
+  # decoding reads half the bytes on accelerators, and on a CPU for one text at a time; int4 takes
+  # less memory and reads no fewer, since it is written out as floats first. GRPO needs rl.tis_cap
+  # then: samples are of other weights than those that learn from them (`learn/logp_gap`).
+  # Evaluations, and judges on our devices, write with rounded weights, too.
   c.rollout.weights = 'float'
   # Decode attention: 'xla', or 'mosaic' (TPU) or 'triton' (GPU), kernels that read a sequence's
   # cache only as far as it is filled. 'auto' is 'xla', since the kernels have not been timed yet.

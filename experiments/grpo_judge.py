@@ -1,8 +1,8 @@
 """A generative judge, trained by the loop that trains a writer (RLCS, arXiv 2601.07149).
 
-The prompts are preference pairs, each in both orders; the reward is 1 for the right verdict. Most
-pairs come once, so that the reward is accuracy on pairs that no step has learnt from; those of
-`sft_judge` are among them. The run is a judge for `reward.judge` and `judge.model` afterwards.
+The prompts are preference pairs, each in both orders; the reward is 1 for the right verdict.
+`sft_judge` has learnt from most of the pairs, so that the reward is no accuracy on unseen ones. As
+`reward.judge` or `judge.model` the run is asked the arena's question, in other words than these.
 
   python -m lwz.launch --config=experiments/grpo_judge.py
 """

@@ -121,7 +121,7 @@ WORDS = {
       May('tests/runtime/test_interrupts.py', r'phase, info', "arguments of Python's collector"),
       May('lwz/report/fit_table.py', r"""['"]phases?['"]""", 'a name in the tables of preflight'),
       May('lwz/stages/preflight.py', r"""['"]phases?['"]:""", 'a name in the tables of preflight'),
-      May('*/*recipes.py', r"""['"]phases?['"]""", 'a name in the tables of preflight'),
+      May('benchmarks/*', r"""['"]phases?['"]""", 'a name in the tables of preflight'),
     ),
   ),
   'slot': Word(

@@ -69,8 +69,8 @@ RECIPES = {
     **{'preflight.topology': 'v5p-64', 'mesh.tensor': 4, 'train.moments': 'bfloat16'},
     **{'rl.prompts_per_step': 2}, **_tokens(2_048, 14_336),
   }),
-  # Four prompts a step, of like length, and weights in int8 while texts are written: 3.3 times as
-  # many tokens a second as one prompt a step in bfloat16, by results/rollout_32b.md.
+  # Four prompts a step, of like length, and weights in int8 while texts are written: by simulation
+  # 3.3 times as many tokens a second as one prompt a step in bfloat16 (results/rollout_32b.md).
   'h100x32': ('32b', {
     **{'preflight.topology': 'gpu:h100:4x8', 'mesh.tensor': 8, 'rl.prompts_per_step': 4},
     **{'rl.alike': 16, 'rollout.weights': 'int8', 'rl.tis_cap': 2.0}, **_tokens(2_048, 14_336),

@@ -3,15 +3,13 @@
 import collections.abc
 import dataclasses
 import functools
-import numbers
-import unicodedata
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from lwz import jsonl, types
-from lwz.data import corpus, damages, files, formatted
+from lwz.data import comparisons, corpus, damages, files, formatted
 from lwz.data.funnel import conversations
 
 NAMES = ('prompt', 'chosen', 'rejected')  # of a pair's texts in a file
@@ -56,35 +54,7 @@ def _from_record(
   for name, path in elsewhere.items():
     if found[name] is None:
       raise ValueError(f'data.pair_paths: nothing at {path!r}; there are {sorted(record)!r:.200}')
-  record = record | found
-  texts = {
-    name: _flat(record, name, role)
-    for name, role in (('prompt', 'user'), ('chosen', 'assistant'), ('rejected', 'assistant'))
-  }
-  if _normal(texts['chosen']) == _normal(texts['rejected']):
-    raise ValueError("'chosen' and 'rejected' are equal after normalisation: no preference")
-  margin = float(jsonl.field(record, 'margin', numbers.Real, 0))
-  if not 0 <= margin < float('inf'):
-    raise ValueError(f"'margin' is {margin}: it must not be negative")
-  return types.Preference(**texts, source=jsonl.field(record, 'source', str, ''), margin=margin)
-
-
-def _normal(text: str) -> str:
-  """The text with composed characters, as tokenizers see it, \n for line ends, no outer blanks."""
-  return unicodedata.normalize('NFC', text.replace('\r\n', '\n').replace('\r', '\n')).strip()
-
-
-def _flat(record: dict[str, Any], name: str, role: str) -> str:
-  if not isinstance(record.get(name), list):
-    text = jsonl.field(record, name, str)
-  else:
-    turns = [turn for turn in record[name] if isinstance(turn, dict) and turn.get('role') == role]
-    if not turns:
-      raise ValueError(f'{name!r} is a chat without a turn of the {role}')
-    text = jsonl.field(turns[-1], 'content', str)
-  if not text.strip():
-    raise ValueError(f'{name!r} is empty')
-  return text
+  return comparisons.preference(record | found)
 
 
 def from_documents(

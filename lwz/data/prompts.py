@@ -2,7 +2,6 @@
 
 import collections.abc
 import dataclasses
-import hashlib
 import numbers
 from typing import Any
 
@@ -40,7 +39,7 @@ def from_documents(
     if formatted.states_length(document) and not document.request:
       num_words = formatted.rounded(num_words)
     prompt = types.Prompt(
-      id=_digest(text),
+      id=comparisons.digest(text),
       text=text,
       lower=max(1, round(num_words * (1 - slack))),
       upper=round(num_words * (1 + slack)),
@@ -50,11 +49,6 @@ def from_documents(
     )
     prompts.setdefault(document.title, prompt)
   return list(prompts.values())
-
-
-def _digest(text: str) -> str:
-  """The default id of a request: twelve hexadecimal digits of its text's hash."""
-  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def load(path: epath.PathLike) -> list[types.Prompt]:
@@ -72,7 +66,9 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
 
   def parse(record: dict[str, Any]) -> None:
     if comparisons.is_pair(record):
-      found.update({prompt.id: prompt for prompt in comparisons.prompts(record)})
+      for prompt in comparisons.prompts(record):
+        if found.setdefault(prompt.id, prompt).references != prompt.references:
+          raise ValueError(f'the id {prompt.id!r} was there before, with another better answer')
       return
     prompt = _from_record(record)
     if prompt.id in found:
@@ -91,7 +87,7 @@ def _from_record(record: dict[str, Any]) -> types.Prompt:
   if not 0 < lower <= upper:
     raise ValueError(f'expected 0 < lower <= upper, in words, not {lower} and {upper}')
   return types.Prompt(
-    id=jsonl.field(record, 'id', str, _digest(text)),
+    id=jsonl.field(record, 'id', str, comparisons.digest(text)),
     text=text,
     lower=lower,
     upper=upper,
@@ -154,14 +150,14 @@ def references(record: dict[str, Any]) -> tuple[str, ...]:
 def split(
   found: collections.abc.Sequence[types.Prompt], share: float
 ) -> tuple[list[types.Prompt], list[types.Prompt]]:
-  """Returns the prompts to train on, and a `share` for evaluations, chosen by a hash of the text.
+  """Returns the prompts to train on, and a `share` for evaluations, by a hash of the request.
 
   All are for training where no other would be left for it.
   """
-  kept = [p for p in found if corpus.fraction(p.text, 'tested') >= share]
-  if not kept:
-    return list(found), []
-  return kept, [p for p in found if corpus.fraction(p.text, 'tested') < share]
+  parts: tuple[list[types.Prompt], list[types.Prompt]] = [], []
+  for prompt in found:
+    parts[corpus.fraction(comparisons.request(prompt.text), 'tested') < share].append(prompt)
+  return parts if parts[0] else (list(found), [])
 
 
 def save(path: epath.PathLike, prompts: collections.abc.Iterable[types.Prompt]) -> None:

@@ -36,11 +36,11 @@ class ReplyJournal:
     self._lock, self._closing = threading.Lock(), contextlib.ExitStack()
     self._places: dict[str, tuple[IO[bytes], int, int] | bytes] = {}  # file, begin, size; or a line
     for other in map(epath.Path, others):
-      self._note(other, self._opened(other, 'rb'))
+      self._note(other)
     self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._whole = self._note(self._path, mend=True) if self._path.exists() else b''
     self._file = self._opened(self._path, 'ab')
     self._read = self._opened(self._path, 'rb') if self._file else None
-    self._whole = self._note(self._path, self._read, mend=True) if self._path.exists() else b''
 
   def _opened(self, path: epath.Path, mode: str) -> IO[bytes] | None:
     """Returns a local file until `close`, None of a bucket."""
@@ -50,22 +50,29 @@ class ReplyJournal:
       jsonl.check_regular(path)
     return self._closing.enter_context(path.open(mode))
 
-  def _note(self, path: epath.Path, file: IO[bytes] | None, mend: bool = False) -> bytes:
-    """Takes up the records of a file; `mend` rewrites it without broken lines.
+  def _note(self, path: epath.Path, mend: bool = False) -> bytes:
+    """Takes up the records of a file; `mend` drops its broken lines, and a kill none but these.
 
     Returns those of a bucket, as they are there.
     """
+    if not atomic.is_remote(path):
+      jsonl.check_regular(path)
     data, kept, begin = path.read_bytes(), [], 0
+    found: dict[str, tuple[int, bytes]] = {}
     for part in data.split(b'\n'):
       key = next((line.record.get('key') for line in jsonl.scan([part])), None)
       if isinstance(key, str):
-        self._places[key] = (file, begin, len(part)) if file else part
+        found[key] = begin, part
         kept.append(part + b'\n')
       if isinstance(key, str) or not mend:
         begin += len(part) + 1
     whole = b''.join(kept)
-    if mend and whole != data:
-      path.write_bytes(whole)
+    if mend and data.startswith(whole) and not atomic.is_remote(path):
+      os.truncate(path, len(whole))  # what a kill has torn is the last line
+    elif mend and whole != data:
+      atomic.write_bytes(path, whole)
+    file = self._opened(path, 'rb')
+    self._places |= {k: (file, at, len(p)) if file else p for k, (at, p) in found.items()}
     return b'' if file else whole
 
   def __contains__(self, key: str) -> bool:

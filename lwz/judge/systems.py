@@ -186,16 +186,26 @@ def by_engine(
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
     prompts = _prompt_ids(tok, requests)
-    fits = [i for i, ids in enumerate(prompts) if 1 <= len(ids) <= room]
+    fits: dict[int, list[int]] = {}  # by the room of the engine that is asked
+    longest = max((len(ids) for ids in prompts if len(ids) <= room), default=0)
     for i, ids in enumerate(prompts):
       if not 1 <= len(ids) <= room:
         yield client.Reply(
           i, '', f'request too long: {len(ids)} tokens, and room for {max(room, 0)}'
         )
-    if not fits:
-      return
-    longest = max(len(prompts[i]) for i in fits)
-    engine = engine_for(next(size for size in shapes.buckets(room) if size >= longest))
+        continue
+      # In exact runs no bit of a reply may depend on the other requests.
+      least = len(ids) if c.rollout.exact else longest
+      fits.setdefault(next(n for n in shapes.buckets(room) if n >= least), []).append(i)
+    for size, indices in fits.items():
+      yield from ask(engine_for(size), requests, prompts, indices)
+
+  def ask(
+    engine: scheduler.Engine,
+    requests: Sequence[client.Request],
+    prompts: Sequence[np.ndarray],
+    fits: Sequence[int],
+  ) -> Generator[client.Reply]:
     # Keys depend on prompt and sample, not on the index among the requests, for resumed runs.
     keys_B2 = sampler.trajectory_keys(
       c.seed,

@@ -93,13 +93,14 @@ def of(url: str, *, chat: bool = False) -> Protocol:
   return PROTOCOLS[end]._replace(body=_chat)
 
 
-def read(answer: Any, num: int, protocol: Protocol) -> list[int | float | None]:
+def read(answer: Any, num: int, protocol: Protocol) -> list[float | None]:
   """Returns `num` scores, None where the server has none; raises ValueError for another answer."""
-  found: Any = None
-  with contextlib.suppress(LookupError, TypeError, ValueError):
-    found = protocol.scores(answer) if isinstance(answer, Mapping) else None
-  plain = isinstance(found, list) and all(x is None or type(x) in (int, float) for x in found)
-  if not plain or len(found) != num:  # True is no score
+  found: list[float | None] | None = None
+  with contextlib.suppress(LookupError, TypeError, ValueError, OverflowError):
+    scores = protocol.scores(answer) if isinstance(answer, Mapping) else None
+    if isinstance(scores, list) and all(x is None or type(x) in (int, float) for x in scores):
+      found = [None if x is None else float(x) for x in scores]  # True is no score
+  if found is None or len(found) != num:
     raise ValueError(
       f'a reward server was asked for {num} scores and gave {str(answer)[:120]!r}; it has to give '
       f'{protocol.form}, a number for each pair, or null'

@@ -11,22 +11,28 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lwz import types
 from lwz.reward import components
+
+
+def wanted(prompt: types.Prompt, read: Callable[[str], str]) -> str:
+  """Returns the verdict that `read` finds in the last reference of a prompt.
+
+  Raises ValueError if there is none: that prompt asks for no verdict.
+  """
+  found = read(prompt.references[-1]) if prompt.references else ''
+  if not found:
+    raise ValueError(
+      'the reward verdict reads the right one, such as [[A]], in the last reference of a prompt, '
+      f'and prompt {prompt.id!r} has none: name preference pairs under data.prompts'
+    )
+  return found
 
 
 def right(samples: Sequence[components.Sample], *, read: Callable[[str], str]) -> np.ndarray:
   """Returns 1 where `read` finds the same verdict in answer and reference, else 0. [B]
 
-  A broken structure and an answer without a verdict have 0. Raises ValueError if a reference has
-  none: that prompt asks for no verdict.
+  A broken structure and an answer without a verdict have 0. Raises ValueError as `wanted` does.
   """
-  rewards = np.zeros(len(samples))
-  for i, sample in enumerate(samples):
-    wanted = read(sample.prompt.references[-1]) if sample.prompt.references else ''
-    if not wanted:
-      raise ValueError(
-        'the reward verdict reads the right one, such as [[A]], in the last reference of a prompt, '
-        f'and prompt {sample.prompt.id!r} has none: name preference pairs under data.prompts'
-      )
-    rewards[i] = sample.parsed.valid and read(sample.parsed.answer) == wanted
-  return rewards
+  found = (s.parsed.valid and read(s.parsed.answer) == wanted(s.prompt, read) for s in samples)
+  return np.array([*found], np.float64)

@@ -96,7 +96,7 @@ def remote(
   return score
 
 
-def _scaled(found: Sequence[int | float | None], scale: Scale | None) -> np.ndarray:
+def _scaled(found: Sequence[float | None], scale: Scale | None) -> np.ndarray:
   """Returns a server's scores as rewards; NaN for none, and for one that is not finite."""
   scores_B = np.array([np.nan if x is None else x for x in found], np.float64)
   scores_B = np.where(np.isfinite(scores_B), scores_B, np.nan)

@@ -16,12 +16,13 @@ from etils import epath
 
 from lwz import hosts, types
 from lwz.data import guidance
+from lwz.evals import arena
 from lwz.judge import judge as judge_lib
 from lwz.judge import reward_judge
-from lwz.reward import components, ladder, ranking, rubric, sibling
+from lwz.reward import components, ladder, ranking, rubric, sibling, verdict
 from lwz.rl import sampling
 from lwz.runtime import setup
-from lwz.store import model_source
+from lwz.store import metrics, model_source
 
 READS = ('data.prompts', 'rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
 
@@ -59,7 +60,9 @@ def num_texts(c) -> int:
 
 
 def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
-  """Raises ValueError if a form needs what a prompt has not, or the judge cannot hold an answer."""
+  """Raises ValueError if a reward needs what a prompt lacks, or the judge cannot hold an answer."""
+  for prompt in prompts if 'verdict' in c.reward.weights else ():
+    verdict.wanted(prompt, arena.verdict)
   if _room_is_known(c):
     longest = max((prompt.upper for prompt in prompts), default=0)
     reward_judge.check_room(c, num_texts(c) * longest)
@@ -69,7 +72,7 @@ def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
       raise ValueError(
         f'reward.weights.{name}: {len(lacking)} of {len(prompts)} prompts have no '
         f'{NEEDS[name]!r}, the first is {lacking[0]!r}; name a file under data.prompts in which '
-        f'every prompt has them, now it is {c.data.prompts!r}'
+        f'every prompt has them, in place of {c.data.prompts or "titles"!r}'
       )
 
 
@@ -112,7 +115,9 @@ class JudgedRewards:
     self.state: dict[str, int] = dict(extra.get(_LADDER, {}))
     self._judge = reward_judge.RewardJudge(c, folder if self._names else None)
     if self._names and c.reward.judge_budget:
-      self._spent = float(hosts.all_gather(np.float64(self._judge.spent()))[0])
+      # An older run's journal has no cost, and metrics lack the steps that a kill has undone.
+      spent = max(self._judge.spent(), sum(r.get('judge/cost') or 0.0 for r in _records(folder)))
+      self._spent = float(hosts.all_gather(np.float64(spent))[0])
 
   def close(self) -> None:
     self._judge.close()
@@ -177,6 +182,11 @@ class JudgedRewards:
         after = ladder.advance(before, _prompts(batch), values_PG, batch.scores.valid)
         self.state = self.state | {k: rung for k, rung in after.items() if rung != before.get(k)}
     return measured
+
+
+def _records(folder: epath.Path | None) -> list[dict[str, Any]]:
+  """Returns the metrics of the steps so far."""
+  return metrics.read(folder) if folder and (folder / 'metrics.jsonl').exists() else []
 
 
 def _prompts(batch: sampling.Batch) -> list[types.Prompt]:

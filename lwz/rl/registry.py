@@ -147,7 +147,10 @@ def check_rewards(c, given: Given = None) -> None:
       )
   judged.check(c)
   likelihood.check(c)
-  for value in (c.reward.model, *c.reward.ensemble, c.reward.heldout):
+  models = c.reward.model, *c.reward.ensemble, c.reward.heldout
+  if c.reward.server_chat and not any(map(is_server, models)):
+    raise ValueError('reward.server_chat=True, and no reward model is a server: leave the key out')
+  for value in models:
     if is_server(value):
       _server(c, value)
     elif value and not setup.is_experiment(value):

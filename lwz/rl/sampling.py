@@ -70,15 +70,16 @@ def _short_first(c, asked: Sequence[types.Prompt], step: int) -> Sequence[types.
   if step + 1 >= c.rl.short_first:
     return asked
   num = -(-len(asked) * (step + 1) // c.rl.short_first)
-  return sorted(asked, key=lambda prompt: prompt.upper)[: max(num, c.rl.prompts_per_step)]
+  num = max(num, max(1, c.rl.alike) * c.rl.prompts_per_step)
+  return sorted(asked, key=lambda prompt: prompt.upper)[:num]
 
 
 def fitting(c, tok, asked: list[types.Prompt]) -> dict[types.Prompt, np.ndarray]:
   """Returns the prompts that `max_prompt_tokens` holds, with their ids, int32, as the policy reads
   them: rendered in the run's style and template.
 
-  Raises ValueError if one of the user's own file is longer, or if none fits. Longer ones of titles
-  and of the pairs of a run are left out.
+  Raises ValueError if one of the user's own file is longer, if none fits, or if `rl.alike` steps
+  take more than there are. Longer ones of titles and of the pairs of a run are left out.
   """
   texts = [prompt.text for prompt in asked]
   ids = templates.prompt_ids(tok, texts, c.data.style, c.data.template)
@@ -94,6 +95,13 @@ def fitting(c, tok, asked: list[types.Prompt]) -> dict[types.Prompt, np.ndarray]
   if not any(fits):
     limit = c.rollout.max_prompt_tokens
     raise ValueError(f'rollout.max_prompt_tokens={limit}: no prompt is that short; raise it')
+  if num_long := len(asked) - sum(fits):
+    print(f'{num_long} of {len(asked)} prompts left out: longer than rollout.max_prompt_tokens')
+  if c.rl.alike > 1 and c.rl.alike * c.rl.prompts_per_step > sum(fits):
+    raise ValueError(
+      f'rl.alike={c.rl.alike} steps of rl.prompts_per_step={c.rl.prompts_per_step} take more than '
+      f'the {sum(fits)} prompts, and copies of one would be in a step: lower rl.alike'
+    )
   found = zip(asked, ids, fits, strict=True)
   return {prompt: np.array(one, np.int32) for prompt, one, fit in found if fit}
 

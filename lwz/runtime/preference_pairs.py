@@ -58,14 +58,15 @@ def check(c) -> None:
 
 
 def load(c, folder: epath.Path) -> tuple[Pairs, Pairs]:
-  """Returns training and test pairs; no request is in both. Made ones are kept in the folder."""
+  """Returns training and test pairs, which the folder keeps; no request is in both."""
   if c.data.preferences:
-    train, tests, num_skipped = _from_file(c)
+    *found, num_skipped = _from_file(c)
     if num_skipped:
       print(f'{c.data.preferences}: {num_skipped} unreadable lines skipped')
-    return train, tests
-  for path, made in zip(_files(folder), from_corpus(c), strict=True):
-    hosts.first(functools.partial(preferences.save, path, made))
+  else:
+    found = [*from_corpus(c)]
+  for path, pairs in zip(_files(folder), found, strict=True):
+    hosts.first(functools.partial(preferences.save, path, pairs))
   return _made(folder)
 
 

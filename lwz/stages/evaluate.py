@@ -126,7 +126,10 @@ def run(c) -> None:
     'benchmark': f'{c.eval.benchmark}, {c.eval.file or f"made here: {path.name}"}',
     'prompts': len(loaded.prompts),
     'judge': judge_lib.name(c),
-    'sampling': ', '.join(f'{key} {c.rollout[key]}' for key in SAMPLING),
+    'sampling': ', '.join(
+      f'{key} {c.rollout[key]}'
+      for key in (*SAMPLING, *(['weights'] if c.rollout.weights != 'float' else []))
+    ),
     'rejected records': len(loaded.rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']

@@ -72,11 +72,14 @@ def check(c, rewards: registry.Given = None) -> None:
       raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
     judged.check_prompts(c, prompts)
     longest_asked = max(prompt.upper for prompt in prompts)
-  elif not (c.data.prompts or setup.is_experiment(c.data.folder) or sources.writing_prompts(c)):
-    raise ValueError(
-      f'data.folder={c.data.folder}: no held-out document makes a prompt, since none opens with '
-      f'{c.data.lower} to {c.data.upper} words: add documents, or change data.lower and data.upper'
-    )
+  elif not (c.data.prompts or setup.is_experiment(c.data.folder)):
+    if not (prompts := sources.writing_prompts(c)):
+      raise ValueError(
+        f'data.folder={c.data.folder}: no held-out document makes a prompt, since none opens with '
+        f'{c.data.lower} to {c.data.upper} words: add documents, or change data.lower and '
+        'data.upper'
+      )
+    judged.check_prompts(c, judged.guided(c, prompts))
   if longest_asked > c.reward.max_words:
     raise ValueError(
       f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '

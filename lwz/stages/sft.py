@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from lwz import types
-from lwz.data import corpus, examples, formatted, prompts, templates, tokens
+from lwz.data import comparisons, corpus, examples, formatted, prompts, templates, tokens
 from lwz.rl import best_samples
 from lwz.runtime import next_token, setup, sources
 from lwz.store import model_source
@@ -60,7 +60,9 @@ def _pairs(c) -> tuple[dict[str, Pairs], str]:
     made = [formatted.examples(found, types.STYLES, **shape) for found in sources.documents(c)]
     return dict(zip(('train', 'heldout'), made, strict=True)), 'formatted documents'
   source = epath.Path(setup.input_file(c, 'data.examples'))
+  salt = 'heldout'
   if source.name == setup.PAIRS:
+    salt = 'tested'  # as `prompts.split`; `reward_model` has set a share aside by the other one
     asked = prompts.load(source)
     found = [examples.Example(prompt.text, '', prompt.references[-1]) for prompt in asked]
     note = f'verdicts on pairs of {source.parent.name}'
@@ -73,7 +75,7 @@ def _pairs(c) -> tuple[dict[str, Pairs], str]:
     note = f'{source.name}' + (f', {num:,} broken lines skipped' if num else '')
   pairs: dict[str, Pairs] = {'train': [], 'heldout': []}
   for example in found:
-    is_heldout = corpus.fraction(example.prompt, 'heldout') < c.data.heldout
+    is_heldout = corpus.fraction(comparisons.request(example.prompt), salt) < c.data.heldout
     part = pairs['heldout' if is_heldout else 'train']
     part.append(example.rendered(c.data.style, c.data.template))
   if not all(pairs.values()):

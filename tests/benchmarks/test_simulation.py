@@ -1,5 +1,8 @@
 """The simulation counts the steps that the scheduler runs, and shows the gain of an order."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -111,3 +114,20 @@ def test_prompts_of_like_length_leave_fewer_slots_empty():
     assert share == pytest.approx(seconds / (seconds + 4 * tokens / (32 * 16_384)))
   assert found[True]['active'] > found[False]['active'] + 0.05
   assert found[True]['per_device'] > found[False]['per_device']
+
+
+@pytest.mark.parametrize(
+  'given, said',
+  [
+    (['--steps=20'], '--steps=20: choose up to 16, or a multiple of 16'),
+    (['--record=RECORD'], r"the plans are for .*, and \['rl\.group_size'\] differ"),
+  ],
+)
+def test_a_record_of_other_shapes_is_refused(tmp_path, monkeypatch, capsys, given, said):
+  path = tmp_path / 'record.json'
+  path.write_text(json.dumps({'shapes': simulation.SHAPES | {'rl.group_size': 16}}))
+  given = [one.replace('RECORD', str(path)) for one in given]
+  monkeypatch.setattr('sys.argv', ['simulation.py', *given])
+  with pytest.raises(SystemExit):
+    simulation.main()
+  assert re.search(said, capsys.readouterr().err)

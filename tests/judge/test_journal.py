@@ -1,5 +1,7 @@
 """What a killed run has kept."""
 
+import resource
+
 import pytest
 
 from lwz.judge import journal
@@ -48,6 +50,27 @@ def test_records_of_all_files_are_read_where_they_stand(tmp_path):
     assert said == {'x': 'again', 'y': 'yyy', 'z': 'zzz', 'é': 'ééé', 'w': 'www'}
   assert b'"key": \n' in (tmp_path / 'b').read_bytes() and len(kept) == 5
   assert b'"key": \n' not in (tmp_path / 'a').read_bytes()
+
+
+def test_a_file_that_cannot_be_mended_keeps_what_was_paid_for(tmp_path):
+  """No byte can be written: as if the process died there, or the disk were full."""
+  path = tmp_path / 'j.jsonl'
+  with journal.ReplyJournal(path) as kept:
+    kept.add('a', text='x')
+  good = path.read_bytes()
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  for broken, mended in ((good + b'{"key"', True), (b'{"key"\n' + good, False)):
+    path.write_bytes(broken)
+    try:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+      if mended:
+        journal.ReplyJournal(path).close()
+      else:
+        with pytest.raises(OSError, match='too large'):
+          journal.ReplyJournal(path)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == (good if mended else broken)
 
 
 def test_a_key_is_a_function_of_its_parts():

@@ -46,6 +46,21 @@ def test_an_engine_is_built_for_few_lengths_and_gives_the_same_again(folder, mon
   assert said(2_000)[0].startswith('request too long') and len(built) == 3
 
 
+def test_a_reply_of_an_exact_run_does_not_depend_on_the_longest_request(folder, monkeypatch):
+  config = model_source.config(folder)
+  monkeypatch.setattr(setup, 'load_params', lambda *_: fakes.params(config))
+  built, engine = [], rollout.engine
+  monkeypatch.setattr(rollout, 'engine', lambda spec: built.append(spec) or engine(spec))
+  c = base.get_config('micro')
+  c.rollout.exact = True
+  write = systems.by_engine(c, str(folder), max_tokens=8)
+  found = {reply.index: reply for reply in write([client.Request('river ' * n) for n in (80, 2)])}
+  assert [spec.max_prompt_tokens for spec in built[1:]] == [built[1].max_prompt_tokens, 64]
+  assert built[1].max_prompt_tokens > 64
+  (alone,) = write([client.Request('river ' * 2)])
+  assert alone.text == found[1].text and found[0].tokens_in > 64 and len(built) == 3
+
+
 def test_a_judge_without_room_for_the_answers_is_refused_before_the_run(folder):
   c = base.get_config('micro')
   c.reward.judge, c.reward.judge_tokens = str(folder), 100

@@ -68,6 +68,9 @@ def test_a_chat_is_of_one_pair_and_only_vllm_takes_it():
   c.reward.model, c.reward.server_chat = f'{url}/score', True
   with pytest.raises(ValueError, match=r'reward\.server_chat: .*/score takes no messages; name'):
     registry.check_rewards(c)
+  c.reward.model = ''
+  with pytest.raises(ValueError, match=r'server_chat=True, and no reward model is a server'):
+    registry.check_rewards(c)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_a_servers_raw_scores_are_squashed():
   [
     ({'scores': [0.1]}, 'asked for 3 scores'),
     ({'scores': [0.1, 0.2, True]}, 'asked for 3 scores'),
+    ({'scores': [0.1, 0.2, 10**400]}, 'asked for 3 scores'),
     ({'scores': ['0.1', 0.2, 0.3]}, 'asked for 3 scores'),
     ([0.1, 0.2, 0.3], 'asked for 3 scores'),
     ({'scores': [0.1, 0.2, 1.3]}, r'reward\.mean'),

@@ -15,9 +15,11 @@ from etils import epath
 
 from experiments import base, grpo_think
 from lwz import types
+from lwz.data import guidance
 from lwz.reward import background, components
 from lwz.reward import format as format_lib
 from lwz.rl import evaluator, judged, registry, sampling
+from lwz.stages import grpo
 from lwz.store import metrics
 from tests import jobs
 from tests.faults import bad_days
@@ -134,6 +136,12 @@ def test_a_budget_ends_the_run_and_counts_what_a_killed_step_has_cost(tmp_path):
     assert judges.stops().startswith('the judge has cost 5.00, and reward.judge_budget=4.5')
     killed.close()
     judges.close()
+  for cost in (None, 9.6):  # of an older run, whose journal has no costs
+    with (tmp_path / 'metrics.jsonl').open('a') as file:
+      file.write(json.dumps({'step': int(bool(cost)), 'judge/cost': cost}) + '\n')
+    again = judged.JudgedRewards(c, epath.Path(tmp_path))
+    assert ('cost 5.00' if cost is None else 'cost 9.60') in again.stops()
+    again.close()
   c.reward.judge_budget = 0.0
   unbounded = judged.JudgedRewards(c, epath.Path(tmp_path))
   assert unbounded.stops() == ''
@@ -305,3 +313,12 @@ def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tm
       assert sum(counts.values()) - len(counts) <= (4 * 16 if name == 'killed' else 0)
   assert found['whole']['data']['ladder']
   assert found['killed'] == found['whole']
+
+
+def test_titles_without_criteria_are_named_before_a_run(monkeypatch):
+  c = grpo_think.get_config('micro')
+  c.reward.weights.rubric, c.reward.judge = 1.0, 'scripted-perfect'
+  c.reward.model = 'http://localhost:1/score'
+  monkeypatch.setattr(guidance, 'add', lambda prompt: prompt)
+  with pytest.raises(ValueError, match=r"rubric: .* have no 'criteria'.* in place of 'titles'"):
+    grpo.check(c)

@@ -4,9 +4,11 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pytest
 
 from experiments import grpo_think
 from lwz import types
+from lwz.data import tokenizer
 from lwz.reward import components
 from lwz.reward import format as format_lib
 from lwz.rl import sampling
@@ -127,3 +129,23 @@ def test_prompts_of_a_step_are_alike_in_length_and_none_is_lost():
     uppers = [p.upper for one in by_length for p in one]
     assert uppers == sorted(uppers)
   assert any(a[0].upper > b[0].upper for a, b in itertools.pairwise(found))
+
+
+def test_short_requests_of_like_length_are_no_copies_of_a_few():
+  c = grpo_think.get_config('micro')
+  c.rl.prompts_per_step, c.rl.alike, c.rl.short_first = 4, 4, 40
+  asked = [types.Prompt(f'p{i}', 'Write.', 1, 2 + i) for i in range(20)]
+  window = [prompt for step in range(4) for prompt in sampling.take(c, asked, step)]
+  assert {*window} == {*asked[:16]}
+
+
+def test_long_prompts_are_counted_and_too_few_for_steps_of_like_length_are_refused(capsys):
+  c = grpo_think.get_config('micro')
+  tok = tokenizer.train(['Write about rivers and mills.'], 300)
+  short = [types.Prompt(f'p{i}', f'Write {i}.', 1, 2) for i in range(7)]
+  c.rl.prompts_per_step, c.rl.alike = 2, 3
+  found = sampling.fitting(c, tok, [*short, types.Prompt('long', 'mills ' * 900, 1, 2)])
+  assert [*found] == short and '1 of 8 prompts left out: longer than' in capsys.readouterr().out
+  c.rl.alike = 4
+  with pytest.raises(ValueError, match=r'rl\.alike=4 steps of rl\.prompts_per_step=2 .* 7 prompts'):
+    sampling.fitting(c, tok, short)

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import base, reward_model
+from experiments import base, grpo_judge, reward_model
 from lwz import types
+from lwz.data import preferences
 from lwz.reward import writing
 from lwz.rl import registry
-from lwz.runtime import keys, preference_pairs
+from lwz.runtime import keys, preference_pairs, sources
 from lwz.stages import reward_model as stage
+from lwz.store import model_source
 from lwz.store.hf import config as hf_config
 from tests import fakes
 
@@ -47,6 +49,18 @@ def test_an_evaluation_is_of_a_sample_that_does_not_follow_the_order_of_the_file
   assert preference_pairs.sampled(pairs, 0) == preference_pairs.sampled(pairs, 4_000) == pairs
 
 
+def test_pairs_of_a_file_are_kept_where_a_judge_looks_for_them(tmp_path):
+  pairs = [types.Preference(f'Write {i}.', 'Good.', 'Bad.', margin=0.5) for i in range(40)]
+  preferences.save(tmp_path / 'mine.jsonl', pairs)
+  model_source.keep(tmp_path / 'run', fakes.config())
+  c = grpo_judge.get_config('micro')
+  c.data.preferences, c.data.heldout = str(tmp_path / 'mine.jsonl'), 0.3
+  train, tests = preference_pairs.load(c, tmp_path / 'run')
+  assert {*train, *tests} == {*pairs} and train and tests
+  c.data.prompts, c.data.tested = str(tmp_path / 'run'), 0.0
+  assert len(sources.writing_prompts(c)) == 2 * len(train)
+
+
 def test_a_padded_text_says_its_first_half_again():
   (found,) = stage._padded([pair('One. Two. Three. Four.', 'x')])
   assert (found.chosen, found.rejected) == (
@@ -73,6 +87,7 @@ def config(tmp_path, **reward):
     'key_env': '',
     'model': str(tmp_path),
     'ensemble': (),
+    'server_chat': False,
     'heldout': '',
     'mean': 0.0,
     'std': 0.0,

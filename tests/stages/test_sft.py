@@ -5,9 +5,12 @@ import json
 import pytest
 
 from experiments import sft
-from lwz.data import formatted, tokenizer
-from lwz.runtime import sources
+from lwz import types
+from lwz.data import corpus, formatted, preferences, tokenizer
+from lwz.runtime import setup, sources
 from lwz.stages import sft as stage
+from lwz.store import model_source
+from tests import fakes
 
 
 def config(**changes):
@@ -57,3 +60,18 @@ def test_an_example_longer_than_a_row_is_refused_or_left_out_never_cut(tmp_path,
     assert [tok.decode(ids) for ids in found] == [''.join(short) + tok.eos_token]
     element = found.element(0)
     assert tok.decode(element['ids'][element['answer'] > 0]) == 'A text.' + tok.eos_token
+
+
+def test_both_orders_of_a_runs_pair_are_learnt_or_held_out(tmp_path):
+  model_source.keep(tmp_path, fakes.config())
+  pairs = [types.Preference(f'Ode {i}.', 'Good.', 'Bad.') for i in range(60)]
+  # As of `reward_model`, which has set a share of the requests of a file aside.
+  pairs = [pair for pair in pairs if corpus.fraction(pair.prompt, 'heldout') >= 0.2]
+  preferences.save(tmp_path / setup.PAIRS, pairs)
+  found, note = stage._pairs(config(examples=str(tmp_path), style='direct', heldout=0.2))
+  asked = [
+    {str(prompt).partition('Ode ')[2].partition('.')[0] for prompt, _ in found[part]}
+    for part in ('train', 'heldout')
+  ]
+  assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == len(pairs)
+  assert len(found['train']) == 2 * len(asked[0]) and note.startswith('verdicts on pairs')
