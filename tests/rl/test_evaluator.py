@@ -404,7 +404,8 @@ def test_after_the_end_the_judge_is_asked_nothing_more_and_nothing_is_written(
 ):
   write_arena(tmp_path)
   judge.may_go.clear()
-  due = evaluations(by_server(tmp_path, server, **{'judge.concurrency': 1}), tmp_path)
+  c = by_server(tmp_path, server, **{'judge.concurrency': 1, 'train.num_steps': 9})
+  due = evaluations(c, tmp_path)
   due.step(Loop(), 0, PARAMS)
   due.step(Loop(), 2, PARAMS)
   while not judge.asked:
