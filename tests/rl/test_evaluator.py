@@ -432,10 +432,14 @@ def test_a_judge_on_our_devices_is_waited_for_as_long_as_it_takes(writes, judge,
 
 def test_a_resumed_run_judges_again_what_has_failed(writes, judge, server, tmp_path):
   write_arena(tmp_path)
-  judge.fails = {'Ode'}
-  c = by_server(tmp_path, server)
-  assert measured(evaluations(c, tmp_path), 0)[judging.FAILED] == 1
-  judge.fails, num_written = set(), len(writes)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'train.num_steps': 1, 'eval.wait': 0.2})
+  ended = evaluations(c, tmp_path)
+  ended.step(Loop(), 0, PARAMS)
+  ended.stop()
+  assert records.metrics(tmp_path)[0][judging.FAILED] == 1
+  judge.may_go.set()
+  c.train.num_steps, num_written = 9, len(writes)
   resumed = evaluations(c, tmp_path)
   resumed.step(Loop(), 1, {'w': PARAMS['w'] + 1})
   assert resumed._judging.wait(60) and len(writes) == num_written
