@@ -402,7 +402,9 @@ def _eval(c) -> None:
   c.eval.every = 50  # steps between two evaluations in a training; 0: none
   c.eval.inside = 16  # sampled answers of one that are measured by position; 0: none
   c.eval.siblings = 4  # prompts of one that get three more sampled answers, for their similarity
-  c.eval.wait = 900.0  # seconds that the last step waits for the judge of evaluations
+  # Seconds that the last step waits for the judge of evaluations; one on our own devices is waited
+  # for at each, for as long as it takes.
+  c.eval.wait = 900.0
   c.eval.batches = 8  # held-out batches per evaluation in pretraining
   c.eval.pairs = 2_000  # held-out pairs per evaluation of a reward model: a sample of them; 0: all
 
@@ -447,7 +449,9 @@ def _run(c) -> None:
   c.checkpoint.every = 20  # steps
   c.checkpoint.minutes = 30  # save once this many have passed, too; 0: by steps only
   c.checkpoint.keep = 2  # the latest checkpoints to keep
-  c.checkpoint.best = ''  # a metric of metrics.jsonl: its best checkpoints are kept as well
+  # A metric of metrics.jsonl, whose best checkpoints are kept as well. For one of 'eval/' training
+  # waits for the judge of every evaluation.
+  c.checkpoint.best = ''
   c.checkpoint.keep_best = 1  # how many of these
 
   c.debug = ConfigDict()

@@ -71,7 +71,7 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
     index = by_text.get(prompt, -1) if given is None else given
     if index not in prompts:
       continue
-    if prompt and by_text.get(prompt) != index:
+    if prompt and ' '.join(prompts[index].split()) != prompt:
       raise ValueError(f'{where}: its prompt is not that of index {index}: of another benchmark?')
     if index in places:
       raise ValueError(f'{where}: {places[index]} answers the same prompt; delete one of the two')

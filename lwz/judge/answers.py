@@ -66,14 +66,21 @@ def ask(
 
 def keep(folder: epath.Path, name: str, found: answers.Answers, prompts: Mapping[int, str]) -> None:
   """Writes the answers of a system as answers-NAME.jsonl, which `answers.load` reads again."""
+  before, after = types.ANSWER_OPEN, types.ANSWER_CLOSE  # what stands between is no thought
   rows = [
     {
       **{'index': i, 'prompt': prompts[i]},
-      'response': f'{types.THINK_OPEN}{thought}{types.THINK_CLOSE}{text}' if thought else text,
+      'response': f'{types.THINK_OPEN}{thought}{types.THINK_CLOSE}{before}{text}{after}'
+      if thought or types.THINK_OPEN in text or types.THINK_CLOSE in text
+      else text,
       'finish_reason': 'length' if i in found.cut else 'stop',
     }
     for i, text in found.texts.items()
     for thought in [found.thoughts.get(i, '')]
   ]
-  plain = re.sub(r'[^\w.-]+', '-', name)
-  atomic.write_text(folder / f'answers-{plain}.jsonl', ''.join(map(record.encode, rows)))
+  atomic.write_text(folder / f'answers-{plain(name)}.jsonl', ''.join(map(record.encode, rows)))
+
+
+def plain(name: str) -> str:
+  """Returns a system's name as it stands in the name of its file."""
+  return re.sub(r'[^\w.-]+', '-', name)

@@ -38,7 +38,7 @@ def measure(answered: Mapping[int, str], prompts: Mapping[int, str]) -> dict[str
   return {
     'similarity': similarity([list(kept.values())]),
     'openings': len(opens) / len(kept) if kept else float('nan'),
-    'shared_name': name[1] / len(kept) if kept else float('nan'),
+    'shared_name': name[1] / len(kept) if named else float('nan'),
     'opening': f'{opening[0]} ({opening[1]})' if opening[1] > 1 else '',
     'name': f'{name[0]} ({name[1]})' if name[1] > 1 else '',
   }

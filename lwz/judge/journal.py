@@ -33,7 +33,7 @@ class ReplyJournal:
     self, path: epath.PathLike, *, every: int = 100, others: Iterable[epath.PathLike] = ()
   ):
     self._path, self._every, self._unsaved = epath.Path(path), every, 0
-    self._lock, self._closing = threading.Lock(), contextlib.ExitStack()
+    self._lock, self._closing, self._is_closed = threading.Lock(), contextlib.ExitStack(), False
     self._places: dict[str, tuple[IO[bytes], int, int] | bytes] = {}  # file, begin, size; or a line
     for other in map(epath.Path, others):
       self._note(other)
@@ -97,6 +97,8 @@ class ReplyJournal:
     atomic.check(self._path)
     line = json.dumps({'key': key, **record}).encode()  # ASCII: half of a surrogate pair is allowed
     with self._lock:
+      if self._is_closed:
+        raise ValueError(f'{self._path}: the journal is closed')
       if self._file is not None and self._read is not None:
         begin = self._file.seek(0, os.SEEK_END)
         self._file.write(line + b'\n')
@@ -114,9 +116,11 @@ class ReplyJournal:
     self._unsaved = 0
 
   def close(self) -> None:
-    self._closing.close()
-    if self._unsaved:
-      self._save()
+    with self._lock:
+      self._is_closed = True
+      self._closing.close()
+      if self._unsaved:
+        self._save()
 
   def __enter__(self) -> 'ReplyJournal':
     return self

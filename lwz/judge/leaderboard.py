@@ -1,11 +1,12 @@
 """Leaderboard: results of the stage evaluate under the same conditions, and agreement of judges.
 
-results['leaderboard'] = section(c, prompts, results, down)  # of each run, when it is made
+results['leaderboard'] = section(c, loaded, results, down)  # of each run, when it is made
 write(c, ('mine', 'yours'))  # one page about several runs
 """
 
 import itertools
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from scipy import stats
 
 from lwz import jsonl
 from lwz.evals import judge_agreement
-from lwz.judge import benchmarks, journal
+from lwz.judge import benchmarks, journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.report import intervals, number, page, table
 from lwz.runtime import setup
@@ -37,25 +38,42 @@ class _Result(NamedTuple):
   judged: dict[tuple, float]  # (index, answers, criterion) -> number
 
 
-def section(
-  c, prompts: Mapping[int, str], results: Mapping[str, Any], down: bool
-) -> dict[str, Any]:
-  """Returns what a leaderboard needs of an evaluation; `down` if a lower score is better."""
+def section(c, loaded: benchmarks.Loaded, results: Mapping[str, Any], down: bool) -> dict[str, Any]:
+  """Returns what a leaderboard needs of an evaluation; `down` if a lower score is better.
+
+  An arena's ratings are centred on its players, who are then a condition; without rivals its scores
+  are the win rates against the baselines, which do not depend on the other systems.
+  """
   facts, judge = results['facts'], results['facts']['judge'].partition('@http')[0]
   source = facts.get('prompt of the critic') or facts.get('prompt of the judge') or 'of lwz'
   said = facts.get('sampling of the critic') or ', '.join(
     f'{key} {value}' for key, value in judge_lib.sampling(c).items()
   )
-  rivals = c.eval.benchmark == 'arena' and c.eval.rivals
+  shown, unit, opponents = results['plot'], results['unit'], '-'
+  if 'win_rates' in results and not c.eval.rivals:
+    unit = '% of games against the baselines'
+    shown = [
+      (row['system'], *(100 * row[key] for key in ('rate', 'low', 'high')))
+      for row in results['win_rates']
+      if row['by'] == 'all'
+    ]
+  elif 'standings' in results:
+    opponents = ', '.join(sorted(row['player'] for row in results['standings']))
+  # All that the judge and the scores depend on, without where it lies and what was left out of it.
+  content = getattr(loaded.content, 'queries', loaded.content)
+  digest = journal.key(
+    repr((content, *map(sorted, (loaded.prompts.items(), loaded.asked.items()))))
+  )
+  sampled = {'of the file' if systems.is_file(s) else facts['sampling'] for s in c.eval.systems}
   conditions = {
     'benchmark': c.eval.benchmark,
     'version': facts.get('version', '-'),
-    'queries': f'{len(prompts)} of digest {journal.key(sorted(prompts.items()))[:8]}',
+    'queries': f'{len(loaded.prompts)} of digest {digest[:8]}',
     'judge': judge,
     "judge's prompt": source if judge != _NONE else '-',
     'sampling of the judge': said if judge != _NONE else '-',
-    'sampling of the systems': facts['sampling'],
-    'opponents': ', '.join(sorted(results['answers'])) if rivals else '-',
+    'sampling of the systems': '; '.join(sorted(sampled)),
+    'opponents': opponents,
   }
   rows = [
     {
@@ -63,11 +81,11 @@ def section(
       **{'S_l': results['by_length'][system][0]['S_l'] if system in results['by_length'] else None},
       **results['answers'].get(system, {}),
     }
-    for system, value, low, high in results['plot']
+    for system, value, low, high in shown
   ]
   return {
     'conditions': conditions,
-    'unit': results['unit'],
+    'unit': unit,
     'lower_is_better': down,
     'rows': rows,
   }
@@ -76,7 +94,7 @@ def section(
 def is_result(folder: epath.PathLike) -> bool:
   """Whether a folder is a run of the stage evaluate."""
   path = epath.Path(folder) / 'config.json'
-  return path.exists() and run_lib.Run(epath.Path(folder)).config['stage'] == 'evaluate'
+  return path.exists() and run_lib.Run(epath.Path(folder)).config.get('stage') == 'evaluate'
 
 
 def read(c, name: str) -> _Result:
@@ -91,21 +109,30 @@ def read(c, name: str) -> _Result:
   if wrong := wrong + jsonl.faults(kept, fields):
     raise ValueError(f'{path}: {"; ".join(wrong)}; {remedy}')
   conditions = {str(key): str(value) for key, value in kept['conditions'].items()}
-  rows = [row for row in kept['rows'] if isinstance(row, dict) and 'system' in row]
-  judged = _judged(path.parent / benchmarks.JUDGEMENTS)
+  rows = [row for row in kept['rows'] if isinstance(row, dict)]
+  if 'judge' not in conditions or not all(isinstance(row.get('system'), str) for row in rows):
+    raise ValueError(
+      f"{path}: leaderboard has no judge, or a row without a system's name; {remedy}"
+    )
+  marks = path.parent / benchmarks.JUDGEMENTS
+  lines = jsonl.scan(jsonl.lines(marks)) if marks.exists() else ()
+  judged = dict(filter(None, jsonl.parsed(marks, lines, _judgement)))
   return _Result(name, conditions, kept['unit'], kept['lower_is_better'], rows, judged)
 
 
-def _judged(path: epath.Path) -> dict[tuple, float]:
-  found: dict[tuple, float] = {}
-  for row in jsonl.read(path, skip='all')[0] if path.exists() else ():
-    given = [row.get('score'), _SIDES.get(row.get('verdict'))]
-    given += [sum(of.values()) / len(of) for of in (row.get('scores'),) if isinstance(of, dict)]
-    value = next((x for x in given if isinstance(x, int | float)), None)
-    if value is not None and isinstance(row.get('answers'), list):
-      index = row.get('idx', row.get('index'))
-      found[(index, *map(str, row['answers']), row.get('criterion'))] = float(value)
-  return found
+def _judgement(row: dict[str, Any]) -> tuple[tuple, float] | None:
+  """Returns what was judged and its number; None where the judge failed, or no answer is named."""
+  scores = jsonl.field(row, 'scores', dict, {})
+  given = [jsonl.field(scores, name, numbers.Real) for name in scores]
+  given.append(jsonl.field(row, 'score', numbers.Real, math.nan))
+  given.append(_SIDES.get(jsonl.field(row, 'verdict', str, ''), math.nan))
+  values = [float(x) for x in given if not math.isnan(x)]  # a judge gives one of the three kinds
+  answers = jsonl.field(row, 'answers', list, [])
+  if not values or not answers:
+    return None
+  index = jsonl.field(row, 'idx' if 'idx' in row else 'index', int)
+  key = (index, *map(str, answers), jsonl.field(row, 'criterion', str, ''))
+  return key, sum(values) / len(values)
 
 
 def write(c, runs: Sequence[str]) -> None:
@@ -117,7 +144,7 @@ def write(c, runs: Sequence[str]) -> None:
   shown = max(groups.values(), key=len)
   sign = 1 if shown[0].lower_is_better else -1
   rows = [(row, result.run) for result in shown for row in result.rows]
-  rows.sort(key=lambda of: (sign * _value(of[0]), of[0]['system']))
+  rows.sort(key=lambda of: (math.isnan(v := _value(of[0])), sign * v, of[0]['system']))
   tables = [_standings(rows)]
   apart = [one for result in results if result not in shown for one in _apart(result, shown[0])]
   if apart:

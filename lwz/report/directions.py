@@ -12,7 +12,7 @@ HIGHER_IS_BETTER = (
   *('accuracy', 'margin', 'heldout/accuracy'),
   *('reward/{}', 'valid_only/{}', 'valid_format', 'heldout/mean', 'tokens/finished'),
   *('eval/rating/greedy', 'eval/rating/sampled', 'eval/win_rate/{}'),
-  *('eval/finished/{}', 'eval/valid_format/{}'),
+  *('eval/finished/{}', 'eval/valid_format/{}', 'eval/openings/{}'),
   *('eval/outcome/{}', 'eval/referee/{}', 'eval/referee_win_rate/{}', 'eval/known/{}'),
   *('tokens/per_second', 'learn/tokens_per_second', 'rollout/tokens_per_second', 'learn/mfu'),
 )
@@ -21,6 +21,7 @@ LOWER_IS_BETTER = (
   *('heldout_formatted/loss', 'heldout_formatted/perplexity'),
   *('eval/disorder/{}', 'redundancy', 'fault/{}', 'heldout/gap', 'heldout/gap_rise'),
   *('eval/fall/{}', 'eval/failed'),
+  *('eval/similarity/{}', 'eval/sibling_similarity', 'eval/shared_name/{}'),
   *('judge_failures', 'eval/judge_failures', 'learn/logp_gap', 'skipped', 'learn/skipped'),
   *('seconds', 'seconds/{}', 'rollout/seconds_to_first', 'rollout/seconds_to_last'),
 )

@@ -1,5 +1,6 @@
 """Heat maps of measures over steps and position as inline SVG for a page."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -32,10 +33,12 @@ def of_measures(
 def draw(parts_by_step: Mapping[int, Sequence[float | None]], *, title: str) -> str:
   """Returns an inline `<svg>`: a column per step, its parts upwards from the first, a colour scale.
 
-  Every step has as many parts. A value that is None or NaN leaves its place empty. Of more than 40
-  steps so many are shown, evenly spaced, with the first and the last one.
+  Steps with another number of parts than most are left out. A value that is None or NaN leaves its
+  place empty. Of more than 40 steps so many are shown, evenly spaced, with the first and the last.
   """
-  steps = _spaced(sorted(parts_by_step), _COLUMNS)
+  usual = statistics.mode(map(len, parts_by_step.values()))
+  steps = [step for step in sorted(parts_by_step) if len(parts_by_step[step]) == usual]
+  steps = _spaced(steps, _COLUMNS)
   values_NS = np.array([parts_by_step[step] for step in steps], float).T
   with canvas_lib.blank(title, '% of the text') as (canvas, axes):
     edges_N = np.linspace(0, 100, len(values_NS) + 1)

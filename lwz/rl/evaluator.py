@@ -17,8 +17,9 @@ the marks of each answer.
 
 import functools
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,7 +34,6 @@ from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.report import heatmap
-from lwz.reward import length
 from lwz.rl import heldout_answers, judged, judging, rating, referee, tasks
 from lwz.rollout import scheduler
 from lwz.runtime import setup, trainer
@@ -89,11 +89,7 @@ def plots(c) -> list[dict[str, Any]]:
     {'keys': _both('plan'), 'title': 'outline followed, in order', 'unit': 'share'},
     {'keys': _both('words_finished'), 'title': 'words of held-out answers that were not cut'},
     {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
-    {
-      'keys': [*_both('similarity'), SIBLINGS],
-      'title': 'similarity of answers, and of siblings',
-      'unit': 'share',
-    },
+    {'keys': [*_both('similarity'), SIBLINGS], 'title': 'similarity of answers, and of siblings'},
   ]
 
 
@@ -107,7 +103,10 @@ def facts(c) -> dict[str, str]:
     return {}
   said = 'length and repetition, no meaning' if c.judge.model == offline.NAME else ''
   name = judge_lib.name(c) + judged.mark(c, judge_lib.name(c))
-  return {'judge of the evaluations': ': '.join(filter(None, [name, said]))}
+  found = {'judge of the evaluations': ': '.join(filter(None, [name, said]))}
+  if c.rollout.weights != 'float':
+    found['policy of the evaluations'] = f'with weights rounded to {c.rollout.weights}'
+  return found
 
 
 class Evaluator:
@@ -147,27 +146,36 @@ class Evaluator:
       start = self._folder / 'start.json'
       self._referee = referee.Referee(c, tok, config, setup.mesh(c), passages, start)
     self._judging = judging.Judging(folder)
+    self._kept: journal.ReplyJournal | None = None
     self._began, self._seconds, self._is_resumed = time.monotonic(), 0.0, False
 
   def stop(self) -> None:
-    """Drops evaluations that are under way, without waiting: a resumed run judges them."""
+    """Drops what is under way, for a resumed run to judge; no server's reply is waited for."""
     self._judging.stop()
+    if self._kept is not None:
+      self._kept.close()
+    if self._inside:  # it ends at the next reply, which finds the journal closed
+      self._judging.join()
 
   def step(self, loop: trainer.Trainer, step: int, params: qwen.Params) -> dict[str, float]:
     """Evaluates the policy before the update of a step; returns {} if no evaluation is due.
 
     One is due at step 0, every `eval.every` steps, and at the last, unless the step has a record of
     this policy. The last waits for all that are under way, `eval.wait` seconds at most. So does one
-    by a judge on our own devices, and one that `checkpoint.best` needs, whose value is returned.
+    that `checkpoint.best` needs, whose value is returned, and, for as long as it takes, one by a
+    judge on our own devices.
     """
     c, began = self._c, time.monotonic()
     if not self._tasks:
       return {}
     if not self._is_resumed:
       self._is_resumed = True
-      self._resume(step)
+      for then, values in records.metrics(self._run).items():
+        loop.late(then, values)  # a sink may lack them, or have dropped them from this step on
+      self._resume(loop, step)
     self._pass_on(loop)
     if step % c.eval.every and step + 1 < c.train.num_steps:
+      self._seconds += time.monotonic() - began
       return {}
     policy = checksum.of(params)
     if not hosts.of_first(self._judging.has(step, policy)):
@@ -189,12 +197,12 @@ class Evaluator:
     return measured | {SHARE: self._seconds / max(now - self._began, 1e-9)}
 
   def _pass_on(self, loop: trainer.Trainer) -> None:
-    for step, values in self._judging.ended():
+    for step, values in hosts.first(self._judging.ended) or ():
       loop.late(step, values)
 
   def _wait(self, loop: trainer.Trainer) -> None:
     """Waits until no evaluation is under way; all processes together, and a signal is heard."""
-    c, until = self._c, time.monotonic() + self._c.eval.wait
+    c, until = self._c, time.monotonic() + (math.inf if self._inside else self._c.eval.wait)
     while not hosts.of_first(self._judging.wait(_TICK)):
       if hosts.of_first(time.monotonic() > until):
         hosts.first(
@@ -225,13 +233,15 @@ class Evaluator:
       found['evaluations that failed'] = f'step {steps}: {failed[-1]["fault"]}'
     return found
 
-  def _resume(self, before: int) -> None:
+  def _resume(self, loop: trainer.Trainer, before: int) -> None:
     """Has the evaluations of earlier steps judged that are written, and have no record."""
     found = self._answers.whole(before) if jax.process_index() == 0 else []
     todo = {step: (policy, by) for step, policy, by in found if not self._judging.has(step, policy)}
     named = json.dumps([(step, policy) for step, (policy, _) in todo.items()])
     for step, policy in json.loads(hosts.text_of_first(named)):
       self._judge(step, policy, todo[step][1] if todo else {})
+      loop.lap('eval_referee')
+      loop.stop_if_asked()
 
   def _judge(self, step: int, policy: int, answered) -> None:
     """Scores answers on our devices, in all processes, and has the first one judge the rest."""
@@ -246,54 +256,44 @@ class Evaluator:
       }
       texts_by = json.loads(hosts.text_of_first(json.dumps(found)))
       by_mode = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
-      scores = {mode: self._referee.scores(answers) for mode, answers in by_mode.items()}
+      logps = {mode: self._referee.logprobs(answers) for mode, answers in by_mode.items()}
+      scores = {m: self._referee.scores(answers, logps[m]) for m, answers in by_mode.items()}
       read = [by_mode[MODES[0]][i] for i in self._read]
-      within = self._referee.within(read, self._c.eval.window)
-    if jax.process_index() == 0:
-      self._judging.add(
-        step, policy, functools.partial(self._measure, step, answered, by_mode, scores, within)
+      within = self._referee.within(
+        read, [logps[MODES[0]][i] for i in self._read], self._c.eval.window
       )
+    if jax.process_index() == 0:
+      # Open until `stop`, so that a thread that still judges then can add nothing.
+      if self._kept is None:
+        self._kept = journal.ReplyJournal(self._folder / 'verdicts.jsonl')
+      describe = functools.partial(self._describe, step, answered, by_mode, scores, within)
+      rate = functools.partial(self._rate, step, answered, self._kept)
+      self._judging.add(step, policy, describe, rate)
 
-  def _measure(self, step: int, answered, by_mode, scores, within, values: dict[str, Any]) -> None:
-    """Fills in all metrics of an evaluation; those of the judge last, since it may fail."""
+  def _describe(self, step: int, answered, by_mode, scores, within, values: dict[str, Any]) -> None:
+    """Fills in the metrics of an evaluation that need no judge, and NaN for those of the judge."""
     c = self._c
     names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
     values |= dict.fromkeys(names, float('nan'))
-    modes = {mode: answered[mode] for mode in MODES}
     groups: dict[int, list[str]] = {}
     for mode in answered:
       for idx, reply in answered[mode].items() if mode != 'greedy' else ():
         groups.setdefault(idx, []).append(answers.final(reply['text']))
     values[SIBLINGS] = diversity.similarity(groups.values())
-    for mode, replies in modes.items():
-      found = rating.described(replies, self._answers.prompts, c.data.style)
+    for mode in MODES:
+      found = rating.described(answered[mode], self._answers.prompts, c.data.style)
       values |= {f'eval/{name}/{mode}': x for name, x in found.items() if name in METRICS}
-    read = {self._tasks[i].idx: modes[MODES[0]][self._tasks[i].idx] for i in self._read}
+    read = {self._tasks[i].idx: answered[MODES[0]][self._tasks[i].idx] for i in self._read}
     values |= rating.within(c, read, self._answers.prompts, within)
     if self._referee:
       values |= self._referee.measure(by_mode, scores)
-      by_prompt.write(self._folder, step, _rows(by_mode, scores))
+      by_prompt.write(self._folder, step, referee.rows(by_mode, scores))
+
+  def _rate(self, step: int, answered, kept: journal.ReplyJournal, values: dict[str, Any]) -> None:
+    """Fills in the metrics of an evaluation that the judge gives."""
+    c, modes = self._c, {mode: answered[mode] for mode in MODES}
     opponents = tasks.with_baselines(self._tasks, lambda: self._answers.first(step))
-    with journal.ReplyJournal(self._folder / 'verdicts.jsonl') as kept:
-      rated, values[FAILURES] = rating.of(c, opponents, modes, kept)
+    rated, values[FAILURES] = rating.of(c, opponents, modes, kept)
     values |= {f'eval/{name}/{m}': rated[m][name] for name in METRICS[:2] for m in MODES}
     bounds = (rated[MODES[0]][name] for name in ('low', 'high'))
     values |= dict(zip(INTERVAL, bounds, strict=True))
-
-
-def _rows(
-  answers_by: Mapping[str, Sequence[referee.Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]
-) -> list[dict[str, Any]]:
-  """Returns a record of each answer, for differences between runs by prompt."""
-  return [
-    {
-      'mode': mode,
-      'prompt': answer.request,
-      'valid_format': float(bool(answer.text)),
-      'words': length.count_words(answer.text) if answer.text else None,
-      **{name: values[i] for name, values in scores[mode].items()},
-      referee.OUTCOME: referee.outcome(scores[mode]['referee'])[i],
-    }
-    for mode, answers in answers_by.items()
-    for i, answer in enumerate(answers)
-  ]

@@ -1,14 +1,16 @@
 """Judging of evaluations in the background, in their order, and their records on disk.
 
 judging = Judging(run.folder)
-judging.add(step, policy, measure)   # returns at once; measure(values) fills in the metrics
+judging.add(step, policy, describe, rate)  # returns at once; each fills in metrics of a dict
 for step, metrics in judging.ended(): ...
-judging.wait(1.0)                    # True if nothing is under way
+judging.wait(1.0)  # True if nothing is under way
 
-Process 0 judges; no collective operation is in it. What fails is recorded, with the metrics that it
-has so far and the reason: training goes on.
+Process 0 judges; no collective operation is in it. `describe` needs no judge: it is done of all
+that wait before `rate` is of any. What fails is recorded, with the metrics that it has so far and
+the reason: training goes on, and a resumed run has it judged again.
 """
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable
@@ -24,28 +26,39 @@ FAILED = 'eval/failed'  # 1 for an evaluation that could not be judged, else 0
 Measure = Callable[[dict[str, Any]], None]
 
 
+@dataclasses.dataclass(eq=False)
+class _Evaluation:
+  """What is measured so far; `describe` is None once it was called."""
+
+  values: dict[str, Any]
+  describe: Measure | None
+  rate: Measure
+  fault: str = ''
+
+
 class Judging:
   """The thread that judges the evaluations of a run, one after another."""
 
   def __init__(self, folder: epath.Path):
     self._folder = folder
-    self._policies = {step: one.get('policy') for step, one in evaluations.read(folder).items()}
-    self._waiting: dict[int, dict[str, Any]] = {}  # step -> what is measured so far
+    found = evaluations.read(folder).items()
+    self._policies = {step: one.get('policy') for step, one in found if not one.get('fault')}
+    self._waiting: dict[int, _Evaluation] = {}  # by step
     self._ended: list[tuple[int, dict[str, Any]]] = []
-    self._changed = threading.Condition()
+    self._changed, self._describing = threading.Condition(), threading.Lock()
     self._error: Exception | None = None
-    self._queue: queue.SimpleQueue[tuple[int, Measure]] = queue.SimpleQueue()
+    self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # steps; None is the end
     self._thread: threading.Thread | None = None
 
   def has(self, step: int, policy: int) -> bool:
-    """Whether a step has a record of this policy."""
+    """Whether a step has a record of this policy, and not that of a failure."""
     return self._policies.get(step) == policy
 
-  def add(self, step: int, policy: int, measure: Measure) -> None:
+  def add(self, step: int, policy: int, describe: Measure, rate: Measure) -> None:
     """Has an evaluation judged, and returns at once."""
     with self._changed:
-      self._waiting[step] = {'policy': policy}
-    self._queue.put((step, measure))
+      self._waiting[step] = _Evaluation({'policy': policy}, describe, rate)
+    self._queue.put(step)
     if self._thread is None:  # a daemon: a run that stops does not wait for the answer of a server
       self._thread = threading.Thread(target=self._work, name='judge evaluations', daemon=True)
       self._thread.start()
@@ -64,41 +77,67 @@ class Judging:
       return self._changed.wait_for(lambda: not self._waiting or bool(self._error), seconds)
 
   def give_up(self, why: str) -> None:
-    """Records what is under way as failed; what comes of it later is dropped."""
-    for step in list(self._waiting):
-      self._record(step, why)
+    """Records what is under way as failed, described; what comes of it later is dropped."""
+    for step, one in list(self._waiting.items()):
+      self._describe(one)
+      self._record(step, one, one.fault or why)
 
   def stop(self) -> None:
-    """Drops what is under way: it has no record, so that a resumed run judges it."""
-    with self._changed:
+    """Drops what is under way: it has no record, so that a resumed run judges it.
+
+    Waits for a description, which writes in the run's folder and is short, and for no judge.
+    """
+    with self._describing, self._changed:
       self._waiting.clear()
+    self._queue.put(None)
+
+  def join(self) -> None:
+    """Waits for the end of the thread, after `stop`."""
+    if self._thread:
+      self._thread.join()
 
   def _work(self) -> None:
-    while True:
-      step, measure = self._queue.get()
-      fault, values = '', self._waiting.get(step)
-      if values is None:
+    while (step := self._queue.get()) is not None:
+      for one in list(self._waiting.values()):
+        self._describe(one)
+      if (one := self._waiting.get(step)) is None:
         continue
       try:
-        measure(values)
+        if not one.fault:
+          one.rate(one.values)
       except Exception as error:  # of any kind: the run goes on without it
-        fault = f'{type(error).__name__}: {error}'
+        one.fault = one.fault or _said(error)
       try:
-        self._record(step, fault)
+        self._record(step, one, one.fault)
       except Exception as error:  # raised in the thread that asks
         with self._changed:
           self._error = error
           self._changed.notify_all()
+      del one  # it holds the answers, while the queue is empty
 
-  def _record(self, step: int, fault: str) -> None:
-    with self._changed:
-      if (values := self._waiting.get(step)) is None:
+  def _describe(self, one: _Evaluation) -> None:
+    with self._describing:  # of two threads one describes, and the other one waits for that
+      describe, one.describe = one.describe, None
+      if describe is None or one not in list(self._waiting.values()):
         return
-      values = {**values, 'fault': fault, FAILED: float(bool(fault))}
-      one = evaluations.write(self._folder, step, values)
+      try:
+        describe(one.values)
+      except Exception as error:  # of any kind, as above
+        one.fault = _said(error)
+
+  def _record(self, step: int, one: _Evaluation, fault: str) -> None:
+    with self._changed:
+      if self._waiting.get(step) is not one:
+        return
+      values = {**one.values, 'fault': fault, FAILED: float(bool(fault))}
+      written = evaluations.write(self._folder, step, values)
       del self._waiting[step]
       self._policies[step] = values['policy']
-      self._ended.append((step, evaluations.of(one)))
+      self._ended.append((step, evaluations.of(written)))
       self._changed.notify_all()
     if fault:
       logging.warning('the evaluation of step %d could not be judged: %s', step, fault)
+
+
+def _said(error: Exception) -> str:
+  return f'{type(error).__name__}: {error}'

@@ -12,12 +12,13 @@ from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.rl import referee
 
-_BY_MODELS = {
-  'referee': position.Measure(lambda text, windows: [], -1, 'score of each window by the referee'),
-  'surprise': position.Measure(lambda text, windows: [], 1, 'nats per token, by the first model'),
+_BY_MODELS = {  # (the sign of what is worse, title)
+  'referee': (-1, 'score of each window by the referee'),
+  'surprise': (1, 'nats per token, by the first model'),
 }
-MEASURES = {**inside.MEASURES, 'plan': inside.PLAN, **_BY_MODELS}
+MEASURES = {**inside.MEASURES, 'plan': inside.PLAN}
 POSITIONS = {name: measure.title for name, measure in MEASURES.items()}
+POSITIONS |= {name: title for name, (_, title) in _BY_MODELS.items()}
 
 
 def of(
@@ -79,21 +80,22 @@ def within(
   prompts: Mapping[int, str],
   by_models: Mapping[str, Mapping[int, position.Scored]],
 ) -> dict[str, Any]:
-  """Returns `eval/fall/MEASURE` of each of `MEASURES`, and their means over position.
+  """Returns `eval/fall/MEASURE` of each of `POSITIONS`, and their means over position.
 
-  `by_models` is of `Referee.within`, {} without one. A measure that no answer has is left out of
-  `positions`.
+  `by_models` is of `Referee.within`, {} without one: then its measures are left out. A measure that
+  no answer has is left out of `positions`.
   """
   texts = {i: answers.final(reply['text']) for i, reply in answered.items()}
   thoughts = {i: answers.thought(reply['text']) for i, reply in answered.items()}
   given = answers.Answers(texts, {}, thoughts=thoughts)
   found: dict[str, Any] = {'positions': {}}
-  for name, measure in MEASURES.items():
-    if name in _BY_MODELS:
-      scored = by_models.get(name, {})
-    else:
-      scored = inside.scored(given, measure, c.eval.window, prompts)
-    found[f'eval/fall/{name}'] = position.fall(scored, measure.worse, c.seed).value
+  scored_by = {
+    name: (inside.scored(given, measure, c.eval.window, prompts), measure.worse)
+    for name, measure in MEASURES.items()
+  }
+  scored_by |= {name: (of, _BY_MODELS[name][0]) for name, of in by_models.items()}
+  for name, (scored, worse) in scored_by.items():
+    found[f'eval/fall/{name}'] = position.fall(scored, worse, c.seed).value
     means = position.means(scored.values())
     if np.isfinite(means).any():
       found['positions'][name] = means

@@ -22,6 +22,7 @@ from lwz.data import corpus, templates, tokenizer
 from lwz.evals import position
 from lwz.model import config as config_lib
 from lwz.programs import language_model
+from lwz.reward import length
 from lwz.reward.hacking import grammar
 from lwz.rl import registry
 from lwz.runtime import setup, sources, trainer
@@ -93,26 +94,22 @@ class Referee:
     ids = templates.prompt_ids(tok, asked, 'direct', c.data.template)
     self._prompts = dict(zip(asked, ids, strict=True))
     self._vocabulary = vocabulary(sources.stream(c), c.data.heldout)
-    self._corpus = self._of(passages, self.scores(passages))
+    self._corpus = self._of(passages, self.scores(passages, self.logprobs(passages)))
 
-  def scores(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
-    """Returns the referee's scores and the log-probabilities [B]; NaN for broken answers."""
-    found = {name: np.full(len(answers), np.nan) for name in ('referee', 'logp')}
-    sound = [i for i, answer in enumerate(answers) if answer.text]
-    if sound:
+  def scores(self, answers: Sequence[Answer], logps: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the referee's scores and the mean of `logprobs` [B]; NaN for broken answers."""
+    found = {'referee': np.full(len(answers), np.nan)}
+    if sound := [i for i, answer in enumerate(answers) if answer.text]:
       found['referee'][sound] = self._scorer([(answers[i].request, answers[i].text) for i in sound])
-      found['logp'][sound] = self._mean_logprob([answers[i] for i in sound])
-    return found
+    means = [logp_T.mean() if len(logp_T) else np.nan for logp_T in logps]
+    return found | {'logp': np.array(means, np.float64)}
 
-  def _mean_logprob(self, answers: Sequence[Answer]) -> np.ndarray:
-    """Returns the mean log-probability of an answer's tokens, after its request alone. [B]"""
-    texts = self._texts(answers)
-    return language_model.mean_logprob(self._logprob, self._params, *texts, self._shape)
-
-  def _logprobs(self, answers: Sequence[Answer]) -> list[np.ndarray]:
-    """Returns the log-probabilities of each answer's tokens, after its request alone."""
-    texts = self._texts(answers)
-    return language_model.logprobs(self._logprob, self._params, *texts, self._shape)
+  def logprobs(self, answers: Sequence[Answer]) -> list[np.ndarray]:
+    """Returns those of each answer's tokens, after its request alone; none of a broken one."""
+    sound = [answer for answer in answers if answer.text]
+    of = (self._logprob, self._params)
+    found = iter(language_model.logprobs(*of, *self._texts(sound), self._shape) if sound else ())
+    return [next(found) if answer.text else np.zeros(0, np.float32) for answer in answers]
 
   def _texts(self, answers: Sequence[Answer]) -> tuple[list[list[int]], list[int]]:
     """Returns the ids of requests with their answers, and how many are of the request."""
@@ -122,20 +119,23 @@ class Referee:
     texts = [prompt + body for prompt, body in zip(prompts, bodies, strict=True)]
     return texts, [len(prompt) + len(opening) for prompt in prompts]
 
-  def within(self, answers: Sequence[Answer], size: int) -> dict[str, dict[int, position.Scored]]:
+  def within(
+    self, answers: Sequence[Answer], logps: Sequence[np.ndarray], size: int
+  ) -> dict[str, dict[int, position.Scored]]:
     """Returns the scores and the surprise inside answers, by the answer's place; broken ones not.
 
     `referee` scores windows of about `size` words, `position.PARTS` of a text at most, as answers
-    to its request; `surprise` is -log p of each token by the first model. All processes call it, as
+    to its request; `surprise` is -log p of each token, of `logprobs`. All processes call it, as
     `scores`.
     """
-    sound = [(i, answer) for i, answer in enumerate(answers) if answer.text]
-    cut = [position.windows(answer.text, size, position.PARTS) for _, answer in sound]
-    pairs = [(a.request, w.text) for (_, a), own in zip(sound, cut, strict=True) for w in own]
+    sound = [
+      (i, a, logp_T) for i, (a, logp_T) in enumerate(zip(answers, logps, strict=True)) if a.text
+    ]
+    cut = [position.windows(answer.text, size, position.PARTS) for _, answer, _ in sound]
+    pairs = [(a.request, w.text) for (_, a, _), own in zip(sound, cut, strict=True) for w in own]
     scores = iter(self._scorer(pairs) if pairs else ())
-    logps = self._logprobs([answer for _, answer in sound]) if sound else []
     found: dict[str, dict[int, position.Scored]] = {'referee': {}, 'surprise': {}}
-    for (i, answer), own, logp_T in zip(sound, cut, logps, strict=True):
+    for (i, answer, logp_T), own in zip(sound, cut, strict=True):
       values = list(itertools.islice(scores, len(own)))
       found['referee'][i] = position.placed(answer.text, own, values)
       at_T = (np.arange(len(logp_T)) + 0.5) / max(len(logp_T), 1)
@@ -174,6 +174,24 @@ class Referee:
     whole = '\n\n'.join(answer.text for answer in answers if answer.text)
     marks = {name: mean(values) for name, values in scores.items()} | style(whole)
     return marks | {'known': known(whole, self._vocabulary)}
+
+
+def rows(
+  answers_by: Mapping[str, Sequence[Answer]], scores: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[dict[str, Any]]:
+  """Returns a record of each answer, for differences between runs by prompt."""
+  return [
+    {
+      'mode': mode,
+      'prompt': answer.request,
+      'valid_format': float(bool(answer.text)),
+      'words': length.count_words(answer.text) if answer.text else None,
+      **{name: values[i] for name, values in scores[mode].items()},
+      OUTCOME: outcome(scores[mode]['referee'])[i],
+    }
+    for mode, answers in answers_by.items()
+    for i, answer in enumerate(answers)
+  ]
 
 
 def outcome(scores_B: np.ndarray) -> np.ndarray:

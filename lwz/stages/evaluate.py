@@ -62,7 +62,7 @@ def check(c) -> None:
       f'rollout.min_tokens={c.rollout.min_tokens}: answers are judged as they end; leave 0'
     )
   names = [systems_lib.name(c, source) for source in c.eval.systems]
-  if len(set(names)) < len(names):
+  if len(set(map(answers.plain, names))) < len(names):
     raise ValueError(
       f'eval.systems: two are called the same: {", ".join(names)}; give one a name: NAME=SYSTEM'
     )
@@ -135,7 +135,7 @@ def run(c) -> None:
   } | results['facts']
   results['failed_answers'] = failed
   down = results.pop('lower_is_better', False)
-  results['leaderboard'] = leaderboard.section(c, loaded.prompts, results, down)
+  results['leaderboard'] = leaderboard.section(c, loaded, results, down)
   for name, got in found.items():
     answers.keep(opened.folder, name, got, loaded.prompts)
   _write(c, opened, results, within, loaded.rejects)

@@ -49,7 +49,7 @@ def of(one: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _checked(found: dict[str, Any]) -> dict[str, Any]:
-  """The record, if it has a step, its metrics are numbers or null, and positions lists of these."""
+  """Returns the record; raises ValueError without a step, or if a metric is no number or null."""
   jsonl.field(found, 'step', int)
   for name, value in of(found).items():
     if value is not None:

@@ -68,12 +68,12 @@ class Tracker:
       given['id'] = hashlib.sha256(os.path.abspath(os.fspath(folder)).encode()).hexdigest()[:16]
       given['dir'] = None if atomic.is_remote(folder) else os.fspath(folder)
     self._run = self._module.init(project='lwz', **given)
-    self._late: dict[str, Any] = {}
+    self._late: list[dict[str, Any]] = []
     self._step = 0
 
   def write(self, step: int, values: Mapping[str, float], samples: Sequence[dict]) -> None:
-    record: dict[str, Any] = {**self._late, **values}
-    self._late, self._step = {}, step
+    record: dict[str, Any] = {**(self._late.pop(0) if self._late else {}), **values}
+    self._step = step
     if samples:
       rewards = list(samples[0]['rewards'])
       rows = [[s['prompt'], s['text'], *(s['rewards'][r] for r in rewards)] for s in samples]
@@ -81,12 +81,12 @@ class Tracker:
     self._run.log(record, step=step)
 
   def late(self, step: int, values: Mapping[str, float]) -> None:
-    """Keeps the values for the next `write`, as steps must not fall; 'eval/step' is theirs."""
-    self._late = {**values, 'eval/step': step}
+    """Keeps the values for a `write` to come, as steps must not fall; 'eval/step' is theirs."""
+    self._late.append({**values, 'eval/step': step})
 
   def close(self) -> None:
-    if self._late:
-      self._run.log(self._late, step=self._step)
+    for i, values in enumerate(self._late):  # two of one step would be one record
+      self._run.log(values, step=self._step + i)
     self._run.finish()
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from lwz.store import metrics
+from lwz.store import evaluations, metrics
 from tests import jobs
 from tests.faults import bad_days
 
@@ -30,6 +30,9 @@ def test_two_processes_give_the_curves_of_one(micro_runs, tmp_path, count):
       assert here == pytest.approx(there, rel=1e-3, abs=1e-6), (name, figure)
       assert max(there) > 0, (name, figure)
     assert (tmp_path / f'{name}-micro' / 'report.html').exists()
+  judged = [evaluations.metrics(runs / f'{STAGES[-1]}-micro') for runs in (micro_runs, tmp_path)]
+  assert judged[0] and list(judged[0]) == list(judged[1])
+  assert all(one['eval/failed'] == 0 for one in judged[1].values())
   assert 'grpo_think-micro: complete' in jobs.launch(MAIN, tmp_path, '--config.mesh.fsdp=-1')
   count('two processes through every stage, against one', len(STAGES), len(STAGES))
 

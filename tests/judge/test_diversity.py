@@ -27,6 +27,11 @@ def test_a_name_that_the_prompt_gives_is_nobodys_choice():
   assert diversity.measure(texts, asked)['name'] == 'Anna (3)'
 
 
+def test_of_texts_without_names_that_can_be_found_no_share_is_known():
+  found = diversity.measure(dict.fromkeys(range(3), '王小明走进了雨中的小镇。'), PROMPTS)
+  assert math.isnan(found['shared_name']) and found['name'] == ''
+
+
 def test_nothing_to_compare_is_nan_and_empty_texts_are_left_out():
   found = diversity.measure({0: 'alone here', 1: '', 2: ' ...'}, PROMPTS)
   assert math.isnan(found['similarity']) and found['openings'] == 1

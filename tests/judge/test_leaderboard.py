@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from experiments import report
+from experiments import eval_arena, report
+from lwz.evals import arena, standings
+from lwz.judge import benchmarks, leaderboard
 from lwz.stages import report as stage
 
 CONDITIONS = {'benchmark': 'writingbench', 'queries': '3 of digest ab', 'judge': 'one'}
@@ -17,7 +19,7 @@ def leave(runs, name, scores, marks=(), **changes):
   config = {'config': {'stage': 'evaluate'}, 'history': [], 'versions': {}, 'command': []}
   (folder / 'config.json').write_text(json.dumps(config | {'hash': '', 'created': ''}))
   rows = [
-    {'system': s, 'value': x, 'low': x - 1, 'high': x + 1, 'S_l': 50.0, 'answers': 3}
+    {'system': s, 'value': x, 'low': x and x - 1, 'high': x and x + 1, 'S_l': 50.0, 'answers': 3}
     for s, x in scores.items()
   ]
   kept = {'conditions': CONDITIONS | changes, 'unit': 'marks', 'lower_is_better': False}
@@ -56,6 +58,67 @@ def test_results_of_other_conditions_stand_apart_with_what_differs(tmp_path):
   assert '3 of digest ab' in page and '<svg' in page
 
 
+def test_a_folder_of_no_stage_is_no_evaluation(tmp_path):
+  leave(tmp_path, 'a', {'s': 1.0})
+  path = tmp_path / 'a' / 'config.json'
+  assert leaderboard.is_result(path.parent)
+  path.write_text(path.read_text().replace('"stage"', '"stages"'))
+  assert not leaderboard.is_result(path.parent)
+
+
+def test_systems_without_a_score_come_last(tmp_path):
+  leave(tmp_path, 'a', {'mute': None, 'base': 4.0, 'dumb': None, 'ours': 7.0})
+  names = [line.split(' | ')[1] for line in compare(tmp_path, 'a')[0].splitlines() if ' | ' in line]
+  assert [name for name in names if name not in ('system', '---')] == [
+    'ours',
+    'base',
+    'dumb',
+    'mute',
+  ]
+
+
+def in_arena(wins, *, rivals=False, length=10, baseline='text', systems=('x',)):
+  """The section of an arena of ten tasks; each system beats 'base' in so many."""
+  c = eval_arena.get_config('micro')
+  c.eval.rivals, c.eval.systems = rivals, systems
+  tasks = [arena.Task(i, f'Ode {i}', 'x', length, {'base': baseline}) for i in range(10)]
+  found = [
+    standings.Pairing(i, name, 'base', float(i < num))
+    for name, num in wins.items()
+    for i in range(10)
+  ]
+  rows = standings.rate(found, [*wins, 'base'], 0)
+  results = {
+    'facts': {'judge': 'one', 'sampling': 'temperature 1'},
+    'plot': [(r['player'], r['rating'], r['low'], r['high']) for r in rows],
+    'standings': rows,
+    'win_rates': standings.win_rates(found, list(wins), {t.idx: t for t in tasks}, 0),
+    **{'unit': 'rating', 'by_length': {}, 'answers': {}},
+  }
+  asked = {task.idx: task.length for task in tasks}
+  prompts = {task.idx: task.question for task in tasks}
+  return leaderboard.section(
+    c, benchmarks.Loaded(tasks, prompts, [], 0, {'base'}, asked), results, False
+  )
+
+
+def test_the_score_in_an_arena_without_rivals_does_not_depend_on_the_other_systems():
+  alone, beside = in_arena({'x': 9}), in_arena({'x': 9, 'y': 0})
+  assert alone['conditions'] == beside['conditions'] and '%' in alone['unit']
+  assert alone['rows'] == beside['rows'][:1] and alone['rows'][0]['value'] == 90
+  assert [row['system'] for row in beside['rows']] == ['x', 'y']
+  said = in_arena({'x': 9, 'y': 0}, rivals=True)
+  assert said['conditions']['opponents'] == 'base, x, y' and len(said['rows']) == 3
+
+
+def test_conditions_are_of_all_that_is_asked_and_of_what_is_known_of_a_file():
+  usual, file = in_arena({'x': 9})['conditions'], in_arena({'x': 9}, systems=('a=b.jsonl',))
+  for changes in ({'length': 20}, {'baseline': 'other'}):
+    assert in_arena({'x': 9}, **changes)['conditions']['queries'] != usual['queries']
+  assert usual['sampling of the systems'] == 'temperature 1'
+  assert file['conditions']['sampling of the systems'] == 'of the file'
+
+
 def test_two_judges_are_compared_on_the_same_answers_alone(tmp_path):
   marks = [(i, f'x{i}', m) for i, m in enumerate([3, 9, 5, 7])]
   leave(tmp_path, 'a', {'s': 6.0, 't': 5.0, 'u': 4.0}, marks)
@@ -76,6 +139,20 @@ def test_two_judges_are_compared_on_the_same_answers_alone(tmp_path):
     (
       lambda at: (at / 'results.json').write_text('{"leaderboard": {"rows": 3}}'),
       'conditions is missing.*rows = 3 is no list',
+    ),
+    (
+      lambda at: (at / 'results.json').write_text(
+        '{"leaderboard": {"conditions": {}, "unit": "", "lower_is_better": true, "rows": []}}'
+      ),
+      'has no judge.*delete DONE',
+    ),
+    (
+      lambda at: (at / 'judgements.jsonl').write_text('{}\n{"verdict": ["A"]}\n'),
+      "judgements.jsonl:2: 'verdict' should be str",
+    ),
+    (
+      lambda at: (at / 'judgements.jsonl').write_text('{"scores": {"Tone": "good"}}\n'),
+      "judgements.jsonl:1: 'Tone' should be Real",
     ),
     (lambda at: (at.parent / 'run').mkdir(), 'a is an evaluation, and run is none'),
   ],

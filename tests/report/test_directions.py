@@ -37,6 +37,8 @@ def test_a_metric_without_direction_is_refused_with_those_that_have_one():
     ('loss', 0.2, 0.8, -1),
     ('redundancy', 3e-9, 1e-10, 0),  # noise is no improvement
     ('loss', 5.0, 4.999, 0),
+    ('eval/sibling_similarity', 0.2, 0.8, -1),
+    ('eval/openings/sampled', 0.2, 0.8, 1),
     ('learn/entropy', 1.0, 2.0, 0),
     ('loss', 1.0, float('nan'), 0),
   ],

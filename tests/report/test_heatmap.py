@@ -21,6 +21,11 @@ def test_many_evaluations_are_thinned_and_the_ends_stay():
   assert '<image' not in found  # a page has none: it asks for nothing, and its policy forbids it
 
 
+def test_steps_with_another_number_of_parts_are_left_out():
+  found = heatmap.draw({0: [0.5] * 4, 20: [0.1] * 8, 40: [0.2] * 8}, title='x')
+  assert found == heatmap.draw({20: [0.1] * 8, 40: [0.2] * 8}, title='x')
+
+
 @pytest.mark.parametrize('parts', [[None] * 8, [0.5] * 8])
 def test_one_step_without_spread_or_values_has_a_map(parts):
   assert '<svg' in heatmap.draw({3: parts}, title='x')

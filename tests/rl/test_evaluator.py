@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import types as std_types
 
 import numpy as np
@@ -41,7 +42,7 @@ class Loop:
   """What an evaluation sees of a training loop."""
 
   def __init__(self):
-    self.laps, self.passed = [], []
+    self.laps, self.passed, self.asked = [], [], 0
 
   def late(self, step, values):
     self.passed.append(step)
@@ -50,7 +51,7 @@ class Loop:
     self.laps.append(name)
 
   def stop_if_asked(self):
-    pass
+    self.asked += 1
 
 
 @pytest.fixture
@@ -111,9 +112,20 @@ def config(folder, **changes):
   return c
 
 
+MADE = []
+
+
+@pytest.fixture(autouse=True)
+def ends():
+  yield
+  while MADE:
+    MADE.pop().stop()
+
+
 def evaluations(c, folder, asked=(), answers=(thorough, cut)):
   evaluator.check(c)
-  return evaluator.Evaluator(c, Tokenizer(), None, engine(*answers), folder, asked)
+  MADE.append(evaluator.Evaluator(c, Tokenizer(), None, engine(*answers), folder, asked))
+  return MADE[-1]
 
 
 def measured(due, step, params=PARAMS, loop=None):
@@ -352,6 +364,7 @@ def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, 
   num_written, loop = len(writes), Loop()
   resumed = evaluations(c, tmp_path)
   assert resumed.step(loop, 1, {'w': PARAMS['w'] + 1}) == {}  # the policy has moved on
+  assert loop.laps == ['eval_referee'] and loop.asked == 1 and resumed._seconds > 0
   assert resumed._judging.wait(60)
   assert records.metrics(tmp_path)[0]['eval/win_rate/sampled'] == 1
   assert len(writes) == num_written
@@ -370,8 +383,89 @@ def test_the_end_waits_for_a_judge_no_longer_than_it_may(writes, judge, server, 
   assert record['eval/win_rate/sampled'] is None and record['eval/words/sampled'] == 10
   assert loop.passed == [0] and loop.laps[-1] == 'eval_wait'
   judge.may_go.set()  # what comes later is dropped
-  due._judging.add(7, 0, lambda values: None)
+  due._judging.add(7, 0, *[lambda values: None] * 2)
   assert due._judging.wait(60) and records.read(tmp_path)[0] == record
+
+
+def test_a_slow_judge_costs_no_metric_that_needs_none(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'train.num_steps': 3, 'eval.wait': 0.2})
+  due = evaluations(c, tmp_path)
+  due.step(Loop(), 0, PARAMS)
+  due.step(Loop(), 2, {'w': PARAMS['w'] + 1})  # its turn never came
+  for one in records.read(tmp_path).values():
+    assert one[judging.FAILED] == 1 and one['eval/words/sampled'] == 10
+  judge.may_go.set()
+
+
+def test_after_the_end_the_judge_is_asked_nothing_more_and_nothing_is_written(
+  writes, judge, server, tmp_path
+):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'judge.concurrency': 1, 'train.num_steps': 9})
+  due = evaluations(c, tmp_path)
+  due.step(Loop(), 0, PARAMS)
+  due.step(Loop(), 2, PARAMS)
+  while not judge.asked:
+    time.sleep(0.01)
+  due.stop()
+  judge.may_go.set()
+  due._judging._thread.join(60)
+  assert not due._judging._thread.is_alive() and judge.asked <= 2
+  assert (tmp_path / 'evaluations' / 'verdicts.jsonl').read_bytes() == b''
+  assert not (tmp_path / 'evaluations.jsonl').exists()
+
+
+def test_a_judge_on_our_devices_is_waited_for_as_long_as_it_takes(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  due = evaluations(by_server(tmp_path, server, **{'eval.wait': 0.1}), tmp_path)
+  due._inside = True
+  free = threading.Timer(1.5, judge.may_go.set)
+  free.start()
+  due.step(Loop(), 0, PARAMS)
+  free.join()
+  assert records.metrics(tmp_path)[0]['eval/win_rate/sampled'] == 1
+
+
+def test_a_resumed_run_judges_again_what_has_failed(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  judge.may_go.clear()
+  c = by_server(tmp_path, server, **{'train.num_steps': 1, 'eval.wait': 0.2})
+  ended = evaluations(c, tmp_path)
+  ended.step(Loop(), 0, PARAMS)
+  ended.stop()
+  assert records.metrics(tmp_path)[0][judging.FAILED] == 1
+  judge.may_go.set()
+  c.train.num_steps, num_written = 9, len(writes)
+  resumed = evaluations(c, tmp_path)
+  resumed.step(Loop(), 1, {'w': PARAMS['w'] + 1})
+  assert resumed._judging.wait(60) and len(writes) == num_written
+  assert records.metrics(tmp_path)[0]['eval/win_rate/sampled'] == 1
+
+
+def test_a_resumed_run_gives_the_sinks_the_records_that_they_may_lack(writes, tmp_path):
+  write_arena(tmp_path)
+  for step in (0, 2):
+    measured(evaluations(config(tmp_path), tmp_path), step)
+  loop = Loop()
+  evaluations(config(tmp_path), tmp_path).step(loop, 1, PARAMS)
+  assert loop.passed == [0, 2]
+
+
+def test_an_error_of_the_thread_is_raised_in_all_processes(writes, tmp_path, monkeypatch):
+  write_arena(tmp_path)
+  due, seen = evaluations(config(tmp_path), tmp_path), []
+  monkeypatch.setattr(evaluator.hosts, 'first', lambda work: seen.append(work) or work())
+  due.step(Loop(), 1, PARAMS)
+  assert due._judging.ended in seen  # `hosts.first` has the others raise, too
+
+
+def test_weights_that_evaluations_round_are_said(tmp_path):
+  said = [evaluator.facts(config(tmp_path, **{'rollout.weights': w})) for w in ('int8', 'float')]
+  assert ['rounded to int8' in str(found) for found in said] == [True, False]
 
 
 def test_checkpoints_by_a_metric_of_evaluations_wait_for_it(writes, tmp_path):

@@ -23,7 +23,8 @@ def judge(tmp_path, scores, logp=None):
   made = object.__new__(referee.Referee)
   made._start = tmp_path / 'start.json'
   made._scorer = lambda pairs: np.array([scores[text] for _, text in pairs])
-  made._mean_logprob = lambda answers: np.array([(logp or scores)[a.text] for a in answers])
+  by = logp or scores
+  made.logprobs = lambda answers: [np.array([by[a.text]] if a.text else []) for a in answers]
   made._corpus, made._vocabulary = {'referee': 0.9}, frozenset()
   return made
 
@@ -34,7 +35,7 @@ def answers(*texts):
 
 def measured(made, *texts):
   given = answers(*texts)
-  return made.measure({'greedy': given}, {'greedy': made.scores(given)})
+  return made.measure({'greedy': given}, {'greedy': made.scores(given, made.logprobs(given))})
 
 
 def test_now_is_compared_with_step_0_on_the_same_prompts(tmp_path):
@@ -69,9 +70,8 @@ def test_broken_answers_count_nowhere(tmp_path):
 def test_scores_and_surprise_inside_sound_answers(tmp_path):
   made = judge(tmp_path, {})
   made._scorer = lambda pairs: np.array([len(text) for _, text in pairs])
-  made._logprobs = lambda answers: [-np.arange(1.0, 5.0)] * len(answers)
   text = 'One two three four. Five six. Seven eight nine ten eleven.'
-  found = made.within(answers('', text, 'Short.'), 4)
+  found = made.within(answers('', text, 'Short.'), [-np.arange(1.0, 5.0)] * 3, 4)
   assert set(found['referee']) == set(found['surprise']) == {1, 2}
   windows = position.windows(text, 4)
   assert found['referee'][1].value_W.tolist() == [len(window.text) for window in windows]
@@ -79,7 +79,7 @@ def test_scores_and_surprise_inside_sound_answers(tmp_path):
   assert found['referee'][2].value_W.tolist() == [len('Short.')]
   assert found['surprise'][1].at_W.tolist() == [0.125, 0.375, 0.625, 0.875]
   assert found['surprise'][1].value_W.tolist() == [1, 2, 3, 4]
-  assert made.within(answers(''), 4) == {'referee': {}, 'surprise': {}}
+  assert made.within(answers(''), [np.zeros(0)], 4) == {'referee': {}, 'surprise': {}}
 
 
 def test_style_of_prose_and_of_noise():
@@ -129,10 +129,11 @@ def test_the_head_of_a_log_probability_is_the_request(monkeypatch):
   )
   monkeypatch.setattr(
     referee.language_model,
-    'mean_logprob',
-    lambda fn, params, texts, heads, shape: seen.update(texts=texts, heads=heads),
+    'logprobs',
+    lambda fn, params, texts, heads, shape: seen.update(texts=texts, heads=heads) or [-np.ones(3)],
   )
-  made._mean_logprob([referee.Answer('Ode', 'Sea.')])
+  found = made.logprobs([referee.Answer('Ode', ''), referee.Answer('Ode', 'Sea.')])
+  assert list(map(len, found)) == [0, 3] and not made.logprobs([referee.Answer('Ode', '')])[0].size
   (text,), (head,) = seen['texts'], seen['heads']
   whole = ''.join(map(chr, text))
   assert 'Ode' in whole[:head] and whole[:head].endswith('<answer>') and whole[head:] == 'Sea.'

@@ -148,14 +148,19 @@ def test_a_second_judge_of_the_kept_answers_agrees_so_far(experiment, rows, serv
     evaluate.check(c)
     evaluate.run(c)
   again = json.loads((tmp_path / 'runs' / 'same' / 'results.json').read_text())
-  assert again['leaderboard'] == first['leaderboard'] and again['diversity'] == first['diversity']
+  assert again['diversity'] == first['diversity']
+  for board in (first['leaderboard'], again['leaderboard']):
+    sampled = board['conditions'].pop('sampling of the systems')
+    assert sampled.startswith('temperature' if board is first['leaderboard'] else 'of the file')
+  assert again['leaderboard'] == first['leaderboard']
   compared = report.get_config('micro')
-  compared.runs_dir, compared.report.runs = c.runs_dir, (name, 'same', 'second')
+  compared.runs_dir, compared.report.runs = c.runs_dir, ('same', 'second', name)
   report_stage.check(compared)
   report_stage.run(compared)
   text = (tmp_path / 'runs' / 'report-micro' / 'table.md').read_text()
   board = text.split('**', 4)[2]
-  assert board.count(f'| {name} |') == board.count('| same |') == len(first['leaderboard']['rows'])
+  assert board.count('| same |') == len(first['leaderboard']['rows'])
+  assert f'| {name} | sampling of the systems: temperature' in text
   if experiment is not eval_longbench:
     assert '| second | judge: offline-rules, not judge |' in text
     assert text.count('| judge | offline-rules | ') == 2
@@ -263,6 +268,7 @@ def test_the_offline_judge_is_named_in_every_output(server, tmp_path, capsys):
     ({'eval.benchmark': 'elo'}, "no 'elo'"),
     ({'eval.systems': ()}, 'eval.systems is empty'),
     ({'eval.systems': ('a/m@http://host', 'b/m@http://host')}, 'called the same: m, m'),
+    ({'eval.systems': ('a m=m@http://host', 'a-m=m@http://host')}, 'called the same: a m, a-m'),
     ({'eval.file': 'nowhere.jsonl'}, 'nowhere.jsonl'),
     ({'judge.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),
     ({'eval.key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY'),

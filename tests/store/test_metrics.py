@@ -157,17 +157,22 @@ def test_evaluations_reach_the_sinks_when_they_come(name, tmp_path, monkeypatch)
       writer.write(step, {'loss': 1.0})
       if step == 1:
         writer.late(0, {'eval/a': 0.5, 'eval/b': None})
-    writer.late(2, {'eval/a': 0.75})
-  if name == 'wandb':  # where steps must not fall; the last one has no later step
+        writer.late(1, {'eval/a': 0.25})
+    for step in (2, 3):
+      writer.late(step, {'eval/a': 0.75})
+  if name == 'wandb':  # where steps must not fall, and two records of one step are one
     assert module.records == [
       (0, {'loss': 1.0}),
       (1, {'loss': 1.0}),
       (2, {'loss': 1.0, 'eval/a': 0.5, 'eval/step': 0}),
-      (2, {'eval/a': 0.75, 'eval/step': 2}),
+      (2, {'eval/a': 0.25, 'eval/step': 1}),
+      (3, {'eval/a': 0.75, 'eval/step': 2}),
+      (4, {'eval/a': 0.75, 'eval/step': 3}),
     ]
   else:
     found = [(e.step, v.tag, v.simple_value) for e in events(tmp_path) for v in e.summary.value]
-    assert [one for one in found if one[1] != 'loss'] == [(0, 'eval/a', 0.5), (2, 'eval/a', 0.75)]
+    late = [(0, 0.5), (1, 0.25), (2, 0.75), (3, 0.75)]
+    assert [one for one in found if one[1] != 'loss'] == [(k, 'eval/a', x) for k, x in late]
 
 
 def test_tensorboard_has_the_samples(tmp_path):
