@@ -98,8 +98,8 @@ class Judging:
 
   def _work(self) -> None:
     while (step := self._queue.get()) is not None:
-      for one in list(self._waiting.values()):
-        self._describe(one)
+      for each in list(self._waiting.values()):
+        self._describe(each)
       if (one := self._waiting.get(step)) is None:
         continue
       try:

@@ -89,7 +89,7 @@ def within(
   thoughts = {i: answers.thought(reply['text']) for i, reply in answered.items()}
   given = answers.Answers(texts, {}, thoughts=thoughts)
   found: dict[str, Any] = {'positions': {}}
-  scored_by = {
+  scored_by: dict[str, tuple[Mapping[int, position.Scored], int]] = {
     name: (inside.scored(given, measure, c.eval.window, prompts), measure.worse)
     for name, measure in MEASURES.items()
   }

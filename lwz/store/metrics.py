@@ -84,7 +84,7 @@ class Writer:
     for sink in self._sinks:
       sink.write(int(step), finite, shown)
 
-  def late(self, step: int, values: dict[str, float]) -> None:
+  def late(self, step: int, values: dict[str, float | None]) -> None:
     """Gives the sinks the finite ones of more metrics of a step that is written already."""
     finite = {name: value for name, value in record.plain(values).items() if value is not None}
     for sink in self._sinks:
