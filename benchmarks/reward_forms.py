@@ -25,6 +25,7 @@ FOLDER = pathlib.Path(sweeps.__file__).parent
 FILES = tuple(FOLDER / f'{name}.py' for name in ('reward_forms', 'reward_forms_more'))
 PERFECT, NOBODY = f'{scripted.PREFIX}perfect', 'none'
 WHEN, BY = ('first', 'last'), ('seed', 'prompt')  # of `summary.Row`, of `groups.Comparison`
+SAID = ('survives', 'harmed', 'cannot tell', 'never met')
 MARGIN = 0.05  # of the referee's outcome, in [0, 1]: a form that loses less survives the flaw
 FORMAT, WIN_RATE = 'eval/valid_format/sampled', 'eval/referee_win_rate/sampled'
 # What every arm is described by besides its own reward: the column, the metric, of the end.
@@ -50,7 +51,9 @@ repetition, order of words, quoted terms) with one known flaw, and read no meani
 forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
 *survives* a flaw if it loses less than {MARGIN} of outcome to itself by the perfect judge: if the
 interval of that loss, paired by seed, ends below; else it is *harmed* if the interval lies above 0;
-else the seeds *cannot tell*. Losses by prompt are of these very runs, over the held-out titles."""
+else the seeds *cannot tell*. A flaw is *never met* where the runs are those of the perfect judge to
+the bit, as no text was such that it mattered. Losses by prompt are of these very runs, over the
+held-out titles."""
 
 
 class Arm(NamedTuple):
@@ -143,15 +146,17 @@ def flaws(arms: Sequence[Arm]) -> list[Flaw]:
 
 
 def verdict(cost: groups.Interval) -> str:
-  """Returns what an interval of perfect minus flawed says: 'survives', 'harmed', 'cannot tell'."""
+  """Returns what an interval of perfect minus flawed says, one of `SAID`."""
   if not cost.method:
     return 'cannot tell'
+  if cost.low == cost.high == 0:
+    return 'never met'
   return 'survives' if cost.high < MARGIN else 'harmed' if cost.low > 0 else 'cannot tell'
 
 
 def _sentences(compared: Sequence[Flaw]) -> str:
   said = []
-  for word in ('survives', 'harmed', 'cannot tell'):
+  for word in SAID:
     named = [_named(one.form, one.judge) for one in compared if one.says == word]
     said.append(f'* {word}: {"; ".join(named) or "none"}')
   return '\n'.join(said)

@@ -62,3 +62,4 @@ def test_a_wide_interval_and_a_single_seed_say_nothing():
   assert reward_forms.verdict(groups.interval([0.2])) == 'cannot tell'
   assert reward_forms.verdict(groups.interval([0.01, 0.012, 0.011])) == 'survives'
   assert reward_forms.verdict(groups.interval([0.1, 0.12, 0.11])) == 'harmed'
+  assert reward_forms.verdict(groups.interval([0.0, 0.0, 0.0])) == 'never met'
