@@ -103,6 +103,20 @@ def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
     assert left.value.code == code
 
 
+def test_a_run_that_ends_drops_what_waits_to_be_compiled(tmp_path, monkeypatch):
+  def run(c):
+    raise ValueError('refused')
+
+  dropped = []
+  monkeypatch.setattr(door.program, 'drop', lambda: dropped.append(True))
+  monkeypatch.setattr(door.Door, '_stage', lambda self, c: door.Stage((), print, run))
+  c = grpo_think.get_config('micro')
+  c.runs_dir = str(tmp_path)
+  with pytest.raises(ValueError, match='refused'):
+    list(door.Door(jobs.ROOT / 'experiments')._execute(c))
+  assert dropped
+
+
 @pytest.mark.slow
 def test_a_mesh_gives_the_same_curves(micro_runs, tmp_path, monkeypatch):
   """Stopped on two devices, gone on with on four; so is every run it needs."""
