@@ -269,8 +269,8 @@ def finish(
 ) -> None:
   """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
 
-  `plots` are arguments of `curves.draw`, `maps` are plots already; `answers` are samples for held-out
-  prompts, `result` is what else the summary in DONE holds.
+  `plots` are arguments of `curves.draw`, `maps` are plots already; `answers` are samples for
+  held-out prompts, `result` is what else the summary in DONE holds.
   """
 
   def close() -> None:
