@@ -423,3 +423,13 @@ def test_a_signal_during_imports_leaves_with_the_status_of_a_stop(number, tmp_pa
   process.send_signal(number)
   output, _ = process.communicate(timeout=60)
   assert process.returncode == 75 and 'Traceback' not in output
+
+
+@pytest.mark.parametrize('folder, least', [('runs', 0.0), ('gs://bucket/runs', 0.5)])
+def test_a_bucket_keeps_no_small_programs(folder, least, monkeypatch):
+  asked = {}
+  monkeypatch.setattr(compilation.jax.config, 'update', asked.__setitem__)
+  c = grpo_think.get_config('micro')
+  c.runs_dir = folder
+  compilation.prepare(c)
+  assert asked['jax_persistent_cache_min_compile_time_secs'] == least
