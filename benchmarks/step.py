@@ -39,6 +39,7 @@ MODEL = {
   'max_position_embeddings': 512,
 }
 MICRO_ROWS = 4
+LIMIT = 900  # seconds of a child
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -172,14 +173,21 @@ def timed(command: list[str], root: pathlib.Path, is_done) -> tuple[float, float
   began = time.monotonic()
   process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
   seconds = None
-  while True:
-    ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-    if seconds is None and is_done():
-      seconds = time.monotonic() - began
-    if ended:
-      break
-    time.sleep(0.02)
-  process.returncode = status
+  try:
+    while time.monotonic() - began < LIMIT:
+      ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+      if seconds is None and is_done():
+        seconds = time.monotonic() - began
+      if ended:
+        process.returncode = status = os.waitstatus_to_exitcode(status)
+        break
+      time.sleep(0.02)
+    else:
+      raise RuntimeError(f'{" ".join(command)}: stopped after {LIMIT} s')
+  finally:
+    if process.returncode is None:
+      process.kill()
+      process.wait()
   if status or seconds is None:
     raise RuntimeError(f'{" ".join(command)}: ended with status {status}; see above')
   return seconds, usage.ru_utime + usage.ru_stime

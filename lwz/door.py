@@ -23,6 +23,7 @@ os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # else: 'PyTorch was n
 import jax
 
 from lwz import stages
+from lwz.programs import program
 from lwz.report import arms as arms_table
 from lwz.rl import registry
 from lwz.runtime import (
@@ -264,6 +265,7 @@ class Door:
     try:
       yield from self._stage(c).run(c) or ()
     finally:
+      program.drop()
       lock.release(setup.run_folder(c) / 'LOCK')
     print(f'{name}: done in {time.monotonic() - began:.0f} s')
 

@@ -103,6 +103,20 @@ def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
     assert left.value.code == code
 
 
+def test_a_run_that_ends_drops_what_waits_to_be_compiled(tmp_path, monkeypatch):
+  def run(c):
+    raise ValueError('refused')
+
+  dropped = []
+  monkeypatch.setattr(door.program, 'drop', lambda: dropped.append(True))
+  monkeypatch.setattr(door.Door, '_stage', lambda self, c: door.Stage((), print, run))
+  c = grpo_think.get_config('micro')
+  c.runs_dir = str(tmp_path)
+  with pytest.raises(ValueError, match='refused'):
+    list(door.Door(jobs.ROOT / 'experiments')._execute(c))
+  assert dropped
+
+
 @pytest.mark.slow
 def test_a_mesh_gives_the_same_curves(micro_runs, tmp_path, monkeypatch):
   """Stopped on two devices, gone on with on four; so is every run it needs."""
@@ -409,3 +423,13 @@ def test_a_signal_during_imports_leaves_with_the_status_of_a_stop(number, tmp_pa
   process.send_signal(number)
   output, _ = process.communicate(timeout=60)
   assert process.returncode == 75 and 'Traceback' not in output
+
+
+@pytest.mark.parametrize('folder, least', [('runs', 0.0), ('gs://bucket/runs', 0.5)])
+def test_a_bucket_keeps_no_small_programs(folder, least, monkeypatch):
+  asked = {}
+  monkeypatch.setattr(compilation.jax.config, 'update', asked.__setitem__)
+  c = grpo_think.get_config('micro')
+  c.runs_dir = folder
+  compilation.prepare(c)
+  assert asked['jax_persistent_cache_min_compile_time_secs'] == least

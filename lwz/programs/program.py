@@ -1,12 +1,12 @@
 """A jitted step of a run, as an object that a stage runs and a preflight lowers."""
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
 import jax
-import numpy as np
 
 from lwz.model.attention import packed as packed_attention
 from lwz.programs import placement
@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
   'cpu': {'xla_backend_optimization_level': 1, 'xla_cpu_use_fusion_emitters': False}
 }
 _THREADS = futures.ThreadPoolExecutor(2, 'compile')  # XLA itself uses all cores for one program
+_BEGUN: weakref.WeakSet[futures.Future] = weakref.WeakSet()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +43,14 @@ class Program:
   def start(self) -> futures.Future | None:
     """Begins to compile it in a thread; what `jit` returns waits for it when it is called.
 
-    Returns what to wait for. None: several processes compile in their first calls, in one order.
+    Returns what to wait for. None: several processes compile in their first calls, in one order,
+    and so do several devices of a CPU, whose collectives wait for cores at most 40 s.
     """
-    if not self.started and jax.process_count() == 1:
+    mesh = self._mesh()
+    shares = mesh is not None and mesh.size > 1 and self._platform() == 'cpu'
+    if not self.started and jax.process_count() == 1 and not shares:
       self.started.append(_THREADS.submit(lambda: self.lower().compile()))
+      _BEGUN.add(self.started[0])
     return self.started[0] if self.started else None
 
   def jit(self, *frozen: Any) -> Any:
@@ -60,14 +65,21 @@ class Program:
       return lambda *args: jitted(*placement.put((*args, *frozen), self.abstract_args))
     if not self.started:
       return (lambda *args: jitted(*args, *frozen)) if frozen else jitted
-    shapes = [x.shape for x in jax.tree.leaves(self.abstract_args)]
+    known = [(x.shape, x.dtype) for x in jax.tree.leaves(self.abstract_args)]
 
     def call(*args):
       args = (*args, *frozen)
-      is_known = [np.shape(x) for x in jax.tree.leaves(args)] == shapes
-      return (self.started[0].result() if is_known else jitted)(*args)
+      given = [(x.shape, x.dtype) for x in map(jax.typeof, jax.tree.leaves(args))]
+      return (self._compiled() if given == known else jitted)(*args)
 
     return call
+
+  def _compiled(self) -> jax.stages.Compiled:
+    if self.started[0].cancel():  # no thread has begun with it: needed now, it is not queued
+      compiled: futures.Future = futures.Future()
+      compiled.set_result(self.lower().compile())
+      self.started[0] = compiled
+    return self.started[0].result()
 
   def _jitted(self) -> jax.stages.Wrapped:
     placed = jax.tree.map(lambda arg: getattr(arg, 'sharding', None), self.abstract_args)
@@ -80,9 +92,18 @@ class Program:
     )
 
   def _platform(self) -> str:
+    return packed_attention.platform_of(self._mesh())
+
+  def _mesh(self) -> placement.AnyMesh:
     where = (getattr(arg, 'sharding', None) for arg in jax.tree.leaves(self.abstract_args))
-    return packed_attention.platform_of(getattr(next(where, None), 'mesh', None))
+    return getattr(next(where, None), 'mesh', None)
 
   def lower(self) -> jax.stages.Lowered:
     """Returns it traced and lowered for the abstract arguments, without any data."""
     return self._jitted().lower(*self.abstract_args)
+
+
+def drop() -> None:
+  """Drops what waits to be compiled, which would keep a process that ends; a call compiles it."""
+  for begun in list(_BEGUN):
+    begun.cancel()

@@ -77,9 +77,9 @@ def engine(
 
 
 def compile_first(c, engine: scheduler.Engine) -> None:
-  """Compiles what a rollout meets before the first step, several at a time, with a progress bar.
+  """Compiles programs of decoding before the first step, several at a time, with a progress bar.
 
-  That is the full batch at every read length, and the smaller ones at the largest; any other is
+  Those are of the full batch at every read length, and of smaller ones at the largest; any other is
   compiled while a block runs. On a CPU all are: there a block takes longer than a compilation.
   """
   if jax.default_backend() == 'cpu' or jax.process_count() > 1:
@@ -89,8 +89,9 @@ def compile_first(c, engine: scheduler.Engine) -> None:
   waiting = [engine.compiling(*shape) for shape in shapes]
   label = f'{setup.run_name(c)}: decoding programs compiled'
   with terminal.Progress(len(shapes), label=label, unit='program') as bar:
-    for done, _ in enumerate(futures.as_completed(waiting), 1):
-      bar.update(done)
+    for num, done in enumerate(futures.as_completed(waiting), 1):
+      done.result()  # its error
+      bar.update(num)
 
 
 def _spec(c, config, mesh, sampling: sampler.Sampling) -> spec_lib.EngineSpec:

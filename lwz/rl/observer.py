@@ -96,7 +96,7 @@ class Observer:
 
     With `log.browser` all batches are written for it; `advantage_PG` are those of their merger.
     """
-    hosts.first(self._observed.result)  # it has written samples: its error is that of all
+    hosts.first(self._observed.result)  # process 0 alone writes: its error is that of all
     observed = self._observed.result()
     self.state = observed.state
     if self._browser:

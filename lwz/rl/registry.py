@@ -21,6 +21,7 @@ from lwz.judge import http as http_lib
 from lwz.judge import systems
 from lwz.learn import advantage, composition, distillation, losses, overlong
 from lwz.programs import language_model, reward_model
+from lwz.programs import program as program_lib
 from lwz.reward import components, diversity, protocols, verdict, writing
 from lwz.rl import judged, likelihood
 from lwz.runtime import setup, tokenizers
@@ -204,6 +205,12 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
   return writing.remote(post, faults=(http_lib.Failed,), scale=scale, **how)
 
 
+@functools.lru_cache(4)
+def _score_program(config, shape: language_model.RowShape, mesh) -> program_lib.Program:
+  """The one of all scorers of these shapes: it is compiled once."""
+  return reward_model.score(config, shape, mesh=mesh)
+
+
 class OwnScorer:
   """A reward model on our devices: (request, answer) pairs -> rewards [B]."""
 
@@ -215,7 +222,7 @@ class OwnScorer:
     self.tokenizer = tokenizers.load(source)
     setup.end_ids(self.tokenizer, self.config, source)
     self.shape = shape or score_shape(c, mesh)
-    program = reward_model.score(self.config, self.shape, mesh=mesh)
+    program = _score_program(self.config, self.shape, mesh)
     program.start()
     self.score_fn = program.jit()
 

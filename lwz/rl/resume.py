@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 
 from lwz import hosts, types
@@ -80,8 +81,14 @@ class BatchStore:
     hosts.first(self._writer.flush)
 
   def close(self) -> None:
-    """`settle` of a process that ends, whatever the others do."""
-    self._writer.flush()
+    """`settle` of a process that ends, whatever the others do; an error is logged.
+
+    Another error may be what ends it, and would be lost.
+    """
+    try:
+      self._writer.flush()
+    except Exception as error:
+      logging.error('%s: some texts were not kept, and are sampled again: %s', self._folder, error)
 
   def rollout(self, number: int) -> types.Rollout | None:
     """Returns the archived rollout of a batch, whatever policy sampled it, or None."""

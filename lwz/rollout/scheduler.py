@@ -143,7 +143,6 @@ class _Loop:
   def run(self) -> Iterator[Trajectory]:
     start = time.monotonic()
     ended: list[Trajectory] = []
-    num_yielded = 0
     while True:
       more = self._queue.refresh(idle=not (ended or self._active()))
       self._fill()
@@ -152,8 +151,7 @@ class _Loop:
       self._queue.busy()
       for trajectory in ended:  # the device is busy meanwhile
         self._stats.seconds = time.monotonic() - start
-        self._stats.first = self._stats.first if num_yielded else self._stats.seconds
-        num_yielded += 1
+        self._stats.first = self._stats.first or self._stats.seconds
         yield trajectory
       if block is None and not more:
         return
@@ -240,6 +238,8 @@ class _Loop:
     batch_size, read_length, until_active = plan(
       self._engine, len(active), max(self._cached[slot] for slot in active), bool(self._queue)
     )
+    if (begun := self._engine.compiling(batch_size, read_length)) and not begun.done():
+      self._queue.busy()  # what was written waits for no compilation
     active_B = np.array([owner != _FREE for owner in self._owner])
     self._slots, block = self._engine.decode(batch_size, read_length)(
       self._params, self._slots, active_B, np.int32(until_active)

@@ -4,6 +4,8 @@ import os
 
 import jax
 
+from lwz.store import atomic
+
 
 def prepare(c) -> None:
   """Keeps what is compiled in `runs_dir`, and asks for `same_bits` if `rollout.exact`."""
@@ -11,7 +13,8 @@ def prepare(c) -> None:
   jax.config.update('jax_compilation_cache_dir', cache)
   # Small programs, too: a first step runs a hundred of them, which take longer to compile than to
   # read.
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  least = 0.5 if atomic.is_remote(c.runs_dir) else 0.0  # seconds; a bucket is slow
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', least)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   if c.rollout.exact:
     same_bits()

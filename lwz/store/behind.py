@@ -8,7 +8,7 @@ from collections.abc import Callable
 class Writer:
   """A thread that writes. What it was given is written before the interpreter ends.
 
-  An error of a write is raised by the next `submit`, or by `flush`.
+  An error of a write is raised by `flush`, and by nothing else.
   """
 
   def __init__(self) -> None:
@@ -17,8 +17,8 @@ class Writer:
 
   def submit(self, write: Callable[[], object]) -> None:
     """Has `write` called after all that was submitted before."""
-    while self._begun and self._begun[0].done():
-      self._begun.popleft().result()
+    while self._begun and self._begun[0].done() and not self._begun[0].exception():
+      self._begun.popleft()
     self._begun.append(self._pool.submit(write))
 
   def flush(self) -> None:

@@ -1,9 +1,9 @@
 """Journal of the finished trajectories of a step that is still being sampled.
 
-    journal/step-000012/trajectory-00007.npz
+    journal/step-000012/1767225600123456789.npz
 
 Append-only, each file written atomically on a disk and in a bucket, by a thread: it holds the
-entries that came while the one before was written, and has the name of one of them. A run that was
+entries that came while the one before was written, and is named by its time, in ns. A run that was
 killed inside a step reads them again. A kill loses the entries of the write that it cut, and those
 that waited for it: they are sampled again, by their own keys. Entries are valid only for the policy
 that wrote them, identified by its `store.checksum`; others are ignored.
@@ -18,6 +18,7 @@ that wrote them, identified by its `store.checksum`; others are ignored.
 """
 
 import io
+import time
 import zipfile
 from typing import Any
 
@@ -56,7 +57,7 @@ class TrajectoryJournal:
     entries: dict[str, Any] = {f'{n}/{k}': x for n, arrays in waiting for k, x in arrays.items()}
     entries[_POLICY] = np.uint32(self._policy)
     np.savez(data, **entries)
-    atomic.write_bytes(self._path / f'{waiting[0][0]}.npz', data.getvalue())
+    atomic.write_bytes(self._path / f'{time.time_ns()}.npz', data.getvalue())  # replaces no other
 
   def read(self) -> dict[str, dict[str, np.ndarray]]:
     """Returns all entries of this policy, by name, without files whose checksums are wrong."""

@@ -32,7 +32,20 @@ def test_what_is_measured_has_a_row_once(asked, tmp_path, capsys):
   assert 'cpu' in capsys.readouterr().out
   (tmp_path / 'here.jsonl').write_text('')
   assert asked('--only', 'environment', '--minutes', '0')[0] == []
-  assert 'the same command goes on' in capsys.readouterr().out
+  assert 'the same command goes on, with --minutes 2' in capsys.readouterr().out
+
+
+def test_results_of_another_name_share_no_runs(tmp_path, monkeypatch):
+  monkeypatch.setattr(accelerator, '__file__', str(tmp_path / 'worker.py'))
+  (tmp_path / 'worker.py').write_text(
+    f'import json, os\nprint(json.dumps({{"result": os.environ["{accelerator.SCRATCH}"]}}))\n'
+  )
+  one = accelerator.Measurement('run', 60, ('micro',))
+  found = [
+    accelerator.measure(one, tmp_path / f'{name}.jsonl', True, 60)['result']
+    for name in ('cpu', 'v1.gpu')
+  ]
+  assert found == [str(tmp_path / 'cpu-scratch'), str(tmp_path / 'v1.gpu-scratch')]
 
 
 def test_failures_and_limits_are_told_apart(tmp_path):

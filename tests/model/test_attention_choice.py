@@ -43,7 +43,7 @@ REFUSED = [
   ('splash', ('gpu', 64, 64, jnp.bfloat16), {}, 'a TPU kernel, not for gpu'),
   ('triton', ('tpu', 64, 64, jnp.bfloat16), {}, 'a GPU kernel, not for tpu'),
   ('triton', ('gpu', 64, 64, jnp.float32), {}, 'for bfloat16 and float16, not float32'),
-  ('triton', ('gpu', 64, 64, jnp.bfloat16), {'context': 2}, 'cut 2 ways by the mesh axis context'),
+  ('triton', ('gpu', 64, 64, jnp.bfloat16), {'context': 2}, 'cut 2 ways, by a mesh axis or into'),
   ('cudnn', ('cpu', 64, 64, jnp.bfloat16), {}, 'a GPU kernel, not for cpu'),
   ('cudnn', ('gpu', 64, 64, jnp.float32), {}, 'for bfloat16 and float16, not float32'),
   ('cudnn', ('gpu', 64, 12, jnp.bfloat16), {}, 'a multiple of 8 up to 128, not 12'),

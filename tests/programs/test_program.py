@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import threading
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -93,9 +94,13 @@ def test_a_profile_names_head_and_loss_forward_and_backward_and_the_optimizer(na
   assert forward | {f'{x})' for x in backward} | {'optimizer'} <= found
 
 
-def test_a_donated_buffer_is_gone_and_the_others_remain():
+@pytest.mark.parametrize('started', [False, True])
+def test_a_donated_buffer_is_gone_and_the_others_remain(started):
   shape = jax.ShapeDtypeStruct((3,), jnp.float32)
-  add = program.Program('add', lambda a, b: a + b, (shape, shape), donate=(0,)).jit()
+  built = program.Program('add', lambda a, b: a + b, (shape, shape), donate=(0,))
+  if started:
+    built.start()
+  add = built.jit()
   a, b = jnp.ones(3), jnp.ones(3)
   assert add(a, b).tolist() == [2, 2, 2]
   assert a.is_deleted() and not b.is_deleted()
@@ -121,26 +126,63 @@ def arrays(num_rows=2):
   return rng.standard_normal((num_rows, 3), np.float32), rng.standard_normal((3, 4), np.float32)
 
 
-@pytest.mark.parametrize('mesh', [None, (1,), (2, 2)], ids=str)
+@pytest.mark.parametrize('mesh', [None, (1,)], ids=str)
 def test_what_is_started_is_compiled_once_in_a_thread(mesh):
   traced: list[str] = []
   over = mesh and sharding.make_mesh(mesh, jax.devices()[: np.prod(mesh)])
   built = product(over, traced)
-  built.start()
-  built.start()
+  assert built.start() is built.start()
+  built.start().result()
   fn = built.jit()
   for num in (2, np.int32(2)):  # as a host counts
     np.testing.assert_array_equal(fn(*arrays(), num), product(over).jit()(*arrays(), 2))
   assert len(traced) == 1 and traced[0].startswith('compile')
 
 
-def test_other_shapes_are_compiled_when_they_come():
+def test_devices_of_a_cpu_compile_beside_no_collectives():
+  built = product(sharding.make_mesh((2, 2), jax.devices()[:4]))
+  assert built.start() is None
+  np.testing.assert_array_equal(built.jit()(*arrays(), 2), product().jit()(*arrays(), 2))
+
+
+@pytest.fixture
+def busy(monkeypatch):
+  """Threads that all compile something else, for as long as a test takes."""
+  go, threads = threading.Event(), futures.ThreadPoolExecutor(1, 'compile')
+  monkeypatch.setattr(program, '_THREADS', threads)
+  threads.submit(go.wait, 60)
+  yield
+  go.set()
+  threads.shutdown()
+
+
+def test_what_is_needed_waits_for_nothing_that_was_started_before(busy):
+  traced: list[str] = []
+  built = product(traced=traced)
+  built.start()
+  fn = built.jit()
+  assert fn(*arrays(), 2).shape == fn(*arrays(), 3).shape == (2, 4)
+  assert traced == ['MainThread'] and built.start().done()
+
+
+def test_what_is_dropped_keeps_no_thread_and_can_be_called(busy):
+  traced: list[str] = []
+  built = product(traced=traced)
+  begun = built.start()
+  program.drop()
+  assert begun.cancelled() and not traced
+  assert built.jit()(*arrays(), 2).shape == (2, 4)
+
+
+def test_other_shapes_and_dtypes_are_compiled_when_they_come():
   traced: list[str] = []
   built = product(traced=traced)
   built.start()
   fn = built.jit()
   assert fn(*arrays(), 1).shape == (2, 4) and fn(*arrays(5), 1).shape == (5, 4)
   assert len(traced) == 2
+  x, w = arrays()
+  assert fn(x.astype(jnp.bfloat16), w, 1).shape == (2, 4) and len(traced) == 3
 
 
 def test_frozen_arguments_stay_the_last():

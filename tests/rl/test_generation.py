@@ -25,11 +25,12 @@ def test_samples_of_rounded_weights_are_weighted(kind):
 
 def test_on_an_accelerator_what_a_rollout_meets_is_compiled_first(monkeypatch, capsys):
   asked: list[tuple[int, int]] = []
+  fault = None
 
   def compiling(*shape):
     asked.append(shape)
     done: futures.Future = futures.Future()
-    done.set_result(None)
+    done.set_exception(fault) if fault else done.set_result(None)
     return done
 
   shapes = {'batch_sizes': (1, 2, 4), 'read_lengths': (128, 256)}
@@ -40,3 +41,6 @@ def test_on_an_accelerator_what_a_rollout_meets_is_compiled_first(monkeypatch, c
   generation.compile_first(c, engine)
   assert asked == [(4, 128), (4, 256), (1, 256), (2, 256)]
   assert 'done at program 4 of 4' in capsys.readouterr().err
+  fault = MemoryError('out of memory')
+  with pytest.raises(MemoryError, match='out of memory'):
+    generation.compile_first(c, engine)

@@ -6,6 +6,7 @@ import pytest
 from experiments import base
 from lwz.programs import language_model
 from lwz.rl import registry
+from tests import fakes
 
 SERVER = 'http://localhost:1/score'
 
@@ -54,3 +55,12 @@ def test_the_held_out_reward_is_made_like_the_writing_reward(scorers):
   assert registry.heldout(config(), None) is None
   assert registry.heldout(config(heldout='other_model'), None).reads == 'device'
   assert registry.HELDOUT_OF in registry.REWARDS
+
+
+def test_reward_models_of_one_configuration_share_a_program():
+  shape = language_model.RowShape(2, 8)
+  one, same, other = (
+    registry._score_program(fakes.config(scalar_head=True, vocab_size=size), shape, None)
+    for size in (16, 16, 32)
+  )
+  assert one is same and one is not other

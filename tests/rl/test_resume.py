@@ -12,7 +12,7 @@ from lwz import types
 from lwz.rl import resume
 from lwz.rollout import local, scheduler
 from lwz.runtime import interrupts
-from lwz.store import rollouts
+from lwz.store import atomic, rollouts
 
 P, G, T = 1, 2, 4
 PARAMS = {'w': jnp.arange(3.0)}
@@ -84,6 +84,26 @@ def test_a_run_may_stop_whenever_a_trajectory_is_kept_and_closes_with_all_on_dis
     for index in (1, 0):
       store.open(0, PARAMS).add(trajectory(index, 2))
   assert sorted(open_store(tmp_path).open(0, PARAMS).trajectories) == [0, 1]
+
+
+def test_what_cannot_be_written_stops_where_all_wait_and_hides_no_other_error(
+  tmp_path, monkeypatch, caplog
+):
+  def full(path, data):
+    raise OSError(28, 'No space left on device', str(path))
+
+  store = open_store(tmp_path)
+  stored = store.open(0, PARAMS)
+  monkeypatch.setattr(atomic, 'write_bytes', full)
+  for index in (0, 1):
+    stored.add(trajectory(index, 2))
+    time.sleep(0.05)
+  with pytest.raises(OSError, match='No space left'):
+    store.settle()
+  stored.add(trajectory(0, 2))
+  with pytest.raises(KeyError, match='another'), contextlib.closing(store):
+    raise KeyError('another')
+  assert 'some texts were not kept' in caplog.text
 
 
 def test_the_next_batch_waits_for_the_archive_of_the_last(tmp_path, monkeypatch):

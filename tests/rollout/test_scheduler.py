@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from lwz.model import lora as lora_lib
 from lwz.model import sharding
 from lwz.programs import rollout as program
-from lwz.rollout import local, sampler, scheduler
+from lwz.rollout import local, queue, sampler, scheduler
 from lwz.rollout import slots as slots_lib
 from lwz.rollout import spec as spec_lib
 from tests import fakes
@@ -202,6 +203,9 @@ def test_no_mesh_changes_a_token(shape):
   for one in scheduler.run(alone, alone.reshard(params), REQUESTS):
     np.testing.assert_array_equal(one.ids, found[one.index].ids)
     np.testing.assert_allclose(one.logp, found[one.index].logp, atol=1e-5)
+  left = [7, 2, 11]  # and a restart changes no bit
+  for one in scheduler.run(cut, cut.reshard(placed), [REQUESTS[b] for b in left]):
+    np.testing.assert_array_equal(one.logp, found[left[one.index]].logp)
 
 
 def test_nothing_is_compiled_twice_and_little_once():
@@ -289,6 +293,38 @@ def test_a_group_that_waits_in_part_is_not_read_again_though_others_are_of_anoth
   asked = [scheduler.Request(prompt, KEYS[0], 1) for prompt in (short, long, *[short] * 5)]
   assert len([*scheduler.run(engine, None, asked)]) == len(asked)
   assert sorted(read) == [(1, 64), (1, 100)]
+
+
+def test_a_program_of_decoding_is_traced_once_for_each_shape(monkeypatch):
+  traced = []
+
+  def decode(*args, inner=slots_lib.decode, **options):
+    traced.append((options['batch_size'], options['read_length']))
+    return inner(*args, **options)
+
+  monkeypatch.setattr(slots_lib, 'decode', decode)
+  write(built.__wrapped__(), REQUESTS)
+  assert len(traced) == len(set(traced)) > 1
+
+
+def test_a_block_whose_program_is_being_compiled_keeps_nobody_waiting():
+  begun: futures.Future = futures.Future()
+  happened = []
+
+  class Queue(queue.Queue):
+    def busy(self):
+      happened.append('busy')
+
+  def decode(*shape):
+    happened.append('decode')
+    begun.set_result(None)
+    raise RuntimeError('no further')
+
+  plain = typist.Typist(lambda prompt, key: [7] * 5).engine()
+  engine = dataclasses.replace(plain, decode=lambda *shape: decode, compiling=lambda *shape: begun)
+  with pytest.raises(RuntimeError, match='no further'):
+    list(scheduler.run(engine, None, Queue([scheduler.Request(PROMPTS[0], KEYS[0], 5)])))
+  assert happened == ['busy', 'decode']
 
 
 def test_the_tail_is_computed_in_smaller_batches():

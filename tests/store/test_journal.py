@@ -1,5 +1,6 @@
 """What was kept inside a step is found again by the policy that wrote it, and whole or not."""
 
+import concurrent.futures
 import threading
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_a_torn_entry_is_none(keep, tmp_path):
   kept = Journal(tmp_path, 1, 7)
   kept.add('a', **ENTRY)
   kept.add('b', **ENTRY)
-  path = tmp_path / 'journal' / 'step-000001' / 'a.npz'
+  path = min((tmp_path / 'journal' / 'step-000001').iterdir())
   data = path.read_bytes()
   path.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
   assert list(kept.read()) == ['b']
@@ -51,7 +52,7 @@ def test_a_torn_entry_is_none(keep, tmp_path):
 def test_a_flipped_bit_makes_no_entry(tmp_path):
   kept = Journal(tmp_path, 1, 7)
   kept.add('a', ids=np.arange(100))
-  path = tmp_path / 'journal' / 'step-000001' / 'a.npz'
+  (path,) = (tmp_path / 'journal' / 'step-000001').iterdir()
   data = bytearray(path.read_bytes())
   data[300] ^= 1
   path.write_bytes(data)
@@ -97,14 +98,29 @@ def test_the_loop_waits_for_no_write_and_what_waits_becomes_one(tmp_path, monkey
   assert kept.read() == {}
 
 
-def test_an_error_of_a_write_reaches_the_loop(tmp_path, monkeypatch):
+def test_an_error_of_a_write_is_raised_where_all_wait(tmp_path, monkeypatch):
   def full(path, data):
     raise OSError(28, 'No space left on device', str(path))
 
   monkeypatch.setattr(atomic, 'write_bytes', full)
-  kept = Journal(tmp_path, 1, 7)
+  writer = behind.Writer()
+  kept = journal.TrajectoryJournal(tmp_path, 1, 7, writer)
+  for name in 'ab':  # also after an error
+    kept.add(name, **ENTRY)
+    concurrent.futures.wait(writer._begun)
   with pytest.raises(OSError, match='No space left'):
-    kept.add('a', **ENTRY)
+    writer.flush()
+
+
+def test_an_entry_that_comes_again_replaces_no_other_of_its_file(tmp_path):
+  writer = behind.Writer()
+  kept = journal.TrajectoryJournal(tmp_path, 1, 7, writer)
+  kept._waiting |= {'a': ENTRY, 'b': ENTRY}
+  kept._write()
+  for name in 'ba':
+    kept.add(name, ids=np.array([3]))
+    writer.flush()
+    assert sorted(kept.read()) == ['a', 'b'] and kept.read()[name]['ids'].tolist() == [3]
 
 
 def test_an_older_file_holds_one_entry_of_its_own_name(tmp_path):

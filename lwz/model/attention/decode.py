@@ -84,7 +84,7 @@ def over(
     lengths_B: tokens of each row, at most `read_length`.
     backend: one of `BACKENDS`.
     read_length: maximum of `lengths_B`; the positions that XLA reads, rounded up to whole segments
-      if there are several. Tiles on a CPU need none.
+      if there are several. Tiles on a CPU end there at the latest.
     dtype: of the computation.
     unstacked: whether the loop over layers is unrolled; a CPU then reads by tiles.
     mesh: None is one device.
@@ -93,7 +93,7 @@ def over(
     (segment,) = segments
     return _in_place(segment, lengths_B, backend, read_length, mesh)
   if unstacked and len(segments) == 1 and packed_attention.platform_of(mesh) == 'cpu':
-    return _by_tiles(segments[0], lengths_B, dtype)
+    return _by_tiles(segments[0], lengths_B, read_length, dtype)
   size = segments[0].v.shape[3]
   near = segments[: max(1, -(-read_length // size))]
 
@@ -137,7 +137,7 @@ def _in_place(cache, lengths_B, backend, read_length, mesh) -> Callable:
   return attend_in_place
 
 
-def _by_tiles(segment: kv_cache.CacheSegment, lengths_B, dtype) -> Callable:
+def _by_tiles(segment: kv_cache.CacheSegment, lengths_B, read_length, dtype) -> Callable:
   """`attend` over as many tiles as are filled: one program for all lengths, and the same bits.
 
   A tile past a row's end adds 0 to its sums, and multiplies them by 1. It is copied before it is
@@ -145,7 +145,7 @@ def _by_tiles(segment: kv_cache.CacheSegment, lengths_B, dtype) -> Callable:
   """
   B, size = lengths_B.shape[0], segment.v.shape[3]
   width = size if size % TILE else TILE
-  num_tiles = -(-jnp.max(lengths_B, initial=0) // width)
+  num_tiles, most = -(-jnp.max(lengths_B, initial=0) // width), -(-min(read_length, size) // width)
 
   @jax.named_scope('cached_attention')
   def attend_tiles(layer, q_B1HC, k_BKTC, v_BKTC, num_new):
@@ -156,11 +156,15 @@ def _by_tiles(segment: kv_cache.CacheSegment, lengths_B, dtype) -> Callable:
     none = zeros_BKG - jnp.inf, zeros_BKG, jnp.zeros(q_BKGC.shape)
     sums = _add(none, q_BKGC, new, jnp.broadcast_to(num_new, (B,)))
 
-    def one(i, sums):
-      part = kv_cache.read_layer(segment, layer, B, width, dtype, start=i * width)
-      return _add(sums, q_BKGC, part, lengths_B - i * width)
+    def go_on(carry):
+      return (carry[0] < num_tiles) & (carry[0] < most)  # the bound that costs are counted by
 
-    _, total_BKG, mixed_BKGC = jax.lax.fori_loop(0, num_tiles, one, sums)
+    def one(carry):
+      i, sums = carry
+      part = kv_cache.read_layer(segment, layer, B, width, dtype, start=i * width)
+      return i + 1, _add(sums, q_BKGC, part, lengths_B - i * width)
+
+    _, (_, total_BKG, mixed_BKGC) = jax.lax.while_loop(go_on, one, (0, sums))
     return (mixed_BKGC / total_BKG[..., None]).astype(v_BKTC.dtype).reshape(B, 1, H, C)
 
   return attend_tiles

@@ -66,7 +66,7 @@ def attend_packed(
   q_segments = segments_BS
   if segments_BS is not None and T < S:
     q_segments = jax.lax.dynamic_slice_in_dim(segments_BS, offset, T, axis=1)
-  local = _local(backend, platform)
+  local = _local(backend, platform, offset)
   if mesh is None:
     return local(q_BTHC, k_BKSC, v_BKSC, q_segments, segments_BS, offset)
   return _sharded(local, mesh, q_BTHC, k_BKSC, v_BKSC, q_segments, segments_BS, offset)
@@ -129,7 +129,7 @@ def refusal(
       if not gpu_attention.has_triton():
         return f'jax {jax.__version__} no longer has this kernel; choose chunked or cudnn'
       if context > 1:
-        return f'its rows must be whole, and time is cut {context} ways by the mesh axis context'
+        return f'for whole rows, and time is cut {context} ways, by a mesh axis or into chunks'
       if platform != 'cpu' and not half:
         return f'for bfloat16 and float16, not {jnp.dtype(dtype).name}'
     case 'cudnn':
@@ -144,9 +144,10 @@ def refusal(
   return None
 
 
-def _local(backend: str, platform: str) -> Callable:
+def _local(backend: str, platform: str, offset: Int[Array, ''] | int) -> Callable:
   """(q, k, v, segments of queries, of keys, position of the first query) -> mixed values."""
   interpret = platform == 'cpu'
+  first = offset if isinstance(offset, int) else 0
 
   def reference(q, k, v, q_segments, kv_segments, offset):
     return reference_attention.attend(
@@ -161,7 +162,7 @@ def _local(backend: str, platform: str) -> Callable:
     'chunked': functools.partial(
       chunked_attention.attend, block=chunked_attention.BLOCK if interpret else BLOCK
     ),
-    'splash': functools.partial(splash_attention.attend, interpret=interpret),
+    'splash': functools.partial(splash_attention.attend, first=first, interpret=interpret),
     'triton': triton,
     'cudnn': gpu_attention.cudnn,
   }

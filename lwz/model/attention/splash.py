@@ -23,12 +23,13 @@ def attend(
   kv_segments_BS: Int[Array, 'B S'] | None,
   offset: Int[Array, ''] | int = 0,
   *,
+  first: int = 0,
   interpret: bool = False,
 ) -> Float[Array, 'B T H C']:
   """As `chunked_attention.attend`; segments of None mean that each row is one document.
 
-  A traced `offset` (of the device along a mesh axis) is a multiple of T: one kernel is compiled for
-  each, and the device selects its own.
+  A traced `offset` (of the device along a mesh axis) is `first` and a multiple of T: one kernel is
+  compiled for each, and the device selects its own.
   """
   num_tokens = q_BTHC.shape[1]
   args = (q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS)
@@ -36,9 +37,9 @@ def attend(
     return _attend(*args, offset=offset, interpret=interpret)
   kernels = [
     functools.partial(_attend, offset=start, interpret=interpret)
-    for start in range(0, k_BKSC.shape[2], num_tokens)
+    for start in range(first, k_BKSC.shape[2], num_tokens)
   ]
-  return jax.lax.switch(offset // num_tokens, kernels, *args)
+  return jax.lax.switch((offset - first) // num_tokens, kernels, *args)
 
 
 def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments_BT, kv_segments_BS, *, offset, interpret):

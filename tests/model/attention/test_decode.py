@@ -11,6 +11,7 @@ from lwz.model import kv_cache, sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.model.attention import decode_mosaic, decode_triton
 from lwz.model.attention import reference as reference_attention
+from lwz.programs.cost import flops
 
 KERNELS = ('mosaic', 'triton')
 
@@ -54,6 +55,18 @@ def test_tiles_are_attended_as_one(lengths, int8):
     for unstacked in (True, False)
   )
   np.testing.assert_allclose(tiles, plain, atol=1e-6)
+
+
+def test_costs_count_the_tiles_that_may_be_read():
+  q, past, lengths, k, v = arrays_of((9, 0), S=8 * decode_attention.TILE, L=1)
+
+  def counted(num_tiles):
+    read = {'read_length': num_tiles * decode_attention.TILE, 'dtype': q.dtype}
+    attend = decode_attention.over((past,), lengths, **read, unstacked=True)
+    return flops.count(jax.make_jaxpr(lambda: attend(0, q, k, v, 4))(), max_trips=1_000)
+
+  new = counted(0)
+  assert counted(5) - new == 5 * (counted(1) - new) > 0
 
 
 def test_no_bit_of_a_row_depends_on_how_many_tiles_another_fills():

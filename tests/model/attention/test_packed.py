@@ -238,6 +238,16 @@ def test_a_mesh_changes_no_number_of_a_chunk(sizes, num_keys):
   np.testing.assert_allclose(chunk(q[:, 16:32], 16), whole[:, 16:32], atol=1e-5)
 
 
+def test_a_rest_of_a_prompt_may_begin_anywhere_for_a_kernel_over_a_mesh():
+  mesh = sharding.make_mesh((1, 1, 1, 2), jax.devices()[:2])
+  q, k, v, _ = arrays_of(1, 50, 2, 1)
+  found = packed_attention.attend_packed(
+    q[:, 18:], k, v, None, offset=18, backend='splash', mesh=mesh
+  )
+  whole = reference(q, k, v, jnp.zeros((1, 50), jnp.int32))
+  np.testing.assert_allclose(found, whole[:, 18:], atol=1e-5)
+
+
 @pytest.mark.parametrize('num_heads, num_kv_heads, ways', [(12, 4, 6), (6, 3, 2)])
 def test_a_device_reads_the_key_value_heads_of_its_query_heads(num_heads, num_kv_heads, ways):
   """Also where a device's query heads begin in the middle of a group."""
