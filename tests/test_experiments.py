@@ -258,9 +258,12 @@ def test_stages_read_what_they_declare(recorded):
   launch('grpo_think:micro', recorded, '--config.stage=score')
   scorers = "--config.eval.scorers=('reward_model:micro', 'pretrain:micro')"
   launch('eval_ruler:micro', recorded, scorers)
-  asked = recorded / 'prompts-micro' / 'prompts.jsonl'
-  named = (f'--config.init={recorded / "pretrain-micro"}', f'--config.data.prompts={asked}')
-  launch('passages:micro', recorded, *named, '--config.data.lower=1', '--config.data.upper=900')
+  asked = (recorded / 'prompts-micro' / 'prompts.jsonl').read_text().splitlines()
+  rows = [json.dumps(json.loads(line) | {'lower': 1, 'upper': 900}) + '\n' for line in asked]
+  wide = recorded / 'wide.jsonl'  # what a pocket model babbles fits no other range
+  wide.write_text(''.join(rows))
+  named = (f'--config.init={recorded / "pretrain-micro"}', f'--config.data.prompts={wide}')
+  launch('passages:micro', recorded, *named)
   written = ('--config.data.written=policy_pairs:micro', '--config.name=written')
   launch('reward_model:micro', recorded, *written)
   read = {}

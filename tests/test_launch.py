@@ -183,7 +183,7 @@ def test_another_config_is_refused_by_the_keys_that_differ(micro_runs):
   output = jobs.launch(
     'base_model:micro', micro_runs, '--config.train.learning_rate=0.1', fails=True
   )
-  assert 'train.learning_rate: 0.006 in the folder, 0.1 now' in output
+  assert 'train.learning_rate: 0.003 in the folder, 0.1 now' in output
 
 
 @pytest.mark.parametrize(
@@ -282,10 +282,6 @@ def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
     (['--config.reward.weights.lenght=1.0'], 'reward.weights.lenght: there is no such reward; ch'),
     (['--config.reward.weights.rubric=-1.0'], 'reward.weights.rubric=-1.0: choose a number from 0'),
     (['--config.reward.weights.rubric=1.0'], "reward.judge='' names no judge: choose MODEL@http"),
-    (
-      ['--config.reward.weights.rubric=1.0', '--config.reward.judge=scripted-perfect'],
-      "reward.weights.rubric: prompts that are made from titles have no 'criteria'; name a file",
-    ),
     (['--config.eval.systems=(3,)'], 'eval.systems=(3,): each of them must be str'),
   ],
 )

@@ -12,7 +12,6 @@ import types
 import jax
 import numpy as np
 import pytest
-from absl import flags
 
 import lwz
 from experiments import base
@@ -54,7 +53,8 @@ def test_its_names_are_those_of_the_door():
 
 
 def test_it_defines_no_flag_of_a_command_line():
-  assert 'config' not in flags.FLAGS
+  asked = 'import lwz.notebook; from absl import flags; assert "config" not in flags.FLAGS'
+  subprocess.run([sys.executable, '-c', asked], check=True, cwd=tree.ROOT)
 
 
 def test_a_config_is_found_from_anywhere_by_name_and_by_path(tmp_path, monkeypatch):

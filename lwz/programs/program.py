@@ -13,9 +13,7 @@ from lwz.programs import placement
 
 # Of XLA, by platform. On CPUs LLVM spends most of the time of a compilation on passes from which
 # these programs gain nothing, and twice as long on kernels that are emitted by way of MLIR.
-OPTIONS: dict[str, dict[str, Any]] = {
-  'cpu': {'xla_backend_optimization_level': 1}
-}
+OPTIONS: dict[str, dict[str, Any]] = {'cpu': {'xla_backend_optimization_level': 1}}
 _THREADS = futures.ThreadPoolExecutor(2, 'compile')  # XLA itself uses all cores for one program
 _BEGUN: weakref.WeakSet[futures.Future] = weakref.WeakSet()
 
