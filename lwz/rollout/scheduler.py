@@ -19,7 +19,6 @@ import numpy as np
 
 from lwz.rollout import queue as queue_lib
 from lwz.rollout import slots
-from lwz.rollout import spec as spec_lib
 
 Request = queue_lib.Request
 
@@ -107,9 +106,7 @@ def run(
   return _Loop(engine, params, requests, stop_rule, stats or Stats()).run()
 
 
-def plan(
-  engine: Engine | spec_lib.EngineSpec, num_active: int, longest: int, waiting: bool
-) -> tuple[int, int, int]:
+def plan(engine, num_active: int, longest: int, waiting: bool) -> tuple[int, int, int]:
   """Returns the next block: (batch size, read length, active slots at which to end early).
 
   While requests wait for a slot, a block ends early once an eighth of its trajectories has ended;
