@@ -1,8 +1,8 @@
 """From rewards to advantages: every trajectory against its siblings.
 
 All functions take a validity mask: a sample whose judge failed neither counts in the statistics of
-its group nor receives an advantage. A group without spread gets exactly zero. What the paper needs is
-jitted: one compilation takes less time than those of its operations, one by one.
+its group nor receives an advantage. A group without spread gets exactly zero. What the paper needs
+is jitted: one compilation takes less time than those of its operations, one by one.
 """
 
 from collections.abc import Callable, Sequence
