@@ -1,8 +1,8 @@
 """From rewards to advantages: every trajectory against its siblings.
 
 All functions take a validity mask: a sample whose judge failed neither counts in the statistics of
-its group nor receives an advantage. A group without spread gets exactly zero. Each is jitted: one
-compilation takes less time than those of its operations, one by one.
+its group nor receives an advantage. A group without spread gets exactly zero. What the paper needs
+is jitted: one compilation takes less time than those of its operations, one by one.
 """
 
 from collections.abc import Callable, Sequence
@@ -97,7 +97,6 @@ def balanced(
   return _mean_over_rewards(components(scores_PGR, valid_PG), weights_R)
 
 
-@jax.jit
 def batch_balanced(
   scores_PGR: Real[AnyArray, 'P G R'],
   weights_R: Real[AnyArray, 'R'] | None = None,
