@@ -28,7 +28,7 @@ Measure = Callable[[dict[str, Any]], None]
 
 @dataclasses.dataclass(eq=False)
 class _Evaluation:
-  """What is measured so far; `describe` is None once it was called."""
+  """The measures so far of one evaluation; `describe` is None once it was called."""
 
   values: dict[str, Any]
   describe: Measure | None
