@@ -129,10 +129,9 @@ def step_torch(folder: str, cache: str) -> float:
   asked = torch.tensor(np.repeat(prompts(), GROUP, axis=0)).long()
   lengths = {'max_new_tokens': ANSWER, 'min_new_tokens': ANSWER, 'pad_token_id': 0}
   choice = transformers.GenerationConfig(do_sample=True, top_k=0, top_p=1.0, **lengths)
-  with torch.inference_mode():
-    ids = model.generate(
-      asked, attention_mask=torch.ones_like(asked), generation_config=choice
-    ).clone()
+  seen = torch.ones_like(asked)
+  with torch.no_grad():
+    ids = model.generate(asked, attention_mask=seen, generation_config=choice)
   both = rewards(ids[:, PROMPT:].numpy())
   by_reward = (both - both.mean(1, keepdims=True)) / (both.std(1, ddof=1, keepdims=True) + 1e-4)
   advantage = torch.from_numpy(by_reward.mean(-1).reshape(-1, 1)).float()
@@ -211,6 +210,7 @@ def measure(task: str, name: str, root: pathlib.Path, folder: str, scratch: path
       command += [f'--config.runs_dir={scratch}', '--config.train.num_steps=1']
     is_done = lambda done=done: done.exists() and done.stat().st_size > 0  # noqa: E731
     found[kind] = timed(command, root, is_done)
+    print(f'{task} {name} {kind}: {found[kind][0]:.1f} s, {found[kind][1]:.1f} CPU s', flush=True)
   return found
 
 

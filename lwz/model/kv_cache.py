@@ -130,18 +130,17 @@ def read_layer(
   num_rows: int,
   num_positions: int,
   dtype: jax.typing.DTypeLike,
-  start: Int[Array, ''] | int = 0,
 ) -> CacheSegment:
-  """The positions from `start` on of the first rows of one layer, in the compute dtype."""
+  """The first positions of the first rows of one layer, in the compute dtype."""
 
-  def part(x, time):
-    starts, sizes = [layer, *[0] * (x.ndim - 1)], [1, num_rows, *x.shape[2:]]
-    starts[time], sizes[time] = start, num_positions
-    return jax.lax.dynamic_slice(x, starts, sizes)[0]
+  def part(x, *size):
+    size = (1, num_rows, x.shape[2], *size)
+    return jax.lax.dynamic_slice(x, (layer, *(0,) * (x.ndim - 1)), size)[0]
 
-  k_BKCS, v_BKSC = part(whole.k, 4), part(whole.v, 3)
+  k_BKCS = part(whole.k, whole.k.shape[3], num_positions)
+  v_BKSC = part(whole.v, num_positions, whole.v.shape[4])
   if whole.k_scale is not None:
-    k_scale_BKS, v_scale_BKS = (part(x, 3) for x in (whole.k_scale, whole.v_scale))
+    k_scale_BKS, v_scale_BKS = (part(x, num_positions) for x in (whole.k_scale, whole.v_scale))
     k_BKCS = (k_BKCS.astype(jnp.float32) * k_scale_BKS[:, :, None, :]).astype(dtype)
     v_BKSC = (v_BKSC.astype(jnp.float32) * v_scale_BKS[..., None]).astype(dtype)
   return CacheSegment(k=k_BKCS, v=v_BKSC)

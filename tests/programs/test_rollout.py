@@ -59,13 +59,13 @@ def test_the_cache_is_updated_in_place(int8):
   assert memory.temp_size_in_bytes < cache / 4
 
 
-def test_unstacked_layers_hold_no_copy_of_what_is_read():
+def test_unstacked_layers_hold_one_copy_of_what_is_read():
   config = fakes.config(num_hidden_layers=8)
-  built = decoding(config, read_length=2_048, unstack=True)
+  built = decoding(config, read_length=512, unstack=True)
   cache = bytes_of(built.abstract_args[1].cache)
   memory = built.lower().compile().memory_analysis()
   assert memory.alias_size_in_bytes >= cache
-  assert memory.temp_size_in_bytes < 0.2 * cache  # a tile of one layer, and what a block writes
+  assert memory.temp_size_in_bytes < 0.4 * cache  # a quarter of it is read
 
 
 @pytest.mark.parametrize('attention', ['xla', 'mosaic'])
@@ -101,7 +101,7 @@ def test_a_32b_model_is_decoded_on_a_mesh_of_eight():
 
 
 def test_off_a_cpu_positions_come_in_whole_tiles(monkeypatch):
-  assert layout(16_048, 32) == (16_064, 16_128, 1)
+  assert layout(16_048, 32) == (16_048, 16_080, 1)
   assert layout(16_048, 32, attention='mosaic') == (16_128, 16_128, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
   assert layout(16_048, 96) == (16_128, 16_256, 1)
@@ -112,9 +112,9 @@ def test_off_a_cpu_positions_come_in_whole_tiles(monkeypatch):
 def test_a_large_model_on_a_cpu_has_few_programs(monkeypatch):
   engine = spec_of(CONFIG, 16)
   assert engine.batch_sizes == (1, 2, 3, 4, 6, 8, 12, 16)
-  assert engine.read_lengths == (576,)
+  assert engine.read_lengths == (128, 192, 256, 384, 512, 540)
   monkeypatch.setattr(spec_lib, 'LARGE_ON_CPU', parameters.num_params(CONFIG))
-  assert (engine.batch_sizes, engine.read_lengths) == ((16,), (576,))
+  assert (engine.batch_sizes, engine.read_lengths) == ((16,), (512, 540))
   assert spec_of(CONFIG, 40).batch_sizes == (16, 32, 40)
   assert spec_of(CONFIG, 2).batch_sizes == (2,)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')

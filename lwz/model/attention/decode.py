@@ -1,7 +1,7 @@
 """Cached attention of one new token: over earlier blocks, and over its own block.
 
-The XLA reference slices one layer out of the cache, as far as it is filled; on a CPU it loops over
-filled tiles. Kernels take all layers and read one in place, each row as far as it is filled.
+The XLA reference slices one layer out of the cache, as far as it is filled. Kernels take all layers
+and read one in place, each row as far as it is filled.
 """
 
 import functools
@@ -17,7 +17,7 @@ from lwz.model.attention import decode_mosaic, decode_triton
 from lwz.model.attention import packed as packed_attention
 
 BACKENDS = ('xla', 'mosaic', 'triton')
-TILE = 64  # cached tokens that a CPU multiplies at a time
+TILE = 64  # cached tokens that a CPU multiplies at a time without repacking them
 
 
 def choose(
@@ -84,16 +84,14 @@ def over(
     lengths_B: tokens of each row, at most `read_length`.
     backend: one of `BACKENDS`.
     read_length: maximum of `lengths_B`; the positions that XLA reads, rounded up to whole segments
-      if there are several. Tiles on a CPU end there at the latest.
+      if there are several.
     dtype: of the computation.
-    unstacked: whether the loop over layers is unrolled; a CPU then reads by tiles.
+    unstacked: whether the loop over layers is unrolled; a CPU then slices layers before the loop.
     mesh: None is one device.
   """
   if backend != 'xla':
     (segment,) = segments
     return _in_place(segment, lengths_B, backend, read_length, mesh)
-  if unstacked and len(segments) == 1 and packed_attention.platform_of(mesh) == 'cpu':
-    return _by_tiles(segments[0], lengths_B, read_length, dtype)
   size = segments[0].v.shape[3]
   near = segments[: max(1, -(-read_length // size))]
 
@@ -101,6 +99,9 @@ def over(
     return [
       kv_cache.read_layer(x, layer, lengths_B.shape[0], min(read_length, size), dtype) for x in near
     ]
+
+  if unstacked and packed_attention.platform_of(mesh) == 'cpu':
+    of = [[*map(tile, of(layer))] for layer in range(segments[0].k.shape[0])].__getitem__
 
   @jax.named_scope('cached_attention')
   def attend_segments(layer, q_B1HC, *new):
@@ -137,60 +138,16 @@ def _in_place(cache, lengths_B, backend, read_length, mesh) -> Callable:
   return attend_in_place
 
 
-def _by_tiles(segment: kv_cache.CacheSegment, lengths_B, read_length, dtype) -> Callable:
-  """`attend` over as many tiles as are filled: one program for all lengths, and the same bits.
+def tile(segment: kv_cache.CacheSegment) -> kv_cache.CacheSegment:
+  """One layer with its keys in tiles of time, if `TILE` divides it: k [B, K, N, C, TILE].
 
-  A tile past a row's end adds 0 to its sums, and multiplies them by 1. It is copied before it is
-  multiplied, into what stays in the CPU cache: a product would pack a part of a longer matrix.
+  For CPUs, where the product of a few queries with a long matrix packs the matrix in every step.
   """
-  B, size = lengths_B.shape[0], segment.v.shape[3]
-  width = size if size % TILE else TILE
-  num_tiles, most = -(-jnp.max(lengths_B, initial=0) // width), -(-min(read_length, size) // width)
-
-  @jax.named_scope('cached_attention')
-  def attend_tiles(layer, q_B1HC, k_BKTC, v_BKTC, num_new):
-    _, _, H, C = q_B1HC.shape
-    q_BKGC = q_B1HC.reshape(B, k_BKTC.shape[1], -1, C)
-    new = kv_cache.CacheSegment(k=k_BKTC.swapaxes(2, 3), v=v_BKTC)
-    zeros_BKG = jnp.zeros(q_BKGC.shape[:3])
-    none = zeros_BKG - jnp.inf, zeros_BKG, jnp.zeros(q_BKGC.shape)
-    sums = _add(none, q_BKGC, new, jnp.broadcast_to(num_new, (B,)))
-
-    def go_on(carry):
-      return (carry[0] < num_tiles) & (carry[0] < most)  # the bound that costs are counted by
-
-    def one(carry):
-      i, sums = carry
-      part = kv_cache.read_layer(segment, layer, B, width, dtype, start=i * width)
-      return i + 1, _add(sums, q_BKGC, part, lengths_B - i * width)
-
-    _, (_, total_BKG, mixed_BKGC) = jax.lax.while_loop(go_on, one, (0, sums))
-    return (mixed_BKGC / total_BKG[..., None]).astype(v_BKTC.dtype).reshape(B, 1, H, C)
-
-  return attend_tiles
-
-
-def _add(sums, q_BKGC, part: kv_cache.CacheSegment, lengths_B):
-  """An online softmax (arXiv 1805.02867): (maximum, sum of weights, of weighted values) and a part.
-
-  The part's first `lengths_B` positions count; the first part of all has one at least.
-  """
-  top_BKG, total_BKG, mixed_BKGC = sums
-  scores_BKGS = _scores(q_BKGC, part, lengths_B, q_BKGC.shape[-1] ** -0.5)
-  new_BKG = jnp.maximum(top_BKG, jnp.max(scores_BKGS, axis=-1))
-  weights_BKGS = jnp.exp(scores_BKGS - new_BKG[..., None])
-  kept_BKG = jnp.exp(top_BKG - new_BKG)
-  values_BKGC = jnp.einsum(
-    'bkgs,bksc->bkgc',
-    weights_BKGS.astype(part.v.dtype),
-    part.v,
-    preferred_element_type=jnp.float32,
-  )
-  return (
-    new_BKG,
-    total_BKG * kept_BKG + jnp.sum(weights_BKGS, -1),
-    mixed_BKGC * kept_BKG[..., None] + values_BKGC,
-  )
+  if segment.k.shape[-1] % TILE:
+    return segment
+  B, K, C, S = segment.k.shape
+  k_BKNCW = segment.k.reshape(B, K, C, S // TILE, TILE).swapaxes(2, 3)
+  return kv_cache.CacheSegment(k=k_BKNCW, v=segment.v)
 
 
 def attend(
@@ -203,8 +160,9 @@ def attend(
 ) -> Float[Array, 'B 1 H C']:
   """softmax(q k^T / sqrt(C)) v over row b's first `lengths_B[b]` cached tokens and the block's.
 
-  `segments` are of one layer. `num_new` of the block's tokens are written, the new one included, so
-  that no query is without a key. One softmax over all parts, in float32, which stay apart.
+  `segments` are of one layer, `tile`d or not. `num_new` of the block's tokens are written, the new
+  one included, so that no query is without a key. One softmax over all parts, in float32, without
+  concatenating them.
   """
   B, _, H, C = q_B1HC.shape
   K = k_BKTC.shape[1]
@@ -219,27 +177,32 @@ def attend(
     # concatenate the keys for it.
     old.append(_scores(q_BKGC * 2**i, segment, lengths_B - begin, C**-0.5 / 2**i))
     begin += segment.v.shape[2]
-  tops = [jnp.max(x_BKGS, axis=-1, initial=lowest) for x_BKGS in old]
+  tops = [jnp.max(x_BKNGW, axis=(2, 4), initial=lowest) for x_BKNGW in old]
   top_BKG = functools.reduce(jnp.maximum, tops, jnp.max(new_BKGT, axis=-1))
-  old = [jnp.exp(x_BKGS - top_BKG[..., None]) for x_BKGS in old]
+  old = [jnp.exp(x_BKNGW - top_BKG[:, :, None, :, None]) for x_BKNGW in old]
   new_BKGT = jnp.exp(new_BKGT - top_BKG[..., None])
-  total_BKG = sum((jnp.sum(x, -1) for x in old), jnp.sum(new_BKGT, -1))
+  total_BKG = sum((jnp.sum(x, (2, 4)) for x in old), jnp.sum(new_BKGT, -1))
   dtype = v_BKTC.dtype
   mixed_BKGC = jnp.einsum(
     'bkgt,bktc->bkgc', new_BKGT.astype(dtype), v_BKTC, preferred_element_type=jnp.float32
   )
-  for weights_BKGS, segment in zip(old, segments, strict=True):
+  for weights_BKNGW, segment in zip(old, segments, strict=True):
+    N, W = weights_BKNGW.shape[2], weights_BKNGW.shape[4]
     mixed_BKGC += jnp.einsum(
-      'bkgs,bksc->bkgc',
-      weights_BKGS.astype(dtype),
-      segment.v,
+      'bkngw,bknwc->bkgc',
+      weights_BKNGW.astype(dtype),
+      segment.v.reshape(B, K, N, W, C),
       preferred_element_type=jnp.float32,
     )
   return (mixed_BKGC / total_BKG[..., None]).astype(dtype).reshape(B, 1, H, C)
 
 
 def _scores(q_BKGC, segment: kv_cache.CacheSegment, lengths_B, scale: float):
-  """q k^T over one segment, scaled, [B, K, G, S]; past a row's end the minimum."""
-  x_BKGS = jnp.einsum('bkgc,bkcs->bkgs', q_BKGC, segment.k, preferred_element_type=jnp.float32)
-  seen_BS = jnp.arange(x_BKGS.shape[-1])[None, :] < lengths_B[:, None]
-  return jnp.where(seen_BS[:, None, None, :], x_BKGS * scale, jnp.finfo(jnp.float32).min)
+  """q k^T over one segment, scaled, [B, K, N, G, W] of N tiles; past a row's end the minimum."""
+  B, K, G, C = q_BKGC.shape
+  k_BKNCW = segment.k if segment.k.ndim == 5 else segment.k[:, :, None]
+  N, W = k_BKNCW.shape[2], k_BKNCW.shape[4]
+  q_BKNGC = jnp.broadcast_to(q_BKGC[:, :, None], (B, K, N, G, C))
+  x_BKNGW = jnp.einsum('bkngc,bkncw->bkngw', q_BKNGC, k_BKNCW, preferred_element_type=jnp.float32)
+  seen_BNW = (jnp.arange(N * W)[None, :] < lengths_B[:, None]).reshape(B, N, W)
+  return jnp.where(seen_BNW[:, None, :, None, :], x_BKNGW * scale, jnp.finfo(jnp.float32).min)

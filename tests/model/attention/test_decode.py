@@ -11,7 +11,6 @@ from lwz.model import kv_cache, sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.model.attention import decode_mosaic, decode_triton
 from lwz.model.attention import reference as reference_attention
-from lwz.programs.cost import flops
 
 KERNELS = ('mosaic', 'triton')
 
@@ -42,42 +41,21 @@ def test_with_an_empty_cache_the_block_is_all():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('lengths', [(150, 64, 1, 0), (0, 0, 0, 0), (192, 5, 65, 128)])
-@pytest.mark.parametrize('int8', [False, True])
-def test_tiles_are_attended_as_one(lengths, int8):
-  q, past, lengths, k, v = arrays_of(lengths, S=3 * decode_attention.TILE, L=2)
-  past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), past)
-  if int8:
-    past = kv_cache.to_segment(kv_cache.Cache(k=past.k.swapaxes(3, 4), v=past.v), int8=True)
-  read = {'read_length': 3 * decode_attention.TILE, 'dtype': q.dtype}
-  tiles, plain = (
-    decode_attention.over((past,), lengths, **read, unstacked=unstacked)(1, q, k, v, 4)
-    for unstacked in (True, False)
+@pytest.mark.parametrize('num_tiles', [1, 3])
+def test_tiles_change_nothing(num_tiles):
+  S = num_tiles * decode_attention.TILE
+  rng = np.random.default_rng(0)
+  q, k, v, block = (
+    jnp.asarray(rng.standard_normal(shape, np.float32))
+    for shape in ((2, 1, 6, 4), (2, 2, 4, S), (2, 2, S, 4), (2, 2, 3, 4))
   )
-  np.testing.assert_allclose(tiles, plain, atol=1e-6)
-
-
-def test_costs_count_the_tiles_that_may_be_read():
-  q, past, lengths, k, v = arrays_of((9, 0), S=8 * decode_attention.TILE, L=1)
-
-  def counted(num_tiles):
-    read = {'read_length': num_tiles * decode_attention.TILE, 'dtype': q.dtype}
-    attend = decode_attention.over((past,), lengths, **read, unstacked=True)
-    return flops.count(jax.make_jaxpr(lambda: attend(0, q, k, v, 4))(), max_trips=1_000)
-
-  new = counted(0)
-  assert counted(5) - new == 5 * (counted(1) - new) > 0
-
-
-def test_no_bit_of_a_row_depends_on_how_many_tiles_another_fills():
-  q, past, _, k, v = arrays_of((9, 0, 0), S=3 * decode_attention.TILE, L=1)
-  past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 1.0), past)
-  over = functools.partial(
-    decode_attention.over, (past,), read_length=192, dtype=q.dtype, unstacked=True
+  past, lengths = kv_cache.CacheSegment(k=k, v=v), jnp.array([S, S - 5])
+  tiled = decode_attention.tile(past)
+  assert tiled.k.shape == (2, 2, num_tiles, 4, decode_attention.TILE)
+  found, expected = (
+    decode_attention.attend(q, [x], lengths, block, block, 3) for x in (tiled, past)
   )
-  found = [over(jnp.array((9, other, 0)))(0, q, k, v, 2)[0] for other in (0, 70, 192)]
-  np.testing.assert_array_equal(found[0], found[1])
-  np.testing.assert_array_equal(found[0], found[2])
+  np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_segments_are_attended_as_one():
@@ -96,13 +74,9 @@ def test_segments_are_attended_as_one():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_what_does_not_come_out_even_is_one_tile():
-  q, past, lengths, k, v = arrays_of((70, 3), S=96, L=1)
-  past = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), past)
-  found = decode_attention.over((past,), lengths, read_length=96, dtype=q.dtype, unstacked=True)(
-    0, q, k, v, 5
-  )
-  np.testing.assert_allclose(found, reference(q, past, lengths, k, v, 5, 0), atol=1e-6)
+def test_what_does_not_come_out_even_is_not_tiled():
+  past = kv_cache.CacheSegment(k=jnp.zeros((1, 1, 4, 96)), v=jnp.zeros((1, 1, 96, 4)))
+  assert decode_attention.tile(past) is past
 
 
 def arrays_of(lengths, *, S, K=2, G=3, C=16, T=5, L=2, dtype=jnp.float32):
