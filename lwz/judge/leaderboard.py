@@ -94,7 +94,8 @@ def section(c, loaded: benchmarks.Loaded, results: Mapping[str, Any], down: bool
 def is_result(folder: epath.PathLike) -> bool:
   """Whether a folder is a run of the stage evaluate."""
   path = epath.Path(folder) / 'config.json'
-  return path.exists() and run_lib.Run(epath.Path(folder)).config.get('stage') == 'evaluate'
+  config = run_lib.Run(epath.Path(folder)).config if path.exists() else {}
+  return 'stage' in config and config['stage'] == 'evaluate'
 
 
 def read(c, name: str) -> _Result:
