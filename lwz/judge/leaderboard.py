@@ -145,7 +145,8 @@ def write(c, runs: Sequence[str]) -> None:
   shown = max(groups.values(), key=len)
   sign = 1 if shown[0].lower_is_better else -1
   rows = [(row, result.run) for result in shown for row in result.rows]
-  rows.sort(key=lambda of: (np.nan_to_num(sign * _value(of[0]), nan=np.inf), of[0]['system']))
+  rows.sort(key=lambda of: of[0]['system'])  # of equal scores, and of those without, by name
+  rows.sort(key=lambda of: math.inf if math.isnan(v := _value(of[0])) else sign * v)
   tables = [_standings(rows)]
   apart = [one for result in results if result not in shown for one in _apart(result, shown[0])]
   if apart:
