@@ -207,7 +207,8 @@ def _apart(result: _Result, shown: _Result) -> list[tuple]:
 def _agreements(c, results: Sequence[_Result]) -> list[tuple]:
   """Returns a row for any two runs whose judges differ and have judged the same answers."""
   found = []
-  for first, second in itertools.combinations(results, 2):
+  by_judge = sorted(results, key=lambda of: of.conditions['judge'])
+  for first, second in itertools.combinations(by_judge, 2):
     both = [key for key in first.judged if key in second.judged]
     if both and first.conditions['judge'] != second.conditions['judge']:
       one, two = ([of.judged[key] for key in both] for of in (first, second))
