@@ -32,7 +32,10 @@ def measure(answered: Mapping[int, str], prompts: Mapping[int, str]) -> dict[str
   kept = {i: text for i, text in answered.items() if texts.words(text)}
   opens = collections.Counter(_opening(text) for text in kept.values())
   named = collections.Counter(
-    name for i, text in kept.items() for name in _names(text) - _names(f'a {prompts.get(i, "")}')
+    name
+    for i, text in kept.items()
+    for name in _names(text)
+    if name not in _names(f'a {prompts.get(i, "")}')
   )
   opening, name = (next(iter(found.most_common(1)), ('', 0)) for found in (opens, named))
   return {
@@ -62,5 +65,6 @@ def _opening(text: str) -> str:
   return ' '.join(texts.words(text)[:OPENING]).lower()
 
 
-def _names(text: str) -> set[str]:
-  return set(_NAME.findall(text))
+def _names(text: str) -> list[str]:
+  """Returns each name once, in order: of two that are as frequent, the first is said."""
+  return [*dict.fromkeys(_NAME.findall(text))]

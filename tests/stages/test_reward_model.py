@@ -52,6 +52,7 @@ def test_an_evaluation_is_of_a_sample_that_does_not_follow_the_order_of_the_file
 def test_pairs_of_a_file_are_kept_where_a_judge_looks_for_them(tmp_path):
   pairs = [types.Preference(f'Write {i}.', 'Good.', 'Bad.', margin=0.5) for i in range(40)]
   preferences.save(tmp_path / 'mine.jsonl', pairs)
+  (tmp_path / 'run').mkdir()
   model_source.keep(tmp_path / 'run', fakes.config())
   c = grpo_judge.get_config('micro')
   c.data.preferences, c.data.heldout = str(tmp_path / 'mine.jsonl'), 0.3
