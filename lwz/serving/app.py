@@ -141,10 +141,11 @@ class Server:
       raise self._full()
     # Those that take seconds have threads of their own, so that they hold up no others.
     own = self._renderers if self._prompts.is_slow(asked.prompt) else None
-    ids = await asyncio.get_running_loop().run_in_executor(own, self._rendered, asked.prompt)
     seed = int(self._seeds.integers(2**32)) if asked.seed is None else asked.seed
+    begin = asyncio.get_running_loop().run_in_executor
+    ids, keys_B2 = await begin(own, self._prepared, asked, seed)
     events = _Newest()
-    reply = self._submit(asked, ids, seed, events)
+    reply = self._submit(asked, ids, keys_B2, events)
     form = replies.Form(
       chat=chat,
       stream=asked.stream,
@@ -193,19 +194,19 @@ class Server:
     threading.Thread(target=work, name='ranker', daemon=True).start()
     return await asyncio.wrap_future(done)
 
-  def _rendered(self, prompt) -> list[int]:
-    """Returns the ids of a prompt. Raises Refused if the policy cannot read them."""
+  def _prepared(self, asked: protocol.Asked, seed: int) -> tuple[list[int], np.ndarray]:
+    """Returns a prompt's ids and the keys of its choices. Raises Refused if it cannot be read."""
     try:
-      ids = self._prompts.ids(prompt)
+      ids = self._prompts.ids(asked.prompt)
     except ValueError as error:
       raise protocol.Refused(400, str(error), param='messages') from None
     limit = self._limits.max_prompt_tokens
     if not 1 <= len(ids) <= limit:
       message = f'the prompt has {len(ids)} tokens, outside 1 ... {limit}'
       raise protocol.Refused(400, message, code='context_length_exceeded')
-    return ids
+    return ids, writer.keys(seed, asked.choices)
 
-  def _submit(self, asked: protocol.Asked, ids, seed: int, events: _Newest) -> writer.Reply:
+  def _submit(self, asked: protocol.Asked, ids, keys_B2, events: _Newest) -> writer.Reply:
     loop = asyncio.get_running_loop()
 
     def notify(piece: writer.Piece) -> None:
@@ -215,8 +216,7 @@ class Server:
     try:
       return self._writer.submit(
         ids,
-        choices=asked.choices,
-        seed=seed,
+        keys_B2=keys_B2,
         max_tokens=asked.max_tokens,
         stops=asked.stops,
         notify=notify,
@@ -248,7 +248,7 @@ class Server:
           yield replies.event(failed.body)
           return
         ended += [piece] if piece.finish else []
-        if piece.finish:  # with the log-probabilities of all tokens
+        if piece.finish and asked.logprobs:  # those of all tokens: long work
           yield await concurrency.run_in_threadpool(form.part, piece)
         elif part := form.part(piece):
           yield part

@@ -45,15 +45,22 @@ class Reply:
   """
 
   prompt: np.ndarray
-  choices: int
-  seed: int
+  keys_B2: np.ndarray  # of its choices, see `keys`
   max_tokens: int
   stops: tuple[str, ...]
   notify: Callable[[Piece], None]
   streamed: bool = True
   began: float = dataclasses.field(default_factory=time.monotonic)
   cancelled: bool = False
-  keys_B2: np.ndarray | None = None  # of the choices, once the first is admitted
+
+
+def keys(seed: int, choices: int) -> np.ndarray:
+  """Returns the keys [choices, 2] of a reply's choices.
+
+  They are computed on a device, after what it has begun: by a thread that may wait for a block.
+  """
+  zeros, numbers = jnp.zeros(choices, jnp.int32), jnp.arange(choices)
+  return np.asarray(sampler.trajectory_keys(seed, 0, zeros, numbers))
 
 
 @dataclasses.dataclass(eq=False)
@@ -125,20 +132,19 @@ class Writer:
     self,
     prompt: Sequence[int],
     *,
-    choices: int,
-    seed: int,
+    keys_B2: np.ndarray,
     max_tokens: int,
     stops: tuple[str, ...],
     notify: Callable[[Piece], None],
     streamed: bool = True,
   ) -> Reply:
-    """Queues a reply. Raises `arrivals.Full` or `arrivals.Closed`."""
+    """Queues a reply of as many choices as keys. Raises `arrivals.Full` or `arrivals.Closed`."""
     ids = np.array(prompt, np.int32)
-    reply = Reply(ids, choices, seed, max_tokens, stops, notify, streamed)
+    reply = Reply(ids, keys_B2, max_tokens, stops, notify, streamed)
     with self._lock:
       if self.error is not None:
         raise arrivals.Closed
-      indices = range(self._next, self._next + choices)
+      indices = range(self._next, self._next + len(keys_B2))
       made = {i: self._choice(reply, number) for number, i in enumerate(indices)}
       self._pending |= made  # before the thread meets one of them
       try:
@@ -147,7 +153,7 @@ class Writer:
         for i in indices:
           del self._pending[i]
         raise
-      self._next += choices
+      self._next += len(keys_B2)
     return reply
 
   def cancel(self, reply: Reply) -> None:
@@ -211,9 +217,6 @@ class Writer:
     """Returns the scheduler's request of a choice; called as a slot becomes free."""
     choice = self._pending[index]
     reply = choice.reply
-    if reply.keys_B2 is None:
-      zeros, numbers = jnp.zeros(reply.choices, jnp.int32), jnp.arange(reply.choices)
-      reply.keys_B2 = np.asarray(sampler.trajectory_keys(reply.seed, 0, zeros, numbers))
     least = min(self._min_tokens, reply.max_tokens)
     key = reply.keys_B2[choice.number]
     return scheduler.Request(reply.prompt, key, reply.max_tokens, least)

@@ -14,6 +14,7 @@ from starlette import testclient
 
 from lwz.data import templates, tokenizer
 from lwz.rollout import local
+from lwz.serving import writer
 from tests.serving import served
 
 ASKED = {'messages': [{'role': 'user', 'content': 'the sea'}], 'seed': 5}
@@ -298,7 +299,7 @@ def test_a_full_queue_says_when_to_ask_again():
   with served.server(num_slots=1, queue=1, gate=gate) as (app, written_by, _):
     for seed in (0, 1):
       written_by.submit(
-        [3], choices=1, seed=seed, max_tokens=3, stops=(), notify=lambda piece: None
+        [3], keys_B2=writer.keys(seed, 1), max_tokens=3, stops=(), notify=lambda piece: None
       )
       while written_by.num_active < 1:
         pass

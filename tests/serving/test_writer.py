@@ -13,11 +13,11 @@ from lwz.serving import arrivals, writer
 from tests.serving import served
 
 
-def submit(written_by, seed=0, *, prompt=(3, 4), max_tokens=400, stops=(), **more):
+def submit(written_by, seed=0, *, prompt=(3, 4), choices=1, max_tokens=400, stops=(), **more):
   """Returns the reply and the queue of its pieces."""
-  pieces, settings = queue.Queue(), {'choices': 1} | more
+  pieces, keys_B2 = queue.Queue(), writer.keys(seed, choices)
   reply = written_by.submit(
-    prompt, seed=seed, max_tokens=max_tokens, stops=stops, notify=pieces.put, **settings
+    prompt, keys_B2=keys_B2, max_tokens=max_tokens, stops=stops, notify=pieces.put, **more
   )
   return reply, pieces
 
