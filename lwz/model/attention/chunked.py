@@ -23,6 +23,7 @@ from lwz.model.attention import reference as reference_attention
 
 BLOCK = 128  # keys and queries of a block, at most: scores of a pair stay in the cache of a CPU
 BLOCKS = 4  # of a row, at least: with n blocks, (n + 1) / 2n of its square are computed
+CACHED = 2**19  # scores of a pair, at most, for a forward pass to take twice the keys: 2 MiB
 KEPT = 'attention'  # the name of results that a policy of `jax.checkpoint` may keep
 
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -56,10 +57,12 @@ def _attend(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, know
 
 def _save(q_BTHC, k_BKSC, v_BKSC, q_segments, kv_segments, offset, sizes, known):
   """Returns the mixed values and what the backward pass reads."""
-  K, (t, s) = k_BKSC.shape[1], sizes
+  (B, K), (t, s) = k_BKSC.shape[:2], sizes
+  # It holds one array of scores, the backward pass several: fewer, larger products are faster.
+  s *= 2 if s == BLOCK and B * q_BTHC.shape[2] * t * 2 * s <= CACHED else 1
   q_BKGTC, keys, values = _grouped(q_BTHC, K, t), _padded(k_BKSC, 2, s), _padded(v_BKSC, 2, s)
   k_BKCS = keys.swapaxes(2, 3)  # as the product reads them: turned once, not in every pair
-  scores, pairs = _pairs(q_segments, kv_segments, offset, sizes, known)
+  scores, pairs = _pairs(q_segments, kv_segments, offset, (t, s), known)
 
   def add(i, j, carry):
     # What a block of queries has so far is carried, not read back: XLA would copy whole arrays.
