@@ -4,6 +4,7 @@ The other sizes state theirs in experiments/base.py. There, a key of `OPEN` that
 left to `fill`; one that the user sets stays.
 """
 
+from lwz import rows
 from lwz import text as words
 from lwz.data import prompts, templates, tokenizer
 from lwz.runtime import keys, setup, tokenizers
@@ -78,15 +79,15 @@ def _numbers(c) -> dict[str, int]:
   ]
   encoded = tokenizer.encode(tok, texts, end=False)
   per_word = sum(map(len, encoded)) / max(1, sum(words.count_words(text) for text in texts))
-  longest = _up(max(sizes), 16)
-  budget = _up(round(1.25 * most * max(per_word, 1.0)) + _PLAN, 32)
+  longest = rows.bucket(max(sizes), 16)
+  budget = rows.bucket(round(1.25 * most * max(per_word, 1.0)) + _PLAN, 32)
   return {
     'data.lower': max(1, least // 2),
     'data.upper': most * 3 // 2,
     'reward.max_words': 2 * most,
     'rollout.max_prompt_tokens': longest,
     'rollout.max_tokens': budget,
-    'data.row_length': _up(
+    'data.row_length': rows.bucket(
       (c.rollout.max_prompt_tokens or longest) + (c.rollout.max_tokens or budget), 64
     ),
   }
@@ -100,8 +101,3 @@ def _check(c) -> None:
       f'tokens, more than the {positions} positions of base_model={c.base_model}; drop the longest '
       'prompts, or lower rollout.max_tokens and data.row_length'
     )
-
-
-def _up(number: int, unit: int) -> int:
-  """Returns the number rounded up to a multiple of the unit."""
-  return -(-number // unit) * unit

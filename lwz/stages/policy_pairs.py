@@ -70,8 +70,8 @@ def run(c) -> None:
 
 def _openings(c, documents: list[types.Document]) -> list[tuple[str, str]]:
   """Returns (request, passage) of each document whose opening has the length of an answer."""
-  passages = [(d, corpus.passage(d, c.data.lower, c.data.upper)) for d in documents]
-  return [(formatted.request(d, text), text) for d, text in passages if text is not None]
+  found = corpus.openings(documents, c.data.lower, c.data.upper)
+  return [(formatted.request(document, text), text) for document, text in found]
 
 
 def _written(c, openings: list[tuple[str, str]], number: int, temperature: float) -> list[str]:
