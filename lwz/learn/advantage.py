@@ -136,22 +136,22 @@ def mean_reward(
   return relative(_mean_over_rewards(scores_PGR, weights_R), valid_PG)
 
 
-def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tuple[list[int], int]:
-  """Returns the groups to learn from, and how many with spread are still missing.
+def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> list[int]:
+  """Returns the groups to learn from.
 
   Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11): while some are missing, and not too often, the
   caller samples more. The first groups with spread are taken; in place of missing ones stand the
   first without, which add nothing to the gradient and keep the shapes.
 
   >>> choose_groups([False, True, True, False], num_groups=3)
-  ([1, 2, 0], 1)
+  [1, 2, 0]
   """
   useful = np.flatnonzero(spread_P)[:num_groups].tolist()
   silent = np.flatnonzero(np.logical_not(spread_P)).tolist()
   missing = num_groups - len(useful)
   if missing > len(silent):
     raise ValueError(f'{len(spread_P)} groups were sampled, {num_groups} are to be chosen')
-  return useful + silent[:missing], missing
+  return useful + silent[:missing]
 
 
 def measure(

@@ -78,13 +78,6 @@ def is_param(x) -> bool:
   return isinstance(x, Param)
 
 
-def abstract(config: QwenConfig) -> Params:
-  """Returns the parameters as shapes and dtypes, without memory."""
-  return jax.tree.map(
-    lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), describe(config), is_leaf=is_param
-  )
-
-
 def decay_mask(described: dict) -> Params:
   """Returns, for every parameter of `describe(config)`, whether weight decay applies to it."""
   return jax.tree.map(lambda p: p.decay, described, is_leaf=is_param)
