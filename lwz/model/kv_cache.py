@@ -79,15 +79,10 @@ def append(
 ) -> Cache:
   """Writes T tokens of one layer from `position` on; a cache of one layer has no L."""
   if cache.k.ndim == 4:
-    return Cache(
-      k=_written(cache.k, k_BKTC, (0, 0, position, 0)),
-      v=_written(cache.v, v_BKTC, (0, 0, position, 0)),
-    )
+    at = (0, 0, position, 0)
+    return Cache(k=_written(cache.k, k_BKTC, at), v=_written(cache.v, v_BKTC, at))
   at = (layer, 0, 0, position, 0)
-  return Cache(
-    k=_written(cache.k, k_BKTC[None], at),
-    v=_written(cache.v, v_BKTC[None], at),
-  )
+  return Cache(k=_written(cache.k, k_BKTC[None], at), v=_written(cache.v, v_BKTC[None], at))
 
 
 def layer_of(cache: Cache, layer: Int[Array, ''] | int) -> tuple[jax.Array, jax.Array]:

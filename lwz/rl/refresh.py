@@ -241,13 +241,7 @@ class Refresher:
     return preference_pairs.encoded(self._c, self._first.tokenizer, pairs, drop=True)[1]
 
   def _texts(self, pairs: list[types.Preference]) -> list:
-    """Returns pairs as ids that fit rows, and the margin of each."""
-    kept, texts = preference_pairs.encoded(self._c, self._first.tokenizer, pairs, drop=True)
-    return [
-      (part, pair.margin)
-      for pair, both in zip(kept, texts, strict=True)
-      for part in preference_pairs.windows(self._c, *both)
-    ]
+    return preference_pairs.texts(self._c, self._first.tokenizer, pairs, drop=True)
 
   def _scores(self, params: qwen.Params, pairs: Sequence) -> np.ndarray:
     cast = jax.tree.map(lambda leaf: leaf.astype(self._first.config.dtype), params)

@@ -284,8 +284,7 @@ def test_a_card_that_no_export_has_written_is_not_written_over(c, tmp_path):
   (folder / 'README.md').write_text('# My notes\n')
   with pytest.raises(ValueError, match=r'holds README\.md, which no export has written'):
     export.check(c)
-  kept = {'stage': '', 'base': 'org/model', 'license': '', 'lineage': (), 'settings': {}}
-  card = model_card.text('m', **kept, rewards={}, prompt=None, notes=(), usage='', results=())
+  card = model_card.text(model_card.Provenance('m', base='org/model', license=''))
   (folder / 'README.md').write_text(card)
   export.check(c)
   (folder / 'm-F16.gguf').write_text('')
