@@ -66,9 +66,7 @@ class Provenance:
     default_factory=dict
   )  # keys of a config, and their values
   rewards: dict[str, float] = dataclasses.field(default_factory=dict)  # weight by name
-  prompt: tuple[str, str] | None = (
-    None  # style and template; None where it is not known
-  )
+  prompt: tuple[str, str] | None = None  # style and template; None where it is not known
   sampling: dict[str, Any] = dataclasses.field(default_factory=dict)  # generation_config.json
   context: int = 0  # tokens of prompt and answer; 0: not known
   results: tuple[summary.Row, ...] = ()
