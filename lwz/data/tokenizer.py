@@ -28,28 +28,11 @@ _SLICE = 1_000_000  # characters that are encoded in one piece
 
 # Qwen2.5's special tokens, in the order of their ids, which follow the ordinary ids.
 SPECIAL = (
-  END,
-  '<|im_start|>',
-  '<|im_end|>',
-  '<|object_ref_start|>',
-  '<|object_ref_end|>',
-  '<|box_start|>',
-  '<|box_end|>',
-  '<|quad_start|>',
-  '<|quad_end|>',
-  '<|vision_start|>',
-  '<|vision_end|>',
-  '<|vision_pad|>',
-  '<|image_pad|>',
-  '<|video_pad|>',
-  '<tool_call>',
-  '</tool_call>',
-  '<|fim_prefix|>',
-  '<|fim_middle|>',
-  '<|fim_suffix|>',
-  '<|fim_pad|>',
-  '<|repo_name|>',
-  '<|file_sep|>',
+  *(END, '<|im_start|>', '<|im_end|>', '<|object_ref_start|>', '<|object_ref_end|>'),
+  *('<|box_start|>', '<|box_end|>', '<|quad_start|>', '<|quad_end|>'),
+  *('<|vision_start|>', '<|vision_end|>', '<|vision_pad|>', '<|image_pad|>', '<|video_pad|>'),
+  *('<tool_call>', '</tool_call>', '<|fim_prefix|>', '<|fim_middle|>', '<|fim_suffix|>'),
+  *('<|fim_pad|>', '<|repo_name|>', '<|file_sep|>'),
 )
 
 # Qwen2.5's pre-tokenisation: contractions, words, single digits, punctuation, line ends, blanks.

@@ -21,15 +21,8 @@ from lwz.store.hf import peft
 SHOWN = (
   *('data.folder', 'data.prompts', 'data.examples', 'data.preferences', 'data.lower', 'data.upper'),
   *('train.num_steps', 'train.learning_rate', 'rl.prompts_per_step', 'rl.group_size'),
-  *(
-    'rl.advantage',
-    'rl.loss',
-    'rl.kl_weight',
-    'reward.model',
-    'reward.judge',
-    'reward.max_words',
-    'seed',
-  ),
+  *('rl.advantage', 'rl.loss', 'rl.kl_weight', 'reward.model', 'reward.judge'),
+  *('reward.max_words', 'seed'),
   *('lora.rank', 'lora.alpha', 'lora.targets', 'lora.frozen'),
 )
 # What stands for a key that names no file.

@@ -41,20 +41,9 @@ from lwz.rl import (
 from lwz.runtime import adapters, closing, engine_spec, replay, setup, sources, trainer, validation
 
 READS = (
-  *setup.READS,
-  *setup.MESH,
-  *setup.MODEL,
-  *setup.PROMPTS,
-  *trainer.READS,
-  *registry.READS,
-  *generation.READS,
-  *sampling.READS,
-  *scoring.READS,
-  *learner.READS,
-  *observer.READS,
-  *refresh.READS,
-  *resume.READS,
-  *evaluator.READS,
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.PROMPTS, *trainer.READS, *registry.READS),
+  *(*generation.READS, *sampling.READS, *scoring.READS, *learner.READS, *observer.READS),
+  *(*refresh.READS, *resume.READS, *evaluator.READS),
 )
 
 

@@ -18,15 +18,8 @@ from lwz.runtime import keys, setup, sources, validation
 READS = (
   *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *setup.COMPUTED, 'init', 'pairs'),
   *('data.lower', 'data.upper', 'data.template', 'data.tested', 'eval.slots'),
-  *(
-    'rollout.max_prompt_tokens',
-    'rollout.max_tokens',
-    'rollout.exact',
-    'rollout.block',
-    'rollout.int8',
-    'rollout.weights',
-    'rollout.attention',
-  ),
+  *('rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.exact', 'rollout.block'),
+  *('rollout.int8', 'rollout.weights', 'rollout.attention'),
 )
 
 MIN_WORDS = 5  # of an answer: less is no text to learn from

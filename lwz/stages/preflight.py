@@ -23,19 +23,8 @@ from lwz.runtime import keys, setup
 from lwz.store import atomic
 
 READS = (
-  *setup.READS,
-  'mesh',
-  'preflight',
-  'init',
-  'data',
-  'train',
-  'lora',
-  'rl',
-  'rollout',
-  'reward',
-  'checkpoint',
-  'eval',
-  'judge',
+  *(*setup.READS, *setup.MESH, 'preflight', 'init', 'data', 'train', 'lora', 'rl', 'rollout'),
+  *('reward', 'checkpoint', 'eval', 'judge'),
 )
 
 
