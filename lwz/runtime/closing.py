@@ -10,7 +10,7 @@ import jax
 from lwz import hosts
 from lwz.report import number, page, summary, table, terminal
 from lwz.runtime import setup
-from lwz.store import metrics, run, samples
+from lwz.store import metrics, run, samples, versions
 
 
 def finish(
@@ -65,6 +65,6 @@ def _circumstances(c) -> dict[str, str]:
   changed = [a.partition('.')[2] for a in sys.argv if a.lstrip('-').startswith('config.')]
   devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
   found = {'seed': str(c.seed), 'device': devices, 'date': f'{datetime.date.today()}'}
-  if commit := run.versions()['lwz']:
+  if commit := versions.commit():
     found['commit'] = commit[:10]
   return found | ({'changed': ', '.join(changed)} if changed else {})

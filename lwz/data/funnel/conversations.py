@@ -87,9 +87,8 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     return Row(file, number, key=key, fault=fault)
   text = transcripts.first(text)
   shown = _MEDIUM.search(text) or _has_media(turn) or any(record.get(name) for name in MEDIA)
-  if fault := half_character(text) or (
-    _IMAGE if shown else '' if text.strip() else _why_not(record)
-  ):
+  fault = half_character(text) or (_IMAGE if shown else '' if text.strip() else _why_not(record))
+  if fault:
     return Row(file, number, key=key, fault=fault)
   tags = [dig(record, paths.language or 'language'), record.get('language')]
   tags += [turn.get('language'), record.get('lang'), dig(record, 'prompt.lang')]
@@ -160,8 +159,8 @@ def _exported(record: dict[str, Any]) -> list[dict[str, Any]]:
     dig(node, 'message') for node in nodes if isinstance(dig(node, 'message.author'), dict)
   ]
   times = [message.get('create_time') for message in messages]
-  order = [time if isinstance(time, int | float) else 0 for time in times]
-  return [messages[i] for i in sorted(range(len(order)), key=order.__getitem__)]
+  times = [time if isinstance(time, int | float) else 0 for time in times]
+  return [messages[i] for i in sorted(range(len(times)), key=times.__getitem__)]
 
 
 def _is_turn(record: dict[str, Any]) -> bool:
