@@ -1,6 +1,7 @@
 """Small stand-ins that several tests share: a pocket model, random texts, plain answers."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,12 @@ import numpy as np
 from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
 from lwz.model import parameters, qwen, sharding
+
+
+def keep_config(folder, config):
+  """Leaves the config.json of a run that nobody began."""
+  record = {'config': config, 'hash': '', 'versions': {}, 'command': [], 'created': ''}
+  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
 
 
 def config(**changes):

@@ -24,6 +24,7 @@ from lwz.stages import export
 from lwz.store import adapters, checkpoint, gguf, model_source
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import hub, mapping, peft
+from tests import fakes
 from tests.store.hf import test_hub
 
 
@@ -123,8 +124,7 @@ def policy(tmp_path_factory):
     saved.save(2, {'params': params}, {})
   c = grpo_think.get_config('micro')
   c.init = 'random'
-  record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
-  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
+  fakes.keep_config(folder, c.to_dict())
   (folder / 'metrics.jsonl').write_text('{"step": 0, "valid_format": 0.25}\n')
   return folder, params
 
