@@ -62,9 +62,7 @@ class Provenance:
   license: str  # of the base; '' where its files name none
   stage: str = ''
   lineage: tuple[str, ...] = ()  # runs, the last one first, each of which began with the next
-  settings: dict[str, str] = dataclasses.field(
-    default_factory=dict
-  )  # keys of a config, and their values
+  settings: dict[str, str] = dataclasses.field(default_factory=dict)  # value by key of a config
   rewards: dict[str, float] = dataclasses.field(default_factory=dict)  # weight by name
   prompt: tuple[str, str] | None = None  # style and template; None where it is not known
   sampling: dict[str, Any] = dataclasses.field(default_factory=dict)  # generation_config.json
