@@ -41,7 +41,7 @@ def honest(language: str) -> list[str]:
       turns = itertools.zip_longest(*cut, fillvalue=[])
       sources = [[line for turn in turns for section in turn for line in section]]
   else:
-    long = [d.text for d in corpus.documents() if len(texts.words(d.text)) > 250]
+    long = [d.text for d in corpus.stream() if len(texts.words(d.text)) > 250]
     sources = [long]
   found = []
   for source in sources:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from lwz.model import config as config_lib
-from lwz.model import qwen
+from lwz.model import parameters, qwen
 from lwz.runtime import setup
 from lwz.store.hf import checkpoint as hf
 
@@ -37,7 +37,7 @@ def write(folder: str, size: str) -> None:
     return 0.02 * jax.random.normal(key, param.shape, jnp.bfloat16)
 
   params = jax.tree.map(
-    jax.jit(normal, static_argnums=0), qwen.describe(config), is_leaf=qwen.is_param
+    jax.jit(normal, static_argnums=0), qwen.describe(config), is_leaf=parameters.is_param
   )
   hf.save(folder, config, params)
 

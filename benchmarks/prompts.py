@@ -25,7 +25,7 @@ GROUP = 10_000  # rows of a row group
 
 
 def write(folder: pathlib.Path, num: int, files: int) -> None:
-  documents = corpus.documents()
+  documents = [*corpus.stream()]
   stream = embedded_conversations.records(documents, num)
   schema = None
   for index in range(files):

@@ -21,7 +21,7 @@ from lwz.model import config as config_lib
 from lwz.model import sharding
 from lwz.programs import rollout
 from lwz.programs.cost import fit, hardware, topology
-from lwz.rollout import order, sampler, scheduler
+from lwz.rollout import queue, sampler, scheduler
 from lwz.rollout import spec as spec_lib
 
 RECORD = 'results/preflight/grpo_think-32b_gpu-h100-4x8.json'
@@ -91,7 +91,7 @@ def simulate(
   Args:
     engine: only its shapes are used (`batch_sizes`, `read_lengths`, `exact`).
     lengths: tokens of each trajectory.
-    order: indices of trajectories as they start: `order.longest_first(guesses)`, or
+    order: indices of trajectories as they start: `queue.longest_first(guesses)`, or
       `range(len(lengths))` for first come, first served.
     num_steps: of a block, at most.
     prompt_tokens: of each prompt.
@@ -181,7 +181,7 @@ def measure(plan: Plan, step_seconds: Callable[[int, int], float], spec, record,
     one = simulate(
       spec,
       lengths,
-      order.longest_first(asked) if plan.longest_first else range(len(lengths)),
+      queue.longest_first(asked) if plan.longest_first else range(len(lengths)),
       num_steps=spec.num_steps,
       prompt_tokens=300,
       step_seconds=step_seconds,

@@ -37,7 +37,7 @@ from lwz.runtime import (
   setup,
   sizing,
 )
-from lwz.store import lock
+from lwz.store import lock, run
 
 _NAMED = ('eval.systems', 'eval.scorers')  # keys whose values may be NAME=VALUE
 
@@ -126,7 +126,12 @@ def references(c) -> list[tuple[str, str]]:
   for key in c.needs:
     if key not in names:
       raise ValueError(f'needs: {key!r} names no run; choose from {", ".join(names)}')
-  values = [(k, keys.get(c, k)) for k in c.needs if keys.is_under(k, stage_of(c).reads)]
+  return _values(c, c.needs, stage_of(c).reads)
+
+
+def _values(c, names: Iterable[str], reads: Sequence[str]) -> list[tuple[str, str]]:
+  """Returns (key, value) of references that a stage reads, without a NAME= before them."""
+  values = [(k, keys.get(c, k)) for k in names if keys.is_under(k, reads)]
   every = [(k, v) for k, held in values for v in (held if isinstance(held, tuple) else (held,))]
   return [(k, keys.alias(v)[1] if k in _NAMED else v) for k, v in every]
 
@@ -186,8 +191,11 @@ class Door:
       print(f'{setup.run_name(c)}: complete, nothing to do; see {folder / left[0]}')
       return
     missing = [need for need in needs(c, self._experiments) if not self.is_complete(need)]
-    for config in (*missing, c):
-      self._check_identity(config)  # else a run of another config counts as missing
+    todo = [*missing, c]
+    for config in todo:
+      if config.stage in keys.RESUMABLE:  # else a run of another config counts as missing
+        identity = setup.identity(config, stage_of(config).reads, self._defaults(config.size))
+        run.check_identity(setup.run_folder(config), config.to_dict(), identity)
     if missing and c.needs_policy == 'stop':
       kept = [a for key, a in command_line.overrides(sys.argv).items() if keys.of(key).inherited]
       commands = [
@@ -200,7 +208,6 @@ class Door:
         + '\n'.join(commands)
         + '\nor set --config.needs_policy=run, or point the key at a folder that exists'
       )
-    todo = [*missing, c]
     for config in todo:
       self._check(config)
     if self._processes and _may_share(c) and _are_worth_processes(missing):
@@ -273,17 +280,11 @@ class Door:
     distributed.check(c.stage)
     keys.check(c)
     stage = self._stage(c)
-    for key in keys.names(lambda key: key.holds == 'reference'):
-      held = keys.get(c, key)
-      for value in held if isinstance(held, tuple) else (held,):
-        value = keys.alias(value)[1] if key in _NAMED else value
-        if keys.is_under(key, stage.reads) and setup.is_experiment(value):
-          _config_of(key, value, self._experiments)
+    names = keys.names(lambda key: key.holds == 'reference')
+    for key, value in _values(c, names, stage.reads):
+      if setup.is_experiment(value):
+        _config_of(key, value, self._experiments)
     stage.check(c)
-
-  def _check_identity(self, c) -> None:
-    if c.stage in keys.RESUMABLE:
-      setup.check_identity(c, stage_of(c).reads, self._defaults(c.size))
 
   def is_complete(self, c) -> bool:
     """Whether there is nothing left to run of `c`."""

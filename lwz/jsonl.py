@@ -162,13 +162,16 @@ def parsed(
 ) -> Iterator[Any]:
   """The records of lines, each through `parse`; see `read` for what it raises."""
   for line in lines:
-    try:
-      if line.fault:
-        raise ValueError(line.fault)
-      value = parse(line.record)
-    except ValueError as error:
-      raise _broken(path, line.number, error) from error
-    yield value
+    yield _parsed(path, line, parse)
+
+
+def _parsed(path: epath.PathLike, line: Line, parse: Callable[[dict[str, Any]], Any]) -> Any:
+  try:
+    if line.fault:
+      raise ValueError(line.fault)
+    return parse(line.record)
+  except ValueError as error:
+    raise ValueError(f'{path}:{line.number}: {error}; mend or delete the line') from error
 
 
 def stream(path: epath.PathLike) -> Iterator[dict[str, Any]]:
@@ -207,19 +210,13 @@ def read(
     if error and skip == 'last':
       raise error  # it was not the last one
     try:
-      if line.fault:
-        raise ValueError(line.fault)
-      values.append(parse(line.record))
+      values.append(_parsed(path, line, parse))
     except ValueError as fault:
-      error = _broken(path, line.number, fault)
+      error = fault
       if skip == 'none':
-        raise error from fault
+        raise
       num_skipped += 1
   return values, num_skipped
-
-
-def _broken(path: epath.PathLike, number: int, fault: ValueError | str) -> ValueError:
-  return ValueError(f'{path}:{number}: {fault}; mend or delete the line')
 
 
 def write(path: epath.PathLike, records: Iterable[dict[str, Any]]) -> None:

@@ -251,10 +251,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
   with arms_table.Live() as live:
     jobs.run(todo, parallel=options.parallel, watch=lambda current: live.update(rows(current)))
-  return _close(sweep, todo, options.sweep)
+  return _close(sweep, todo)
 
 
-def _close(sweep: Sweep, done: Sequence[jobs.Job], given: str) -> int:
+def _close(sweep: Sweep, done: Sequence[jobs.Job]) -> int:
   """Prints how the sweep ended and the next command; returns the exit status."""
   states = [job.state for job in done]
   counts = [f'{states.count(state)} {state}' for state in jobs.ENDED if state in states]

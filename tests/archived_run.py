@@ -6,7 +6,7 @@ import numpy as np
 
 from lwz import types
 from lwz.data import tokenizer
-from lwz.store import rollouts
+from lwz.rl import archived
 
 
 def write(folder, c, texts, rewards, valid, *, steps):
@@ -25,14 +25,7 @@ def write(folder, c, texts, rewards, valid, *, steps):
   padded = np.array([row + [0] * (T - len(row)) for row in ids], np.int32)
   lengths, ended = np.array([len(row) for row in ids], np.int32), np.ones(len(ids), bool)
   rollout = types.Rollout(padded, np.zeros(padded.shape, np.float32), lengths, ended)
-  archive = rollouts.Archive(
-    folder,
-    num_steps=c.train.num_steps * (1 + c.rl.max_resamples),
-    num_prompts=num,
-    num_samples=len(texts),
-    max_tokens=T,
-    num_rewards=len(rewards),
-  )
+  archive = archived.archive(c, folder)
   values = np.stack([np.asarray(rewards[name], np.float32) for name in c.reward.weights], axis=-1)
   for place, step in enumerate(steps):
     rows = slice(place * num, (place + 1) * num)

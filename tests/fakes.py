@@ -1,6 +1,7 @@
 """Small stand-ins that several tests share: a pocket model, random texts, plain answers."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,13 @@ import numpy as np
 
 from lwz.model import config as config_lib
 from lwz.model import lora as lora_lib
-from lwz.model import parameters, qwen
+from lwz.model import parameters, qwen, sharding
+
+
+def keep_config(folder, config):
+  """Leaves the config.json of a run that nobody began."""
+  record = {'config': config, 'hash': '', 'versions': {}, 'command': [], 'created': ''}
+  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
 
 
 def config(**changes):
@@ -32,6 +39,11 @@ def config(**changes):
 FAMILIES = {'qwen3': {'qkv_bias': False, 'qk_norm': True}, 'llama': {'qkv_bias': False}}
 
 
+def abstract(config):
+  """The shapes and dtypes of the parameters of a model, as they are described."""
+  return sharding.abstract(config, None, sharding.TRAIN, None)
+
+
 def params(config, seed=0):
   """Random parameters in which nothing is neutral: no bias is 0, no norm's weight is 1."""
   rng = np.random.default_rng(seed)
@@ -40,7 +52,7 @@ def params(config, seed=0):
     noise = 0.3 * rng.standard_normal(param.shape, np.float32)
     return jnp.asarray(noise + (param.init == 'ones'))
 
-  return jax.tree.map(draw, qwen.describe(config), is_leaf=qwen.is_param)
+  return jax.tree.map(draw, qwen.describe(config), is_leaf=parameters.is_param)
 
 
 forward = jax.jit(qwen.forward, static_argnames=('config', 'remat'))

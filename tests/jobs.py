@@ -8,26 +8,30 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(experiment: str, runs: pathlib.Path, *arguments: str, record='') -> subprocess.Popen:
-  """Begins `python -m lwz.launch --config=experiments/EXPERIMENT ...` with its runs in `runs`.
-
-  With `record`, a file, the keys that are read are written there, see `tests.recorder`.
-  """
-  name, _, size = experiment.partition(':')
-  command = [
-    *(sys.executable, '-m'),
-    *(('tests.recorder', str(record)) if record else ('lwz.launch',)),
-    f'--config=experiments/{name}.py:{size}',
-    f'--config.runs_dir={runs}',
-    *arguments,
-  ]
+def begin(*command: str, **environment: str) -> subprocess.Popen:
+  """Begins a command in the repository; what it prints and its complaints are one stream."""
   return subprocess.Popen(
     command,
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    env=os.environ | {'PYTHONUNBUFFERED': '1'},
+    env=os.environ | {'PYTHONUNBUFFERED': '1'} | environment,
+  )
+
+
+def start(experiment: str, runs: pathlib.Path, *arguments: str, record='') -> subprocess.Popen:
+  """Begins `python -m lwz.launch --config=experiments/EXPERIMENT ...` with its runs in `runs`.
+
+  With `record`, a file, the keys that are read are written there, see `tests.recorder`.
+  """
+  name, _, size = experiment.partition(':')
+  return begin(
+    *(sys.executable, '-m'),
+    *(('tests.recorder', str(record)) if record else ('lwz.launch',)),
+    f'--config=experiments/{name}.py:{size}',
+    f'--config.runs_dir={runs}',
+    *arguments,
   )
 
 

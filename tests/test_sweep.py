@@ -2,10 +2,8 @@
 
 import ast
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -19,14 +17,7 @@ EXAMPLE = 'experiments/sweeps/style_advantage_seed.py'
 
 
 def begin(*arguments):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'lwz.sweep', *arguments],
-    cwd=jobs.ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env=os.environ | {'PYTHONUNBUFFERED': '1'},
-  )
+  return jobs.begin(sys.executable, '-m', 'lwz.sweep', *arguments)
 
 
 def run(*arguments, status=0):

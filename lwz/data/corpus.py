@@ -18,11 +18,6 @@ _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are 
 _LONG_WORD = 100  # characters; an opening is looked for in as many of them as it may have words
 
 
-def documents(folder: epath.PathLike = '') -> list[types.Document]:
-  """Returns what `stream` yields."""
-  return list(stream(folder))
-
-
 def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Document]:
   """The documents of a corpus, one at a time, in memory that does not grow with the corpus.
 
@@ -179,13 +174,7 @@ def split(
 
 def spans(text: str) -> list[tuple[int, int]]:
   """(begin, end) of each sentence of the text; between them is white space."""
-  found, start = [], 0
-  for sentence in words.sentences(text):
-    sentence = sentence.strip()
-    start = text.index(sentence, start)
-    found.append((start, start + len(sentence)))
-    start += len(sentence)
-  return found
+  return [(at, at + len(sentence)) for at, sentence in words.placed(text)]
 
 
 def passages(text: str, lower: int, upper: int) -> collections.abc.Iterator[tuple[int, int]]:
@@ -217,3 +206,11 @@ def passage(document: types.Document, lower: int, upper: int) -> str | None:
   text = document.text[: _LONG_WORD * (upper + 20)]
   start, end = next(passages(text, lower, upper), (0, 0))
   return None if text[:start].strip() or not end else text[start:end]
+
+
+def openings(
+  found: collections.abc.Iterable[types.Document], lower: int, upper: int
+) -> collections.abc.Iterator[tuple[types.Document, str]]:
+  """Yields the documents that have a `passage` of `lower` to `upper` words, and that passage."""
+  passages = ((document, passage(document, lower, upper)) for document in found)
+  return ((document, text) for document, text in passages if text is not None)

@@ -19,9 +19,8 @@ _SKIP = {'test', 'tests', 'idlelib', 'lib2to3', 'site-packages', 'dist-packages'
   'encodings',  # tables
 }
 _Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_SHORT = (
-  80  # characters; a shorter text cannot have twenty words, and cleaning it takes most of the time
-)
+# Characters; a shorter text cannot have twenty words, and cleaning it takes most of the time.
+_SHORT = 80
 _UNDERLINE = re.compile(r'^([*=^~#"-])\1{2,}$')
 _SIGNATURE = re.compile(
   r'^(?:(?:class|exception|async|await|classmethod|static) )*'

@@ -59,7 +59,7 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
     raise ValueError(row.fault)
   found, text = record, _answer(record)
   if text is None:
-    first = next((i for i, turn in enumerate(turns) if _asks(turn)), len(turns))
+    first = next((i for i, turn in enumerate(turns) if conversations.asks(turn)), len(turns))
     found = next(iter(turns[first + 1 :]), {})
     if not found or conversations.role_of(found) in (*conversations.USERS, 'system'):
       raise ValueError(f'no answer after the first request, nor in {", ".join(ANSWERS)}')
@@ -70,12 +70,6 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
   if style == 'think' and (fault := conversations.half_character(think)):
     raise ValueError(f'{fault} of the thought')
   return _example(row.text, think, text, style)
-
-
-def _asks(turn: dict[str, Any]) -> bool:
-  """Whether a turn is a user's, with a text."""
-  is_user = conversations.role_of(turn) in conversations.USERS
-  return is_user and bool(str(conversations.content_of(turn) or '').strip())
 
 
 def _answer(record: dict[str, Any]) -> Any:

@@ -11,8 +11,6 @@ from lwz import text as words
 from lwz import types
 from lwz.data import corpus, templates
 
-_HAN = re.compile(r'[\u4e00-\u9fff]')
-
 
 def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   """A plan of a text: the beginnings of at most `max_points` of its sentences, evenly spread.
@@ -35,7 +33,7 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
 
 def _opening(sentence: str, max_words: int) -> str:
   """The first words of a sentence, without the punctuation and blanks at their end."""
-  if _HAN.search(sentence):
+  if templates.language(sentence) == 'zh':
     sentence = re.split(r'[。！？；\n]', sentence.strip())[0][: 2 * max_words]
   else:
     sentence = ' '.join(sentence.split()[:max_words])
@@ -94,30 +92,6 @@ def covering(request: str, facets: collections.abc.Sequence[str]) -> str:
   return f'{request} Cover: {", ".join(facets)}.'
 
 
-def example(
-  document: types.Document,
-  style: str,
-  template: str,
-  lower: int,
-  upper: int,
-  state_length: bool,
-) -> tuple[templates.Prompt, str] | None:
-  """A training example: (prompt, completion), the answer being the document's opening.
-
-  The two are tokenized separately, as in a rollout, and joined as ids. `style` and `template` are
-  those of `templates.render`. Returns None if no opening has `lower` to `upper` words.
-  """
-  answer = corpus.passage(document, lower, upper)
-  if answer is None:
-    return None
-  num_words = words.count_words(answer) if state_length else None
-  asked = document.request or question(document.title, num_words)
-  return (
-    templates.render(asked, style, template),
-    templates.completion(plan(answer), answer, style),
-  )
-
-
 def examples(
   found: collections.abc.Iterable[types.Document],
   styles: collections.abc.Sequence[str],
@@ -126,10 +100,16 @@ def examples(
   lower: int,
   upper: int,
 ) -> list[tuple[templates.Prompt, str]]:
-  """Returns the `example` of each document in each style; about half state the length."""
-  made = [
-    example(document, style, template, lower, upper, states_length(document))
-    for document in found
+  """Returns (prompt, completion) in each style of each document with an opening of such a length.
+
+  The opening, of `lower` to `upper` words, is the answer to `request`. The two texts are tokenized
+  separately, as in a rollout, and joined as ids.
+  """
+  return [
+    (
+      templates.render(request(document, answer), style, template),
+      templates.completion(plan(answer), answer, style),
+    )
+    for document, answer in corpus.openings(found, lower, upper)
     for style in styles
   ]
-  return [one for one in made if one is not None]

@@ -19,11 +19,6 @@ _NORMAL, _CONTROL, _USER, _UNUSED = 1, 3, 4, 5
 _LLAMA_3 = tokenizer.PATTERN.replace(r'\p{N}|', r'\p{N}{1,3}|')
 
 
-def _splits(pattern: str):
-  split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), 'isolated')
-  return [split, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-
-
 def _gpt2():
   return [tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
 
@@ -32,8 +27,8 @@ def _gpt2():
 PRE_TOKENIZERS: dict[str, collections.abc.Callable[[], list[Any]]] = {
   'gpt-2': _gpt2,
   'smollm': lambda: [tokenizers.pre_tokenizers.Digits(individual_digits=True), *_gpt2()],
-  'qwen2': lambda: _splits(tokenizer.PATTERN),
-  'llama-bpe': lambda: _splits(_LLAMA_3),
+  'qwen2': lambda: tokenizer.split_by(tokenizer.PATTERN),
+  'llama-bpe': lambda: tokenizer.split_by(_LLAMA_3),
 }
 _IGNORE_MERGES = ('llama-bpe',)  # where a word of the vocabulary is one token at once
 

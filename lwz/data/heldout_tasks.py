@@ -61,16 +61,10 @@ def writingbench(
 def _openings(found, lower, upper, num):
   """(document, question, stated words, opening) of the first document of each title."""
   kept = {}
-  for document in found:
-    text = corpus.passage(document, lower, upper)
-    if text is not None and document.title not in kept:
-      num_words = formatted.rounded(words.count_words(text))
-      kept[document.title] = (
-        document,
-        document.request or formatted.question(document.title, num_words),
-        num_words,
-        text,
-      )
+  for document, text in corpus.openings(found, lower, upper):
+    num_words = formatted.rounded(words.count_words(text))
+    question = document.request or formatted.question(document.title, num_words)
+    kept.setdefault(document.title, (document, question, num_words, text))
   every = list(kept.values())
   num = min(num or len(every), len(every))
   return [every[i * len(every) // num] for i in range(num)]

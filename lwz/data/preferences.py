@@ -75,7 +75,7 @@ def from_documents(
 
   Raises ValueError if fewer than two documents have such an opening: nothing can be mixed.
   """
-  kept = openings(found, lower, upper)
+  kept = list(corpus.openings(found, lower, upper))
   if len(kept) < 2:
     raise ValueError(f'{len(kept)} documents with an opening of {lower} to {upper} words; need two')
   preferences = []
@@ -93,14 +93,6 @@ def from_documents(
         if not every_kind:
           break
   return preferences
-
-
-def openings(
-  found: collections.abc.Iterable[types.Document], lower: int, upper: int
-) -> list[tuple[types.Document, str]]:
-  """Returns the documents that have an opening of `lower` to `upper` words, and that opening."""
-  passages = ((d, corpus.passage(d, lower, upper)) for d in found)
-  return [(document, text) for document, text in passages if text is not None]
 
 
 def is_in(request: str, share: tuple[float, float]) -> bool:

@@ -31,10 +31,7 @@ def from_documents(
   if not 0 <= slack < 1:
     raise ValueError(f'slack is a share of the length, in [0, 1), not {slack}')
   prompts: dict[str, types.Prompt] = {}
-  for document in found:
-    passage = corpus.passage(document, lower, upper)
-    if passage is None:
-      continue
+  for document, passage in corpus.openings(found, lower, upper):
     num_words, text = words.count_words(passage), formatted.request(document, passage)
     if formatted.states_length(document) and not document.request:
       num_words = formatted.rounded(num_words)
@@ -158,11 +155,6 @@ def split(
   for prompt in found:
     parts[corpus.fraction(comparisons.request(prompt.text), 'tested') < share].append(prompt)
   return parts if parts[0] else (list(found), [])
-
-
-def save(path: epath.PathLike, prompts: collections.abc.Iterable[types.Prompt]) -> None:
-  """Writes what `load` reads."""
-  jsonl.write(path, map(dataclasses.asdict, prompts))
 
 
 def take(

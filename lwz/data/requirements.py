@@ -36,7 +36,7 @@ def from_documents(
   A request names up to `num` terms; `share` is of the requests without them, see
   `preferences.is_in`.
   """
-  pairs, kept = [], preferences.openings(found, lower, upper)
+  pairs, kept = [], list(corpus.openings(found, lower, upper))
   for i, (document, text) in enumerate(kept):
     request = formatted.request(document, text)
     if not preferences.is_in(request, share):

@@ -22,32 +22,17 @@ load = tokenizer_files.load
 
 END = '<|endoftext|>'  # ends a document; eos and pad of the base models
 
+Chat = collections.abc.Sequence[collections.abc.Mapping[str, Any]]  # messages: role, content
+
 _SLICE = 1_000_000  # characters that are encoded in one piece
 
 # Qwen2.5's special tokens, in the order of their ids, which follow the ordinary ids.
 SPECIAL = (
-  END,
-  '<|im_start|>',
-  '<|im_end|>',
-  '<|object_ref_start|>',
-  '<|object_ref_end|>',
-  '<|box_start|>',
-  '<|box_end|>',
-  '<|quad_start|>',
-  '<|quad_end|>',
-  '<|vision_start|>',
-  '<|vision_end|>',
-  '<|vision_pad|>',
-  '<|image_pad|>',
-  '<|video_pad|>',
-  '<tool_call>',
-  '</tool_call>',
-  '<|fim_prefix|>',
-  '<|fim_middle|>',
-  '<|fim_suffix|>',
-  '<|fim_pad|>',
-  '<|repo_name|>',
-  '<|file_sep|>',
+  *(END, '<|im_start|>', '<|im_end|>', '<|object_ref_start|>', '<|object_ref_end|>'),
+  *('<|box_start|>', '<|box_end|>', '<|quad_start|>', '<|quad_end|>'),
+  *('<|vision_start|>', '<|vision_end|>', '<|vision_pad|>', '<|image_pad|>', '<|video_pad|>'),
+  *('<tool_call>', '</tool_call>', '<|fim_prefix|>', '<|fim_middle|>', '<|fim_suffix|>'),
+  *('<|fim_pad|>', '<|repo_name|>', '<|file_sep|>'),
 )
 
 # Qwen2.5's pre-tokenisation: contractions, words, single digits, punctuation, line ends, blanks.
@@ -55,6 +40,12 @@ PATTERN = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
   r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 )
+
+
+def split_by(pattern: str) -> list[Any]:
+  """Returns the pre-tokenizers that split a text by a pattern, then spell it in bytes."""
+  split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), 'isolated')
+  return [split, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
 
 
 def train(
@@ -73,12 +64,7 @@ def train(
     raise ValueError(f'vocab_size {vocab_size} holds no bytes and special tokens: {smallest} do')
   tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
   tokenizer.normalizer = tokenizers.normalizers.NFC()
-  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-    [
-      tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERN), 'isolated'),
-      tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ]
-  )
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(split_by(PATTERN))
   tokenizer.decoder = tokenizers.decoders.ByteLevel()
   tokenizer.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
   trainer = tokenizers.trainers.BpeTrainer(
@@ -175,9 +161,7 @@ except BaseException as error:
 
 def chat(
   tokenizer: transformers.PreTrainedTokenizerBase,
-  conversations: collections.abc.Sequence[
-    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
-  ],
+  conversations: collections.abc.Sequence[Chat],
   *,
   seconds: int = 60,
   memory: int = 4 << 30,
@@ -223,25 +207,20 @@ _BREAK = '\ufdd0'  # no character of any text, for use inside a program
 
 def chat_ids(
   tokenizer: transformers.PreTrainedTokenizerBase,
-  conversations: collections.abc.Sequence[
-    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
-  ],
+  conversations: collections.abc.Sequence[Chat],
   render: collections.abc.Callable[..., list[str]] = chat,
 ) -> list[list[int]]:
   """The ids of the texts of `chat`; a special token inside a message gets those of its characters.
 
-  `render` is another function with the arguments and the result of `chat`.
-
   A text that is judged, or a request, could otherwise end the user's turn and write the reply.
+  `render` is another function with the arguments and the result of `chat`.
   """
   return chat_text_ids(tokenizer, chat_texts(tokenizer, conversations, render))
 
 
 def chat_texts(
   tokenizer: transformers.PreTrainedTokenizerBase,
-  conversations: collections.abc.Sequence[
-    collections.abc.Sequence[collections.abc.Mapping[str, Any]]
-  ],
+  conversations: collections.abc.Sequence[Chat],
   render: collections.abc.Callable[..., list[str]],
 ) -> list[str]:
   """Returns the texts of `render`, with a mark inside each special token of a message."""

@@ -15,12 +15,16 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real, Shaped
 from lwz import types
 
 AnyArray = types.AnyArray
+Reward = Real[AnyArray, 'P G']
+Scores = Real[AnyArray, 'P G R']
+Weights = Real[AnyArray, 'R']
 Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
+Advantage = Float[Array, 'P G']
 Relative = Callable[..., Array]  # (reward_PG, valid_PG) -> advantage_PG
 
 
 @jax.jit
-def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Bool[Array, 'P']:
+def spread(reward_PG: Reward, valid_PG: Valid | None = None) -> Bool[Array, 'P']:
   """Whether a group holds at least two different valid rewards."""
   reward_PG, valid_PG = _arrays(reward_PG, valid_PG)
   low_P = jnp.min(jnp.where(valid_PG, reward_PG, jnp.inf), axis=1)
@@ -30,11 +34,8 @@ def spread(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> B
 
 @jax.jit
 def group_relative(
-  reward_PG: Real[AnyArray, 'P G'],
-  valid_PG: Valid | None = None,
-  *,
-  eps: Real[ArrayLike, ''] = 1e-4,
-) -> Float[Array, 'P G']:
+  reward_PG: Reward, valid_PG: Valid | None = None, *, eps: Real[ArrayLike, ''] = 1e-4
+) -> Advantage:
   """A_i = (r_i - mean(r)) / (std(r) + eps) over the valid samples of each group.
 
   The paper's group normalisation (arXiv 2506.18841, section 2; DeepSeekMath, arXiv 2402.03300,
@@ -50,7 +51,7 @@ def group_relative(
 
 
 @jax.jit
-def centred(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> Float[Array, 'P G']:
+def centred(reward_PG: Reward, valid_PG: Valid | None = None) -> Advantage:
   """A_i = r_i - mean(r): without the standard deviation, which favours groups that nearly agree.
 
   Dr. GRPO (arXiv 2503.20783, section 3.2); its other half is `losses.budget_mean`.
@@ -59,9 +60,7 @@ def centred(reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None) -> 
 
 
 @jax.jit
-def leave_one_out(
-  reward_PG: Real[AnyArray, 'P G'], valid_PG: Valid | None = None
-) -> Float[Array, 'P G']:
+def leave_one_out(reward_PG: Reward, valid_PG: Valid | None = None) -> Advantage:
   """A_i = r_i - mean of the others' rewards = n / (n - 1) (r_i - mean(r)), n of them valid.
 
   RLOO (arXiv 2402.14740, section 3.3): the baseline of a sample does not depend on it.
@@ -73,23 +72,16 @@ def leave_one_out(
   return centred_PG * (num_P1 / jnp.maximum(num_P1 - 1.0, 1.0))
 
 
-def components(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  valid_PG: Valid | None = None,
-  *,
-  relative: Relative = group_relative,
-) -> Float[Array, 'P G R']:
+def components(scores_PGR: Scores, valid_PG: Valid | None = None) -> Float[Array, 'P G R']:
   """The advantages of every reward alone."""
-  num_rewards = scores_PGR.shape[-1]
-  return jnp.stack([relative(scores_PGR[:, :, r], valid_PG) for r in range(num_rewards)], axis=-1)
+  each = range(scores_PGR.shape[-1])
+  return jnp.stack([group_relative(scores_PGR[:, :, r], valid_PG) for r in each], axis=-1)
 
 
 @jax.jit
 def balanced(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  weights_R: Real[AnyArray, 'R'] | None = None,
-  valid_PG: Valid | None = None,
-) -> Float[Array, 'P G']:
+  scores_PGR: Scores, weights_R: Weights | None = None, valid_PG: Valid | None = None
+) -> Advantage:
   """A = (A_length + A_writing + A_format) / 3: normalise each reward, then average (Eq. 5).
 
   With weights, sum_r w_r A_r / sum_r w_r. No reward outweighs another by its scale.
@@ -98,12 +90,12 @@ def balanced(
 
 
 def batch_balanced(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  weights_R: Real[AnyArray, 'R'] | None = None,
+  scores_PGR: Scores,
+  weights_R: Weights | None = None,
   valid_PG: Valid | None = None,
   *,
   eps: Real[ArrayLike, ''] = 1e-4,
-) -> Float[Array, 'P G']:
+) -> Advantage:
   """A = (S - mean(S)) / (std(S) + eps) over the batch, S = sum_r w_r A_r with weights of 1.
 
   GDPO (arXiv 2601.05242): Eq. 5 of the paper with a second normalisation, so that the size of a
@@ -123,12 +115,12 @@ def batch_balanced(
 
 
 def mean_reward(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  weights_R: Real[AnyArray, 'R'] | None = None,
+  scores_PGR: Scores,
+  weights_R: Weights | None = None,
   valid_PG: Valid | None = None,
   *,
   relative: Relative = group_relative,
-) -> Float[Array, 'P G']:
+) -> Advantage:
   """The paper's ablation of Eq. 5: average the raw rewards, then compare once.
 
   `relative` says how: `group_relative` unless told, `centred`, `leave_one_out`.
@@ -136,26 +128,26 @@ def mean_reward(
   return relative(_mean_over_rewards(scores_PGR, weights_R), valid_PG)
 
 
-def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> tuple[list[int], int]:
-  """Returns the groups to learn from, and how many with spread are still missing.
+def choose_groups(spread_P: Sequence[bool] | np.ndarray, num_groups: int) -> list[int]:
+  """Returns the groups to learn from.
 
   Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11): while some are missing, and not too often, the
   caller samples more. The first groups with spread are taken; in place of missing ones stand the
   first without, which add nothing to the gradient and keep the shapes.
 
   >>> choose_groups([False, True, True, False], num_groups=3)
-  ([1, 2, 0], 1)
+  [1, 2, 0]
   """
   useful = np.flatnonzero(spread_P)[:num_groups].tolist()
   silent = np.flatnonzero(np.logical_not(spread_P)).tolist()
   missing = num_groups - len(useful)
   if missing > len(silent):
     raise ValueError(f'{len(spread_P)} groups were sampled, {num_groups} are to be chosen')
-  return useful + silent[:missing], missing
+  return useful + silent[:missing]
 
 
 def measure(
-  scores_PGR: Real[AnyArray, 'P G R'], names: Sequence[str], valid_PG: Valid | None = None
+  scores_PGR: Scores, names: Sequence[str], valid_PG: Valid | None = None
 ) -> dict[str, float]:
   """Returns metrics of how informative the rewards of a step are.
 

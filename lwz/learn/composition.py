@@ -11,14 +11,16 @@ from jaxtyping import Array, Bool, Float, Real, Shaped
 from lwz import types
 
 AnyArray = types.AnyArray
+Scores = Real[AnyArray, 'P G R']
+Weights = Real[AnyArray, 'R']
 Valid = Shaped[AnyArray, 'P G']  # bool, or 0 and 1
+Constraints = Bool[AnyArray, 'R']
+Reward = Float[Array, 'P G']
 
 MARGIN = 0.1  # of rewards in [0, 1]: how far below its group's mean the best violator lies
 
 
-def weighted_sum(
-  scores_PGR: Real[AnyArray, 'P G R'], weights_R: Real[AnyArray, 'R'], valid_PG: Valid
-) -> Float[Array, 'P G']:
+def weighted_sum(scores_PGR: Scores, weights_R: Weights, valid_PG: Valid) -> Reward:
   """r = sum_r w_r s_r: what most recipes of GRPO with several rewards do.
 
   >>> weighted_sum(jnp.array([[[0.5, 1.0]]]), jnp.array([2.0, 1.0]), jnp.array([[True]])).tolist()
@@ -28,9 +30,7 @@ def weighted_sum(
   return jnp.sum(scores_PGR * _row(weights_R), axis=-1)
 
 
-def product(
-  scores_PGR: Real[AnyArray, 'P G R'], weights_R: Real[AnyArray, 'R'], valid_PG: Valid
-) -> Float[Array, 'P G']:
+def product(scores_PGR: Scores, weights_R: Weights, valid_PG: Valid) -> Reward:
   """r = prod_r s_r^w_r: no reward makes up for another, and one that is 0 makes the whole 0.
 
   GR3 (arXiv 2603.10535) multiplies the reward by a factor of length, since a sum rewards whoever
@@ -46,13 +46,13 @@ def product(
 
 
 def veto(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  weights_R: Real[AnyArray, 'R'],
+  scores_PGR: Scores,
+  weights_R: Weights,
   valid_PG: Valid,
   *,
-  constraint_R: Bool[AnyArray, 'R'],
+  constraint_R: Constraints,
   satisfied: float,
-) -> Float[Array, 'P G']:
+) -> Reward:
   """r = q if every constraint is at least `satisfied`, else 0, with q the quality.
 
   q = sum w_r s_r / sum w_r over the rewards that are no constraints. The veto of Rubric Anchors
@@ -65,14 +65,14 @@ def veto(
 
 
 def violators(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  weights_R: Real[AnyArray, 'R'],
+  scores_PGR: Scores,
+  weights_R: Weights,
   valid_PG: Valid,
   *,
-  constraint_R: Bool[AnyArray, 'R'],
+  constraint_R: Constraints,
   satisfied: float,
   margin: float = MARGIN,
-) -> Float[Array, 'P G']:
+) -> Reward:
   """r = q, less d for those that violate a constraint: the least d that leaves none above average.
 
   RLMR (arXiv 2508.18642) adapts the weight of constraints to each group, so that whoever violates

@@ -10,34 +10,28 @@ from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 from lwz import types
 
 AnyArray = types.AnyArray
-Judged = tuple[Shaped[AnyArray, 'P G R'], Shaped[AnyArray, 'P G']]
+Scores = Real[AnyArray, 'P G R']
+Valid = Shaped[AnyArray, 'P G']
+Lengths = Int[AnyArray, 'P G']
+Finished = Bool[AnyArray, 'P G']
+Judged = tuple[Shaped[AnyArray, 'P G R'], Valid]
 
 
-def keep(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  valid_PG: Shaped[AnyArray, 'P G'],
-  lengths_PG: Int[AnyArray, 'P G'],
-  finished_PG: Bool[AnyArray, 'P G'],
-) -> Judged:
+def keep(scores_PGR: Scores, valid_PG: Valid, lengths_PG: Lengths, finished_PG: Finished) -> Judged:
   """Returns scores and validity unchanged: a text without an end fails the format rule."""
   return scores_PGR, valid_PG
 
 
-def mask(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  valid_PG: Shaped[AnyArray, 'P G'],
-  lengths_PG: Int[AnyArray, 'P G'],
-  finished_PG: Bool[AnyArray, 'P G'],
-) -> Judged:
+def mask(scores_PGR: Scores, valid_PG: Valid, lengths_PG: Lengths, finished_PG: Finished) -> Judged:
   """Masks them in the loss and in the statistics of their group (DAPO's overlong filtering)."""
   return scores_PGR, jnp.asarray(valid_PG, bool) & jnp.asarray(finished_PG, bool)
 
 
 def penalise(
-  scores_PGR: Real[AnyArray, 'P G R'],
-  valid_PG: Shaped[AnyArray, 'P G'],
-  lengths_PG: Int[AnyArray, 'P G'],
-  finished_PG: Bool[AnyArray, 'P G'],
+  scores_PGR: Scores,
+  valid_PG: Valid,
+  lengths_PG: Lengths,
+  finished_PG: Finished,
   *,
   max_tokens: int,
   margin: int,
@@ -47,9 +41,7 @@ def penalise(
   return jnp.asarray(scores_PGR, jnp.float32) + penalty_PG[:, :, None], valid_PG
 
 
-def penalty(
-  lengths_PG: Int[AnyArray, 'P G'], *, max_tokens: int, margin: int
-) -> Float[Array, 'P G']:
+def penalty(lengths_PG: Lengths, *, max_tokens: int, margin: int) -> Float[Array, 'P G']:
   """0 up to max_tokens - margin, then falling linearly to -1 at max_tokens and beyond.
 
   Soft overlong punishment (DAPO, arXiv 2503.14476, Eq. 13, with 16,384 + 4,096 tokens and a margin

@@ -78,16 +78,11 @@ def append(
   v_BKTC: Float[Array, 'B K T C'],
 ) -> Cache:
   """Writes T tokens of one layer from `position` on; a cache of one layer has no L."""
+  at = (0, 0, position, 0)
   if cache.k.ndim == 4:
-    return Cache(
-      k=_written(cache.k, k_BKTC, (0, 0, position, 0)),
-      v=_written(cache.v, v_BKTC, (0, 0, position, 0)),
-    )
-  at = (layer, 0, 0, position, 0)
-  return Cache(
-    k=_written(cache.k, k_BKTC[None], at),
-    v=_written(cache.v, v_BKTC[None], at),
-  )
+    return Cache(k=_written(cache.k, k_BKTC, at), v=_written(cache.v, v_BKTC, at))
+  k, v = (_written(x, new[None], (layer, *at)) for x, new in ((cache.k, k_BKTC), (cache.v, v_BKTC)))
+  return Cache(k=k, v=v)
 
 
 def layer_of(cache: Cache, layer: Int[Array, ''] | int) -> tuple[jax.Array, jax.Array]:

@@ -78,13 +78,6 @@ def is_param(x) -> bool:
   return isinstance(x, Param)
 
 
-def abstract(config: QwenConfig) -> Params:
-  """Returns the parameters as shapes and dtypes, without memory."""
-  return jax.tree.map(
-    lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), describe(config), is_leaf=is_param
-  )
-
-
 def decay_mask(described: dict) -> Params:
   """Returns, for every parameter of `describe(config)`, whether weight decay applies to it."""
   return jax.tree.map(lambda p: p.decay, described, is_leaf=is_param)
@@ -122,15 +115,12 @@ def init_of(key: jax.Array, config: QwenConfig, described: dict) -> Params:
 
   def initial(path, param):
     if param.init == 'normal':
-      name_key = jax.random.fold_in(key, _crc(jax.tree_util.keystr(path)))
+      name = zlib.crc32(jax.tree_util.keystr(path).encode()) & 0x7FFFFFFF
+      name_key = jax.random.fold_in(key, name)
       return config.initializer_range * jax.random.normal(name_key, param.shape, param.dtype)
     return jnp.full(param.shape, {'zeros': 0, 'ones': 1}[param.init], param.dtype)
 
   return jax.tree_util.tree_map_with_path(initial, described, is_leaf=is_param)
-
-
-def _crc(text: str) -> int:
-  return zlib.crc32(text.encode()) & 0x7FFFFFFF
 
 
 def unstack(params: Params) -> Params:

@@ -55,10 +55,7 @@ REMAT: dict[str, Callable[[Callable], Callable]] = {
 }
 
 
-Param = parameters.Param
-is_param = parameters.is_param
 describe = parameters.describe
-abstract = parameters.abstract
 init = parameters.init
 num_params = parameters.num_params
 

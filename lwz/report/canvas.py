@@ -17,6 +17,7 @@ from lwz.report import svg
 _STYLE = {
   'svg.fonttype': 'none',  # text stays text: crisp, selectable, in the page's own font
   'svg.hashsalt': 'lwz',
+  'text.parse_math': False,  # a '$' is one
   'font.size': 10,
 }
 _WIDTH, _HEIGHT = 4.5, 2.75  # inches, of 72 units each
@@ -33,12 +34,8 @@ def blank(
     canvas = figure.Figure(figsize=(_WIDTH, height))
     backend_svg.FigureCanvasSVG(canvas)
     axes = canvas.add_axes((0.1, 0.11, 0.88, 0.7))
-    canvas.text(
-      0.004, 0.985, title, va='top', weight='bold', color=svg.INK[0], size=11.5, parse_math=False
-    )
-    canvas.text(
-      0.985, 0.975, unit, va='top', ha='right', color=svg.TEXT[0], size=9.5, parse_math=False
-    )
+    canvas.text(0.004, 0.985, title, va='top', weight='bold', color=svg.INK[0], size=11.5)
+    canvas.text(0.985, 0.975, unit, va='top', ha='right', color=svg.TEXT[0], size=9.5)
     canvas.patch.set_visible(False)
     axes.patch.set_visible(False)
     axes.spines[['top', 'left', 'right']].set_visible(False)
@@ -65,8 +62,6 @@ def legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
       fontsize=9.5,
       labelcolor=svg.TEXT[0],
     )
-    for text in drawn.get_texts():
-      text.set_parse_math(False)
     if drawn.get_window_extent().width <= axes.bbox.width:
       break
 

@@ -104,7 +104,7 @@ def key(names: Sequence[str], *, title: str) -> str:
       (axes.plot([], [], **_line(i))[0], name)
       for i, name in enumerate(_short([(n,) for n in names]))
     ]
-    drawn = axes.legend(
+    axes.legend(
       *zip(*entries, strict=True),
       loc='upper left',
       bbox_to_anchor=(0, 1),
@@ -114,8 +114,6 @@ def key(names: Sequence[str], *, title: str) -> str:
       borderpad=0,
       handlelength=2,
     )
-    for text in drawn.get_texts():
-      text.set_parse_math(False)
     axes.set_position((0.004, 0, 0.99, 1 - 0.42 / canvas.get_figheight()))
     return canvas_lib.inline(canvas, title)
 

@@ -31,8 +31,6 @@ def draw(
         axes.plot([value], [place], 'o', color=colour, markersize=6, markeredgewidth=0)
     labels = [f'{name}  {number.show(value)}' for name, value, _, _ in rows]
     axes.set_yticks(range(len(rows)), labels)
-    for text in axes.get_yticklabels():
-      text.set_parse_math(False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if covers:
       left, right = axes.get_xlim()

@@ -1,7 +1,8 @@
 """The card of an exported model, its README.md: what it is, how it is asked, how it was trained."""
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lwz.report import summary, table
@@ -52,30 +53,34 @@ requests to llama-server.
 """
 
 
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+  """Facts about a model; of one that is no run, its base alone, which is the model itself."""
+
+  name: str  # of the run's folder, or of the model
+  base: str  # the model that the first run began with; '' where that began with random parameters
+  license: str  # of the base; '' where its files name none
+  stage: str = ''
+  lineage: tuple[str, ...] = ()  # runs, the last one first, each of which began with the next
+  settings: dict[str, str] = dataclasses.field(default_factory=dict)  # value by key of a config
+  rewards: dict[str, float] = dataclasses.field(default_factory=dict)  # weight by name
+  prompt: tuple[str, str] | None = None  # style and template; None where it is not known
+  sampling: dict[str, Any] = dataclasses.field(default_factory=dict)  # generation_config.json
+  context: int = 0  # tokens of prompt and answer; 0: not known
+  results: tuple[summary.Row, ...] = ()
+
+
 def is_ours(card: str) -> bool:
   """Whether a README.md is a card of `text`."""
   return card.startswith('---\n') and f'\n{_TAG}\n' in card.split('\n---\n')[0] + '\n'
 
 
-def text(
-  name: str,
-  *,
-  stage: str,
-  base: str,
-  license: str,
-  lineage: Sequence[str],
-  settings: Mapping[str, Any],
-  rewards: Mapping[str, float],
-  prompt: tuple[str, str] | None,
-  notes: Sequence[str],
-  usage: str,
-  results: Sequence[summary.Row],
-) -> str:
+def text(known: Provenance, *, notes: Sequence[str] = (), usage: str = '') -> str:
   """Returns the card, in Markdown under the YAML that hubs read.
 
-  `prompt` is the style and the template of a policy, None where its prompt is not known; `notes`
-  are sentences about what a client cannot reproduce; `usage` is a text of this module.
+  `notes` are sentences about what a client cannot reproduce; `usage` is a text of this module.
   """
+  stage, base, license = known.stage, known.base, known.license
   origin = f'It began with {base}' if base else 'It began with random parameters'
   terms = f'{license}, that of {base}' if license else 'that of the base model'
   made = f'Trained by lwz (stage {stage}).' if stage else 'Exported by lwz, which did not train it.'
@@ -83,42 +88,40 @@ def text(
     origin = f'It is {base}'
   parts = [
     _front(stage, base, license),
-    f'# {name}',
+    f'# {known.name}',
     f'{made} {origin}. License: {terms if base else "that of whoever trained it"}.',
     '## Prompt',
-    _prompt(prompt),
+    _prompt(known.prompt),
     *(['\n'.join(f'* {note}' for note in notes)] if notes else []),
     '## Use',
     usage.rstrip(),
   ]
   if stage:
-    rows = [('runs, the last one first', ' < '.join(lineage)), *settings.items()]
+    rows = [('runs, the last one first', ' < '.join(known.lineage)), *known.settings.items()]
     parts += ['## Training', table.markdown('Settings', ('key', 'value'), rows).rstrip()]
-  if rewards:
-    weighted = table.markdown('Rewards', ('reward', 'weight'), rewards.items())
+  if known.rewards:
+    weighted = table.markdown('Rewards', ('reward', 'weight'), known.rewards.items())
     parts += [weighted.rstrip()]
-  if results:
+  if known.results:
     measured = table.markdown(
       'Means over the first and the last steps',
       ('metric', 'first', 'last'),
-      [(row.name, row.first, row.last) for row in results],
+      [(row.name, row.first, row.last) for row in known.results],
     )
     parts += ['## Results', measured.rstrip()]
   return '\n\n'.join(parts) + '\n'
 
 
-def transformers_usage(
-  name: str, stops: Sequence[str], context: int, *, tokenizer: str, scalar_head: bool
-) -> str:
+def transformers_usage(known: Provenance, *, tokenizer: str, scalar_head: bool) -> str:
   """Returns the lines that load the folder with transformers, and serve it with vLLM."""
   if scalar_head:
     return _CLASSIFIER.format(tokenizer=tokenizer)
   asked = [{'role': 'user', 'content': 'Write a letter to a friend.'}]
-  body: dict[str, Any] = {'model': name, 'messages': asked}
-  if stops:
-    body |= {'stop': list(stops), 'include_stop_str_in_output': True}
-  length = f' --max-model-len {context}' if context else ''
-  serve = _VLLM.format(name=name, length=length, body=json.dumps(body, ensure_ascii=False))
+  body: dict[str, Any] = {'model': known.name, 'messages': asked}
+  if known.sampling:
+    body |= {'stop': known.sampling['stop_strings'], 'include_stop_str_in_output': True}
+  length = f' --max-model-len {known.context}' if known.context else ''
+  serve = _VLLM.format(name=known.name, length=length, body=json.dumps(body, ensure_ascii=False))
   return f'{_TRANSFORMERS.format(tokenizer=tokenizer)}\n{serve}'
 
 

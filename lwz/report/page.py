@@ -12,7 +12,7 @@ import jinja2
 import markupsafe
 from etils import epath
 
-from lwz.report import directions, number
+from lwz.report import directions, number, summary
 
 _HALVES = re.compile('[\ud800-\udfff]')  # of a pair of surrogates: no UTF-8 has them
 _CONTROL = re.compile(r'[\x00-\x08\x0b\x0c\x0e-\x1f]')  # no part of HTML, yet a sample may hold it
@@ -49,7 +49,6 @@ def write(
   alarms: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Any]]]] = (),
   notes: Iterable[str] = (),
   links: Iterable[tuple[str, str]] = (),
-  window: int = 10,
 ) -> None:
   """Writes the page to `path`, a local one or any that etils.epath knows; the folder is made.
 
@@ -57,7 +56,7 @@ def write(
   section stands only where something was given for it:
 
   * `facts`: key facts by name, `{'steps': 300, 'time': '4h 10m'}`
-  * `table`: rows of `summary.first_last`, made with `window`; `directions.of` says what is better
+  * `table`: rows of `summary.first_last`; `directions.of` says what is better
   * `curves`: pairs of a caption ('' for none) and the SVG of `curves.draw`, which has its own title
   * `plots`: the same of any other SVG, of `histogram.draw` or `intervals.draw`
   * `tables`: any other, as (caption, header, rows); `alarms` are such tables above the curves
@@ -77,7 +76,7 @@ def write(
     subtitle=subtitle,
     facts=dict(facts or {}),
     table=[_change(row) for row in table],
-    window=window,
+    window=summary.WINDOW,
     curves=[(caption, markupsafe.Markup(svg)) for caption, svg in curves],
     plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
     tables=_lists(tables),

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+WINDOW = 10  # values that a mean is of
+
 
 class Row(NamedTuple):
   """The mean of a metric over the first and the last records, and how far it went between."""
@@ -15,7 +17,7 @@ class Row(NamedTuple):
 
 
 def first_last(
-  records: Iterable[Mapping[str, Any]], keys: Sequence[str], window: int = 10
+  records: Iterable[Mapping[str, Any]], keys: Sequence[str], window: int = WINDOW
 ) -> list[Row]:
   """Returns means of each key over its first and last `window` values; change = last - first.
 

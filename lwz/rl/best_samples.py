@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -52,5 +53,4 @@ def _groups(own, folder: epath.Path) -> Iterator[tuple[types.Prompt, types.Rollo
     means_PG = np.where(scores.valid, means_PG, -np.inf)
     for p, prompt in enumerate(prompts):
       rows = slice(p * own.rl.group_size, (p + 1) * own.rl.group_size)
-      parts = (rollout.ids, rollout.logp, rollout.lengths, rollout.finished)
-      yield prompt, types.Rollout(*(part[rows] for part in parts)), means_PG[p]
+      yield prompt, jax.tree.map(lambda part, rows=rows: part[rows], rollout), means_PG[p]

@@ -26,7 +26,7 @@ import optax
 from etils import epath
 
 from lwz import types
-from lwz.data import epochs, formatted, preferences
+from lwz.data import corpus, epochs, formatted, preferences
 from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import components
@@ -143,7 +143,7 @@ class Refresher:
     # The referee has the requests of the other share.
     data = {'share_from': 0.0, 'share_to': 1.0} | config.data.to_dict()  # older runs have neither
     share = data['share_from'], data['share_to']
-    openings = preferences.openings(sources.heldout(c)[0], c.data.lower, c.data.upper)
+    openings = [*corpus.openings(sources.heldout(c)[0], c.data.lower, c.data.upper)]
     passages = ((formatted.request(document, text), text) for document, text in reversed(openings))
     self._passages = {asked: text for asked, text in passages if preferences.is_in(asked, share)}
     due = start // c.reward.refresh * c.reward.refresh
@@ -241,13 +241,7 @@ class Refresher:
     return preference_pairs.encoded(self._c, self._first.tokenizer, pairs, drop=True)[1]
 
   def _texts(self, pairs: list[types.Preference]) -> list:
-    """Returns pairs as ids that fit rows, and the margin of each."""
-    kept, texts = preference_pairs.encoded(self._c, self._first.tokenizer, pairs, drop=True)
-    return [
-      (part, pair.margin)
-      for pair, both in zip(kept, texts, strict=True)
-      for part in preference_pairs.windows(self._c, *both)
-    ]
+    return preference_pairs.texts(self._c, self._first.tokenizer, pairs, drop=True)
 
   def _scores(self, params: qwen.Params, pairs: Sequence) -> np.ndarray:
     cast = jax.tree.map(lambda leaf: leaf.astype(self._first.config.dtype), params)

@@ -1,6 +1,6 @@
 """Batches that a run has sampled and scored, kept as they come and found again after a resume.
 
-store = resume.BatchStore(c, run.folder, num_rewards=3, stop_if_asked=loop.stop_if_asked)
+store = resume.BatchStore(c, run.folder, stop_if_asked=loop.stop_if_asked)
 stored = store.open(7, state.params)
 for trajectory in stream(requests not in stored.trajectories):
   stored.add(trajectory)                  # journal/, in a moment
@@ -17,12 +17,13 @@ from etils import epath
 
 from lwz import hosts, types
 from lwz.model import qwen
+from lwz.rl import archived
 from lwz.rollout import local, scheduler
-from lwz.store import behind, checksum, journal, rollouts
+from lwz.store import behind, checksum, journal
 
 READS = (
-  *('rl.group_size', 'rl.max_resamples', 'rl.prompts_per_step', 'rollout.max_tokens'),
-  'train.num_steps',
+  *('reward.weights', 'rl.group_size', 'rl.max_resamples', 'rl.prompts_per_step'),
+  *('rollout.max_tokens', 'train.num_steps'),
 )
 
 
@@ -34,18 +35,11 @@ class BatchStore:
   not generate the others; `close` then keeps those that it has.
   """
 
-  def __init__(self, c, folder: epath.Path, *, num_rewards: int, stop_if_asked: Callable[[], None]):
+  def __init__(self, c, folder: epath.Path, *, stop_if_asked: Callable[[], None]):
     self._folder, self._max_tokens = folder, c.rollout.max_tokens
     self._stop_if_asked, self._writer = stop_if_asked, behind.Writer()
     self._num_samples = c.rl.prompts_per_step * c.rl.group_size
-    self._archive = rollouts.Archive(
-      folder,
-      num_steps=c.train.num_steps * (1 + c.rl.max_resamples),
-      num_prompts=c.rl.prompts_per_step,
-      num_samples=c.rl.group_size,
-      max_tokens=c.rollout.max_tokens,
-      num_rewards=num_rewards,
-    )
+    self._archive = archived.archive(c, folder)
 
   def open(self, number: int, params: qwen.Params) -> 'StoredBatch':
     """Returns what is stored of a batch that these parameters sampled."""

@@ -114,7 +114,7 @@ def is_enough(c, informative: np.ndarray) -> bool:
 def chosen_groups(batches: Sequence[Batch], informative: np.ndarray) -> list[int]:
   """Returns the groups, of those of all batches in order, that the step learns from."""
   num = len(batches[0].scores.valid)
-  return [*range(num)] if len(batches) == 1 else advantage.choose_groups(informative, num)[0]
+  return [*range(num)] if len(batches) == 1 else advantage.choose_groups(informative, num)
 
 
 def merge(batches: Sequence[Batch], informative: np.ndarray) -> Batch:

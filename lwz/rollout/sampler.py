@@ -62,27 +62,8 @@ class Sampling:
       raise ValueError(f'top_k={self.top_k} must not be negative; 0 keeps all tokens')
 
 
-def sample(
-  keys_B2: UInt32[Array, 'B 2'],
-  position: Int[Array, ''] | Int[Array, 'B'] | int,
-  logits_BV: Float[Array, 'B V'],
-  temperature: float,
-  *,
-  top_p: float = 1.0,
-  top_k: int = 0,
-) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
-  """Samples from softmax(logits / temperature), or from its most likely part, see `Sampling`.
-
-  `position` counts the trajectory's own tokens. Returns (ids_B, logp_B); the log-probability is
-  that of the distribution sampled from, so at temperature 0 it is 0.
-  """
-  B = logits_BV.shape[0]
-  uniform_B2 = uniforms(keys_B2, jnp.broadcast_to(position, (B,)))
-  return sample_from(uniform_B2, logits_BV, temperature, top_p=top_p, top_k=top_k)
-
-
 def uniforms(keys_B2: UInt32[Array, 'B 2'], position_B: Int[Array, 'B']) -> Float[Array, 'B 2']:
-  """Returns the two uniform numbers of each row's key at one of its positions."""
+  """Returns the two uniform numbers of each row's key at one of its trajectory's positions."""
 
   def both(key_2, position):
     key = jax.random.fold_in(jax.random.wrap_key_data(key_2), position)
@@ -101,7 +82,10 @@ def sample_from(
   top_k: int = 0,
   greedy_B: Bool[Array, 'B'] | None = None,
 ) -> tuple[Int[Array, 'B'], Float[Array, 'B']]:
-  """`sample` with given `uniforms`, which a loop may compute beforehand for all of its steps.
+  """Samples from softmax(logits / temperature), or from its most likely part, see `Sampling`.
+
+  Returns (ids_B, logp_B); the log-probability is that of the distribution sampled from, so at
+  temperature 0 it is 0. `uniforms` are those of a position, computed for all steps of a loop.
 
   Inverts the cumulative distribution, with two uniform numbers per row instead of one per token:
   one selects one of about sqrt(V) ranges of the vocabulary, the other a token within it. A token

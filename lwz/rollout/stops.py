@@ -1,20 +1,23 @@
 """Stop strings: found in the text of a growing trajectory, located by token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
 Ids = Sequence[int] | np.ndarray
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
-  """Returns the text up to the end of its first stop string, that string included.
+def cut(text: str, stops: Iterable[str], kept: Collection[str] | None = None) -> str:
+  """Returns the text up to its first stop string; that is included, unless it is not of `kept`.
 
-  >>> cut('a</answer>b</answer>', ['</answer>'])
-  'a</answer>'
+  >>> cut('a</answer>b</answer>', ['</answer>']), cut('a<b>c', ['<b>'], kept=['</answer>'])
+  ('a</answer>', 'a')
   """
-  found = [(text.index(stop), len(stop)) for stop in stops if stop in text]
-  return text[: sum(min(found))] if found else text
+  found = [(text.index(stop), len(stop), stop) for stop in stops if stop in text]
+  if not found:
+    return text
+  start, length, stop = min(found)
+  return text[: start + length * (kept is None or stop in kept)]
 
 
 class Matcher:

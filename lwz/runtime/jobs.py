@@ -13,7 +13,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import IO
 
 from etils import epath
 
@@ -144,23 +143,18 @@ def _is_ready(job: Job, needs: Sequence[Job]) -> bool:
 def _start(job: Job, place: Mapping) -> subprocess.Popen:
   job.log.parent.mkdir(parents=True, exist_ok=True)
   with open(job.log, 'ab') as log:
-    process = _popen(job.command, log, os.environ | place['environment'])
+    process = subprocess.Popen(
+      job.command,
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      env=os.environ | place['environment'],
+      process_group=0,  # of its own: Ctrl-C reaches only us, and we pass it on
+    )
   if place['cores']:
     with contextlib.suppress(ProcessLookupError):  # it has ended already
       os.sched_setaffinity(process.pid, place['cores'])  # before it has threads, which inherit it
   return process
-
-
-def _popen(command: Sequence[str], log: IO[bytes], environment: Mapping) -> subprocess.Popen:
-  """In a process group of its own: Ctrl-C reaches only us, and we pass it on."""
-  return subprocess.Popen(
-    command,
-    stdin=subprocess.DEVNULL,
-    stdout=log,
-    stderr=subprocess.STDOUT,
-    env=environment,
-    process_group=0,
-  )
 
 
 def _conclude(job: Job, status: int, signals: Collection[int]) -> None:

@@ -5,7 +5,6 @@ Each stage lists in `READS` the keys that it reads. The identity of a run is REA
 that may change on resume: a run folder is reused only by a config of the same identity.
 """
 
-import os
 import re
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -248,20 +247,6 @@ def alias(value: str) -> tuple[str, str]:
   """
   found = _ALIAS.fullmatch(value)
   return (found[1].strip(), found[2]) if found else ('', value)
-
-
-def expand_paths(c) -> None:
-  """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
-  for key in names(lambda key: key.holds):
-    value = get(c, key)
-    many = isinstance(value, tuple)
-    found = [_expanded(o) if isinstance(o, str) else o for o in (value if many else (value,))]
-    set_value(c, key, tuple(found) if many else found[0])
-
-
-def _expanded(value: str) -> str:
-  named, source = alias(value)
-  return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
 
 
 def check(c) -> None:

@@ -19,7 +19,7 @@ from lwz.data import pipeline, templates, tokenizer, tokens
 from lwz.model import config as config_lib
 from lwz.model import qwen
 from lwz.programs import language_model, program
-from lwz.runtime import adapters, replay, setup, trainer, validation
+from lwz.runtime import adapters, closing, replay, setup, trainer, validation
 from lwz.store import run as run_lib
 
 READS = (
@@ -137,7 +137,7 @@ def run(
 
   names = [f'{name}/{what}' for name in tests for what in ('loss', 'perplexity')]
   unit = 'nats per token' + ' of an answer' * answers
-  setup.finish(
+  closing.finish(
     c,
     opened,
     shown=['loss', *names, 'grad_norm'],

@@ -177,6 +177,17 @@ def encoded(c, tok, pairs: Pairs, *, drop: bool = False) -> tuple[Pairs, list[tu
   return kept, found
 
 
+def texts(
+  c, tok, pairs: Pairs, *, drop: bool = False
+) -> list[tuple[tuple[list[int], list[int]], float]]:
+  """Returns what is trained on: the `windows` of each encoded pair, each with the pair's margin."""
+  return [
+    (part, pair.margin)
+    for pair, both in zip(*encoded(c, tok, pairs, drop=drop), strict=True)
+    for part in windows(c, *both)
+  ]
+
+
 def windows(c, chosen: Text, rejected: Text) -> list[tuple[list[int], list[int]]]:
   """Returns a pair as pairs that fit rows: windows of both sides, matched by their place."""
   parts = [reward_model.windows(*text, c.data.row_length) for text in (chosen, rejected)]

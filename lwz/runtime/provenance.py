@@ -1,6 +1,5 @@
 """The provenance of a model: what its run keeps of data, rewards, prompt and sampling."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +11,7 @@ from etils import epath
 
 from lwz import jsonl
 from lwz.data import templates
-from lwz.report import summary
+from lwz.report import model_card, summary
 from lwz.runtime import keys, setup
 from lwz.store import gguf_header, metrics, model_source
 from lwz.store import run as run_lib
@@ -22,15 +21,8 @@ from lwz.store.hf import peft
 SHOWN = (
   *('data.folder', 'data.prompts', 'data.examples', 'data.preferences', 'data.lower', 'data.upper'),
   *('train.num_steps', 'train.learning_rate', 'rl.prompts_per_step', 'rl.group_size'),
-  *(
-    'rl.advantage',
-    'rl.loss',
-    'rl.kl_weight',
-    'reward.model',
-    'reward.judge',
-    'reward.max_words',
-    'seed',
-  ),
+  *('rl.advantage', 'rl.loss', 'rl.kl_weight', 'reward.model', 'reward.judge'),
+  *('reward.max_words', 'seed'),
   *('lora.rank', 'lora.alpha', 'lora.targets', 'lora.frozen'),
 )
 # What stands for a key that names no file.
@@ -49,24 +41,7 @@ _SAMPLING = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Provenance:
-  """Facts about a model; of one that is no run, its base alone, which is the model itself."""
-
-  name: str  # of the run's folder, or of the model
-  base: str  # the model that the first run began with; '' where that began with random parameters
-  license: str  # of the base; '' where its files name none
-  stage: str = ''
-  lineage: tuple[str, ...] = ()  # runs, the last one first, each of which began with the next
-  settings: dict[str, str] = dataclasses.field(default_factory=dict)  # of `SHOWN`
-  rewards: dict[str, float] = dataclasses.field(default_factory=dict)  # weight by name
-  prompt: tuple[str, str] | None = None  # style and template
-  sampling: dict[str, Any] = dataclasses.field(default_factory=dict)  # generation_config.json
-  context: int = 0  # tokens of prompt and answer; 0: not known
-  results: tuple[summary.Row, ...] = ()
-
-
-def of(source: str, shown: tuple[str, ...] = ()) -> Provenance:
+def of(source: str, shown: tuple[str, ...] = ()) -> model_card.Provenance:
   """Returns the provenance of a model, named as `setup.reference` returns it.
 
   `shown` are the metrics that come first; those of the run's own summary follow.
@@ -75,7 +50,7 @@ def of(source: str, shown: tuple[str, ...] = ()) -> Provenance:
   """
   if not model_source.is_run(source):
     name = epath.Path(source).name or source
-    return Provenance(name, _public(source), _license(source))
+    return model_card.Provenance(name, _public(source), _license(source))
   opened = run_lib.Run(epath.Path(source))
   style, template = opened.settings('data', 'style', 'template')
   flat = {key: json.loads(v) for key, v in keys.upgrade(run_lib.flatten(opened.config)).items()}
@@ -85,7 +60,7 @@ def of(source: str, shown: tuple[str, ...] = ()) -> Provenance:
     k.removeprefix('reward.weights.'): v for k, v in flat.items() if k.startswith('reward.weights.')
   }
   limits = ('rollout.max_prompt_tokens', 'rollout.max_tokens')
-  return Provenance(
+  return model_card.Provenance(
     name=epath.Path(source).name,
     base=_public(base) if base else '',
     license=_license(base) if base else '',

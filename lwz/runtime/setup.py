@@ -1,13 +1,11 @@
-"""Opening and closing of any run: its folder, mesh, tokenizer, model and report."""
+"""Opening of any run: its name and identity, its folder, mesh, tokenizer and model."""
 
 import contextlib
 import dataclasses
-import datetime
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +17,9 @@ from lwz.model import config as config_lib
 from lwz.model import qwen, sharding
 from lwz.programs import program
 from lwz.programs.cost import fit, memory_plan, topology
-from lwz.report import number, page, summary, table, terminal
+from lwz.report import terminal
 from lwz.runtime import keys, tokenizers
-from lwz.store import inputs, metrics, model_source, run, samples
+from lwz.store import inputs, model_source, run
 
 READS = ('experiment', 'size', 'stage', 'seed', 'needs_seed', 'name', 'runs_dir', 'base_model')
 TOKENIZER = ('data.tokenizer', 'data.chat_template')
@@ -141,11 +139,6 @@ def _files(c, reads: Sequence[str]) -> dict[str, dict[str, epath.Path]]:
   return found
 
 
-def check_identity(c, reads: Sequence[str], defaults=None) -> None:
-  """Raises ValueError where the folder holds a run of another config, naming the keys."""
-  run.check_identity(run_folder(c), c.to_dict(), identity(c, reads, defaults))
-
-
 def expected(c, value: str) -> config_lib.QwenConfig:
   """Returns the model configuration of a reference; of a run that does not exist yet, its preset's.
 
@@ -241,60 +234,3 @@ def end_ids(tok, config: config_lib.QwenConfig, source: str) -> tuple[int, ...]:
     )
   named = model_source.end_ids(source) if source else ()
   return tuple(dict.fromkeys(i for i in (tok.eos_token_id, *named) if i < num_ids))
-
-
-def _circumstances(c) -> dict[str, str]:
-  """Returns what a reader needs to compare a run with another: seed, changes, machine, code."""
-  changed = [a.partition('.')[2] for a in sys.argv if a.lstrip('-').startswith('config.')]
-  devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
-  found = {'seed': str(c.seed), 'device': devices, 'date': f'{datetime.date.today()}'}
-  if commit := run.versions()['lwz']:
-    found['commit'] = commit[:10]
-  return found | ({'changed': ', '.join(changed)} if changed else {})
-
-
-def finish(
-  c,
-  opened: run.Run,
-  *,
-  shown: Sequence[str],
-  plots: Sequence[dict[str, Any]],
-  facts: dict[str, Any],
-  tables=(),
-  alarms=(),
-  links=(),
-  maps=(),
-  answers: Sequence[dict[str, Any]] = (),
-  result: dict[str, Any] | None = None,
-) -> None:
-  """Writes the report and DONE, and prints the closing table, of the metrics `shown`, and alarms.
-
-  `plots` are arguments of `curves.draw`, `maps` are plots; `answers` are samples for held-out
-  prompts, `result` is what else the summary in DONE holds.
-  """
-
-  def close() -> None:
-    from lwz.report import curves  # here, as matplotlib takes half a second
-
-    opened.check()
-    records = metrics.read(opened.folder)
-    rows, took = summary.first_last(records, shown), sum(r['seconds'] for r in records)
-    page.write(
-      opened.report,
-      title=run_name(c),
-      subtitle=f'{c.experiment}, size {size_name(c, c.size)}',
-      facts={'steps': c.train.num_steps, 'time': number.duration(took)} | facts | _circumstances(c),
-      table=rows,
-      curves=[('', curves.draw(records, **arguments)) for arguments in plots],
-      plots=maps,
-      samples=answers or [s for step in samples.read(opened.folder).values() for s in step],
-      sampled_for='held-out prompts' if answers else 'prompts of the training',
-      tables=tables,
-      alarms=alarms,
-      links=links,
-    )
-    terminal.closing_table(f'{run_name(c)}, first and last steps', rows)
-    opened.mark_done({row.name: row.last for row in rows} | (result or {}))
-    print(*(table.markdown(*one) for one in alarms), f'report: {opened.report}', sep='\n')
-
-  hosts.first(close)

@@ -4,6 +4,10 @@ The other sizes state theirs in experiments/base.py. There, a key of `OPEN` that
 left to `fill`; one that the user sets stays.
 """
 
+import os
+from typing import Any
+
+from lwz import rows
 from lwz import text as words
 from lwz.data import prompts, templates, tokenizer
 from lwz.runtime import keys, setup, tokenizers
@@ -20,9 +24,24 @@ OPEN = (
 
 def settle(c) -> None:
   """Makes a config ready for use: paths expanded, numbers filled in, bounds and names checked."""
-  keys.expand_paths(c)
+  expand_paths(c)
   fill(c)
   keys.check(c)
+
+
+def expand_paths(c) -> None:
+  """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
+
+  def expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+      return tuple(map(expanded, value))
+    if not isinstance(value, str):
+      return value
+    named, source = keys.alias(value)
+    return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
+
+  for key in keys.names(lambda key: key.holds):
+    keys.set_value(c, key, expanded(keys.get(c, key)))
 
 
 def fill(c) -> None:
@@ -78,15 +97,15 @@ def _numbers(c) -> dict[str, int]:
   ]
   encoded = tokenizer.encode(tok, texts, end=False)
   per_word = sum(map(len, encoded)) / max(1, sum(words.count_words(text) for text in texts))
-  longest = _up(max(sizes), 16)
-  budget = _up(round(1.25 * most * max(per_word, 1.0)) + _PLAN, 32)
+  longest = rows.bucket(max(sizes), 16)
+  budget = rows.bucket(round(1.25 * most * max(per_word, 1.0)) + _PLAN, 32)
   return {
     'data.lower': max(1, least // 2),
     'data.upper': most * 3 // 2,
     'reward.max_words': 2 * most,
     'rollout.max_prompt_tokens': longest,
     'rollout.max_tokens': budget,
-    'data.row_length': _up(
+    'data.row_length': rows.bucket(
       (c.rollout.max_prompt_tokens or longest) + (c.rollout.max_tokens or budget), 64
     ),
   }
@@ -100,8 +119,3 @@ def _check(c) -> None:
       f'tokens, more than the {positions} positions of base_model={c.base_model}; drop the longest '
       'prompts, or lower rollout.max_tokens and data.row_length'
     )
-
-
-def _up(number: int, unit: int) -> int:
-  """Returns the number rounded up to a multiple of the unit."""
-  return -(-number // unit) * unit

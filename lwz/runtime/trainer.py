@@ -44,14 +44,6 @@ def initial_params(
   return setup.load_params(c, source, config, mesh, dtype=dtype, seed=c.seed)
 
 
-def begin(
-  c, config: config_lib.QwenConfig, rule: optax.GradientTransformation, mesh, *base: qwen.Params
-) -> types.TrainState:
-  """Returns the state of step 0: float32 parameters, or adapters of a base, a fresh optimiser."""
-  params = adapters.initial(c, config, mesh, *base) if base else initial_params(c, config, mesh)
-  return begin_from(c, config, rule, mesh, params, lora=adapters.of(c))
-
-
 def frozen_params(
   c, folder: epath.Path, config: config_lib.QwenConfig, mesh: jax.sharding.Mesh
 ) -> tuple[qwen.Params, ...]:
@@ -76,7 +68,10 @@ def begin_from(
   *,
   lora: lora_lib.LoRA | None = None,
 ) -> types.TrainState:
-  """Returns the state of step 0 with these float32 parameters, which are donated."""
+  """Returns the state of step 0, with a fresh optimiser: of float32 parameters, or of adapters.
+
+  `params` are donated.
+  """
   wanted = placement.state(config, rule, mesh, offload=c.train.offload, lora=lora)
   fresh = jax.jit(
     lambda params: update.init(params, rule),
@@ -130,7 +125,9 @@ class Trainer:
     rule = update_rule(c, config, lora=lora)
     self.extra: dict[str, Any] = {'step': 0}  # 'step' is the next to be recorded
     if self._checkpoints.latest() is None:
-      self.state = begin(c, config, rule, mesh, *self.frozen)
+      first = adapters.initial if self.frozen else initial_params
+      params = first(c, config, mesh, *self.frozen)
+      self.state = begin_from(c, config, rule, mesh, params, lora=lora)
     else:
       wanted = placement.state(config, rule, mesh, offload=c.train.offload, lora=lora)
       self.state, self.extra = self._checkpoints.restore(wanted)

@@ -1,10 +1,10 @@
-"""Texts that grow: tokens to characters, stop strings, and the thought apart from the answer.
+"""Texts that grow: tokens to characters, and the thought apart from the answer.
 
 All functions take the whole text so far, and what they return of a longer one begins with what they
 returned of a shorter one: a stream sends the rest, and adds up to the reply that is not streamed.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,19 +35,6 @@ class Growing:
       self.text += whole[len(before) :]
       self._start, self._done = self._done, len(ids)
     return self.text
-
-
-def cut(text: str, stops: Iterable[str], kept: Collection[str] = ()) -> str:
-  """Returns the text before its first stop string; one of `kept` stays.
-
-  >>> cut('a<b>c', ['<b>']), cut('a</answer>c', ['</answer>'], ['</answer>'])
-  ('a', 'a</answer>')
-  """
-  found = [(text.index(stop), len(stop), stop in kept) for stop in stops if stop in text]
-  if not found:
-    return text
-  start, length, stays = min(found)
-  return text[: start + length * stays]
 
 
 def whole(text: str, marks: Iterable[str]) -> str:

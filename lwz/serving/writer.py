@@ -268,5 +268,5 @@ class Writer:
     finish = 'stop' if done.finished and not choice.cut else 'length'
     self._measured.ended.labels('cancelled' if reply.cancelled else finish).inc()
     self._measured.seconds.observe(time.monotonic() - reply.began)
-    shown = text_lib.cut(written, strings, kept)
+    shown = stops.cut(written, strings, kept)
     reply.notify(Piece(choice.number, shown, finish, done.ids, done.logp))

@@ -134,19 +134,7 @@ def _export(c) -> None:
     print(f'{folder / main}: of an earlier export, which is written over')
   save = _save_gguf if c.export.format == 'gguf' else _save_folder
   usage = save(c, folder, source, config, tok, ends, known)
-  card = model_card.text(
-    known.name,
-    stage=known.stage,
-    base=known.base,
-    license=known.license,
-    lineage=known.lineage,
-    settings=known.settings,
-    rewards=known.rewards,
-    prompt=known.prompt,
-    notes=notes,
-    usage=usage,
-    results=known.results,
-  )
+  card = model_card.text(known, notes=notes, usage=usage)
   hosts.first(lambda: atomic.write_text(folder / _CARD, card))
   if known.prompt:
     style, template = known.prompt
@@ -175,13 +163,8 @@ def _save_folder(c, folder, source, config, tok, ends, known) -> str:
     )
   kind = 'AutoModelForSequenceClassification' if config.scalar_head else 'AutoModelForCausalLM'
   print(f"{folder}: {c.export.dtype}, for {kind}.from_pretrained('{folder}')")
-  return model_card.transformers_usage(
-    known.name,
-    known.sampling['stop_strings'] if known.sampling else (),
-    known.context,
-    tokenizer='PreTrainedTokenizerFast' if differs else 'AutoTokenizer',
-    scalar_head=config.scalar_head,
-  )
+  tokenizer = 'PreTrainedTokenizerFast' if differs else 'AutoTokenizer'
+  return model_card.transformers_usage(known, tokenizer=tokenizer, scalar_head=config.scalar_head)
 
 
 def _save_gguf(c, folder, source, config, tok, ends, known) -> str:

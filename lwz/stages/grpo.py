@@ -38,23 +38,12 @@ from lwz.rl import (
   sampling,
   scoring,
 )
-from lwz.runtime import adapters, engine_spec, replay, setup, sources, trainer, validation
+from lwz.runtime import adapters, closing, engine_spec, replay, setup, sources, trainer, validation
 
 READS = (
-  *setup.READS,
-  *setup.MESH,
-  *setup.MODEL,
-  *setup.PROMPTS,
-  *trainer.READS,
-  *registry.READS,
-  *generation.READS,
-  *sampling.READS,
-  *scoring.READS,
-  *learner.READS,
-  *observer.READS,
-  *refresh.READS,
-  *resume.READS,
-  *evaluator.READS,
+  *(*setup.READS, *setup.MESH, *setup.MODEL, *setup.PROMPTS, *trainer.READS, *registry.READS),
+  *(*generation.READS, *sampling.READS, *scoring.READS, *learner.READS, *observer.READS),
+  *(*refresh.READS, *resume.READS, *evaluator.READS),
 )
 
 
@@ -107,9 +96,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
     return replay.rerun(c, opened, config, mesh, compiled['grpo'])
   compiled['grpo'].start()  # a rollout, with programs of its own, comes before it
   loop = trainer.Trainer(c, opened, config, mesh)
-  store = resume.BatchStore(
-    c, opened.folder, num_rewards=len(c.reward.weights), stop_if_asked=loop.stop_if_asked
-  )
+  store = resume.BatchStore(c, opened.folder, stop_if_asked=loop.stop_if_asked)
   loop.closing.callback(store.close)
   sampled = engine_spec.sampling(tok, config, str(opened.folder), c.rollout.temperature)
   decode = tokenizer.decoder(tok)
@@ -202,7 +189,7 @@ def programs(
 
 def _finish(c, opened, config, num_prompts: int, evaluate: evaluator.Evaluator) -> None:
   names = list(c.reward.weights)
-  setup.finish(
+  closing.finish(
     c,
     opened,
     shown=[

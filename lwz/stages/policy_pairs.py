@@ -18,15 +18,8 @@ from lwz.runtime import keys, setup, sources, validation
 READS = (
   *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *setup.COMPUTED, 'init', 'pairs'),
   *('data.lower', 'data.upper', 'data.template', 'data.tested', 'eval.slots'),
-  *(
-    'rollout.max_prompt_tokens',
-    'rollout.max_tokens',
-    'rollout.exact',
-    'rollout.block',
-    'rollout.int8',
-    'rollout.weights',
-    'rollout.attention',
-  ),
+  *('rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.exact', 'rollout.block'),
+  *('rollout.int8', 'rollout.weights', 'rollout.attention'),
 )
 
 MIN_WORDS = 5  # of an answer: less is no text to learn from
@@ -70,8 +63,8 @@ def run(c) -> None:
 
 def _openings(c, documents: list[types.Document]) -> list[tuple[str, str]]:
   """Returns (request, passage) of each document whose opening has the length of an answer."""
-  passages = [(d, corpus.passage(d, c.data.lower, c.data.upper)) for d in documents]
-  return [(formatted.request(d, text), text) for d, text in passages if text is not None]
+  found = corpus.openings(documents, c.data.lower, c.data.upper)
+  return [(formatted.request(document, text), text) for document, text in found]
 
 
 def _written(c, openings: list[tuple[str, str]], number: int, temperature: float) -> list[str]:

@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 import os
@@ -20,22 +19,11 @@ import jax
 from lwz.programs.cost import fit, hardware, memory_plan, suggestions, topology
 from lwz.report import fit_table
 from lwz.runtime import keys, setup
-from lwz.store import atomic
+from lwz.store import atomic, versions
 
 READS = (
-  *setup.READS,
-  'mesh',
-  'preflight',
-  'init',
-  'data',
-  'train',
-  'lora',
-  'rl',
-  'rollout',
-  'reward',
-  'checkpoint',
-  'eval',
-  'judge',
+  *(*setup.READS, *setup.MESH, 'preflight', 'init', 'data', 'train', 'lora', 'rl', 'rollout'),
+  *('reward', 'checkpoint', 'eval', 'judge'),
 )
 
 
@@ -146,7 +134,7 @@ def _record(c, over, estimates, found) -> dict:
         *('train.chunk', 'train.remat'),
       )
     },
-    'versions': {name: version for name in packages if (version := _version(name))},
+    'versions': {name: version for name, version in versions.of(packages).items() if version},
     'command': _command(),
   }
 
@@ -155,13 +143,6 @@ def _command() -> str:
   platforms = os.environ.get('JAX_PLATFORMS')
   words = ['python', '-m', 'lwz.launch', *sys.argv[1:]]
   return ' '.join([f'JAX_PLATFORMS={platforms}', *words] if platforms else words)
-
-
-def _version(package: str) -> str:
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return ''
 
 
 def _program_record(estimate: fit.Estimate, chip: hardware.Chip) -> dict:

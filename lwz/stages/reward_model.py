@@ -26,7 +26,7 @@ from lwz.model import qwen
 from lwz.programs import language_model, program, reward_model
 from lwz.reward import calibration, length
 from lwz.rl import registry
-from lwz.runtime import adapters, preference_pairs, replay, setup, trainer, validation
+from lwz.runtime import adapters, closing, preference_pairs, replay, setup, trainer, validation
 from lwz.store import atomic
 from lwz.store.hf import checkpoint as hf
 
@@ -53,11 +53,7 @@ def run(c) -> Iterator[dict[str, float]]:
   train, heldout = preference_pairs.load(c, opened.folder)
   tok = setup.load_tokenizer(c, opened.folder)
   config = setup.model_config(c, opened.folder, tok, scalar_head=True)
-  texts = [
-    (part, pair.margin)
-    for pair, both in zip(*preference_pairs.encoded(c, tok, train), strict=True)
-    for part in preference_pairs.windows(c, *both)
-  ]
+  texts = preference_pairs.texts(c, tok, train)
   heldout, tests = preference_pairs.encoded(c, tok, preference_pairs.sampled(heldout, c.eval.pairs))
 
   mesh = setup.mesh(c)
@@ -98,7 +94,7 @@ def run(c) -> Iterator[dict[str, float]]:
   scale = {key: result[key] for key in ('mean', 'std')}
   target = opened.folder / HUGGING_FACE / registry.SCALE
   hosts.first(lambda: atomic.write_text(target, json.dumps(scale) + '\n'))
-  setup.finish(
+  closing.finish(
     c,
     opened,
     shown=['loss', 'accuracy', 'margin', 'heldout/accuracy', 'grad_norm'],

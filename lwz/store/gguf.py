@@ -65,10 +65,7 @@ def config(path: pathlib.Path) -> config_lib.QwenConfig:
 
   Raises ValueError if the model is of another kind than ours, naming what is not supported.
   """
-  return _config(path, gguf_header.read(path))
-
-
-def _config(path: pathlib.Path, found: gguf_header.Header) -> config_lib.QwenConfig:
+  found = gguf_header.read(path)
   metadata = found.metadata
   kind = metadata.get('general.architecture')
   raw: dict[str, Any] = {'model_type': kind, 'hidden_act': 'silu'}
@@ -84,14 +81,14 @@ def _config(path: pathlib.Path, found: gguf_header.Header) -> config_lib.QwenCon
   raw['tie_word_embeddings'] = NAMES['head'] not in found.tensors
   if SCALES in found.tensors:
     raw['rope_scaling'] = _llama3(path, found)
-  config, _ = hf_config.parse(raw, path)
+  parsed, _ = hf_config.parse(raw, path)
   for key in ('rope.dimension_count', 'attention.value_length'):
-    if metadata.get(f'{kind}.{key}', config.head_dim) != config.head_dim:
-      raise ValueError(f'{path}: {kind}.{key} is not the width of a head, {config.head_dim}')
+    if metadata.get(f'{kind}.{key}', parsed.head_dim) != parsed.head_dim:
+      raise ValueError(f'{path}: {kind}.{key} is not the width of a head, {parsed.head_dim}')
   if SCALES in found.tensors:
-    _check_scales(path, found, config)
+    _check_scales(path, found, parsed)
   is_short = embed is not None and embed.type.name == 'BF16'
-  return dataclasses.replace(config, dtype=jnp.bfloat16 if is_short else jnp.float32)
+  return dataclasses.replace(parsed, dtype=jnp.bfloat16 if is_short else jnp.float32)
 
 
 def _llama3(path: pathlib.Path, found: gguf_header.Header) -> dict[str, Any]:
@@ -124,9 +121,8 @@ def load(
   Piece after piece of a tensor is dequantised and goes to the devices: beside the parameters, a
   host has one in memory. Raises ValueError if the file is damaged or not of a model of ours.
   """
-  found = gguf_header.read(path)
-  config = _config(path, found)
-  tensors = mapping.tensors(config)
+  found, wanted = gguf_header.read(path), config(path)
+  tensors = mapping.tensors(wanted)
   theirs = {tensor.name: NAMES[tensor.leaf].format(tensor.layer) for tensor in tensors}
   faults = [f'{name} is missing' for name in theirs.values() if name not in found.tensors]
   strange = found.tensors.keys() - theirs.values() - {SCALES}
@@ -134,8 +130,8 @@ def load(
   for tensor in tensors:
     entry = found.tensors.get(theirs[tensor.name])
     if entry is not None and entry.shape != tensor.shape:
-      shape, wanted = list(entry.shape), list(tensor.shape)
-      faults.append(f'{theirs[tensor.name]} has shape {shape}, not {wanted}')
+      shapes = f'{list(entry.shape)}, not {list(tensor.shape)}'
+      faults.append(f'{theirs[tensor.name]} has shape {shapes}')
   if faults:
     more = f' and {len(faults) - 3} more' if len(faults) > 3 else ''
     raise ValueError(f'{path}: {"; ".join(faults[:3])}{more}: convert the model anew')
@@ -143,9 +139,9 @@ def load(
   reads = {}
   for tensor in tensors:
     turned = interleaved and tensor.leaf in ('layers.wq', 'layers.wk')
-    width = config.head_dim if turned else 0
+    width = wanted.head_dim if turned else 0
     reads[tensor.name] = _reader(path, found.tensors[theirs[tensor.name]], width)
-  return placement.load(config, mesh, jnp.dtype(dtype or config.dtype), reads, progress)
+  return placement.load(wanted, mesh, jnp.dtype(dtype or wanted.dtype), reads, progress)
 
 
 def end_ids(metadata: dict[str, Any]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from lwz import jsonl
 from lwz.store import atomic
 
 BUSY = 'is writing this run'  # stands in the error of `acquire`
+PATIENCE = 60.0  # seconds without a beat after which an owner counts as dead
 _HELD: dict[str, 'Lock'] = {}  # by path: those of this process
 
 
@@ -81,7 +82,7 @@ class Lock:
         atomic.write_text(self._path, json.dumps(self._owner))
 
 
-def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0) -> Lock:
+def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = PATIENCE) -> Lock:
   """Acquires the lock file `path`; never waits for a living owner to release it.
 
   A lock whose process is dead on this host is taken over at once. Any other (another host, a reused
@@ -111,10 +112,10 @@ def acquire(path: epath.PathLike, *, beat: float = 10.0, patience: float = 60.0)
     seen = now
 
 
-def holder(path: epath.PathLike, *, patience: float = 60.0) -> str:
+def holder(path: epath.PathLike) -> str:
   """Returns 'process PID on HOST' of a lock whose owner seems to live, '' for none; never waits.
 
-  An owner on another host lives if it wrote the file within `patience` seconds of our clock.
+  An owner on another host lives if it wrote the file within `PATIENCE` of our clock.
   """
   path = epath.Path(path)
   seen = _read(path)
@@ -123,7 +124,7 @@ def holder(path: epath.PathLike, *, patience: float = 60.0) -> str:
   if seen['host'] == socket.gethostname() and not _is_alive(seen['pid']):
     return ''
   try:
-    beating = time.time() - path.stat().mtime < patience
+    beating = time.time() - path.stat().mtime < PATIENCE
   except FileNotFoundError:
     return ''
   return f'process {seen["pid"]} on {seen["host"]}' if beating else ''

@@ -145,15 +145,19 @@ def _naming(source: epath.PathLike, base: str) -> Iterator[None]:
 def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_lib.QwenConfig):
   """Raises ValueError, naming the tensor, if one holds NaN or infinity in the dtype it now has."""
   leaves = mapping.flatten(params)
-  # Of every tensor of a leaf; one program for all leaves, whose results every process reads.
-  axes = {
-    name: tuple(range(name.startswith('layers.'), leaf.ndim)) for name, leaf in leaves.items()
-  }
+
+  def every(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Whether each tensor is finite; of a stacked leaf, one for each layer."""
+    return {
+      name: jnp.isfinite(leaf).all(tuple(range(name.startswith('layers.'), leaf.ndim)))
+      for name, leaf in leaves.items()
+    }
+
+  # One program for all leaves, whose results every process reads.
   where = next(iter(leaves.values())).sharding
   if isinstance(where, jax.sharding.NamedSharding):
     where = jax.sharding.NamedSharding(where.mesh, jax.sharding.PartitionSpec())
-  finite = jax.jit(functools.partial(_is_finite, axes=axes), out_shardings=where)(leaves)
-  for name, found in finite.items():
+  for name, found in jax.jit(every, out_shardings=where)(leaves).items():
     if not np.all(found):
       tensors = [tensor.name for tensor in mapping.tensors(config) if tensor.leaf == name]
       tensor, dtype = tensors[int(np.argmin(found))], leaves[name].dtype
@@ -161,12 +165,6 @@ def _check_finite(source: epath.PathLike, params: qwen.Params, config: config_li
         f'{source}: {tensor} holds NaN or infinity in {dtype}; save or download the model again, '
         'in bfloat16 or float32 if float16 is too small for its values'
       )
-
-
-def _is_finite(
-  leaves: dict[str, jax.Array], *, axes: dict[str, tuple[int, ...]]
-) -> dict[str, jax.Array]:
-  return {name: jnp.isfinite(leaf).all(axes[name]) for name, leaf in leaves.items()}
 
 
 def tokenizer(source: epath.PathLike) -> str:

@@ -3,19 +3,15 @@
 import dataclasses
 import datetime
 import hashlib
-import importlib.metadata
 import json
 import os
-import pathlib
-import platform
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
 
 from lwz import jsonl
-from lwz.store import atomic, inputs, lock
+from lwz.store import atomic, inputs, lock, versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +59,6 @@ CONFIG_FIELDS = {
 # Results by which a resumed run goes on.
 RESULTS = ('checkpoints', 'metrics.jsonl', 'answers.jsonl', 'verdicts.jsonl', 'sift', 'rollouts')
 DONE_FIELDS = {'summary': dict, 'time': str, 'config': dict}
-PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +152,7 @@ def open_run(
       'config': json.loads(json.dumps(config)),
       'hash': identity.digest(config),
       'inputs': (old or {}).get('inputs', {}) | inputs.digests(stamps),
-      'versions': versions(),
+      'versions': versions.now(),
       'command': list(command),
       'created': old['created'] if old else _now(),
       'history': list(old['history']) if old else [],
@@ -251,33 +246,6 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
     except TypeError as error:
       raise ValueError(f'config key {key!r}: {error}; give a number, text or list') from error
   return flat
-
-
-def versions() -> dict[str, str | None]:
-  """Returns versions: of lwz its commit (`-dirty` if edited), of Python and `PACKAGES`."""
-  found: dict[str, str | None] = {'lwz': _commit(), 'python': platform.python_version()}
-  for package in PACKAGES:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      found[package] = None
-  return found
-
-
-def _commit() -> str | None:
-  here = pathlib.Path(__file__)
-  # Installed inside another repository, the file is not tracked: that commit isn't ours.
-  for arguments in (
-    ['ls-files', '--error-unmatch', here.name],
-    ['describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
-  ):
-    try:
-      out = subprocess.run(['git', *arguments], cwd=here.parent, capture_output=True, text=True)
-    except OSError:
-      return None
-    if out.returncode:
-      return None
-  return out.stdout.strip()
 
 
 def _differences(

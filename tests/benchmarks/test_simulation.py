@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import simulation
 from lwz.programs import rollout as program
-from lwz.rollout import order, sampler, scheduler
+from lwz.rollout import queue, sampler, scheduler
 from lwz.rollout import spec as spec_lib
 from tests import fakes
 
@@ -40,7 +40,7 @@ def test_it_counts_what_is_computed(exact):
   said = simulation.simulate(
     engine,
     lengths,
-    order.longest_first(lengths),
+    queue.longest_first(lengths),
     num_steps=4,
     prompt_tokens=4,
     step_seconds=lambda rows, read: 1.0,
@@ -67,7 +67,7 @@ def test_a_guess_of_the_length_shortens_a_heavy_tailed_rollout():
   for _ in range(5):
     lengths = np.clip(rng.lognormal(np.log(256), 1.1, 256), 16, 2_048).astype(int).tolist()
     guesses = lengths * rng.uniform(0.5, 1.5, 256)
-    gains.append(seconds(lengths, range(256)) / seconds(lengths, order.longest_first(guesses)))
+    gains.append(seconds(lengths, range(256)) / seconds(lengths, queue.longest_first(guesses)))
   assert min(gains) > 0.99 and np.mean(gains) > 1.05
 
 

@@ -15,7 +15,7 @@ from lwz.data import corpus, embedded, prose
 
 @pytest.fixture(scope='module')
 def found():
-  return corpus.documents()
+  return [*corpus.stream()]
 
 
 def test_the_embedded_corpus_is_a_corpus(found):
@@ -92,14 +92,14 @@ def test_what_announces_a_gap_goes_with_it():
 def test_null_is_no_title_and_no_text(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text('{"text": "The sea is wide.", "title": null}')
-  assert corpus.documents(tmp_path) == [types.Document('a.jsonl', 'The sea is wide.', 'a.jsonl')]
+  assert [*corpus.stream(tmp_path)] == [types.Document('a.jsonl', 'The sea is wide.', 'a.jsonl')]
   for line, said in (
     ('{"text": null, "title": "A title"}', "a.jsonl:1: 'text' is null"),
     ('{"title": "No text at all"}', "a.jsonl:1: no field 'text'"),
   ):
     path.write_text(line)
     with pytest.raises(ValueError, match=said):
-      corpus.documents(tmp_path)
+      [*corpus.stream(tmp_path)]
 
 
 def test_a_folder_is_read_in_order_and_titles_fall_back(tmp_path):
@@ -111,7 +111,7 @@ def test_a_folder_is_read_in_order_and_titles_fall_back(tmp_path):
   )
   (tmp_path / 'c.txt').write_text('Other title\n\nThey FLOW!')  # the same words as a.txt
   (tmp_path / 'd.pdf').write_text('no')
-  assert corpus.documents(tmp_path) == [
+  assert [*corpus.stream(tmp_path)] == [
     types.Document('Rivers', 'They flow.', 'a.txt'),
     types.Document('lakes', 'They stay where they are.\nFor long.', 'b/lakes.md'),
     types.Document('Seas', 'Salt.', 'b/more.jsonl'),
@@ -139,9 +139,9 @@ def test_an_opening_is_found_without_reading_the_rest():
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='nowhere: no such folder'):
-    corpus.documents(tmp_path / 'nowhere')
+    [*corpus.stream(tmp_path / 'nowhere')]
   with pytest.raises(FileNotFoundError, match='no text in it'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 def test_a_broken_line_is_named(tmp_path, line, fault):
   (tmp_path / 'x.jsonl').write_text('{"text": "fine."}\n' + line + '\n')
   with pytest.raises(ValueError, match='x.jsonl:2: ' + fault):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 def test_a_file_of_another_encoding_is_named(tmp_path):
   (tmp_path / 'x.txt').write_bytes(b'caf\xe9')
   with pytest.raises(ValueError, match=r'x\.txt: not UTF-8'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 def test_split_is_a_partition_that_new_documents_do_not_move():

@@ -51,14 +51,14 @@ def test_a_corpus_is_read_in_all_forms_and_the_rest_is_named(tmp_path, noted):
     (tmp_path / hidden).write_bytes(b'\0\xff')
   found = [d.title for d in corpus.stream(tmp_path)]
   assert found == ['Rivers', 'Seas', 'Lakes', 'd.e']
-  assert [d.title for d in corpus.documents(tmp_path)] == found
+  assert [d.title for d in corpus.stream(tmp_path)] == found
   assert noted == [f'{tmp_path}: 2 files not read: f.json, g.tar.gz']
 
 
 def test_nothing_but_other_formats_are_named(tmp_path):
   (tmp_path / 'a.pdf').touch()
   with pytest.raises(FileNotFoundError, match=r'no text in it; .*\.txt.*; 1 file .*: a\.pdf'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 def test_what_is_no_file_is_passed_over_and_named(tmp_path, noted):
@@ -72,7 +72,7 @@ def test_what_is_no_file_is_passed_over_and_named(tmp_path, noted):
   for name in 'pqrs':  # each level would hold the whole folder four times again
     (tmp_path / name).symlink_to(tmp_path)
   with cheaply():
-    assert [d.title for d in corpus.documents(tmp_path)] == ['a', 'b']
+    assert [d.title for d in corpus.stream(tmp_path)] == ['a', 'b']
     assert [p.name for p in files.find(tmp_path, ('.txt',))] == ['a.txt', 'b.txt']
   assert noted == [f'{tmp_path}: 4 files not read: gone.txt, pipe.txt, self.txt, zero.txt']
 
@@ -96,14 +96,14 @@ def test_what_is_no_file_is_passed_over_and_named(tmp_path, noted):
 def test_a_damaged_file_of_a_corpus_is_named(tmp_path, name, data, fault):
   (tmp_path / name).write_bytes(data)
   with pytest.raises(ValueError, match=rf'{name}.*{fault}'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 @pytest.mark.parametrize('name', ['x.txt', 'x.jsonl', 'x.ndjson', 'x.md'])
 def test_gigabytes_without_a_line_end_are_refused(tmp_path, name):
   sparse(tmp_path / name, 6)
   with cheaply(), pytest.raises(ValueError, match=rf'{name}.*more than'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 def test_a_line_without_an_end_is_no_torn_line(tmp_path):
@@ -122,7 +122,7 @@ def test_gzip_bombs_are_refused(tmp_path, name, unit):
   part = gzip.compress(unit * (1 << 24))
   (tmp_path / name).write_bytes(part * (-(-(1 << 31) // len(unit * (1 << 24)))))
   with cheaply(), pytest.raises(ValueError, match=r'more than|expands|no field'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
   with cheaply():  # a row of the funnel with its fault, not an error
     rows = list(sources.read(tmp_path / 'x.jsonl.gz')) if 'jsonl' in name else []
   assert not any(row.text for row in rows)
@@ -159,7 +159,7 @@ def test_parquet_is_read_or_its_package_named(tmp_path, monkeypatch):
   (tmp_path / 'a.parquet').write_bytes(b'PAR1')
   monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
   with pytest.raises(ModuleNotFoundError, match=r'a\.parquet: .* pip install "lwz\[data\]"'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]
 
 
 def test_parquet_rows_are_documents_prompts_and_pairs(tmp_path):
@@ -168,8 +168,8 @@ def test_parquet_rows_are_documents_prompts_and_pairs(tmp_path):
 
   rows = [{'text': 'Rivers flow.', 'title': 'Rivers', 'lower': 1, 'upper': 3}]
   pq.write_table(pa.Table.from_pylist(rows), tmp_path / 'a.parquet')
-  assert [d.text for d in corpus.documents(tmp_path)] == ['Rivers flow.']
+  assert [d.text for d in corpus.stream(tmp_path)] == ['Rivers flow.']
   assert [prompt.upper for prompt in prompts.load(tmp_path / 'a.parquet')] == [3]
   (tmp_path / 'a.parquet').write_bytes(b'PAR1 and nothing else')
   with pytest.raises(ValueError, match=r'a\.parquet:0: unreadable file'):
-    corpus.documents(tmp_path)
+    [*corpus.stream(tmp_path)]

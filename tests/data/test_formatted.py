@@ -47,10 +47,20 @@ def test_requests():
   assert [formatted.rounded(n) for n in (1, 14, 15, 25, 104)] == [10, 10, 20, 30, 100]
 
 
-def test_an_example_is_a_rendered_request_and_a_well_formed_completion():
+@pytest.fixture
+def made(monkeypatch):
+  """Examples of one document, in a style each, whose requests state a length or do not."""
   document = types.Document('Water', RIVERS, '')
-  args = (document, 'think', 'pocket', 3, 12)
-  prompt, completion = formatted.example(*args, True)
+
+  def of(*styles, states=False, template='pocket', **limits):
+    monkeypatch.setattr(formatted, 'states_length', lambda document: states)
+    return formatted.examples([document], styles, template=template, **limits)
+
+  return of
+
+
+def test_an_example_is_a_rendered_request_and_a_well_formed_completion(made):
+  ((prompt, completion),) = made('think', states=True, lower=3, upper=12)
   assert prompt == (
     'Plan in <think> </think>, write in <answer> </answer>. '
     '<|user|>: Write about Water in about 10 words. <|assistant|>:'
@@ -59,15 +69,14 @@ def test_an_example_is_a_rendered_request_and_a_well_formed_completion():
     '<think>Plan: 1. Rivers carry water; 2. Lakes keep it for a very.</think>\n'
     '<answer>Rivers carry water. Lakes keep it for a very long time.</answer>'
   )
-  prompt, _ = formatted.example(*args, False)
+  ((prompt, _),) = made('think', lower=3, upper=12)
   assert 'Write about Water. ' in prompt
-  _, completion = formatted.example(document, 'direct', 'paper', 3, 3, False)
+  _, (_, completion) = made('think', 'direct', template='paper', lower=3, upper=3)
   assert completion == '<answer>Rivers carry water.</answer>'
 
 
-def test_no_example_where_no_opening_fits():
-  document = types.Document('Water', RIVERS, '')
-  assert formatted.example(document, 'think', 'pocket', 4, 9, True) is None
+def test_no_example_where_no_opening_fits(made):
+  assert made('think', lower=4, upper=9) == []
 
 
 def test_half_of_the_requests_name_a_length_on_either_side_of_the_split():

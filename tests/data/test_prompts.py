@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lwz import types
+from lwz import jsonl, types
 from lwz.data import formatted, prompts
 
 CRITERIA = (types.Criterion('a', 'Rhymes.', 2.5, 'hard'), types.Criterion('b', '押韵'))
@@ -51,7 +51,7 @@ def test_what_is_saved_is_loaded_the_same(tmp_path):
     types.Prompt('b', '写诗', 5, 5, 'zh', 'ours'),
     types.Prompt('c', 'Write.', 1, 2, criteria=CRITERIA, references=('poor', 'Good "one".\n')),
   ]
-  prompts.save(tmp_path / 'new' / 'prompts.jsonl', kept)
+  jsonl.write(tmp_path / 'new' / 'prompts.jsonl', map(dataclasses.asdict, kept))
   assert prompts.load(tmp_path / 'new' / 'prompts.jsonl') == kept
 
 

@@ -106,19 +106,13 @@ def start_together(
 ) -> subprocess.Popen:
   """`launch/local.sh --processes N`, in a session of its own."""
   name, _, size = experiment.partition(':')
-  return subprocess.Popen(
-    [
-      *('launch/local.sh', '--processes', str(processes), '--attempts', str(attempts), '--'),
-      f'--config=experiments/{name}.py:{size}',
-      f'--config.runs_dir={runs}',
-      *('--config.mesh.fsdp=-1', '--config.debug.heartbeat=10'),
-      *arguments,
-    ],
-    cwd=jobs.ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env=os.environ | {'PYTHONUNBUFFERED': '1', 'PYTHON': sys.executable},
+  return jobs.begin(
+    *('launch/local.sh', '--processes', str(processes), '--attempts', str(attempts), '--'),
+    f'--config=experiments/{name}.py:{size}',
+    f'--config.runs_dir={runs}',
+    *('--config.mesh.fsdp=-1', '--config.debug.heartbeat=10'),
+    *arguments,
+    PYTHON=sys.executable,
   )
 
 

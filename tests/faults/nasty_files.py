@@ -245,7 +245,7 @@ def _all(draw: random.Random) -> Iterator[nasty_values.Case]:
   for kind, name, read in (
     ('prompts', 'p.jsonl', lambda folder: prompts.load(folder / 'p.jsonl')),
     ('preferences', 'p.jsonl', lambda folder: preferences.load(folder / 'p.jsonl')),
-    ('corpus', 'a.jsonl', corpus.documents),
+    ('corpus', 'a.jsonl', lambda folder: [*corpus.stream(folder)]),
     ('conversations', 'c.jsonl', lambda folder: list(sources.read(folder / 'c.jsonl'))),
     ('conversations', 'c.json', lambda folder: list(sources.read(folder / 'c.json'))),
     ('Arena-Write', 'a.jsonl', lambda folder: arena.load(folder / 'a.jsonl')),

@@ -8,6 +8,7 @@ from experiments import eval_arena, report
 from lwz.evals import arena, standings
 from lwz.judge import benchmarks, leaderboard
 from lwz.stages import report as stage
+from tests import fakes
 
 CONDITIONS = {'benchmark': 'writingbench', 'queries': '3 of digest ab', 'judge': 'one'}
 
@@ -16,8 +17,7 @@ def leave(runs, name, scores, marks=(), **changes):
   """The folder of an evaluation: scores by system, (index, answer, mark) of its judge."""
   folder = runs / name
   folder.mkdir()
-  config = {'config': {'stage': 'evaluate'}, 'history': [], 'versions': {}, 'command': []}
-  (folder / 'config.json').write_text(json.dumps(config | {'hash': '', 'created': ''}))
+  fakes.keep_config(folder, {'stage': 'evaluate'})
   rows = [
     {'system': s, 'value': x, 'low': x and x - 1, 'high': x and x + 1, 'S_l': 50.0, 'answers': 3}
     for s, x in scores.items()

@@ -26,11 +26,17 @@ def folder(tmp_path_factory):
   return folder
 
 
-def test_an_engine_is_built_for_few_lengths_and_gives_the_same_again(folder, monkeypatch):
+@pytest.fixture
+def built(folder, monkeypatch):
+  """The engines that are built, of a model that has weights after all."""
   config = model_source.config(folder)
   monkeypatch.setattr(setup, 'load_params', lambda *_: fakes.params(config))
   built, engine = [], rollout.engine
   monkeypatch.setattr(rollout, 'engine', lambda spec: built.append(spec) or engine(spec))
+  return built
+
+
+def test_an_engine_is_built_for_few_lengths_and_gives_the_same_again(folder, built):
   c = base.get_config('micro')
   write = systems.by_engine(c, str(folder), max_tokens=8, temperature=0.0)
 
@@ -46,11 +52,7 @@ def test_an_engine_is_built_for_few_lengths_and_gives_the_same_again(folder, mon
   assert said(2_000)[0].startswith('request too long') and len(built) == 3
 
 
-def test_a_reply_of_an_exact_run_does_not_depend_on_the_longest_request(folder, monkeypatch):
-  config = model_source.config(folder)
-  monkeypatch.setattr(setup, 'load_params', lambda *_: fakes.params(config))
-  built, engine = [], rollout.engine
-  monkeypatch.setattr(rollout, 'engine', lambda spec: built.append(spec) or engine(spec))
+def test_a_reply_of_an_exact_run_does_not_depend_on_the_longest_request(folder, built):
   c = base.get_config('micro')
   c.rollout.exact = True
   write = systems.by_engine(c, str(folder), max_tokens=8)

@@ -61,7 +61,7 @@ def test_matrices_of_the_model_decay_and_its_biases_norms_and_score_head_do_not(
   config = fakes.config(**changes)
   described = qwen.describe(config)
   mask = parameters.decay_mask(described)
-  is_leaf = qwen.is_param
+  is_leaf = parameters.is_param
   params = jax.tree.map(lambda p: jnp.ones(p.shape), described, is_leaf=is_leaf)
   steps = moved(params, jax.tree.map(jnp.zeros_like, params), weight_decay=0.25, decay_mask=mask)
   # A matrix maps from or to the model's width: it is drawn at random, and not a vector per layer.

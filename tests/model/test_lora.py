@@ -24,13 +24,7 @@ ROWS = {
 
 
 def adapters(config=CONFIG, lora=LORA, seed=1):
-  """Adapters in which no matrix is 0."""
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
-    lora_lib.describe(config, lora),
-    is_leaf=parameters.is_param,
-  )
+  return fakes.adapters(config, lora, seed)
 
 
 def loss(params, config=CONFIG, rows=ROWS, mesh=None):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lwz import rows as rows_lib
-from lwz.model import qwen
+from lwz.model import parameters, qwen
 from tests import fakes
 
 CONFIG = fakes.config()
@@ -74,7 +74,7 @@ def ours(model, config):
     params['score'] = weights['score.weight'][0]
   elif not config.tie_word_embeddings:
     params['head'] = weights['lm_head.weight'].T
-  assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
+  assert fakes.shapes(params) == fakes.shapes(fakes.abstract(config))
   return params
 
 
@@ -206,7 +206,7 @@ def test_on_one_cpu_the_gradient_of_a_weight_reads_its_factors_as_they_lie():
   shape = jax.ShapeDtypeStruct((3, 7), jnp.int32)
   forward = functools.partial(qwen.forward, config=CONFIG)
   grad = jax.jit(jax.grad(lambda params, ids: jnp.sum(forward(params, ids) ** 2)))
-  text = grad.lower(qwen.abstract(CONFIG), shape).compile().as_text()
+  text = grad.lower(fakes.abstract(CONFIG), shape).compile().as_text()
   assert ' dot(' in text
   assert not re.findall(r'f32\[[0-9,]+,3,7\]\S* transpose\(', text)
 
@@ -243,11 +243,11 @@ def initial(head):
 def test_initial_values_are_as_described(head):
   config = dataclasses.replace(CONFIG, **HEADS[head])
   params = initial(head)
-  assert fakes.shapes(params) == fakes.shapes(qwen.abstract(config))
+  assert fakes.shapes(params) == fakes.shapes(fakes.abstract(config))
   assert {'head', 'score'} & params.keys() == {'own': {'head'}, 'scalar': {'score'}}.get(
     head, set()
   )
-  described = jax.tree.leaves(qwen.describe(config), is_leaf=qwen.is_param)
+  described = jax.tree.leaves(qwen.describe(config), is_leaf=parameters.is_param)
   for param, leaf in zip(described, jax.tree.leaves(params), strict=True):
     assert len(param.axes) == len(param.shape)
     match param.init:

@@ -46,7 +46,7 @@ def test_the_real_sizes_are_cut_evenly(size, table):
   config = config_lib.preset(size)
   mesh = sharding.make_mesh((1, 2, 4))
   shards = sharding.shardings(config, mesh, table)
-  abstract = qwen.abstract(config)
+  abstract = fakes.abstract(config)
   held = jax.tree.map(lambda a, s: np.prod(s.shard_shape(a.shape)), abstract, shards)
   whole = jax.tree.map(lambda a: np.prod(a.shape), abstract)
   ways = 8 if table is sharding.TRAIN else 4
@@ -120,5 +120,5 @@ def test_bfloat16_is_a_dtype_like_another():
   config = dataclasses.replace(CONFIG, dtype=jnp.bfloat16)
   mesh = sharding.make_mesh((1, 1, 2), devices(2))
   assert jax.tree.structure(sharding.shardings(config, mesh, sharding.DECODE)) == (
-    jax.tree.structure(qwen.abstract(config))
+    jax.tree.structure(fakes.abstract(config))
   )

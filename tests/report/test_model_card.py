@@ -1,25 +1,27 @@
 """A model card says what a stranger needs, and no table of what is not known."""
 
+import dataclasses
+
 from lwz.report import model_card, summary
 
-KNOWN = {
-  'stage': 'grpo',
-  'base': 'Qwen/Qwen2.5-0.5B',
-  'license': '',
-  'lineage': ('grpo_think-0.5b', 'pretrain-0.5b'),
-  'settings': {'data.lower': '25'},
-  'rewards': {'length': 1.0, 'format': 0.5},
-  'prompt': ('think', 'paper'),
-  'notes': ['One.', 'Two.'],
-  'results': [summary.Row('valid_format', 0.5, 0.9, 0.4)],
-}
+KNOWN = model_card.Provenance(
+  'p',
+  base='Qwen/Qwen2.5-0.5B',
+  license='',
+  stage='grpo',
+  lineage=('grpo_think-0.5b', 'pretrain-0.5b'),
+  settings={'data.lower': '25'},
+  rewards={'length': 1.0, 'format': 0.5},
+  prompt=('think', 'paper'),
+  sampling={'stop_strings': ['</answer>']},
+  context=256,
+  results=(summary.Row('valid_format', 0.5, 0.9, 0.4),),
+)
 
 
 def test_a_policys_card():
-  usage = model_card.transformers_usage(
-    'p', ['</answer>'], 256, tokenizer='AutoTokenizer', scalar_head=False
-  )
-  card = model_card.text('p', usage=usage, **KNOWN)
+  usage = model_card.transformers_usage(KNOWN, tokenizer='AutoTokenizer', scalar_head=False)
+  card = model_card.text(KNOWN, notes=['One.', 'Two.'], usage=usage)
   front = card.split('---\n')[1]
   assert 'base_model: Qwen/Qwen2.5-0.5B' in front and 'license' not in front
   assert 'License: that of the base model.' in card
@@ -28,14 +30,12 @@ def test_a_policys_card():
   assert '| grpo_think-0.5b < pretrain-0.5b |' in card and '| data.lower | 25 |' in card
   assert '| format | 0.500 |' in card and '| valid_format | 0.500 | 0.900 |' in card
   assert '"stop": ["</answer>"]' in card and '--max-model-len 256' in card
-  licensed = model_card.text('p', usage='', **KNOWN | {'license': 'apache-2.0'})
+  licensed = model_card.text(dataclasses.replace(KNOWN, license='apache-2.0'))
   assert 'license: apache-2.0\n' in licensed
 
 
 def test_the_card_of_a_model_that_is_no_run():
-  nothing = {'lineage': (), 'settings': {}, 'rewards': {}, 'results': (), 'notes': ()}
-  known = {'stage': '', 'base': 'm', 'prompt': None}
-  card = model_card.text('m', usage='', **KNOWN | nothing | known)
+  card = model_card.text(model_card.Provenance('m', base='m', license=''))
   assert 'No prompt of its training is known' in card and 'did not train it' in card
   assert 'base_model' not in card and '## Training' not in card and '## Results' not in card
 

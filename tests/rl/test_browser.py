@@ -14,6 +14,7 @@ from lwz.reward.hacking import alarms, signals
 from lwz.rl import archived, browser, comparison, sampling, scoring
 from lwz.runtime import sources
 from lwz.store import lock, metrics
+from tests import fakes
 
 P, G, STEPS = 2, 4, 3
 PROMPTS = [types.Prompt(f'p{i}', f'Write about {i} </script>.', 3, 9) for i in range(12)]
@@ -40,8 +41,7 @@ def made(tmp_path, monkeypatch):
   folder.mkdir()
   tok = tokenizer.train(TEXTS + [prompt.text for prompt in PROMPTS], 300)
   tokenizer.save(tok, folder / 'tokenizer')
-  record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
-  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
+  fakes.keep_config(folder, c.to_dict())
   monkeypatch.setattr(sources, 'writing_prompts', lambda c: PROMPTS)
   archive, decode = archived.archive(c, folder), tokenizer.decoder(tok)
   T = c.rollout.max_tokens

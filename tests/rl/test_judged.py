@@ -4,7 +4,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 import zlib
@@ -240,13 +239,7 @@ def keys(micro_runs, tmp_path_factory):
 
 def start(keys, runs, **changes):
   given = json.dumps(keys | {'runs_dir': str(runs), 'name': 'run'} | changes)
-  return subprocess.Popen(
-    [sys.executable, '-m', 'tests.lenient', given],
-    cwd=jobs.ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+  return jobs.begin(sys.executable, '-m', 'tests.lenient', given)
 
 
 def wait_for_verdicts(folder, process, num):

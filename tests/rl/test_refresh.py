@@ -47,7 +47,7 @@ class Bench:
     tok = tokenizer.load(str(runs / 'reward_model-micro' / 'tokenizer'))
     self.mesh, self.decode = setup.mesh(c), tokenizer.decoder(tok)
     self.prompts = list(sampling.fitting(c, tok, sources.writing_prompts(c)))
-    self.store = resume.BatchStore(c, folder, num_rewards=3, stop_if_asked=lambda: None)
+    self.store = resume.BatchStore(c, folder, stop_if_asked=lambda: None)
     self.samples = []
     for step in range(5):
       rollout = _rollout(c, tok, step)

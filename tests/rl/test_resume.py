@@ -23,7 +23,8 @@ def open_store(folder, stop_if_asked=lambda: None):
   c.rollout = {'max_tokens': T}
   c.rl = {'prompts_per_step': P, 'group_size': G, 'max_resamples': 0}
   c.train = {'num_steps': 3}
-  return resume.BatchStore(c, folder, num_rewards=1, stop_if_asked=stop_if_asked)
+  c.reward = {'weights': {'length': 1.0}}
+  return resume.BatchStore(c, folder, stop_if_asked=stop_if_asked)
 
 
 def trajectory(index, num):

@@ -17,6 +17,14 @@ def keys(seed=0, step=0, prompts=(0,), samples=(0,)):
   return sampler.trajectory_keys(seed, step, jnp.array(prompts), jnp.array(samples))
 
 
+def sample_at(keys_B2, position, logits_BV, temperature, **limits):
+  """Samples with the keys of trajectories, each at its position."""
+  positions_B = jnp.broadcast_to(position, len(logits_BV))
+  return sampler.sample_from(
+    sampler.uniforms(keys_B2, positions_B), logits_BV, temperature, **limits
+  )
+
+
 def softmax(logits):
   weights = np.exp(logits.astype(np.float64))
   return weights / weights.sum()
@@ -31,7 +39,7 @@ def p_value(sampled, probabilities):
 def test_frequencies_are_the_softmax_at_this_temperature_and_at_no_other(temperature):
   num = 20_000
   rows = jnp.tile(LOGITS[None], (num, 1))
-  sampled, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, temperature)
+  sampled, _ = sample_at(keys(0, 0, [0] * num, range(num)), 3, rows, temperature)
   assert p_value(sampled, softmax(LOGITS / temperature)) > 1e-3
   assert p_value(sampled, softmax(LOGITS / (temperature * 1.1))) < 1e-3
 
@@ -39,7 +47,7 @@ def test_frequencies_are_the_softmax_at_this_temperature_and_at_no_other(tempera
 def test_positions_of_one_trajectory_are_independent():
   num = 2_000
   key, rows = keys(), jnp.asarray(LOGITS)[None]
-  sample = jax.jit(jax.vmap(lambda t: sampler.sample(key, t, rows, 1.0)[0][0]))
+  sample = jax.jit(jax.vmap(lambda t: sample_at(key, t, rows, 1.0)[0][0]))
   sampled = np.asarray(sample(jnp.arange(num)))
   assert p_value(sampled, softmax(LOGITS)) > 1e-3
   pairs = sampled[::2] * len(LOGITS) + sampled[1::2]
@@ -57,7 +65,7 @@ def test_a_key_depends_on_every_counter():
 def test_a_sample_depends_on_every_counter():
   flat = jnp.zeros((1, 50_000))
   sampled = [
-    int(sampler.sample(keys(seed, step, [prompt], [sample]), position, flat, 1.0)[0][0])
+    int(sample_at(keys(seed, step, [prompt], [sample]), position, flat, 1.0)[0][0])
     for seed, step, prompt, sample, position in [(7,) * 5, *(np.eye(5, dtype=int) + 7).tolist()]
   ]
   assert len(set(sampled)) == 6
@@ -75,9 +83,9 @@ def test_a_sample_depends_on_no_row():
   logits = jnp.asarray(np.random.default_rng(0).standard_normal((12, 40), np.float32))
   prompts, samples = np.indices((3, 4)).reshape(2, -1)
   all_keys = keys(1, 2, prompts, samples)
-  ids, logp = sampler.sample(all_keys, 5, logits, 0.8)
+  ids, logp = sample_at(all_keys, 5, logits, 0.8)
   order = np.random.default_rng(1).permutation(12)
-  again, logp_again = sampler.sample(all_keys[order], 5, logits[order], 0.8)
+  again, logp_again = sample_at(all_keys[order], 5, logits[order], 0.8)
   np.testing.assert_array_equal(again, ids[order])
   np.testing.assert_allclose(logp_again, logp[order], atol=1e-6)
 
@@ -85,7 +93,7 @@ def test_a_sample_depends_on_no_row():
 @pytest.mark.parametrize('temperature', [0.3, 1.0, 2.5])
 def test_the_log_probability_is_of_the_distribution_sampled_from(temperature):
   logits = jnp.asarray(4 * np.random.default_rng(0).standard_normal((50, 9), np.float32))
-  ids, logp = sampler.sample(keys(0, 0, [0] * 50, range(50)), 0, logits, temperature)
+  ids, logp = sample_at(keys(0, 0, [0] * 50, range(50)), 0, logits, temperature)
   table = jax.nn.log_softmax(logits / temperature, axis=-1)
   np.testing.assert_allclose(logp, table[jnp.arange(50), ids], atol=1e-5)
   assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
@@ -94,14 +102,14 @@ def test_the_log_probability_is_of_the_distribution_sampled_from(temperature):
 def test_logits_of_bfloat16_are_divided_and_summed_in_float32():
   logits = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4_000)), jnp.bfloat16)
   many = keys(0, 0, [0] * 4, range(4))
-  half, full = (sampler.sample(many, 0, x, 0.7) for x in (logits, logits.astype(jnp.float32)))
+  half, full = (sample_at(many, 0, x, 0.7) for x in (logits, logits.astype(jnp.float32)))
   np.testing.assert_array_equal(half[0], full[0])
   np.testing.assert_array_equal(half[1], full[1])
 
 
 def test_temperature_0_takes_the_most_likely_token_with_certainty():
   logits = jnp.array([[0.0, 3.0, 2.0], [5.0, 4.0, 4.9]])
-  ids, logp = sampler.sample(keys(0, 0, [0, 1], [0, 0]), 0, logits, 0.0)
+  ids, logp = sample_at(keys(0, 0, [0, 1], [0, 0]), 0, logits, 0.0)
   assert ids.tolist() == [1, 0] and logp.tolist() == [0, 0]
   assert (ids.dtype, logp.dtype) == (jnp.int32, jnp.float32)
 
@@ -137,7 +145,7 @@ def truncated(probabilities, *, top_p=1.0, top_k=0):
 def test_truncation_keeps_the_most_likely_and_tells_their_log_probability(settings):
   num = 4_000
   rows = jnp.tile(LOGITS[None], (num, 1))
-  sampled, logp = sampler.sample(keys(0, 0, [0] * num, range(num)), 3, rows, 0.9, **settings)
+  sampled, logp = sample_at(keys(0, 0, [0] * num, range(num)), 3, rows, 0.9, **settings)
   expected = truncated(softmax(LOGITS / 0.9), **settings)
   kept = np.flatnonzero(expected)
   assert set(np.unique(sampled)) == set(kept)
@@ -152,13 +160,13 @@ def test_every_token_of_any_vocabulary_is_sampled_as_often_as_it_should(size):
   num = 20_000
   logits = np.random.default_rng(0).standard_normal(size).astype(np.float32)
   rows = jnp.tile(logits[None], (num, 1))
-  sampled, _ = sampler.sample(keys(0, 0, [0] * num, range(num)), 0, rows, 1.0)
+  sampled, _ = sample_at(keys(0, 0, [0] * num, range(num)), 0, rows, 1.0)
   assert p_value(sampled, softmax(logits)) > 1e-3
 
 
 def test_what_has_no_chance_is_never_sampled():
   rows = jnp.tile(jnp.array([-jnp.inf, 1.0, -jnp.inf, -30.0, -jnp.inf])[None], (2_000, 1))
-  sampled, logp = sampler.sample(keys(0, 0, [0] * 2_000, range(2_000)), 0, rows, 1.0)
+  sampled, logp = sample_at(keys(0, 0, [0] * 2_000, range(2_000)), 0, rows, 1.0)
   assert set(np.unique(sampled)) <= {1, 3} and np.isfinite(logp).all()
 
 
@@ -166,9 +174,9 @@ def test_rows_may_be_at_positions_of_their_own():
   rows = jnp.asarray(np.random.default_rng(0).standard_normal((4, 9)), jnp.float32)
   many = keys(0, 0, [0] * 4, range(4))
   positions = jnp.array([3, 0, 5, 3])
-  together, _ = sampler.sample(many, positions, rows, 1.0)
+  together, _ = sample_at(many, positions, rows, 1.0)
   for b, t in enumerate(positions):
-    alone, _ = sampler.sample(many[b : b + 1], t, rows[b : b + 1], 1.0)
+    alone, _ = sample_at(many[b : b + 1], t, rows[b : b + 1], 1.0)
     assert alone[0] == together[b]
 
 

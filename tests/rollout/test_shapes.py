@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lwz.rollout import order, shapes
+from lwz.rollout import queue, shapes
 
 
 @pytest.mark.parametrize('num, expected', [(1, (1,)), (8, (1, 2, 4, 8)), (6, (1, 2, 4, 6))])
@@ -28,4 +28,4 @@ def test_buckets_rise_to_the_longest_by_at_most_half(longest):
 
 
 def test_the_longest_first_and_groups_together():
-  assert order.longest_first([1.0, 5.0, 5.0, 2.0, 5.0]) == [1, 2, 4, 3, 0]
+  assert queue.longest_first([1.0, 5.0, 5.0, 2.0, 5.0]) == [1, 2, 4, 3, 0]

@@ -21,6 +21,12 @@ def test_a_text_ends_with_the_first_of_them(text, found):
   assert stops.cut(text, ['</x>', 'END']) == found
 
 
+def test_of_stop_strings_only_those_that_are_kept_stay():
+  assert stops.cut('one two three', ['three', 'two'], kept=()) == 'one '
+  assert stops.cut('one two three', ['three', 'two'], kept=['two']) == 'one two'
+  assert stops.cut('one two three', [], kept=()) == 'one two three'
+
+
 @pytest.mark.parametrize('block', [1, 2, 3, 7])
 @pytest.mark.parametrize(
   'ids, keep',

@@ -16,8 +16,7 @@ def make_run(folder, stage='grpo', init='random', **changes):
   c.update_from_flattened_dict(changes)
   folder.mkdir()
   model_source.keep(folder, fakes.config())
-  record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
-  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
+  fakes.keep_config(folder, c.to_dict())
   return str(folder)
 
 

@@ -24,6 +24,7 @@ from lwz.stages import export
 from lwz.store import adapters, checkpoint, gguf, model_source
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import hub, mapping, peft
+from tests import fakes
 from tests.store.hf import test_hub
 
 
@@ -123,8 +124,7 @@ def policy(tmp_path_factory):
     saved.save(2, {'params': params}, {})
   c = grpo_think.get_config('micro')
   c.init = 'random'
-  record = {'config': c.to_dict(), 'hash': '', 'versions': {}, 'command': [], 'created': ''}
-  (folder / 'config.json').write_text(json.dumps(record | {'history': []}))
+  fakes.keep_config(folder, c.to_dict())
   (folder / 'metrics.jsonl').write_text('{"step": 0, "valid_format": 0.25}\n')
   return folder, params
 
@@ -284,8 +284,7 @@ def test_a_card_that_no_export_has_written_is_not_written_over(c, tmp_path):
   (folder / 'README.md').write_text('# My notes\n')
   with pytest.raises(ValueError, match=r'holds README\.md, which no export has written'):
     export.check(c)
-  kept = {'stage': '', 'base': 'org/model', 'license': '', 'lineage': (), 'settings': {}}
-  card = model_card.text('m', **kept, rewards={}, prompt=None, notes=(), usage='', results=())
+  card = model_card.text(model_card.Provenance('m', base='org/model', license=''))
   (folder / 'README.md').write_text(card)
   export.check(c)
   (folder / 'm-F16.gguf').write_text('')

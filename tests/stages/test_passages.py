@@ -67,7 +67,7 @@ def test_too_few_answers_are_refused(tmp_path, monkeypatch):
 def test_a_documents_request_is_read_and_made_a_prompt(tmp_path):
   record = {'request': 'Sing of the sea.', 'text': 'The sea is wide and blue and deep.'}
   (tmp_path / 'a.jsonl').write_text(json.dumps(record) + '\n')
-  (document,) = corpus.documents(tmp_path)
+  (document,) = corpus.stream(tmp_path)
   assert (document.request, document.title) == ('Sing of the sea.', 'Sing of the sea.')
   (prompt,) = prompts.from_documents([document], lower=3, upper=20, slack=0.5)
   assert (prompt.text, prompt.lower, prompt.upper) == ('Sing of the sea.', 4, 12)

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import json
 import math
 
 import jax
@@ -27,6 +26,7 @@ from lwz.serving import text as text_lib
 from lwz.stages import export, generate, serve
 from lwz.store import checkpoint, model_source
 from lwz.store.hf import checkpoint as hf
+from tests import fakes
 
 REQUEST, SEED = 'the sea is wide', 7
 
@@ -111,9 +111,7 @@ def sources(tmp_path_factory):
   model_source.keep(run, config)
   with contextlib.closing(checkpoint.Checkpoints(run)) as saved:
     saved.save(2, {'params': qwen.init(jax.random.key(0), config)}, {})
-  trained = grpo_think.get_config('micro').to_dict()
-  record = {'hash': '', 'versions': {}, 'command': [], 'created': '', 'history': []}
-  (run / 'config.json').write_text(json.dumps(record | {'config': trained}))
+  fakes.keep_config(run, grpo_think.get_config('micro').to_dict())
   (run / 'metrics.jsonl').write_text('{"step": 0}\n')
   c = export_experiment.get_config('micro')
   c.init, c.export.folder = str(run), str(package)

@@ -10,7 +10,6 @@ import pytest
 
 from lwz import types
 from lwz.model import lora as lora_lib
-from lwz.model import parameters
 from lwz.store import adapters, checkpoint, model_source
 from lwz.store.hf import checkpoint as hf
 from tests import fakes
@@ -123,4 +122,4 @@ def test_its_folders_may_be_moved_together(run, tmp_path):
 
 def test_its_checkpoint_holds_no_base(run):
   with pytest.raises(ValueError, match=r'embed: absent saved'):
-    checkpoint.load_params(run, parameters.abstract(CONFIG))
+    checkpoint.load_params(run, fakes.abstract(CONFIG))

@@ -191,91 +191,40 @@ def number(form, value):
 
 HEAD = b'GGUF' + number('I', 3)
 TEXT = number('Q', 1) + b'k'
+
+
+def counts(num_tensors, num_keys):
+  return HEAD + number('Q', num_tensors) + number('Q', num_keys)
+
+
+def tensor(size, kind):
+  """A file whose only tensor has one dimension, as far as its data."""
+  return counts(1, 0) + TEXT + struct.pack('<IQIQ', 1, size, kind, 0)
+
+
 DAMAGED = {
   'empty': b'',
   'another format': b'PK\x03\x04' + bytes(60),
   'of the first version': b'GGUF' + number('I', 1) + bytes(60),
-  'of the other endianness': b'GGUF' + number('>I'[1:], 3 << 24) + bytes(60),
+  'of the other endianness': b'GGUF' + number('I', 3 << 24) + bytes(60),
   'cut in its first line': HEAD[:6],
   'without counts': HEAD,
-  'keys without end': HEAD + number('Q', 0) + number('Q', 2**60),
-  'tensors without end': HEAD + number('Q', 2**60) + number('Q', 0),
-  'a key of 2^60 letters': HEAD + number('Q', 0) + number('Q', 1) + number('Q', 2**60) + bytes(20),
-  'a key that is no text': HEAD
-  + number('Q', 0)
-  + number('Q', 1)
-  + number('Q', 1)
-  + b'\xff'
-  + bytes(9),
-  'a kind that none has': HEAD
-  + number('Q', 0)
-  + number('Q', 1)
-  + TEXT
-  + number('I', 99)
-  + bytes(9),
+  'keys without end': counts(0, 2**60),
+  'tensors without end': counts(2**60, 0),
+  'a key of 2^60 letters': counts(0, 1) + number('Q', 2**60) + bytes(20),
+  'a key that is no text': counts(0, 1) + number('Q', 1) + b'\xff' + bytes(9),
+  'a kind that none has': counts(0, 1) + TEXT + number('I', 99) + bytes(9),
   **{
     f'an array of 2^60 of kind {kind}': (
-      HEAD
-      + number('Q', 0)
-      + number('Q', 1)
-      + TEXT
-      + number('I', 9)
-      + number('I', kind)
-      + number('Q', 2**60)
-      + bytes(30)
+      counts(0, 1) + TEXT + struct.pack('<IIQ', 9, kind, 2**60) + bytes(30)
     )
     for kind in (0, 4, 8, 9)
   },
-  'dimensions without end': HEAD
-  + number('Q', 1)
-  + number('Q', 0)
-  + TEXT
-  + number('I', 2**31)
-  + bytes(40),
-  'a type that none has': (
-    HEAD
-    + number('Q', 1)
-    + number('Q', 0)
-    + TEXT
-    + number('I', 1)
-    + number('Q', 4)
-    + number('I', 250)
-    + number('Q', 0)
-    + bytes(40)
-  ),
-  'a type that is not read': (
-    HEAD
-    + number('Q', 1)
-    + number('Q', 0)
-    + TEXT
-    + number('I', 1)
-    + number('Q', 256)
-    + number('I', 16)
-    + number('Q', 0)
-    + bytes(400)
-  ),
-  'half a block': (
-    HEAD
-    + number('Q', 1)
-    + number('Q', 0)
-    + TEXT
-    + number('I', 1)
-    + number('Q', 16)
-    + number('I', 8)
-    + number('Q', 0)
-    + bytes(90)
-  ),
-  'a tensor beyond the end': (
-    HEAD
-    + number('Q', 1)
-    + number('Q', 0)
-    + TEXT
-    + number('I', 1)
-    + number('Q', 2**60)
-    + number('I', 0)
-    + number('Q', 0)
-    + bytes(90)
-  ),
+  'dimensions without end': counts(1, 0) + TEXT + number('I', 2**31) + bytes(40),
+  'a type that none has': tensor(4, 250) + bytes(40),
+  'a type that is not read': tensor(256, 16) + bytes(400),
+  'half a block': tensor(16, 8) + bytes(90),
+  'a tensor beyond the end': tensor(2**60, 0) + bytes(90),
 }
 
 

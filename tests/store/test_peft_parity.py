@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lwz.model import lora as lora_lib
-from lwz.model import parameters, qwen
+from lwz.model import qwen
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import peft as ours
 from tests import fakes
@@ -23,15 +22,6 @@ pytestmark = pytest.mark.filterwarnings('ignore:.*:FutureWarning')
 # transformers' own rule, D = H C.
 CONFIG = fakes.config(vocab_size=29, head_dim=4)
 IDS = np.random.default_rng(0).integers(1, 29, (2, 11))
-
-
-def own(lora):
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
-    lora_lib.describe(CONFIG, lora),
-    is_leaf=parameters.is_param,
-  )
 
 
 def logits(base, adapters, lora):
@@ -56,9 +46,10 @@ def model(tmp_path):
 @pytest.mark.parametrize('targets', [tuple(lora_lib.TARGETS), ('q', 'v')])
 def test_peft_reads_ours(model, tmp_path, targets):
   lora = lora_lib.LoRA(3, 6.0, targets)
-  ours.save(tmp_path / 'adapters', CONFIG, lora, own(lora), str(tmp_path / 'base'))
+  own = fakes.adapters(CONFIG, lora)
+  ours.save(tmp_path / 'adapters', CONFIG, lora, own, str(tmp_path / 'base'))
   adapted = peft.PeftModel.from_pretrained(model, tmp_path / 'adapters')
-  expected = logits(fakes.params(CONFIG), own(lora), lora)
+  expected = logits(fakes.params(CONFIG), own, lora)
   np.testing.assert_allclose(their_logits(adapted.eval()), expected, atol=2e-4)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lwz.store import run
+from lwz.store import run, versions
 
 MAY_CHANGE = ('runs_dir', 'log', 'train.num_steps')
 GOAL = 'train.num_steps'
@@ -47,7 +47,7 @@ def test_a_new_run_says_what_it_is(tmp_path):
   record = stored(opened.folder)
   assert record['config'] == json.loads(json.dumps(CONFIG))
   assert record['command'] == ['train'] and record['history'] == []
-  assert set(run.PACKAGES) < set(record['versions'])
+  assert set(versions.PACKAGES) < set(record['versions'])
   assert record['versions']['jax'].startswith('0.')
   assert [p.name for p in opened.folder.iterdir()] == ['config.json']
 
@@ -114,7 +114,7 @@ def test_keys_that_may_change_are_remembered(tmp_path, monkeypatch):
 
 def test_other_versions_are_remembered(tmp_path, monkeypatch):
   open_run(tmp_path)
-  monkeypatch.setattr(run, 'versions', lambda: {'lwz': 'next'})
+  monkeypatch.setattr(versions, 'now', lambda: {'lwz': 'next'})
   open_run(tmp_path)
   record = stored(tmp_path)
   assert record['versions'] == {'lwz': 'next'}

@@ -77,7 +77,7 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
   for body in (record.get(name) for name in BODIES):
     record = {**record, **body} if isinstance(body, dict) else record
   turns = turns_of(record)
-  turn = next((t for t in turns if role_of(t) in USERS and _said(t)), {})
+  turn = next(filter(asks, turns), {})
   key = next((str(record[k]) for k in IDS if isinstance(record.get(k), str | int)), '')
   key = '' if half_character(key) else key
   guessed = content_of(turn) if turns else _alone(record)
@@ -87,9 +87,8 @@ def from_record(record: Any, file: str, number: int, paths: Paths = GUESSED) -> 
     return Row(file, number, key=key, fault=fault)
   text = transcripts.first(text)
   shown = _MEDIUM.search(text) or _has_media(turn) or any(record.get(name) for name in MEDIA)
-  if fault := half_character(text) or (
-    _IMAGE if shown else '' if text.strip() else _why_not(record)
-  ):
+  fault = half_character(text) or (_IMAGE if shown else '' if text.strip() else _why_not(record))
+  if fault:
     return Row(file, number, key=key, fault=fault)
   tags = [dig(record, paths.language or 'language'), record.get('language')]
   tags += [turn.get('language'), record.get('lang'), dig(record, 'prompt.lang')]
@@ -160,13 +159,13 @@ def _exported(record: dict[str, Any]) -> list[dict[str, Any]]:
     dig(node, 'message') for node in nodes if isinstance(dig(node, 'message.author'), dict)
   ]
   times = [message.get('create_time') for message in messages]
-  order = [time if isinstance(time, int | float) else 0 for time in times]
-  return [messages[i] for i in sorted(range(len(order)), key=order.__getitem__)]
+  times = [time if isinstance(time, int | float) else 0 for time in times]
+  return [messages[i] for i in sorted(range(len(times)), key=times.__getitem__)]
 
 
 def _is_turn(record: dict[str, Any]) -> bool:
   """Whether a record is itself a turn of a user, or one of a user and one of an assistant."""
-  if role_of(record) not in USERS or not _said(record) or _answers(record):
+  if not asks(record) or _answers(record):
     return False
   pair = any(isinstance(record.get(name), str) for name in _OTHERS)
   named = any(isinstance(record.get(name), str) for name in ('role', 'from'))
@@ -190,9 +189,10 @@ def content_of(turn: dict[str, Any]) -> Any:
   return content
 
 
-def _said(turn: dict[str, Any]) -> bool:
+def asks(turn: dict[str, Any]) -> bool:
+  """Whether a turn is a user's, with a text."""
   content = content_of(turn)
-  return isinstance(content, str) and bool(content.strip())
+  return role_of(turn) in USERS and isinstance(content, str) and bool(content.strip())
 
 
 def _has_media(turn: dict[str, Any]) -> bool:

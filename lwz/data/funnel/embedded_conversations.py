@@ -55,24 +55,22 @@ _REPEATS, _NEAR, _FLAGGED, _REDACTED = 0.08, 0.06, 0.05, 0.02  # shares
 _BEGAN = datetime.datetime(2023, 4, 9, tzinfo=datetime.UTC)
 
 
-def records(
-  documents: Sequence[types.Document], num: int, *, seed: int = 0
-) -> Iterator[dict[str, Any]]:
+def records(documents: Sequence[types.Document], num: int) -> Iterator[dict[str, Any]]:
   """`num` conversations about documents, in the schema of WildChat-1M: record i depends on i alone.
 
   Some repeat an earlier one word for word, some with a few words changed; some are flagged or
   redacted in their columns.
   """
   for i in range(num):
-    kind, text = _request(documents, i, seed)
-    rng = random.Random(f'{seed}:{i}:row')
+    kind, text = _request(documents, i)
+    rng = random.Random(f'0:{i}:row')
     zh = any('\u4e00' <= c <= '\u9fff' for c in text)
     language = _TAGS.get(kind, 'Chinese' if zh else 'English')
     flagged, redacted = rng.random() < _FLAGGED, rng.random() < _REDACTED
     when = _BEGAN + datetime.timedelta(seconds=37 * i)
     answer = documents[rng.randrange(len(documents))].text[:1_500]
     yield {
-      'conversation_hash': hashlib.md5(f'{seed}:{i}'.encode(), usedforsecurity=False).hexdigest(),
+      'conversation_hash': hashlib.md5(f'0:{i}'.encode(), usedforsecurity=False).hexdigest(),
       'model': 'none',
       'timestamp': when,
       'conversation': [
@@ -87,11 +85,11 @@ def records(
     }
 
 
-def _request(documents: Sequence[types.Document], i: int, seed: int) -> tuple[str, str]:
-  rng = random.Random(f'{seed}:{i}')
+def _request(documents: Sequence[types.Document], i: int) -> tuple[str, str]:
+  rng = random.Random(f'0:{i}')
   chance = rng.random()
   if i and chance < _REPEATS + _NEAR:
-    kind, text = _request(documents, rng.randrange(i), seed)
+    kind, text = _request(documents, rng.randrange(i))
     return kind, text if chance < _REPEATS else f'{text} Thanks {rng.randrange(10)}!'
   kind = rng.choices(list(_TEMPLATES), _WEIGHTS)[0]
   document = documents[rng.randrange(len(documents))]

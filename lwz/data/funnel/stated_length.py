@@ -8,31 +8,13 @@ _HAN_DIGITS = {han: digit for digit, han in enumerate('零一二三四五六七�
 _HAN_DIGITS |= {str(digit): digit for digit in range(10)}
 _HAN_UNITS = {'十': 10, '百': 100, '千': 1_000, '万': 10_000, 'k': 1_000, 'w': 10_000}
 
-_SMALL = [
-  'zero',
-  'one',
-  'two',
-  'three',
-  'four',
-  'five',
-  'six',
-  'seven',
-  'eight',
-  'nine',
-  'ten',
-  'eleven',
-  'twelve',
-  'thirteen',
-  'fourteen',
-  'fifteen',
-  'sixteen',
-  'seventeen',
-  'eighteen',
-  'nineteen',
-]
-_TENS = ['twenty', 'thirty', 'forty', 'fifty', 'sixty', 'seventy', 'eighty', 'ninety']
-_ENGLISH = {name: value for value, name in enumerate(_SMALL)}
-_ENGLISH |= {name: 10 * value for value, name in enumerate(_TENS, start=2)}
+_SMALL = """
+  zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+  sixteen seventeen eighteen nineteen
+"""
+_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'
+_ENGLISH = {name: value for value, name in enumerate(_SMALL.split())}
+_ENGLISH |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
 _MULTIPLES = {'hundred': 100, 'thousand': 1_000}
 
 _DIGITS = (

@@ -270,7 +270,11 @@ def _finish(folder, config, leaves, shards, tokenizer, ends):
 def on_host(tensor: mapping.Tensor, leaves: dict[str, jax.Array]) -> np.ndarray:
   """Returns our leaf of a tensor (one layer of it, where stacked); every process makes the call."""
   leaf = leaves[tensor.leaf]
-  array = leaf if tensor.layer is None else leaf[tensor.layer]
+  return gathered(leaf if tensor.layer is None else leaf[tensor.layer])
+
+
+def gathered(array: jax.Array) -> np.ndarray:
+  """Returns an array on every host, wherever its parts lie; every process makes the call."""
   if getattr(array, 'is_fully_addressable', True):
     return np.asarray(array)
   return multihost_utils.process_allgather(array, tiled=True)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import flax.traverse_util
@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
 from lwz import hosts, jsonl
 from lwz.model import config as config_lib
@@ -117,13 +116,13 @@ def save(
   `peft.PeftModel.from_pretrained(model, folder)` reads them. All processes must call it.
   """
   folder = epath.Path(folder)
-  leaves = {name: _on_host(leaf) for name, leaf in mapping.flatten(adapters).items()}
+  leaves = {name: hf.gathered(leaf) for name, leaf in mapping.flatten(adapters).items()}
   wanted = list(_tensors(config, lora))
   described = {name: (np.dtype(np.float32), shape) for name, shape, *_ in wanted}
   fields = {
     'peft_type': 'LORA',
     'task_type': 'CAUSAL_LM',
-    'base_model_name_or_path': base,
+    _BASE: base,
     'r': lora.rank,
     'lora_alpha': lora.alpha,
     'lora_dropout': 0.0,
@@ -232,16 +231,8 @@ def _placed(path: pathlib.Path, config, lora: lora_lib.LoRA, wanted, mesh) -> qw
   params = flax.traverse_util.unflatten_dict(leaves, sep='.')
   if mesh is None:
     return jax.tree.map(jnp.asarray, params)
-  where = sharding.shardings_of(described, mesh, sharding.TRAIN)
-  return jax.tree.map(_put, params, where)
 
+  def put(array: np.ndarray, where: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
 
-def _put(array: np.ndarray, where: jax.sharding.Sharding) -> jax.Array:
-  part: Callable = array.__getitem__
-  return jax.make_array_from_callback(array.shape, where, part)
-
-
-def _on_host(leaf: jax.Array) -> np.ndarray:
-  if getattr(leaf, 'is_fully_addressable', True):
-    return np.asarray(leaf)
-  return multihost_utils.process_allgather(leaf, tiled=True)
+  return jax.tree.map(put, params, sharding.shardings_of(described, mesh, sharding.TRAIN))

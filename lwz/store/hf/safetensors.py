@@ -19,8 +19,6 @@ from lwz import jsonl
 
 # The dtypes of a parameter, as a header calls them.
 DTYPES = {'F32': jnp.dtype('float32'), 'BF16': jnp.dtype('bfloat16'), 'F16': jnp.dtype('float16')}
-
-
 LARGEST_HEADER = 100_000_000  # of safetensors itself
 
 
@@ -62,19 +60,14 @@ def _entry(it: dict[str, Any], size: int) -> Entry:
   return Entry(str(dtype), shape, end <= size)
 
 
-def opened(file: pathlib.Path) -> Any:
-  """A context whose `get_slice(name)` reads ranges of a tensor; ValueError for a bad file."""
+def read(file: pathlib.Path, name: str, ranges: tuple[slice, ...]) -> np.ndarray:
+  """Reads a range of a tensor, one slice per dimension; ValueError for a bad file."""
+  # Opened for each piece: the pages of a mapped file that were read would count as ours till then.
   try:
-    return safetensors.safe_open(os.fspath(file), framework='np')
+    with safetensors.safe_open(os.fspath(file), framework='np') as mapped:
+      return mapped.get_slice(name)[ranges]
   except safetensors.SafetensorError as error:
     raise ValueError(f'{file}: {error}; download the file again') from error
-
-
-def read(file: pathlib.Path, name: str, ranges: tuple[slice, ...]) -> np.ndarray:
-  """Reads a range of a tensor, one slice per dimension."""
-  # Opened for each piece: the pages of a mapped file that were read would count as ours till then.
-  with opened(file) as mapped:
-    return mapped.get_slice(name)[ranges]
 
 
 def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:

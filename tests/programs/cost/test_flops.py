@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from lwz.model import config, kv_cache, parameters, qwen, sharding
+from lwz.model import config, kv_cache, qwen, sharding
 from lwz.model.attention import decode as decode_attention
 from lwz.model.attention import splash as splash_attention
 from lwz.programs.cost import flops
+from tests import fakes
 
 of = jax.ShapeDtypeStruct
 
@@ -84,7 +85,7 @@ def test_the_forward_pass_of_the_model():
   attention = L * 4 * H * T * T * C
   expected = 2 * B * T * weights + B * attention
   ids = of((B, T), jnp.int32)
-  assert counted(logits, parameters.abstract(c), ids) == expected
+  assert counted(logits, fakes.abstract(c), ids) == expected
 
 
 def test_the_splash_kernel_counts_the_half_that_it_computes():

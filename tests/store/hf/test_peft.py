@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from lwz.model import lora as lora_lib
-from lwz.model import parameters, sharding
+from lwz.model import sharding
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import peft
 from tests import fakes
@@ -19,12 +19,7 @@ LORA = lora_lib.LoRA(rank=3, alpha=6.0)
 
 
 def own(lora=LORA, seed=1):
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.standard_normal(p.shape, np.float32)),
-    lora_lib.describe(CONFIG, lora),
-    is_leaf=parameters.is_param,
-  )
+  return fakes.adapters(CONFIG, lora, seed)
 
 
 @pytest.fixture
