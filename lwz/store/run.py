@@ -181,10 +181,12 @@ def is_complete(
     return False
   done = _load(path)['config']
   reached, wanted = (identity.upgrade(flatten(c)).get(goal) for c in (done, config))
-  if reached != wanted or identity.differences(done, config):
-    return False
   config_path = path.parent / 'config.json'
   old = _load(config_path) if config_path.exists() else {}
+  if reached != wanted or _identity_differences(
+    path.parent, old | {'config': done}, config, identity
+  ):
+    return False
   return not _changed_inputs(path.parent, old, identity)
 
 
@@ -208,7 +210,7 @@ def check_identity(
   old = _load(path)
   lines = [
     f'  {key}: {before or "absent"} in the folder, {now or "absent"} now'
-    for key, (before, now) in identity.differences(old['config'], config).items()
+    for key, (before, now) in _identity_differences(folder, old, config, identity).items()
   ]
   remedy = f'give this run another `name`, or delete {os.fspath(folder)}'
   changed = {} if lines or identity.renews else _changed_inputs(folder, old, identity)
@@ -219,6 +221,21 @@ def check_identity(
   if lines:
     raise ValueError('\n'.join([f'{path} is of another run:', *lines, remedy]))
   return old
+
+
+def _identity_differences(
+  folder: epath.Path, old: Mapping[str, Any], config: Mapping[str, Any], identity: Identity
+) -> dict[str, tuple[str | None, str | None]]:
+  """Returns `Identity.differences`, without inputs that stand elsewhere now: their content counts.
+
+  So the runs of a checkout go on in another one.
+  """
+  found, before = identity.differences(old['config'], config), old.get('inputs') or {}
+  if not found or found.keys() - before.keys():
+    return found
+  files = {key: paths for key, paths in identity.files().items() if key in found}
+  now = inputs.digests(inputs.measure(files, {}))
+  return {key: both for key, both in found.items() if now.get(key) != before[key]}
 
 
 def _changed_inputs(

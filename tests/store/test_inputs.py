@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 
 import fsspec
 import pytest
@@ -180,3 +181,20 @@ def test_the_checksum_of_a_bucket_serves(bucket, read, monkeypatch):
   monkeypatch.setattr(fsspec.core, 'url_to_fs', lambda path: (Client(), path))
   stamps = inputs.measure(found, {})
   assert stamps['data.folder']['a.txt'].digest == 'crc32c:abc=' and not read
+
+
+def test_files_that_stand_elsewhere_are_the_same_input(corpus, tmp_path):
+  folder, moved = tmp_path / 'run', tmp_path / 'checkout' / 'corpus'
+  open_run(folder, corpus)
+  run.Run(epath.Path(folder)).mark_done({})
+  shutil.copytree(corpus, moved)
+  assert is_complete(folder, moved)
+  open_run(folder, moved)
+  assert str(moved) in (folder / 'config.json').read_text()
+  other = tmp_path / 'other' / 'corpus'
+  shutil.copytree(corpus, other)
+  put(other / 'a.txt', 'ONE')  # of the same size and time
+  for folder_now in (other, tmp_path / 'nowhere'):
+    assert not is_complete(folder, folder_now)
+    with pytest.raises(ValueError, match=f'data.folder: "{moved}" in the folder, "{folder_now}"'):
+      open_run(folder, folder_now)
