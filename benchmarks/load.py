@@ -22,7 +22,6 @@ import jax.numpy as jnp
 
 from lwz.model import config as config_lib
 from lwz.model import parameters, qwen
-from lwz.runtime import setup
 from lwz.store.hf import checkpoint as hf
 
 GIB = 1 << 30
@@ -46,8 +45,7 @@ def load(folder: str) -> dict:
   """Loads in this process; seconds, and bytes at the peak."""
   before = _peak()
   began = time.monotonic()
-  with setup.loading(folder) as progress:
-    _, params = hf.load(folder, progress=progress)
+  _, params = hf.load(folder)
   jax.block_until_ready(params)
   arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
   on_host = arrays if jax.default_backend() == 'cpu' else 0

@@ -43,7 +43,8 @@ def loop(monkeypatch, tmp_path):
   """A loop over `steps`, with keys of the config by their dotted names."""
   monkeypatch.setattr(trainer.checkpoint, 'Checkpoints', Checkpoints)
   state = types.TrainState(jnp.int32(0), {'w': jnp.ones(2)}, ())
-  monkeypatch.setattr(trainer, 'begin', lambda *arguments: state)
+  monkeypatch.setattr(trainer, 'initial_params', lambda *arguments: {})
+  monkeypatch.setattr(trainer, 'begin_from', lambda *arguments, **options: state)
   monkeypatch.setattr(interrupts, '_HEARD', [])
 
   def make(steps, **keys):
