@@ -52,8 +52,10 @@ def of(text: str, windows: Sequence[position.Window]) -> list[float]:
   num = len(placed)
   start_K = np.array([at for at, _ in placed])
   inside_WK = np.array([(start_K >= w.start) & (start_K < w.end) for w in windows], float)
-  if num < 3 or not len(windows):
-    return [math.nan] * len(windows)
+  found_W, there_W = np.full(len(windows), math.nan), inside_WK.any(-1)
+  if num < 3 or not there_W.any():
+    return found_W.tolist()
+  mean_WK = inside_WK[there_W] / inside_WK[there_W].sum(1, keepdims=True)
   rng = np.random.default_rng(0)
   orders = [np.arange(num), *(rng.permutation(num) for _ in range(SHUFFLES))]
   content = _vectors([texts.content(texts.words(said.lower())) for _, said in placed])
@@ -61,18 +63,19 @@ def of(text: str, windows: Sequence[position.Window]) -> list[float]:
   marks = [_marks(said) for _, said in placed]
   ends = [at + len(said) for at, said in placed]
   begins = [k > 0 and '\n' in text[ends[k - 1] : start_K[k]] for k in range(num)]
-  total_W, signs = np.zeros(len(windows)), 0
+  total_W, signs = np.zeros(len(mean_WK)), 0
   for value_OK in (
     _closeness(content, orders, 1, NEAR),
     _closeness(content, orders, NEAR + 1, MIDDLE),
     _closeness(form, orders, 1, MIDDLE),
     np.array([-_breaches([marks[k] for k in order], begins) for order in orders]),
   ):
-    value_OW = value_OK @ inside_WK.T / np.maximum(inside_WK.sum(1), 1)
+    value_OW = value_OK @ mean_WK.T
     if (deviation := value_OW[1:].std()) > 1e-9:
       total_W, signs = total_W + (value_OW[0] - value_OW[1:].mean()) / deviation, signs + 1
-  found_W = np.clip(total_W / math.sqrt(max(signs, 1)), LEAST, MOST)
-  return np.where(inside_WK.any(1) & (signs > 0), found_W, math.nan).tolist()
+  if signs:
+    found_W[there_W] = np.clip(total_W / math.sqrt(signs), LEAST, MOST)
+  return found_W.tolist()
 
 
 def _vectors(sets: Sequence[Iterable[str]]) -> sparse.csr_array:
