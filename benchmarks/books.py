@@ -59,8 +59,8 @@ def reference(books: pathlib.Path, language: str) -> list[str]:
   name = {'en': 'en', 'zh': 'zh-cn'}[language]
   path = next(books.rglob(f'debian-reference.{name}.txt.gz'))
   parts = re.split(r'\n\s*\n', gzip.decompress(path.read_bytes()).decode())
-  drawn = re.compile(r'[─━│|]{2}|^\s*[+|$#]')
-  kept = [p for p in parts if len(p) > 60 and not drawn.search(p)]
+  lined = re.compile(r'[─━│|]{2}|^\s*[+|$#]')
+  kept = [p for p in parts if len(p) > 60 and not lined.search(p)]
   kept = [p for p in kept if len(re.findall(r'[^\W\d_]', p)) > 0.6 * len(re.sub(r'\s', '', p))]
   joined = [re.sub(r'(?<=[\u4e00-\u9fff，。])\s+(?=[\u4e00-\u9fff])', '', p) for p in kept]
   return [p for p in joined if _is(p, language)]

@@ -29,7 +29,7 @@ _ORDINALS = {
 _NUMBERED = re.compile(
   r'[\s#*_"“「（(【\[]*(?:'
   rf'第(?P<a>{numerals.CHINESE})(?P<of_a>[条章节回款项步天周日部卷课])'
-  rf'|(?P<of_b>chapter|section|part|step|week|day|figure|floor)\s+(?P<b>{numerals.ENGLISH})\b'
+  rf'|(?P<of_b>chapter|section|part|step|week|day|floor)\s+(?P<b>{numerals.ENGLISH})\b'
   rf'|(?P<c>\d{{1,3}}|{numerals.HAN}{{1,3}})(?P<of_c>[.)、．）](?!\d))'
   rf'|(?P<ordinal>{"|".join(_ORDINALS)})[,，\s])',
   re.I,
@@ -41,7 +41,8 @@ def of(text: str, windows: Sequence[position.Window]) -> list[float]:
 
   Near 0 where sentences stand in any order; from LEAST to MOST, beyond which nothing is said. The
   sum over signs of order, each minus its mean over shuffled sentences, in standard deviations of a
-  window of these, over the root of the number of signs:
+  window of these, over the root of the number of signs. A sign that is negative in the mean is
+  turned: in a diary whose days have one form, sentences are least like their neighbours. Signs are
     cosines of content words with sentences at most NEAR away, and of those up to MIDDLE, minus
     those with sentences up to FAR away;
     the same of function words and form, up to MIDDLE: dialogue stands by dialogue;
@@ -72,7 +73,8 @@ def of(text: str, windows: Sequence[position.Window]) -> list[float]:
   ):
     value_OW = value_OK @ mean_WK.T
     if (deviation := value_OW[1:].std()) > 1e-9:
-      total_W, signs = total_W + (value_OW[0] - value_OW[1:].mean()) / deviation, signs + 1
+      more_W = (value_OW[0] - value_OW[1:].mean()) / deviation
+      total_W, signs = total_W + more_W * np.sign(more_W.mean()), signs + 1
   if signs:
     found_W[there_W] = np.clip(total_W / math.sqrt(signs), LEAST, MOST)
   return found_W.tolist()

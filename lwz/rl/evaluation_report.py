@@ -1,4 +1,4 @@
-"""What the report of a run shows of its evaluations: curves, heat maps, facts."""
+"""Curves, heat maps and facts of a run's evaluations, for its report."""
 
 from typing import Any
 
