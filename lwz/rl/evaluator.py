@@ -111,7 +111,7 @@ class Evaluator:
     self._judging = judging.Judging(folder)
     self._kept: journal.ReplyJournal | None = None
     self._began, self._seconds = time.monotonic(), 0.0
-    self._left: set[int] | None = None  # steps to come of which an earlier attempt left something
+    self._left: list[int] | None = None  # steps to come of which an earlier attempt left something
 
   def stop(self) -> None:
     """Drops what is under way, for a resumed run to judge; no server's reply is waited for."""
@@ -141,7 +141,7 @@ class Evaluator:
     return measured and measured | {SHARE: self._seconds / max(now - self._began, 1e-9)}
 
   def _evaluate(
-    self, loop: trainer.Trainer, step: int, params: qwen.Params, left: set[int]
+    self, loop: trainer.Trainer, step: int, params: qwen.Params, left: list[int]
   ) -> dict[str, float]:
     c, is_last = self._c, step + 1 >= self._c.train.num_steps
     is_due = is_last or step % c.eval.every == 0
@@ -192,7 +192,7 @@ class Evaluator:
       loop.stop_if_asked()
     loop.lap('eval_wait')
 
-  def _resume(self, loop: trainer.Trainer, before: int) -> set[int]:
+  def _resume(self, loop: trainer.Trainer, before: int) -> list[int]:
     """Has evaluations of earlier steps judged that are written, and have no record.
 
     Returns the steps from `before` on of which an earlier attempt has left something.
@@ -208,14 +208,14 @@ class Evaluator:
       todo = {
         step: (policy, by) for step, policy, by in found if not self._judging.has(step, policy)
       }
-      left = [step for step in {*kept, *self._answers.written()} if step >= before]
+      left = sorted(step for step in {*kept, *self._answers.written()} if step >= before)
     named = json.dumps([[(step, policy) for step, (policy, _) in todo.items()], left])
     again, left = json.loads(hosts.text_of_first(named))
     for step, policy in again:
       self._judge(step, policy, todo[step][1] if todo else {}, again=True)
       loop.lap('eval_referee')
       loop.stop_if_asked()
-    return set(left)
+    return left
 
   def _judge(self, step: int, policy: int, answered, again: bool = False) -> None:
     """Has process 0 judge answers in the background, and score them by models on our devices.

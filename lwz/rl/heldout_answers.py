@@ -93,13 +93,14 @@ class HeldoutAnswers:
   def _request(self, wanted: _Wanted) -> scheduler.Request:
     """Returns the request of an answer; its random key depends on the prompt and on no step."""
     ids = self._ids[wanted.place]
+    greedy = wanted.mode == 'greedy'
     prompt, sample = jnp.array([zlib.crc32(ids.tobytes()) >> 1]), jnp.array([wanted.sample])
     return scheduler.Request(
       ids,
       np.asarray(sampler.trajectory_keys(self._c.seed, 0, prompt, sample))[0],
       self._c.rollout.max_tokens,
-      expected=float(self.tasks[wanted.place].length),
-      greedy=wanted.mode == 'greedy',
+      expected=float(self.tasks[wanted.place].length * (1 + greedy)),  # may loop to the limit
+      greedy=greedy,
     )
 
   def written(self) -> dict[int, Written]:

@@ -527,7 +527,7 @@ def test_what_is_judged_again_leaves_the_marks_of_a_later_evaluation(
     due._referee.may_go.set()
     if step:
       due._answers.write(policy(0), 7, 0)
-      due._left = set()
+      due._left = []
       measured(due, 2, policy(2))
     else:
       due.step(Loop(), 3, policy(3))
