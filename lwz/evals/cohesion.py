@@ -82,13 +82,13 @@ def of(text: str, windows: Sequence[position.Window]) -> list[float]:
 
 def _vectors(sets: Sequence[Iterable[str]]) -> sparse.csr_array:
   """Returns unit vectors of terms that weigh log(sentences / sentences with it), 0 of no term."""
-  sets = [sorted(terms) for terms in sets]
-  common = collections.Counter(itertools.chain.from_iterable(sets))
+  terms_K = [sorted(terms) for terms in sets]
+  common = collections.Counter(itertools.chain.from_iterable(terms_K))
   column = {term: i for i, term in enumerate(common)}
-  weights = [math.log(len(sets) / common[term]) for terms in sets for term in terms]
-  columns = [column[term] for terms in sets for term in terms]
-  rows = np.repeat(np.arange(len(sets)), [len(terms) for terms in sets])
-  found = sparse.csr_array((weights, (rows, columns)), shape=(len(sets), max(len(column), 1)))
+  weights = [math.log(len(terms_K) / common[term]) for terms in terms_K for term in terms]
+  columns = [column[term] for terms in terms_K for term in terms]
+  rows = np.repeat(np.arange(len(terms_K)), [len(terms) for terms in terms_K])
+  found = sparse.csr_array((weights, (rows, columns)), shape=(len(terms_K), max(len(column), 1)))
   norm_K = np.sqrt(found.multiply(found).sum(axis=1))
   return sparse.diags_array(1 / np.maximum(norm_K, 1e-9)) @ found
 
@@ -138,10 +138,10 @@ def _marks(said: str) -> list[tuple[str, int]]:
       mark == '"' and (not before or before[-1] in ' (—-[') and bool(after.strip())
     )
     found.append((_OPENING.get(mark, mark), 1 if opens else -1))
-  if match := _NUMBERED.match(said):
-    kind = match['of_a'] or match['of_b'] or match['of_c'] or 'ordinal'
-    written = match['a'] or match['b'] or match['c'] or ''
-    value = numerals.value(written) if written else _ORDINALS[match['ordinal'].lower()]
+  if begin := _NUMBERED.match(said):
+    kind = begin['of_a'] or begin['of_b'] or begin['of_c'] or 'ordinal'
+    written = begin['a'] or begin['b'] or begin['c'] or ''
+    value = numerals.value(written) if written else _ORDINALS[begin['ordinal'].lower()]
     if value is not None:
       found.append((f'number {kind.lower()}', value))
   return found
