@@ -96,10 +96,8 @@ def _vectors(sets: Sequence[Iterable[str]]) -> sparse.csr_array:
 def _form(said: str) -> set[str]:
   """Returns function words, marks of speech and about how long a sentence is."""
   words = texts.words(said)
-  found = {word for word in words if word in texts.STOP_WORDS} | set(
-    re.findall(r'["“”「」?？!！]', said)
-  )
-  return found | {f'of {int(math.log2(len(words) + 1))}'}
+  found = {word for word in words if word in texts.STOP_WORDS}
+  return found | {*_SPEECH.findall(said), f'of {int(math.log2(len(words) + 1))}'}
 
 
 def _closeness(
