@@ -285,7 +285,25 @@ The finder of contradictions (`lwz/evals/statements.py`) reads fixed forms of st
 contradictions in other words are out of its reach and need a judge. Among the planted statements
 as many are honest: said again, said of somebody else, a change that is told.
 
-{tables}"""
+{tables}
+## Time in training
+
+    python -m lwz.launch --config=experiments/grpo_think.py
+
+What evaluations hold a run at `tiny`, on two cores of a CPU that do other work, too: the sum of
+`seconds/eval_*` over that of `seconds` in metrics.jsonl. Both runs of 41 steps are one after the
+other; their policies, and the sampled answers' metrics, are equal to the bit at each evaluation.
+
+| answers of an evaluation | referee | steps | evaluations | seconds held | share |
+| --- | --- | --- | --- | --- | --- |
+| 67 sampled, 67 greedy, 12 siblings | in the step | 41 | 3 | 7.6 of 71.0 | 10.7 % |
+| 67 sampled, 16 greedy, 12 siblings | in the background | 41 | 3 | 5.7 of 74.0 | 7.7 % |
+| 67 sampled, 8 greedy, 12 siblings | in the background | 80 | 4 | 7.1 of 142.0 | 5.0 % |
+
+The last is the default but for one thing: greedy answers, the longest ones, have been the first to
+begin since. What is scored in the background takes cores from the training all the same: the step
+behind an evaluation takes about half a second longer.
+"""
 
 if __name__ == '__main__':
   main()
