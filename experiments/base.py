@@ -400,6 +400,7 @@ def _eval(c) -> None:
   c.eval.arena = ''  # name of the run whose people.html was judged, for experiments/people.py
   c.eval.annotations = ''  # folder of exported human judgements; '': annotations/ of that run
   c.eval.every = 50  # steps between two evaluations in a training; 0: none
+  c.eval.greedy = 0  # prompts of one that are answered greedily, too; 0: all
   c.eval.inside = 16  # sampled answers of one that are measured by position; 0: none
   c.eval.siblings = 4  # prompts of one that get three more sampled answers, for their similarity
   # Seconds that the last step waits for the judge of evaluations; one on our own devices is waited

@@ -20,7 +20,7 @@ def get_config(size: str = 'tiny'):
   if size in base.POCKET:
     c.train.num_steps = 3 if size == 'micro' else STEPS
     c.train.decay_steps = c.train.num_steps * c.rl.num_minibatches // 2
-    c.eval.every = 10
+    c.eval.every, c.eval.greedy = 10, 0  # greedy answers are compared by prompt, too
   return c
 
 

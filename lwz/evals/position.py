@@ -5,7 +5,6 @@ Everything is counted in `lwz.text.words`, one Han character as one word, so tha
 Chinese are cut alike. The cost is linear in the text and bounded in its windows.
 """
 
-import collections
 import itertools
 import math
 import re
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from lwz import text as texts
 from lwz.evals import numerals, standings
@@ -21,7 +19,6 @@ from lwz.evals import numerals, standings
 SIZE, MOST = 200, 24  # words of a window; windows of a text
 PARTS = 8  # of the curve over position
 ENDS = 0.25  # of a text: its windows in this share are its first, and its last, ones
-NEAR, FAR = 5, 60  # sentences from one that are its neighbours, and that it is compared with
 # Of the test for a change, and the windows that it needs: where the last k of n are worse, 1 of
 # C(n, k) orders looks like that, no less than 1 in 70 of 8 windows, 1 in 120 of 10 with k = 3.
 PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 10
@@ -57,6 +54,7 @@ class Measure(NamedTuple):
   by: str = 'words'  # windows of so many words, or the text's 'sections'
   least: float = 0.0  # a smaller change is no break
   asks: bool = False
+  part: float = 1.0  # of the words of a window that its own windows have, which are more
 
 
 class Scored(NamedTuple):
@@ -139,48 +137,19 @@ def each(of: Callable[[str], float]) -> Callable[[str, Sequence[Window]], list[f
   return lambda text, windows: [of(window.text) for window in windows]
 
 
-def cohesion(text: str, windows: Sequence[Window]) -> list[float]:
-  """Returns how much more a sentence shares with its neighbours than with those further away.
-
-  The mean cosine with sentences at most NEAR away minus that with those up to FAR away, of vectors
-  of content words (in Chinese also of characters) that weigh log(sentences / sentences with it);
-  each window's mean. Near 0 where sentences stand in any order. A lexical measure, as of TextTiling
-  (Hearst, 1997). NaN of a window in which no sentence has content.
-  """
-  starts, sets = [], []
-  for at, sentence in texts.placed(text):
-    if len(terms := texts.content(texts.words(sentence.lower()))) > 2:
-      starts.append(at)
-      sets.append(sorted(terms))
-  num = len(sets)
-  if num < 2:
-    return [math.nan] * len(windows)
-  common = collections.Counter(term for terms in sets for term in terms)
-  column = {term: i for i, term in enumerate(common)}
-  weights = [math.log(num / common[term]) for terms in sets for term in terms]
-  columns = [column[term] for terms in sets for term in terms]
-  rows = np.repeat(np.arange(num), [len(terms) for terms in sets])
-  vectors_KV = sparse.csr_array((weights, (rows, columns)), shape=(num, len(column)))
-  norm_K = np.sqrt(vectors_KV.multiply(vectors_KV).sum(axis=1))
-  vectors_KV = sparse.diags_array(1 / np.maximum(norm_K, 1e-9)) @ vectors_KV
-  sums_2K, counts_2K = np.zeros((2, num)), np.zeros((2, num))
-  for apart in range(1, min(FAR, num - 1) + 1):
-    cosine = vectors_KV[:-apart].multiply(vectors_KV[apart:]).sum(axis=1)
-    for side in (slice(None, -apart), slice(apart, None)):
-      sums_2K[int(apart > NEAR), side] += cosine
-      counts_2K[int(apart > NEAR), side] += 1
-  near_K, far_K = sums_2K / np.maximum(counts_2K, 1)
-  more_K, start_K = near_K - far_K, np.array(starts)
-  inside = [(start_K >= window.start) & (start_K < window.end) for window in windows]
-  return [float(more_K[of].mean()) if of.any() else math.nan for of in inside]
-
-
 def score(
   text: str, measure: Measure, size: int = SIZE, most: int = MOST, request: str = ''
 ) -> Scored:
   """Returns the values of a measure over the windows of a text that answers the request."""
-  found = windows(text, size, most) if measure.by == 'words' else sections(text, most)
+  found = cut(text, measure, size, most)
   return placed(text, found, measure.of(text, found, *[request] * measure.asks) if found else [])
+
+
+def cut(text: str, measure: Measure, size: int = SIZE, most: int = MOST) -> list[Window]:
+  """Returns the windows of a text that a measure has."""
+  if measure.by == 'sections':
+    return sections(text, most)
+  return windows(text, max(1, round(size * measure.part)), round(most / measure.part))
 
 
 def placed(text: str, windows: Sequence[Window], values: Sequence[float]) -> Scored:

@@ -20,11 +20,11 @@ _WORK = (
 _RELATIVES = (
   'sister|brother|mother|father|wife|husband|son|daughter|aunt|uncle|dog|cat|horse|boat|ship'
 )
-_THINGS = (
-  'arches|beds|bells|boats|bridges|cells|chairs|chimneys|columns|doors|floors|gates|guns|houses|'
-  'islands|lamps|masts|mills|rooms|rows|seats|shelves|stairs|steps|stories|storeys|towers|trees|'
-  'villages|wells|windows'
+_KIN = (
+  'sister|brother|mother|father|wife|husband|son|daughter|aunt|uncle|cousin|nephew|niece|'
+  'grandfather|grandmother|twin'
 )
+_TIMES = 'seconds|minutes|hours|days|nights|weeks|months|years|times'  # no number of things
 _DAYS = 'Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday'
 _NUMBER = numerals.ENGLISH
 # A name of one or two words that is no word which merely begins a sentence.
@@ -79,8 +79,20 @@ _ENGLISH = (  # (class, attribute, pattern); {a} is the group a of the pattern
   (
     'factual',
     'number of {a}',
-    rf'{_THE} (?:had|has|held|counted) (?:only |exactly )?(?P<v>{_NUMBER}) (?:\w+ )'
-    rf'?(?P<a>{_THINGS})\b',
+    rf'{_PLACE} (?:had|has|held|counted) (?:only |exactly )?(?P<v>{_NUMBER}) (?:\w+ )?'
+    rf'(?P<a>(?!{_TIMES})[a-z]{{3,}}s|people|men|women|children)\b(?! (?:of|more|left)\b)',
+  ),
+  (
+    'factual',
+    '{a}',
+    rf'{_THE} (?:was|is) (?P<v>{_NUMBER}) (?P<a>(?:feet|inches|yards|miles|k?m|(?:centi|kilo)?'
+    r'met(?:re|er)s) (?:long|wide|high|tall|deep))\b',
+  ),
+  ('characterization', 'kin of {a}', rf'{_NAME} (?:was|is) (?P<a>[A-Z]\w+)[’\']s (?P<v>{_KIN})\b'),
+  (
+    'characterization',
+    'kin of {a}',
+    rf'{_NAME} (?:was|is) the (?P<v>{_KIN}) of (?P<a>[A-Z]\w+)',
   ),
   (
     'timeline',
@@ -97,7 +109,7 @@ _ENGLISH = (  # (class, attribute, pattern); {a} is the group a of the pattern
   (
     'timeline',
     'day',
-    rf'{_THE} (?:was|is|fell|took place|was held) (?:held )?on a (?P<v>{_DAYS})',
+    rf'{_THE} (?:was|is|fell|took place|was held) (?:held )?on (?:a )?(?P<v>{_DAYS})',
   ),
   (
     'world',
@@ -116,7 +128,9 @@ _ENGLISH = (  # (class, attribute, pattern); {a} is the group a of the pattern
 _HAN = r'[\u4e00-\u9fff]'
 _CLAUSE = r'(?:^|(?<=[，。！？；：、“”\s]))'
 _WHO = rf'{_CLAUSE}(?P<s>{_HAN}{{2,4}}?)'
+_WHAT = rf'{_CLAUSE}(?:[这那该][座条个栋所间艘]?)?(?P<s>{_HAN}{{1,6}}?)'
 _ENDS = r'(?=[，。；、！？])'
+_KIN_HAN = '姐姐|妹妹|哥哥|弟弟|母亲|父亲|妻子|丈夫|儿子|女儿|叔叔|姑姑|舅舅|表哥|表妹'
 _COLOURS_HAN = '黑|蓝|棕|褐|绿|灰|红|金|白|银|琥珀'
 _WORK_HAN = (
   '木匠|医生|老师|教师|农民|渔夫|律师|铁匠|裁缝|护士|画家|水手|'
@@ -147,9 +161,15 @@ _CHINESE = (
   (
     'factual',
     'number of {a}',
-    rf'{_WHO}(?:一共|总共|共)?有(?P<v>{numerals.CHINESE})(?P<a>层|间房|扇窗|座塔|级台阶|个桥孔|道门|张床)',
+    rf'{_WHAT}(?:一共|总共|共)?有(?P<v>{numerals.CHINESE})(?P<a>层|[间扇座级个道张户口名位条艘]{_HAN}{{1,2}})',
   ),
-  ('timeline', 'year built', rf'{_WHO}(?:始建|建成|建|落成)于(?P<v>{numerals.CHINESE})年'),
+  (
+    'factual',
+    '{a}',
+    rf'{_WHAT}全?(?P<a>[长宽高深])(?:约|达)?(?P<v>{numerals.CHINESE})(?:公里|[米里丈尺])',
+  ),
+  ('characterization', 'kin of {a}', rf'{_WHO}是(?P<a>{_HAN}{{2,4}}?)的(?P<v>{_KIN_HAN}){_ENDS}'),
+  ('timeline', 'year built', rf'{_WHAT}(?:始建|建成|建|落成)于(?P<v>{numerals.CHINESE})年'),
   (
     'timeline',
     'duration in {a}',

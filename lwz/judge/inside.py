@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lwz import text as texts
-from lwz.evals import answers, plan, position
+from lwz.evals import answers, cohesion, plan, position
 from lwz.report import curves, number
 from lwz.reward import padding, redundancy
 from lwz.reward.hacking import grammar
@@ -41,7 +41,7 @@ MEASURES: dict[str, position.Measure] = {
     position.each(grammar.disorder), 1, 'words out of place: 0 in prose, 1 if shuffled', least=0.2
   ),
   'cohesion': position.Measure(
-    position.cohesion, -1, 'content shared with near more than far sentences'
+    cohesion.of, -1, 'deviations more in order than shuffled sentences', least=0.5, part=0.5
   ),
   'section': position.Measure(
     lambda text, windows: [window.words for window in windows], -1, 'words of a section', 'sections'

@@ -1,9 +1,10 @@
 """Evaluation of a policy in training, on prompts that it does not train on.
 
-1. between two updates: write two answers to each prompt, one sampled, one greedy, and siblings of
-   some; score them by models on our devices, the referee's         rollout.local, rl.referee
-2. in the background, while training goes on: have the judge compare them with the baselines, rate
-   them, and measure what needs no judge                            rl.judging, rl.rating
+1. between two updates: sample an answer to each prompt, and greedy ones and siblings of some
+                                                                    rl.heldout_answers
+2. in the background, while training goes on: measure what needs no judge, score by models on our
+   devices (off a CPU and in several processes still in the step), have the judge compare them with
+   the baselines, rate them                                         rl.judging, rl.referee
 3. when it has ended: a record in evaluations.jsonl                 store.evaluations
 
     evaluations = evaluator.Evaluator(c, tok, config, generator.engine, folder, prompts)
@@ -12,7 +13,8 @@
 Training does not depend on it. Its random keys are its own and the same in every evaluation, so
 that its curves differ by the policy alone. Answers and verdicts are kept in `evaluations/` as they
 come: a run that was killed asks nothing twice, and judges what has no record; `store.by_prompt` has
-the marks of each answer.
+the marks of each answer. Of a step that a resumed run passes again, what there is stays only if it
+is of the policy of now: an inexact run comes by with another one.
 """
 
 import functools
@@ -33,17 +35,16 @@ from lwz.judge import diversity, journal, systems
 from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
 from lwz.model import qwen
-from lwz.report import heatmap
-from lwz.rl import heldout_answers, judged, judging, rating, referee, tasks
+from lwz.rl import heldout_answers, judging, rating, referee, tasks
 from lwz.rollout import scheduler
 from lwz.runtime import setup, trainer
-from lwz.store import by_prompt, checksum, metrics
+from lwz.store import by_prompt, checksum
 from lwz.store import evaluations as records
 
 READS = (
   *('eval.every', 'eval.file', 'eval.prompts', 'data.lower', 'data.upper', 'data.style', 'seed'),
   *('data.template', 'rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.temperature'),
-  *('eval.inside', 'eval.siblings', 'eval.wait', 'eval.window', 'checkpoint.best'),
+  *('eval.greedy', 'eval.inside', 'eval.siblings', 'eval.wait', 'eval.window', 'checkpoint.best'),
   *(*setup.DOCUMENTS, 'data.tested', 'train.num_steps', *judge_lib.READS, *referee.READS),
 )
 
@@ -69,44 +70,6 @@ def check(c) -> None:
   judge_lib.check(c)
   if c.eval.file:
     tasks.load(c)
-
-
-def plots(c) -> list[dict[str, Any]]:
-  """Returns the curves of a run's evaluations, as arguments of `curves.draw`."""
-  if not c.eval.every:
-    return []
-  by = offline.NAME if c.judge.model == offline.NAME else systems.name(c, c.judge.model)
-  by += judged.mark(c, judge_lib.name(c))
-  return [
-    {
-      'keys': _both('rating'),
-      'band': INTERVAL,
-      'title': 'held-out rating',
-      'unit': f'Elo scale, by {by}',
-    },
-    {'keys': _both('win_rate'), 'title': 'held-out win rate', 'unit': f'by {by}'},
-    {'keys': ['words/think', *_both('think')], 'title': 'words of thoughts, and held-out ones'},
-    {'keys': _both('plan'), 'title': 'outline followed, in order', 'unit': 'share'},
-    {'keys': _both('words_finished'), 'title': 'words of held-out answers that were not cut'},
-    {'keys': _both('valid_format'), 'title': 'share of valid format, held-out prompts'},
-    {'keys': [*_both('similarity'), SIBLINGS], 'title': 'similarity of answers, and of siblings'},
-  ]
-
-
-def _both(name: str) -> list[str]:
-  return [f'eval/{name}/{mode}' for mode in MODES]
-
-
-def facts(c) -> dict[str, str]:
-  """Returns facts that a reader of the curves needs."""
-  if not c.eval.every:
-    return {}
-  said = 'length and repetition, no meaning' if c.judge.model == offline.NAME else ''
-  name = judge_lib.name(c) + judged.mark(c, judge_lib.name(c))
-  found = {'judge of the evaluations': ': '.join(filter(None, [name, said]))}
-  if c.rollout.weights != 'float':
-    found['policy of the evaluations'] = f'with weights rounded to {c.rollout.weights}'
-  return found
 
 
 class Evaluator:
@@ -147,7 +110,8 @@ class Evaluator:
       self._referee = referee.Referee(c, tok, config, setup.mesh(c), passages, start)
     self._judging = judging.Judging(folder)
     self._kept: journal.ReplyJournal | None = None
-    self._began, self._seconds, self._is_resumed = time.monotonic(), 0.0, False
+    self._began, self._seconds = time.monotonic(), 0.0
+    self._left: list[int] | None = None  # steps to come of which an earlier attempt left something
 
   def stop(self) -> None:
     """Drops what is under way, for a resumed run to judge; no server's reply is waited for."""
@@ -165,36 +129,51 @@ class Evaluator:
     that `checkpoint.best` needs, whose value is returned, and, for as long as it takes, one by a
     judge on our own devices.
     """
-    c, began = self._c, time.monotonic()
     if not self._tasks:
       return {}
-    if not self._is_resumed:
-      self._is_resumed = True
-      for then, values in records.metrics(self._run).items():
-        loop.late(then, values)  # a sink may lack them, or have dropped them from this step on
-      self._resume(loop, step)
+    began = time.monotonic()
+    if self._left is None:
+      self._left = self._resume(loop, step)
     self._pass_on(loop)
-    if step % c.eval.every and step + 1 < c.train.num_steps:
-      self._seconds += time.monotonic() - began
+    measured = self._evaluate(loop, step, params, self._left)
+    now = time.monotonic()
+    self._seconds += now - began
+    return measured and measured | {SHARE: self._seconds / max(now - self._began, 1e-9)}
+
+  def _evaluate(
+    self, loop: trainer.Trainer, step: int, params: qwen.Params, left: list[int]
+  ) -> dict[str, float]:
+    c, is_last = self._c, step + 1 >= self._c.train.num_steps
+    is_due = is_last or step % c.eval.every == 0
+    if not is_due and step not in left:
       return {}
     policy = checksum.of(params)
-    if not hosts.of_first(self._judging.has(step, policy)):
+    for then in [s for s in left if s == step or (is_last and s > step)]:
+      hosts.first(functools.partial(self._forget, then, policy))
+    has = hosts.of_first(self._judging.has(step, policy))
+    if has:  # the sinks have dropped what they had of this step
+      loop.late(step, records.metrics(self._run).get(step, {}))
+    if not is_due:
+      return {}
+    if not has:
       answered = self._answers.write(params, policy, step)
       loop.lap('eval_write')
       loop.stop_if_asked()
       self._judge(step, policy, answered)
       loop.lap('eval_referee')
     best = c.checkpoint.best if c.checkpoint.best.startswith('eval/') else ''
-    measured = {}
-    if step + 1 >= c.train.num_steps or self._inside or best:
+    if is_last or self._inside or best:
       self._wait(loop)
       self._pass_on(loop)
-    if best:
-      value = records.metrics(self._run).get(step, {}).get(best)
-      measured[best] = float(hosts.all_gather(np.float64(np.nan if value is None else value))[0])
-    now = time.monotonic()
-    self._seconds += now - began
-    return measured | {SHARE: self._seconds / max(now - self._began, 1e-9)}
+    if not best:
+      return {SHARE: 0.0}
+    value = records.metrics(self._run).get(step, {}).get(best)
+    return {best: float(hosts.all_gather(np.float64(np.nan if value is None else value))[0])}
+
+  def _forget(self, step: int, policy: int) -> None:
+    """Drops what there is of a step by another policy than this one."""
+    self._judging.forget(step, policy)
+    self._answers.forget(step, policy)
 
   def _pass_on(self, loop: trainer.Trainer) -> None:
     for step, values in hosts.first(self._judging.ended) or ():
@@ -213,68 +192,72 @@ class Evaluator:
       loop.stop_if_asked()
     loop.lap('eval_wait')
 
-  def heat_maps(self) -> list[tuple[str, str]]:
-    """Returns the measures by position at every evaluation, as plots of a page."""
-    found = records.read(self._run) if jax.process_index() == 0 else {}
-    positions = {step: one.get('positions', {}) for step, one in found.items()}
-    return heatmap.of_measures(positions, rating.POSITIONS)
+  def _resume(self, loop: trainer.Trainer, before: int) -> list[int]:
+    """Has evaluations of earlier steps judged that are written, and have no record.
 
-  def facts(self) -> dict[str, str]:
-    """Returns `facts`, the share of the run's time, and what could not be judged."""
-    found = facts(self._c)
-    if not self._tasks or jax.process_index():
-      return found
-    lines = metrics.read(self._run)
-    spent = sum(r.get(key) or 0 for r in lines for key in r if key.startswith('seconds/eval_'))
-    found['time of evaluations'] = f'{spent / sum(r["seconds"] for r in lines):.1%}'
-    failed = [one for one in records.read(self._run).values() if one.get('fault')]
-    if failed:
-      steps = ', '.join(str(one['step']) for one in failed)
-      found['evaluations that failed'] = f'step {steps}: {failed[-1]["fault"]}'
-    return found
-
-  def _resume(self, loop: trainer.Trainer, before: int) -> None:
-    """Has the evaluations of earlier steps judged that are written, and have no record."""
-    found = self._answers.whole(before) if jax.process_index() == 0 else []
-    todo = {step: (policy, by) for step, policy, by in found if not self._judging.has(step, policy)}
-    named = json.dumps([(step, policy) for step, (policy, _) in todo.items()])
-    for step, policy in json.loads(hosts.text_of_first(named)):
-      self._judge(step, policy, todo[step][1] if todo else {})
+    Returns the steps from `before` on of which an earlier attempt has left something.
+    """
+    left: list[int] = []
+    todo: dict[int, tuple[int, heldout_answers.Written]] = {}
+    if jax.process_index() == 0:
+      kept = records.metrics(self._run)
+      for then, values in kept.items():
+        if then < before:
+          loop.late(then, values)  # a sink may lack them
+      found = self._answers.whole(before)
+      todo = {
+        step: (policy, by) for step, policy, by in found if not self._judging.has(step, policy)
+      }
+      left = sorted(step for step in {*kept, *self._answers.written()} if step >= before)
+    named = json.dumps([[(step, policy) for step, (policy, _) in todo.items()], left])
+    again, left = json.loads(hosts.text_of_first(named))
+    for step, policy in again:
+      self._judge(step, policy, todo[step][1] if todo else {}, again=True)
       loop.lap('eval_referee')
       loop.stop_if_asked()
+    return left
 
-  def _judge(self, step: int, policy: int, answered) -> None:
-    """Scores answers on our devices, in all processes, and has the first one judge the rest."""
-    by_mode: dict[str, list[referee.Answer]] = {}
-    scores, within = {}, {}
-    if self._referee:
-      asked = [task.question for task in self._tasks]
-      sound = functools.partial(heldout_answers.sound, style=self._c.data.style)
-      found = {
-        mode: [sound(answered[mode][task.idx]['text']) for task in self._tasks]
-        for mode in (MODES if answered else ())
-      }
-      texts_by = json.loads(hosts.text_of_first(json.dumps(found)))
-      by_mode = {mode: list(map(referee.Answer, asked, texts)) for mode, texts in texts_by.items()}
-      logps = {mode: self._referee.logprobs(answers) for mode, answers in by_mode.items()}
-      scores = {m: self._referee.scores(answers, logps[m]) for m, answers in by_mode.items()}
-      read = [by_mode[MODES[0]][i] for i in self._read]
-      within = self._referee.within(
-        read, [logps[MODES[0]][i] for i in self._read], self._c.eval.window
-      )
+  def _judge(self, step: int, policy: int, answered, again: bool = False) -> None:
+    """Has process 0 judge answers in the background, and score them by models on our devices.
+
+    Several processes score them now: they run programs in one order. So does an accelerator, whose
+    memory another program beside the training would take.
+    """
+    score = functools.partial(self._scored, answered)
+    if jax.process_count() > 1 or jax.default_backend() != 'cpu':
+      score = functools.partial(tuple, score())
     if jax.process_index() == 0:
       # Open until `stop`, so that a thread that still judges then can add nothing.
       if self._kept is None:
         self._kept = journal.ReplyJournal(self._folder / 'verdicts.jsonl')
-      describe = functools.partial(self._describe, step, answered, by_mode, scores, within)
+      describe = functools.partial(self._describe, step, answered, score, again)
       rate = functools.partial(self._rate, step, answered, self._kept)
       self._judging.add(step, policy, describe, rate)
 
-  def _describe(self, step: int, answered, by_mode, scores, within, values: dict[str, Any]) -> None:
+  def _scored(self, answered):
+    """Returns the referee's answers and scores by mode, and its scores inside; {} without one."""
+    if not self._referee:
+      return {}, {}, {}
+    asked = {task.idx: task.question for task in self._tasks}
+    sound = functools.partial(heldout_answers.sound, style=self._c.data.style)
+    found = {
+      mode: [(asked[idx], sound(one['text'])) for idx, one in answered[mode].items()]
+      for mode in (MODES if answered else ())
+    }
+    shared = json.loads(hosts.text_of_first(json.dumps(found)))
+    by_mode = {mode: [referee.Answer(*one) for one in texts] for mode, texts in shared.items()}
+    logps = {mode: self._referee.logprobs(answers) for mode, answers in by_mode.items()}
+    scores = {m: self._referee.scores(answers, logps[m]) for m, answers in by_mode.items()}
+    of = MODES[0]
+    read = [by_mode[of][i] for i in self._read], [logps[of][i] for i in self._read]
+    return by_mode, scores, self._referee.within(*read, self._c.eval.window)
+
+  def _describe(self, step: int, answered, score, again: bool, values: dict[str, Any]) -> None:
     """Fills in the metrics of an evaluation that need no judge, and NaN for those of the judge."""
     c = self._c
     names = [*KEYS, *INTERVAL, FAILURES, *(referee.names(MODES) if self._referee else ())]
     values |= dict.fromkeys(names, float('nan'))
+    by_mode, scores, within = score()
     groups: dict[int, list[str]] = {}
     for mode in answered:
       for idx, reply in answered[mode].items() if mode != 'greedy' else ():
@@ -287,7 +270,8 @@ class Evaluator:
     values |= rating.within(c, read, self._answers.prompts, within)
     if self._referee:
       values |= self._referee.measure(by_mode, scores)
-      by_prompt.write(self._folder, step, referee.rows(by_mode, scores))
+      if not again or by_prompt.step(self._folder) <= step:  # it is of the last evaluation
+        by_prompt.write(self._folder, step, referee.rows(by_mode, scores))
 
   def _rate(self, step: int, answered, kept: journal.ReplyJournal, values: dict[str, Any]) -> None:
     """Fills in the metrics of an evaluation that the judge gives."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import zlib
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from lwz.reward import format as format_lib
 from lwz.reward import length
 from lwz.rl import tasks
 from lwz.rollout import local, sampler, scheduler
+from lwz.store import atomic
 
 MODES = ('sampled', 'greedy')
 _SIBLINGS = 4  # sampled answers to a prompt that are compared with one another
@@ -38,8 +40,9 @@ class _Wanted(NamedTuple):
 class HeldoutAnswers:
   """The held-out tasks of a run, and the answers to them at each evaluation.
 
-  Each task gets a sampled and a greedy answer, and `eval.siblings` of them get siblings, under
-  modes of their own. `trained` are the prompts that the run trains on: none of them is used.
+  Each task gets a sampled answer, `eval.greedy` of them a greedy one, and `eval.siblings` of them
+  siblings, under modes of their own. `trained` are the prompts that the run trains on: none of them
+  is used.
   """
 
   def __init__(self, c, tok, engine: scheduler.Engine, folder: epath.Path, trained):
@@ -54,7 +57,8 @@ class HeldoutAnswers:
     self.tasks = [task for task, _ in fits]
     self._ids = [np.array(one, np.int32) for _, one in fits]
     self.prompts = {task.idx: task.question for task in self.tasks}
-    self._wanted = [_Wanted(mode, i) for mode in MODES for i in range(len(fits))]
+    self._wanted = [_Wanted('sampled', i) for i in range(len(fits))]
+    self._wanted += [_Wanted('greedy', i) for i in tasks.spread(range(len(fits)), c.eval.greedy)]
     groups = tasks.spread(range(len(fits)), c.eval.siblings) if c.eval.siblings else []
     self._wanted += [_Wanted(f'sibling-{k}', i, k) for i in groups for k in range(1, _SIBLINGS)]
     self._wanted.sort(key=lambda wanted: wanted.place)  # so that a prompt is read once for all
@@ -89,13 +93,14 @@ class HeldoutAnswers:
   def _request(self, wanted: _Wanted) -> scheduler.Request:
     """Returns the request of an answer; its random key depends on the prompt and on no step."""
     ids = self._ids[wanted.place]
+    greedy = wanted.mode == 'greedy'
     prompt, sample = jnp.array([zlib.crc32(ids.tobytes()) >> 1]), jnp.array([wanted.sample])
     return scheduler.Request(
       ids,
       np.asarray(sampler.trajectory_keys(self._c.seed, 0, prompt, sample))[0],
       self._c.rollout.max_tokens,
-      expected=float(self.tasks[wanted.place].length),
-      greedy=wanted.mode == 'greedy',
+      expected=float(self.tasks[wanted.place].length * (1 + greedy)),  # may loop to the limit
+      greedy=greedy,
     )
 
   def written(self) -> dict[int, Written]:
@@ -105,6 +110,13 @@ class HeldoutAnswers:
       if 'step' in r:
         found.setdefault(r['step'], {}).setdefault(r['mode'], {})[r['idx']] = r
     return found
+
+  def forget(self, step: int, policy: int) -> None:
+    """Drops the answers of a step that are not of this policy."""
+    found = jsonl.read(self._path, skip='all')[0] if self._path.exists() else []
+    kept = [r for r in found if r.get('step') != step or r.get('policy') == policy]
+    if len(kept) < len(found):
+      atomic.write_text(self._path, ''.join(json.dumps(r) + '\n' for r in kept))
 
   def whole(self, before: int) -> list[tuple[int, int, Written]]:
     """Returns (step, policy, answers) of the earlier steps whose answers are all on disk."""

@@ -54,6 +54,13 @@ class Judging:
     """Whether a step has a record of this policy, and not that of a failure."""
     return self._policies.get(step) == policy
 
+  def forget(self, step: int, policy: int) -> None:
+    """Drops the record of a step, unless it is of this policy."""
+    with self._changed:
+      if evaluations.read(self._folder).get(step, {}).get('policy') != policy:
+        evaluations.drop(self._folder, step)
+        self._policies.pop(step, None)
+
   def add(self, step: int, policy: int, describe: Measure, rate: Measure) -> None:
     """Has an evaluation judged, and returns at once."""
     with self._changed:

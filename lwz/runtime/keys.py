@@ -50,6 +50,8 @@ def _share(low: float = 0.0, high: float = 1.0, **facts: Any) -> Key:
 
 _BELOW_1 = 1 - 1e-9
 _WRITER = Key(holds='reference', may_change=TRAINING, stages=WRITING)
+_FILE = Key(holds='path', is_input=True, inherited=True)
+_EVALUATED = tuple(f'eval.{k}' for k in ('greedy', 'inside', 'people', 'prompts', 'siblings'))
 
 # A number needs bounds; a test checks it. A key without an entry has the defaults of `Key`.
 KEYS: dict[str, Key] = {
@@ -64,10 +66,7 @@ KEYS: dict[str, Key] = {
   'init': Key(holds='reference', stages=TRAINING),
   'base_model': Key(holds='reference', inherited=True),
   'data.folder': Key(holds='reference', is_input=True, inherited=True, stages=('passages',)),
-  **{
-    f'data.{name}': Key(holds='path', is_input=True, inherited=True)
-    for name in ('tokenizer', 'chat_template', 'preferences')
-  },
+  **{f'data.{name}': _FILE for name in ('tokenizer', 'chat_template', 'preferences')},
   'data.heldout': _share(1e-9, _BELOW_1, inherited=True),
   'data.tested': _share(0, _BELOW_1, inherited=True),
   **{f'data.{end}': _count(1, inherited=True) for end in ('lower', 'upper')},
@@ -148,7 +147,7 @@ KEYS: dict[str, Key] = {
   'eval.file': Key(holds='path', is_input=True, may_change=TRAINING),
   **dict.fromkeys(('eval.systems', 'judge.model'), _WRITER),
   'eval.scorers': _WRITER._replace(stages=TRAINING),
-  **{f'eval.{k}': _count(may_change=TRAINING) for k in ('prompts', 'people', 'inside', 'siblings')},
+  **dict.fromkeys(_EVALUATED, _count(may_change=TRAINING)),
   **{f'eval.{k}': _count(1, 10**6, may_change=TRAINING) for k in ('lengths', 'slots', 'window')},
   'eval.style': Key(choices=('chat', *types.STYLES), may_change=TRAINING),
   'eval.annotations': Key(holds='path', may_change=TRAINING),

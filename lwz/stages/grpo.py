@@ -25,6 +25,7 @@ from lwz.model import qwen
 from lwz.programs import program, reward_model
 from lwz.rl import (
   browser,
+  evaluation_report,
   evaluator,
   generation,
   judged,
@@ -213,7 +214,7 @@ def _finish(c, opened, config, num_prompts: int, evaluate: evaluator.Evaluator) 
       {'keys': ['valid_format'], 'title': 'share of valid format'},
       {'keys': [f'valid_only/{name}' for name in names], 'title': 'rewards of valid texts'},
       {'keys': ['redundancy'], 'title': 'redundancy of valid answers'},
-      *evaluator.plots(c),
+      *evaluation_report.plots(c),
       *refresh.plots(c),
       *judged.plots(c),
       *observer.PLOTS,
@@ -222,10 +223,10 @@ def _finish(c, opened, config, num_prompts: int, evaluate: evaluator.Evaluator) 
     ],
     facts={'parameters': f'{qwen.num_params(config):,}', 'prompts': num_prompts}
     | adapters.facts(c, config)
-    | evaluate.facts()
+    | evaluation_report.facts(c, opened.folder)
     | judged.facts(c),
     alarms=observer.tables(opened.folder),
     links=browser.links(opened.folder),
     answers=evaluate.samples(),
-    maps=evaluate.heat_maps(),
+    maps=evaluation_report.heat_maps(opened.folder),
   )

@@ -20,6 +20,13 @@ def write(folder: epath.PathLike, step: int, rows: Iterable[Mapping[str, Any]]) 
   atomic.write_text(path, text)
 
 
+def step(folder: epath.PathLike) -> int:
+  """Returns the step of the marks in the folder of evaluations, -1 without any."""
+  path = epath.Path(folder) / 'by_prompt.jsonl'
+  found = jsonl.read(path, skip='last')[0] if path.exists() else []
+  return max((int(row['step']) for row in found), default=-1)
+
+
 def read(run: epath.PathLike) -> dict[str, dict[str, float]]:
   """Returns the marks of a run's last evaluation by metric, as 'eval/referee/sampled', and prompt.
 

@@ -32,10 +32,20 @@ def read(folder: epath.PathLike) -> dict[int, dict[str, Any]]:
 def write(folder: epath.PathLike, step: int, values: dict[str, Any]) -> dict[str, Any]:
   """Writes the record of a step, in place of an earlier one; returns it. On disk at the end."""
   one = record.plain({'step': int(step), 'time': time.time(), **values})
-  by_step = {**read(folder), step: one}
+  _write(folder, {**read(folder), step: one})
+  return one
+
+
+def drop(folder: epath.PathLike, step: int) -> None:
+  """Drops the record of a step, if there is one."""
+  kept = read(folder)
+  if kept.pop(step, None):
+    _write(folder, kept)
+
+
+def _write(folder: epath.PathLike, by_step: dict[int, dict[str, Any]]) -> None:
   text = ''.join(record.encode(by_step[key]) for key in sorted(by_step))
   atomic.write_text(epath.Path(folder) / 'evaluations.jsonl', text)
-  return one
 
 
 def metrics(folder: epath.PathLike) -> dict[int, dict[str, float | None]]:

@@ -110,6 +110,34 @@ def test_batches_keep_a_subject_together():
   assert all(batch == sorted(batch, key=lambda f: f.start) for batch in found)
 
 
+@pytest.mark.parametrize(
+  'first, second, other',
+  [
+    ('The village has 300 inhabitants.', 'The village has 450 inhabitants.', 'has 450 wells.'),
+    ('Anna had three sons.', 'Anna had two sons.', 'Anna had two hats.'),
+    (
+      'The river is 40 metres wide.',
+      'The river is 60 metres wide.',
+      'The river is 60 metres deep.',
+    ),
+    ('Peter is Mary’s brother.', 'Peter is Mary’s uncle.', 'Peter is Ruth’s uncle.'),
+    ('Peter was the son of Mary.', "Peter was Mary's nephew.", 'Peter was the nephew of Ruth.'),
+    ('The fair was on Tuesday.', 'The fair was on Friday.', 'The ball was on Friday.'),
+    ('The siege had three days of rain.', 'The siege had two weeks of rain.', ''),
+    ('塔有十二层。', '这座塔有十五层。', '塔有十五道门。'),
+    ('村里有三百户人家。', '村里有五百户人家。', '城里有五百户人家。'),
+    ('这条河长四十公里。', '这条河长六十公里。', '这条河宽六十米。'),
+    ('这座图书馆建于1890年。', '图书馆建于1912年。', '图书馆的桥建于1912年。'),
+    ('王芳是李明的姐姐。', '王芳是李明的妹妹。', '王芳是张伟的妹妹。'),
+  ],
+)
+def test_statements_of_another_value_conflict_and_those_of_another_thing_do_not(
+  first, second, other
+):
+  assert len(find(f'{first} {second}')[0]) == bool(other)
+  assert find(f'{first} {other}')[0] == find(f'{first} {first}')[0] == []
+
+
 def test_density_is_per_10000_words():
   assert consistency.density(3, 15_000) == 2.0
 

@@ -1,8 +1,6 @@
 """Windows cover a text, and a fall is found where it was planted, in English and Chinese."""
 
-import json
 import math
-import pathlib
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from lwz.evals import position
 from lwz.reward import redundancy
 from tests import prose
 
-LAWS = pathlib.Path(__file__).parents[1] / 'reward' / 'laws.jsonl'
 TEXTS = {'en': prose.ENGLISH, 'zh': prose.CHINESE}
 
 
@@ -56,6 +53,17 @@ def test_sections_begin_at_headings():
   assert position.sections('Part of it burned.\nDay after day it rained.\nWeek in, week out.') == []
 
 
+def test_a_measure_may_have_finer_windows_and_more_of_them():
+  text = ' '.join(f'Sentence {i} has five words.' for i in range(1_000))
+  fine = position.Measure(position.each(len), 1, 'characters', part=0.5)
+  found = position.cut(text, fine, size=50, most=30)
+  assert len(found) == 60 and all(20 <= window.words <= 30 for window in found)
+  scored = position.score(text, fine, size=50, most=30)
+  assert scored.value_W.tolist() == [len(window.text) for window in found]
+  sections = position.Measure(position.each(len), 1, 'characters', 'sections', part=0.5)
+  assert position.cut('# A\n\nb\n\n# C\n\nd', sections) == position.sections('# A\n\nb\n\n# C\n\nd')
+
+
 def test_repetition_of_a_window_is_that_of_its_sentences_after_all_before():
   first = prose.ENGLISH
   counts = redundancy.profile(first + '\n\n' + first)
@@ -66,36 +74,6 @@ def test_repetition_of_a_window_is_that_of_its_sentences_after_all_before():
     redundancy.profile(first)[:, 1].sum() / redundancy.profile(first)[:, 2].sum()
   )
   assert all(first[at] == first[at].strip() for at, _, _ in redundancy.profile(first))
-
-
-@pytest.mark.parametrize('language', TEXTS)
-def test_cohesion_falls_where_sentences_come_from_everywhere(language):
-  rng = np.random.default_rng(0)
-  laws = [json.loads(line)['text'] for line in LAWS.read_text().splitlines()]
-  whole = '\n'.join(prose.documents(400)[:8] if language == 'en' else laws)
-  sentences = texts.sentences(whole)
-  mixed = '\n'.join(sentences[i] for i in rng.permutation(len(sentences)))
-
-  def mean(text):
-    return np.nanmean(position.cohesion(text, position.windows(text)))
-
-  assert mean(mixed) < 0.2 * mean(whole)
-
-
-def test_cohesion_is_of_neighbours_more_than_of_others():
-  """Two subjects one after the other, of which each sentence shares two of its four words."""
-  first = [f'Old bakers knead{i} bread{i}.' for i in range(8)]
-  second = [f'Young sailors cross{i} waters{i}.' for i in range(8)]
-  apart = ' '.join(first + second)
-  turns = ' '.join(one for pair in zip(first, second, strict=True) for one in pair)
-  whole = [np.nanmean(position.cohesion(t, position.windows(t))) for t in (apart, turns)]
-  # log(16 / 8) of two shared words, log(16) of two of its own: the cosine is 1 / (1 + 4^2).
-  shared = 1 / 17
-  assert position.cohesion(apart, [position.Window(0, 1, 0, 4, '')]) == [
-    pytest.approx(shared - 2 / 10 * shared)
-  ]
-  assert whole[0] > 0.02 and abs(whole[1]) < 0.01
-  assert math.isnan(position.cohesion('One.', position.windows('One.'))[0])
 
 
 def scored(*values):

@@ -10,11 +10,11 @@ import pytest
 
 from experiments import grpo_think
 from lwz import types
-from lwz.rl import evaluator, heldout_answers, judging, tasks
+from lwz.rl import evaluation_report, evaluator, heldout_answers, judging, tasks
 from lwz.rollout import scheduler
 from lwz.runtime import keys, sources
+from lwz.store import by_prompt, metrics
 from lwz.store import evaluations as records
-from lwz.store import metrics
 from tests import jobs
 from tests.faults import bad_days
 from tests.rollout import scripted
@@ -190,11 +190,12 @@ def test_positions_of_the_sampled_answers_are_a_column_of_the_heat_map(writes, t
   assert measured(due, 0)['eval/fall/repetition'] > 0.5
   of = records.read(tmp_path)[0]['positions']['repetition']
   assert len(of) == 8 and of[0] == pytest.approx(0, abs=0.01) and of[-1] > 0.9
-  plots = dict.fromkeys(svg.split('aria-label="')[1].split('"')[0] for _, svg in due.heat_maps())
+  maps = evaluation_report.heat_maps(tmp_path)
+  plots = dict.fromkeys(svg.split('aria-label="')[1].split('"')[0] for _, svg in maps)
   assert 'repetition over position' in plots and 'referee over position' not in plots
   none = evaluations(config(tmp_path, **{'eval.inside': 0}), tmp_path / 'none')
   measured(none, 0)
-  assert none.heat_maps() == []
+  assert evaluation_report.heat_maps(tmp_path / 'none') == []
 
 
 def test_the_report_has_all_answers_to_the_same_held_out_prompts(writes, tmp_path):
@@ -219,7 +220,7 @@ def test_at_the_first_step_at_every_so_many_and_at_the_last(writes, tmp_path):
   assert [step for step in range(6) if due.step(Loop(), step, PARAMS)] == [0, 2, 4, 5]
   off = evaluations(config(tmp_path, **{'eval.every': 0}), tmp_path)
   assert off.step(Loop(), 0, PARAMS) == {}
-  assert evaluator.plots(config(tmp_path, **{'eval.every': 0})) == []
+  assert evaluation_report.plots(config(tmp_path, **{'eval.every': 0})) == []
 
 
 def test_samples_belong_to_the_prompt_not_to_the_step_or_the_place(writes, tmp_path):
@@ -446,13 +447,94 @@ def test_a_resumed_run_judges_again_what_has_failed(writes, judge, server, tmp_p
   assert records.metrics(tmp_path)[0]['eval/win_rate/sampled'] == 1
 
 
-def test_a_resumed_run_gives_the_sinks_the_records_that_they_may_lack(writes, tmp_path):
+def policy(number):
+  return {'w': PARAMS['w'] + number}
+
+
+def test_of_a_step_that_is_passed_again_only_what_is_of_the_policy_of_now_stays(writes, tmp_path):
   write_arena(tmp_path)
-  for step in (0, 2):
-    measured(evaluations(config(tmp_path), tmp_path), step)
-  loop = Loop()
-  evaluations(config(tmp_path), tmp_path).step(loop, 1, PARAMS)
-  assert loop.passed == [0, 2]
+  c = config(tmp_path, **{'train.num_steps': 12})
+  killed = evaluations(c, tmp_path)
+  for step in (0, 2, 4, 8, 11):
+    measured(killed, step, policy(step))
+  c.eval.every, c.train.num_steps = 3, 8
+  resumed, loop = evaluations(c, tmp_path), Loop()
+  num_written = len(writes)
+  resumed.step(loop, 1, policy(1))
+  assert loop.passed == [0]  # a sink has dropped what it had from this step on
+  resumed.step(loop, 2, policy(2))
+  assert loop.passed == [0, 2] and list(records.read(tmp_path)) == [0, 2, 4, 8, 11]
+  resumed.step(loop, 4, policy(40))  # an inexact run comes by with another policy
+  assert loop.passed == [0, 2] and list(records.read(tmp_path)) == [0, 2, 8, 11]
+  assert len(writes) == num_written and list(resumed._answers.written()) == [0, 2, 8, 11]
+  again = evaluations(c, tmp_path)
+  again.step(loop, 5, policy(50))
+  assert again._judging.wait(60) and list(records.read(tmp_path)) == [0, 2, 8, 11]
+  again.step(loop, 7, policy(70))  # the last: those behind it are never reached
+  assert list(records.read(tmp_path)) == list(again._answers.written()) == [0, 2, 7]
+
+
+class Referee:
+  """Scores every answer 0.5 once it may."""
+
+  def __init__(self):
+    self.may_go = threading.Event()
+
+  def logprobs(self, answers):
+    self.may_go.wait(60)
+    return [np.zeros(1, np.float32)] * len(answers)
+
+  def scores(self, answers, logps):
+    return {'referee': np.full(len(answers), 0.5)}
+
+  def within(self, answers, logps, size):
+    return {}
+
+  def measure(self, by_mode, scores):
+    return {f'eval/referee/{mode}': float(of['referee'].mean()) for mode, of in scores.items()}
+
+
+def test_the_referee_scores_in_the_background_on_a_cpu_and_else_in_the_step(
+  writes, tmp_path, monkeypatch
+):
+  write_arena(tmp_path)
+  c = config(tmp_path, **{'eval.greedy': 2})
+  due = evaluations(c, tmp_path)
+  due._referee = Referee()
+  due.step(Loop(), 0, PARAMS)
+  assert records.read(tmp_path) == {}
+  due._referee.may_go.set()
+  assert due._judging.wait(60)
+  assert records.metrics(tmp_path)[0]['eval/referee/greedy'] == 0.5
+  assert sum(request.greedy for request in writes) == 2 and len(writes) == 5
+  rows = (tmp_path / 'evaluations' / 'by_prompt.jsonl').read_text().splitlines()
+  assert sorted(json.loads(row)['mode'] for row in rows) == ['greedy'] * 2 + ['sampled'] * 3
+  monkeypatch.setattr(evaluator.jax, 'default_backend', lambda: 'gpu')
+  due._referee = Referee()
+  threading.Timer(0.5, due._referee.may_go.set).start()
+  due.step(Loop(), 2, policy(2))
+  assert due._referee.may_go.is_set()
+
+
+def test_what_is_judged_again_leaves_the_marks_of_a_later_evaluation(
+  writes, judge, server, tmp_path
+):
+  write_arena(tmp_path)
+  for step in (2, 0):  # the evaluation of step 0 is judged by a resumed run
+    c = by_server(tmp_path, server, **{'train.num_steps': 9})
+    due = evaluations(c, tmp_path)
+    due._referee = Referee()
+    due._referee.may_go.set()
+    if step:
+      due._answers.write(policy(0), 7, 0)
+      due._left = []
+      measured(due, 2, policy(2))
+    else:
+      due.step(Loop(), 3, policy(3))
+      assert due._judging.wait(60)
+    due.stop()
+  assert list(records.read(tmp_path)) == [0, 2]
+  assert by_prompt.step(tmp_path / 'evaluations') == 2
 
 
 def test_an_error_of_the_thread_is_raised_in_all_processes(writes, tmp_path, monkeypatch):
@@ -464,7 +546,8 @@ def test_an_error_of_the_thread_is_raised_in_all_processes(writes, tmp_path, mon
 
 
 def test_weights_that_evaluations_round_are_said(tmp_path):
-  said = [evaluator.facts(config(tmp_path, **{'rollout.weights': w})) for w in ('int8', 'float')]
+  by = [config(tmp_path, **{'rollout.weights': w}) for w in ('int8', 'float')]
+  said = [evaluation_report.facts(c, tmp_path) for c in by]
   assert ['rounded to int8' in str(found) for found in said] == [True, False]
 
 

@@ -17,7 +17,7 @@ from lwz import types
 from lwz.data import guidance
 from lwz.reward import background, components
 from lwz.reward import format as format_lib
-from lwz.rl import evaluator, judged, registry, sampling
+from lwz.rl import evaluation_report, judged, registry, sampling
 from lwz.stages import grpo
 from lwz.store import metrics
 from tests import jobs
@@ -186,15 +186,16 @@ def test_what_a_form_needs_of_prompts_is_asked_for_before_the_run(tmp_path):
     registry.check_rewards(c)
 
 
-def test_a_judge_that_trains_and_evaluates_is_marked():
+def test_a_judge_that_trains_and_evaluates_is_marked(tmp_path):
   c = grpo_think.get_config('micro')
   c.reward.weights.sibling = 1.0
   c.reward.judge = c.judge.model = 'm@http://localhost:1/v1'
-  assert evaluator.facts(c)['judge of the evaluations'].endswith(', which trains and evaluates')
-  assert 'which trains and evaluates' in evaluator.plots(c)[0]['unit']
+  judge = evaluation_report.facts(c, tmp_path)['judge of the evaluations']
+  assert judge.endswith(', which trains and evaluates')
+  assert 'which trains and evaluates' in evaluation_report.plots(c)[0]['unit']
   assert judged.facts(c) == {'judge of sibling': f'{c.judge.model}, which trains and evaluates'}
   c.reward.judge = 'scripted-perfect'
-  assert 'trains' not in str(evaluator.facts(c)) + str(evaluator.plots(c))
+  assert 'trains' not in str(evaluation_report.facts(c, tmp_path)) + str(evaluation_report.plots(c))
   assert judged.facts(c) == {'judge of sibling': 'scripted-perfect'}
 
 
