@@ -4,14 +4,13 @@
   python benchmarks/judging.py --seconds 10 --over 60 --out judging.json
 
 Answers of all groups come in turn, evenly over `over` seconds, as slots write them; a server on
-loopback takes `seconds` for each reply. `least` is what no order of asking can be below: what the
-last judgement's time of answers asks, by those in flight. Answers that come one by one ask little
-then; where every group ends at once, forms of groups ask all of theirs.
+loopback takes `seconds` for each reply. `work` is what the answers of the last judgement's time
+ask, in judgements of all that are in flight: the wait is about max(1, work). Where every group ends
+at once, as here, forms of groups ask all of theirs then.
 """
 
 import argparse
 import json
-import math
 import pathlib
 import re
 import tempfile
@@ -109,7 +108,7 @@ def measure(forms, args) -> dict:
     'writing, s': args.over,
     'wait, s': wait,
     'wait, judgements': wait / args.seconds,
-    'least': max(1, math.ceil(asked / args.concurrency)),
+    'work': asked / args.concurrency,
   }
 
 
