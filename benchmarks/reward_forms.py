@@ -1,8 +1,9 @@
 """The bench of reward forms as a page: each form by each judge, and what the referee says of it.
 
-  python benchmarks/reward_forms.py --runs_dir runs --out results/reward_forms
+  python benchmarks/reward_forms.py [--judge NAME] --runs_dir runs --out results/reward_forms
 
-Reads the complete arms of the sweeps in FILES, which may be run in part.
+Reads the complete arms of the sweeps in FILES, which may be run in part, and those of the sweep in
+FURTHER by the judges that `--judge` names.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from experiments import base, sweeps
 from lwz import sweep
-from lwz.judge import scripted
+from lwz.judge import own, scripted
 from lwz.report import groups, intervals, number, summary, table
 from lwz.reward.hacking import alarms
 from lwz.rl import judged
@@ -23,6 +24,7 @@ from lwz.store import by_prompt, metrics, status
 
 FOLDER = pathlib.Path(sweeps.__file__).parent
 FILES = tuple(FOLDER / f'{name}.py' for name in ('reward_forms', 'reward_forms_more'))
+FURTHER = FOLDER / 'reward_forms_judge.py'  # all forms by a judge that the command line names
 PERFECT, NOBODY = f'{scripted.PREFIX}perfect', 'none'
 WHEN, BY = ('first', 'last'), ('seed', 'prompt')  # of `summary.Row`, of `groups.Comparison`
 SAID = ('survives', 'harmed', 'cannot tell', 'never met')
@@ -66,11 +68,17 @@ class Arm(NamedTuple):
   commit: str
 
 
-def read(runs_dir: str, size: str, files: Iterable[pathlib.Path] = FILES) -> list[Arm]:
+def read(
+  runs_dir: str,
+  size: str,
+  files: Iterable[pathlib.Path] = FILES,
+  judges: Iterable[str] = (),
+) -> list[Arm]:
   """Returns the complete arms, each once; arms of the same form and judge differ by the seed."""
   found: dict[str, Arm] = {}
-  for path in files:
-    for arm in sweep.Sweep(path, size, [f'--config.runs_dir={runs_dir}']).arms:
+  sweeps_of = [*((path, []) for path in files), *((FURTHER, [_named_as(by)]) for by in judges)]
+  for path, given in sweeps_of:
+    for arm in sweep.Sweep(path, size, [f'--config.runs_dir={runs_dir}', *given]).arms:
       c, folder = arm.config, pathlib.Path(setup.run_folder(arm.config))
       if status.read(folder).state != 'complete':
         continue
@@ -84,7 +92,11 @@ def read(runs_dir: str, size: str, files: Iterable[pathlib.Path] = FILES) -> lis
   return list(found.values())
 
 
-def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
+def _named_as(judge: str) -> str:
+  return f'--config.reward.judge={judge}'
+
+
+def write(arms: Sequence[Arm], out: pathlib.Path, judges: Sequence[str] = ()) -> None:
   """Writes README.md, flaws.svg and forms.svg into `out`."""
   out.mkdir(parents=True, exist_ok=True)
   by: dict[tuple[str, str], list[Arm]] = {}
@@ -107,15 +119,24 @@ def write(arms: Sequence[Arm], out: pathlib.Path) -> None:
     table.markdown(
       'at the end of each arm, what the other forms say', PAYS, [_pays(*at, by[at]) for at in by]
     ),
-    '```\n'
-    + '\n'.join(f'python -m lwz.sweep --sweep=experiments/sweeps/{path.name}' for path in FILES)
-    + '\npython benchmarks/reward_forms.py --runs_dir runs --out results/reward_forms\n```',
+    '\n'.join(['```', *_commands(judges), '```']),
   ]
   (out / 'README.md').write_text('\n\n'.join(part.strip() for part in parts) + '\n')
   rates = [(_named(*at), *_ends(_interval(by[at], WIN_RATE))) for at in by]
   _plot(out / 'forms.svg', rates, 'the referee prefers the end to step 0', (0.0, 1.0))
   lost = [(_named(one.form, one.judge), *_ends(one.by_seed)) for one in compared]
   _plot(out / 'flaws.svg', lost, 'outcome lost by a flaw', (-0.1, 0.1))
+
+
+def _commands(judges: Sequence[str]) -> list[str]:
+  begin = 'python -m lwz.sweep --sweep=experiments/sweeps/'
+  found = [f'{begin}{path.name}' for path in FILES]
+  found += [f'{begin}{FURTHER.name} {_named_as(judge)}' for judge in judges]
+  options = ''.join(f' --judge {judge}' for judge in judges)
+  return [
+    *found,
+    f'python benchmarks/reward_forms.py{options} --runs_dir runs --out results/reward_forms',
+  ]
 
 
 class Flaw(NamedTuple):
@@ -203,7 +224,7 @@ def _ends(at: groups.Interval) -> tuple[float, float, float]:
 
 
 def _judge(name: str) -> str:
-  return name.removeprefix(scripted.PREFIX)
+  return pathlib.Path(name).stem if own.is_own(name) else name.removeprefix(scripted.PREFIX)
 
 
 def _named(form: str, judge: str) -> str:
@@ -223,15 +244,18 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--runs_dir', default='runs')
   parser.add_argument('--size', default='tiny', choices=base.SIZES)
+  parser.add_argument(
+    '--judge', action='append', default=[], help='one more judge; may be repeated'
+  )
   parser.add_argument('--out', type=pathlib.Path, required=True)
   options = parser.parse_args()
   if not pathlib.Path(options.runs_dir).is_dir():
     parser.error(f'--runs_dir={options.runs_dir}: no such folder')
-  if not (arms := read(options.runs_dir, options.size)):
+  if not (arms := read(options.runs_dir, options.size, judges=options.judge)):
     parser.error(
       f'--runs_dir={options.runs_dir}: no arm of {_listed(p.name for p in FILES)} is done'
     )
-  write(arms, options.out)
+  write(arms, options.out, options.judge)
   for one in flaws(arms):
     print(f'{_named(one.form, one.judge)}: {one.says}, {one.by_seed.show()} of outcome lost')
 

@@ -200,6 +200,8 @@ def _prompts(c) -> None:
   c.prompts.criteria_path = ''
   c.prompts.references_path = ''
   c.prompts.criteria = False  # have the judge write criteria for prompts that come without
+  # Have it write so many answers of rising quality, too; judge.max_tokens has to hold one.
+  c.prompts.references = 0
   c.prompts.languages = ('en', 'zh')  # all other requests are rejected
   c.prompts.min_words = 4  # per request
   c.prompts.max_chars = 8_000  # per request; about 2,000 tokens of English, 8,000 of Chinese
@@ -359,13 +361,15 @@ def _reward(c) -> None:
   c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
   # The judge of rewards: MODEL@http://host/v1, a run, a model, or rules with a known flaw, such as
-  # scripted-perfect, scripted-noisy-0.2, see lwz/judge/scripted.py. Limits of endpoints, the
-  # sampling parameters that they know and prices are those of `judge`.
+  # scripted-perfect, scripted-noisy-0.2, see lwz/judge/scripted.py, or a Python file, see
+  # lwz/judge/own.py. Limits, sampling parameters that it knows and prices are those of `judge`.
   c.reward.judge = ''
   c.reward.judge_key_env = ''  # environment variable with its API key
   c.reward.judge_temperature = 0.0
   c.reward.judge_tokens = 2_048  # per reply
-  c.reward.judge_budget = 0.0  # save and stop once it has cost so much, by judge.price_*; 0: never
+  # Nothing more is sent once it has cost so much, by judge.price_*: the run is saved, and ends.
+  # Of several processes each has an equal part of it. 0: no limit.
+  c.reward.judge_budget = 0.0
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 
 

@@ -173,7 +173,8 @@ def _parsed(c, arguments: Sequence[str]):
   """Returns the config with the `--config.key=value` of a command line."""
   values, argv = flags.FlagValues(), ['lwz.sweep', *arguments]
   try:
-    config_flags.DEFINE_config_dict('config', c, flag_values=values, sys_argv=argv)
+    how: dict[str, Any] = {'lock_config': False, 'accept_new_attributes': True}  # as lwz.launch
+    config_flags.DEFINE_config_dict('config', c, flag_values=values, sys_argv=argv, **how)
     values(argv)
   except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
     raise ValueError(command_line.explained(error)) from None

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -47,3 +48,11 @@ def launch(
   assert process.returncode == (2 if fails else 0), output
   assert not fails or 'Traceback' not in output, output
   return output
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+  """Returns when the condition holds."""
+  end = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < end, 'nothing happened'
+    time.sleep(0.005)

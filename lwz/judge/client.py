@@ -13,6 +13,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import os
 import queue
 import threading
@@ -130,11 +131,15 @@ def write(
 class Session:
   """A thread with an event loop, which sends requests while the callers do other work.
 
-  `submit` may be called by several threads: they share the budgets of the endpoint.
+  `submit` may be called by several threads: they share the budgets of the endpoint. Once the
+  replies have cost `allowance`, nothing more is sent, and what waits has the fault 'budget'.
   """
 
-  def __init__(self, endpoint: Endpoint, cache: str | os.PathLike | None):
+  def __init__(
+    self, endpoint: Endpoint, cache: str | os.PathLike | None, allowance: float = math.inf
+  ):
     self._endpoint, self._path = endpoint, cache
+    self._allowance, self._usage = allowance, Usage()
     self._replies: queue.SimpleQueue = queue.SimpleQueue()
     self._loop = asyncio.new_event_loop()
     self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -200,7 +205,10 @@ class Session:
       if self._cache and (found := self._cache.get(name)):
         return Reply(index, **found, cached=True)
       async with self._in_flight:
+        if self._usage.cost >= self._allowance:
+          return Reply(index, '', 'budget: not sent, as earlier replies have cost what is allowed')
         reply = await self._ask(index, path, payload)
+        self._usage.add(reply, self._endpoint.price_in, self._endpoint.price_out)
       if self._cache and not reply.fault:
         kept = ('text', 'tokens_in', 'tokens_out', 'finished')
         self._cache.put(name, {field: getattr(reply, field) for field in kept})

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import threading
@@ -18,6 +19,22 @@ def key(*parts: Any) -> str:
   """The key of a question: 128 bits of the SHA-256 of its parts as canonical JSON."""
   text = json.dumps(parts, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode('ascii')).hexdigest()[:32]
+
+
+def _key_of(line: bytes) -> str | None:
+  """Returns the key of a line of a journal; None of one that is broken."""
+  found = next((one.record.get('key') for one in jsonl.scan([line])), None)
+  return found if isinstance(found, str) else None
+
+
+class Memory(dict):
+  """A journal that is not kept."""
+
+  def add(self, key: str, **record: Any) -> None:
+    self[key] = record
+
+  def close(self) -> None:
+    self.clear()
 
 
 class ReplyJournal:
@@ -53,27 +70,34 @@ class ReplyJournal:
   def _note(self, path: epath.Path, mend: bool = False) -> bytes:
     """Takes up the records of a file; `mend` drops its broken lines, and a kill none but these.
 
-    Returns those of a bucket, as they are there.
+    Returns those of a bucket, as they are there. Of a local file one line at a time is in memory.
     """
-    if not atomic.is_remote(path):
+    is_remote = atomic.is_remote(path)
+    if not is_remote:
       jsonl.check_regular(path)
-    data, kept, begin = path.read_bytes(), [], 0
-    found: dict[str, tuple[int, bytes]] = {}
-    for part in data.split(b'\n'):
-      key = next((line.record.get('key') for line in jsonl.scan([part])), None)
-      if isinstance(key, str):
-        found[key] = begin, part
-        kept.append(part + b'\n')
-      if isinstance(key, str) or not mend:
-        begin += len(part) + 1
-    whole = b''.join(kept)
-    if mend and data.startswith(whole) and not atomic.is_remote(path):
-      os.truncate(path, len(whole))  # what a kill has torn is the last line
-    elif mend and whole != data:
+    found: dict[str, tuple[int, Any]] = {}  # begin, and the line of a bucket, or its size
+    begin, good, is_sound = 0, 0, True  # `good` ends the last record, `is_sound` if all before are
+    with io.BytesIO(path.read_bytes()) if is_remote else path.open('rb') as lines:
+      for line in lines:
+        if name := _key_of(line):
+          part = line.removesuffix(b'\n')
+          found[name] = begin, part if is_remote else len(part)
+          is_sound = is_sound and begin == good and line != part
+          good = begin + len(line)
+        begin += len(line)
+    if mend and not is_sound:
+      with path.open('rb') as lines:
+        whole = b''.join(line.removesuffix(b'\n') + b'\n' for line in lines if _key_of(line))
       atomic.write_bytes(path, whole)
+      return self._note(path)
+    if mend and good < begin:  # what a kill has torn is the last line
+      if is_remote:
+        atomic.write_bytes(path, path.read_bytes()[:good])
+      else:
+        os.truncate(path, good)
     file = self._opened(path, 'rb')
-    self._places |= {k: (file, at, len(p)) if file else p for k, (at, p) in found.items()}
-    return b'' if file else whole
+    self._places |= {k: (file, at, part) if file else part for k, (at, part) in found.items()}
+    return b'' if file else b''.join(part + b'\n' for _, part in found.values())
 
   def __contains__(self, key: str) -> bool:
     return key in self._places

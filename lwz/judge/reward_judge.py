@@ -4,15 +4,18 @@
     verdicts = judge(questions)   # of `reward.questions`; None where the judge failed
 
 A reply is kept in the run's folder under what was asked (judge, sampling, the chat with its texts
-in their order), so a resumed run asks nothing twice. One that cannot be read is asked for again, in
-a chat that goes on; after `ROUNDS` of them the verdict is None, in a resumed run too. A request
-that got no reply has None as well, and is asked again if its step is.
+in their order; of rules, which read more than a chat says, the whole question), so a resumed run
+asks nothing twice, and nor do threads that ask the same at a time. One that cannot be read is asked
+for again, in a chat that goes on; after `ROUNDS` of them the verdict is None, in a resumed run too.
+A request that got no reply has None as well, and is asked again if its step is.
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
 import itertools
+import math
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -24,8 +27,7 @@ from absl import logging
 from etils import epath
 
 from lwz import hosts
-from lwz.evals import arena, checklist, order
-from lwz.judge import client, journal, scripted, systems
+from lwz.judge import chats, client, journal, own, scripted, systems
 from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
 from lwz.programs import program as program_lib
@@ -33,14 +35,17 @@ from lwz.programs import rollout as rollout_program
 from lwz.reward import questions
 from lwz.rollout import sampler
 from lwz.runtime import setup
-from lwz.store import model_source
+from lwz.store import inputs, model_source
 
 READS = ('reward', 'judge.sends', *systems.READS)
 
 FOLDER = 'judge'  # in a run's folder
 ROUNDS = 3  # replies that cannot be read, until a question counts as failed
 # Causes of failures, the first words of a fault; all others are 'other'.
-CAUSES = ('http', 'timeout', 'connection', 'deadline', 'garbage', 'request', 'unreadable', 'other')
+CAUSES = (
+  *('http', 'timeout', 'connection', 'deadline', 'garbage', 'request', 'unreadable', 'error'),
+  *('budget', 'other'),
+)
 
 
 def is_remote(c) -> bool:
@@ -48,9 +53,14 @@ def is_remote(c) -> bool:
   return systems.is_endpoint(c.reward.judge)
 
 
+def is_slow(c) -> bool:
+  """Whether several questions are asked at a time: of an endpoint, or of a judge of one's own."""
+  return is_remote(c) or own.is_own(c.reward.judge)
+
+
 def is_engine(c) -> bool:
   """Whether the judge is a model on our devices."""
-  return not is_remote(c) and not scripted.is_scripted(c.reward.judge)
+  return not is_slow(c) and not scripted.is_scripted(c.reward.judge)
 
 
 def check(c) -> None:
@@ -58,11 +68,13 @@ def check(c) -> None:
   value = c.reward.judge
   if not value or systems.is_file(value):
     raise ValueError(
-      f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, or one '
-      f'of rules such as {scripted.PREFIX}perfect'
+      f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, a '
+      f'Python file, or one of rules such as {scripted.PREFIX}perfect'
     )
   if scripted.is_scripted(value):
     scripted.flaw(value)
+  elif own.is_own(value):
+    own.load(value)
   elif is_remote(c):
     systems.endpoint(_settings(c), value, _settings(c).judge).read_key()
   elif jax.process_count() > 1:
@@ -103,27 +115,31 @@ def program(
 
 def _settings(c):
   """Returns a config whose `judge` is the one that trains; limits of endpoints are common."""
-  own = c.copy_and_resolve_references()
-  own.judge.model, own.judge.key_env = c.reward.judge, c.reward.judge_key_env
-  own.judge.temperature, own.judge.top_p = c.reward.judge_temperature, 1.0
-  own.judge.max_tokens = c.reward.judge_tokens
-  return own
+  made = c.copy_and_resolve_references()
+  made.judge.model, made.judge.key_env = c.reward.judge, c.reward.judge_key_env
+  made.judge.temperature, made.judge.top_p = c.reward.judge_temperature, 1.0
+  made.judge.max_tokens = c.reward.judge_tokens
+  return made
 
 
 class RewardJudge:
   """The judge of `reward.judge`. Threads may call it together: they share one connection.
 
-  Without a folder nothing is kept beyond its life.
+  Without a folder nothing is kept beyond its life. Once this process has paid `allowance` nothing
+  more is sent, so that it pays beyond that for what is in flight alone.
   """
 
   def __init__(self, c, folder: epath.Path | None = None):
     self._c, self._name = _settings(c), c.reward.judge
     self._sent = [judge_lib.sampling(self._c), [*c.judge.sends]]  # what decides a reply, but texts
-    self._lock = threading.Lock()
+    self._by_rules = own.of(self._name)
+    self._lock, self._room = threading.Lock(), threading.Semaphore(c.judge.concurrency)
+    self._asking: dict[str, concurrent.futures.Future] = {}  # verdicts to come, of all threads
+    self.allowance = math.inf
     self._session: client.Session | None = None
     self._closed = False
     self._engine: systems.Write | None = None
-    self._kept: Any = _Memory()
+    self._kept: Any = journal.Memory()
     if folder is not None:
       path = folder / FOLDER / f'verdicts-{jax.process_index()}.jsonl'
       found = sorted(path.parent.glob('verdicts-*.jsonl')) if path.parent.exists() else []
@@ -132,8 +148,11 @@ class RewardJudge:
 
   @functools.cached_property
   def _identity(self) -> str:
-    is_ours = is_engine(self._c)
-    return systems.describe(self._c, self._name).identity if is_ours else self._name
+    if own.is_own(self._name):
+      return f'{self._name} {inputs.digest(self._name)}'
+    if is_engine(self._c):
+      return systems.describe(self._c, self._name).identity
+    return self._name
 
   def close(self) -> None:
     """Ends what is in flight."""
@@ -147,23 +166,38 @@ class RewardJudge:
     """Returns the verdict on each question, None where the judge failed."""
     keys, verdicts, todo = [], {}, []
     reads: dict[str, Callable[[str], Any]] = {}
-    for question in asked:
-      chat, read, form = _chat(question)
-      keys.append(key := journal.key(self._identity, self._sent, chat))
-      if key in reads:
-        continue
-      reads[key] = read
-      by_rules = functools.partial(scripted.reply, self._name, question)
-      said = _Asked(judge_lib.Question(chat, by_rules, key), judge_lib.ask_in(form))
-      for name in itertools.takewhile(self._kept.__contains__, said.names()):
-        if (value := read(self._kept[name]['text'])) not in (None, ''):
-          verdicts[key] = value
-          break
-        said = said.after(self._kept[name]['text'])
-      else:
-        todo += [said] if said.question.turn < ROUNDS else []
-    while todo:
-      todo = list(self._round(todo, reads, verdicts))
+    mine: dict[str, concurrent.futures.Future] = {}
+    others: dict[str, concurrent.futures.Future] = {}
+    try:
+      for question in asked:
+        chat, read, form = chats.of(question)
+        what = dataclasses.asdict(question) if self._by_rules else chat
+        keys.append(key := journal.key(self._identity, self._sent, what))
+        if key in reads:
+          continue
+        reads[key] = read
+        with self._lock:
+          if known := self._asking.get(key):
+            others[key] = known
+            continue
+          mine[key] = self._asking[key] = concurrent.futures.Future()
+        by_rules = functools.partial(self._by_rules or (lambda question: ''), question)
+        said = _Asked(judge_lib.Question(chat, by_rules, key), judge_lib.ask_in(form))
+        for name in itertools.takewhile(self._kept.__contains__, said.names()):
+          if (value := read(self._kept[name]['text'])) not in (None, ''):
+            verdicts[key] = value
+            break
+          said = said.after(self._kept[name]['text'])
+        else:
+          todo += [said] if said.question.turn < ROUNDS else []
+      while todo:
+        todo = list(self._round(todo, reads, verdicts))
+    finally:  # of an error, which ends the run, the others get no verdict
+      for key, future in mine.items():
+        with self._lock:
+          del self._asking[key]
+        future.set_result(verdicts.get(key))
+    verdicts |= {key: future.result() for key, future in others.items()}
     return [verdicts.get(key) for key in keys]
 
   def _round(
@@ -194,13 +228,16 @@ class RewardJudge:
         self._faults[cause if cause in CAUSES else 'other'] += 1
     if re.match('http 40[1345]', fault):  # no other request would fare better
       raise PermissionError(f'reward.judge={self._name}: {fault}')
-    if fault:
+    if fault and not fault.startswith('budget'):  # that ends the run, and says so once
       logging.warning('reward.judge=%s: %s; its samples are masked', self._name, fault)
 
   def _write(self, asked: Sequence[judge_lib.Question]) -> Iterable[client.Reply]:
     """Returns the replies to questions, in any order."""
     if scripted.is_scripted(self._name):
       return [client.Reply(i, question.by_rules()) for i, question in enumerate(asked)]
+    if self._by_rules:
+      futures = [own.submit(each.by_rules, i, self._room) for i, each in enumerate(asked)]
+      return (future.result() for future in concurrent.futures.as_completed(futures))
     sampling = judge_lib.sampling(self._c)
     requests = [client.Request(one.messages, sampling, one.sample) for one in asked]
     if not systems.is_endpoint(self._name):
@@ -214,13 +251,19 @@ class RewardJudge:
         endpoint = systems.endpoint(self._c, self._name, self._c.judge)
         # Its database is for a local disk; the journal keeps what several processes share.
         cache = systems.cache(self._c) if jax.process_count() == 1 else None
-        self._session = client.Session(endpoint, cache).__enter__()
+        self._session = client.Session(endpoint, cache, self.allowance).__enter__()
       futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
-    return (future.result() for future in futures)
+    # As they come: what has arrived is kept, whatever else a kill finds in flight.
+    return (future.result() for future in concurrent.futures.as_completed(futures))
 
   def spent(self) -> float:
     """Returns what the replies in the journal have cost, steps that a kill undid included."""
     return float(sum(record.get('cost', 0.0) for record in self._kept.values()))
+
+  def unpaid(self) -> tuple[float, int]:
+    """Returns the cost since `metrics`, and the questions that `allowance` left unasked."""
+    with self._lock:
+      return self._usage.cost, self._faults['budget']
 
   def metrics(self) -> dict[str, float]:
     """Returns what was asked since the last call, of all processes, and the cost; then forgets it.
@@ -230,8 +273,8 @@ class RewardJudge:
     with self._lock:
       usage, faults = self._usage, self._faults
       self._usage, self._faults = client.Usage(), collections.Counter()
-    own = [usage.replies, usage.cached, usage.cost, *(faults[cause] for cause in CAUSES)]
-    asked, cached, cost, *failed = hosts.all_gather(np.array(own, np.float64)).sum(axis=0).tolist()
+    told = [usage.replies, usage.cached, usage.cost, *(faults[cause] for cause in CAUSES)]
+    asked, cached, cost, *failed = hosts.all_gather(np.array(told, np.float64)).sum(axis=0).tolist()
     counts = {f'judge/failed/{k}': n for k, n in zip(CAUSES, failed, strict=True) if n}
     return {'judge/asked': asked, 'judge/cached': cached, 'judge/cost': cost} | counts
 
@@ -248,37 +291,3 @@ class _Asked(NamedTuple):
 
   def after(self, unread: str) -> '_Asked':
     return self._replace(question=self.question.after(unread, self.again))
-
-
-class _Memory(dict):
-  """A journal that is not kept."""
-
-  def add(self, key: str, **record: Any) -> None:
-    self[key] = record
-
-  def close(self) -> None:
-    self.clear()
-
-
-def _chat(
-  question: questions.Question,
-) -> tuple[list[dict[str, str]], Callable[[str], Any], str]:
-  """Returns the chat that asks a question, the reader of a reply, and the form of a verdict."""
-  asked = question.prompt.text
-  match question:
-    case questions.Comparison():
-      chat = arena.messages(asked, question.first, question.second)
-      return chat, arena.verdict, '[[A]], [[B]] or [[C]]'
-    case questions.Ranking():
-      num = len(question.answers)
-      chat = order.messages(asked, question.answers)
-      return (
-        chat,
-        functools.partial(order.read, num=num),
-        f'an order such as [[{order.example(num)}]]',
-      )
-    case _:
-      criteria = [criterion.text for criterion in question.prompt.criteria]
-      chat = checklist.messages(asked, question.answer, criteria)
-      num = len(criteria)
-      return chat, functools.partial(checklist.read, num=num), checklist.form(num)

@@ -1,7 +1,7 @@
 """Scripted judges: rules with one known flaw each, which ask nobody.
 
     scripted-perfect               quality alone: length, novelty, words in their places
-    scripted-length-loving-0.5     quality + 0.5 x words / words asked for
+    scripted-length-loving-0.5     quality + 0.5 x words / words asked for; --0.5 loves brevity
     scripted-position-biased-0.3   with probability 0.3 what stands first, whatever it is
     scripted-noisy-0.2             with probability 0.2 any verdict
     scripted-gullible              a text that praises itself wins, and meets every criterion
@@ -13,12 +13,13 @@ say nothing about quality but what the script says; every output has the name. A
 function of the texts: what is random follows from their CRC-32.
 """
 
+import functools
 import itertools
 import json
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,9 @@ _PRAISE = re.compile(
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|「([^」]+)」')
 
 
+Quality = Callable[[types.Prompt, str], float]  # what an answer to a prompt is worth
+
+
 class Flaw(NamedTuple):
   """The flaw of a scripted judge, and its slope or probability."""
 
@@ -67,13 +71,13 @@ def is_scripted(name: str) -> bool:
 def flaw(name: str) -> Flaw:
   """The flaw that a name states; raises ValueError where there is none such."""
   rest = name.removeprefix(PREFIX)
-  found = re.fullmatch(r'([a-z-]+?)(?:-(\d{1,4}(?:\.\d{1,6})?))?', rest)
+  found = re.fullmatch(r'([a-z]+(?:-[a-z]+)*)(?:-(-?\d{1,4}(?:\.\d{1,6})?))?', rest)
   kind, amount = (found[1], found[2]) if found else ('', None)
   if kind not in FLAWS or FLAWS[kind] != (amount is not None):
     known = ', '.join(f'{PREFIX}{kind}{"-0.5" * has}' for kind, has in FLAWS.items())
     raise ValueError(f'there is no scripted judge {name!r}; choose from {known}')
-  if kind in ('position-biased', 'noisy') and float(amount or 0) > 1:
-    raise ValueError(f'{name}: {amount} is no probability; choose one up to 1')
+  if kind in ('position-biased', 'noisy') and not 0 <= float(amount or 0) <= 1:
+    raise ValueError(f'{name}: {amount} is no probability; choose one from 0 to 1')
   return Flaw(kind, float(amount or 0))
 
 
@@ -84,16 +88,25 @@ def quality(name: str, prompt: types.Prompt, answer: str) -> float:
   return offline.quality(prompt.text, answer, _asked(prompt), rules) + _favour(name, prompt, answer)
 
 
-def reply(name: str, question: questions.Question) -> str:
-  """The reply to a question, in the form in which a model replies."""
+def reply(name: str, question: questions.Question, worth: Quality | None = None) -> str:
+  """The reply to a question, in the form in which a model replies; see `by_quality` for `worth`."""
+  of = worth or functools.partial(quality, name)
   match question:
     case questions.Comparison():
-      said = _compare(name, question)
+      said = _compare(name, question, of)
     case questions.Ranking():
-      said = _rank(name, question)
+      said = _rank(name, question, of)
     case _:
-      said = json.dumps(_check(name, question))
+      said = json.dumps(_check(name, question, worth))
   return f'{name}: {said}'
+
+
+def by_quality(question: questions.Question, worth: Quality) -> str:
+  """The reply of a judge without a flaw to whom an answer is worth `worth(prompt, answer)`.
+
+  A criterion is met by a worth of 1 or more, and in part by one above 0.
+  """
+  return reply(f'{PREFIX}perfect', question, worth).partition(': ')[2]
 
 
 def _asked(prompt: types.Prompt) -> int:
@@ -119,10 +132,10 @@ def _strikes(name: str, kind: str, rng: np.random.Generator) -> bool:
   return found.kind == kind and rng.random() < found.amount
 
 
-def _compare(name: str, question: questions.Comparison) -> str:
+def _compare(name: str, question: questions.Comparison, worth: Quality) -> str:
   first, second = question.first, question.second
   rng = _rng('compare', question.prompt.text, first, second)
-  a, b = (quality(name, question.prompt, text) for text in (first, second))
+  a, b = (worth(question.prompt, text) for text in (first, second))
   letter = 'C' if abs(a - b) < offline.MARGIN else 'A' if a > b else 'B'
   if _strikes(name, 'position-biased', rng):
     letter = 'A'
@@ -131,9 +144,9 @@ def _compare(name: str, question: questions.Comparison) -> str:
   return f'{a:.3f} against {b:.3f}. [[{letter}]]'
 
 
-def _rank(name: str, question: questions.Ranking) -> str:
+def _rank(name: str, question: questions.Ranking, worth: Quality) -> str:
   rng = _rng('rank', question.prompt.text, *question.answers)
-  values = [quality(name, question.prompt, text) for text in question.answers]
+  values = [worth(question.prompt, text) for text in question.answers]
   order = sorted(range(len(values)), key=lambda i: -values[i])
   if _strikes(name, 'position-biased', rng):
     order, values = list(range(len(values))), [-float(i) for i in range(len(values))]
@@ -146,12 +159,12 @@ def _rank(name: str, question: questions.Ranking) -> str:
   return f'[[{said}]]'
 
 
-def _check(name: str, question: questions.Check) -> dict[str, str]:
+def _check(name: str, question: questions.Check, worth: Quality | None) -> dict[str, str]:
   rng = _rng('check', question.prompt.text, question.answer)
-  favour = _favour(name, question.prompt, question.answer)
+  favour = (worth or functools.partial(_favour, name))(question.prompt, question.answer)
   found = []
   for criterion in question.prompt.criteria:
-    met = _met(criterion, question.answer) + favour
+    met = (0.0 if worth else _met(criterion, question.answer)) + favour
     found.append('yes' if met >= 1 else 'partly' if met > 0 else 'no')
   if _strikes(name, 'position-biased', rng):
     found = found[:1] * len(found)

@@ -60,19 +60,13 @@ class _Worker:
   """The threads that compute one reward of the units in its queue."""
 
   def __init__(self, name: str, reward: components.Reward):
-    self._reward = reward
+    self._reward, self._name = reward, name
+    self._threads: list[threading.Thread] = []  # one for each unit, up to `reward.threads`
     self._known: dict[components.Unit, np.ndarray] = {}
     self._begun, self._lock = set(), threading.Lock()
     self._queue: queue.SimpleQueue[components.Unit | None] = queue.SimpleQueue()  # None ends one
     self._error: Exception | None = None
     self._stopped = False
-    # Daemons: a run that stops does not wait for the answer of a server.
-    self._threads = [
-      threading.Thread(target=self._work, name=f'judge {name}', daemon=True)
-      for _ in range(reward.threads)
-    ]
-    for thread in self._threads:
-      thread.start()
 
   def check(self) -> None:
     if self._error:
@@ -80,6 +74,11 @@ class _Worker:
 
   def add(self, unit: components.Unit) -> None:
     self._queue.put(unit)
+    if len(self._threads) < self._reward.threads:
+      # A daemon: a run that stops does not wait for the answer of a server.
+      thread = threading.Thread(target=self._work, name=f'judge {self._name}', daemon=True)
+      self._threads.append(thread)
+      thread.start()
 
   def stop(self) -> None:
     self._stopped = True
@@ -102,7 +101,7 @@ class _Worker:
     last = False
     while not last:
       batch = [self._queue.get()]
-      while len(self._threads) == 1 and not self._queue.empty():
+      while self._reward.threads == 1 and not self._queue.empty():
         batch.append(self._queue.get())
       last = None in batch
       if self._stopped:

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -24,7 +25,7 @@ from lwz.rl import sampling
 from lwz.runtime import setup
 from lwz.store import metrics, model_source
 
-READS = ('data.prompts', 'rollout.exact', 'rl.group_size', 'seed', *reward_judge.READS)
+READS = ('data.prompts', 'rl.group_size', 'seed', *reward_judge.READS)
 
 NEEDS = {'rubric': 'criteria', 'ladder': 'references'}  # what a form reads of each prompt
 FORMS = (*NEEDS, 'sibling', 'ranking')
@@ -118,6 +119,8 @@ class JudgedRewards:
       # An older run's journal has no cost, and metrics lack the steps that a kill has undone.
       spent = max(self._judge.spent(), sum(r.get('judge/cost') or 0.0 for r in _records(folder)))
       self._spent = float(hosts.all_gather(np.float64(spent))[0])
+      left = c.reward.judge_budget - self._spent
+      self._judge.allowance = left / jax.process_count()  # a process knows what it pays itself
 
   def close(self) -> None:
     self._judge.close()
@@ -125,9 +128,21 @@ class JudgedRewards:
   def stops(self) -> str:
     """Returns why the steps so far end the run, as `reward.judge_budget` says, or ''."""
     budget = self._c.reward.judge_budget
-    if not budget or self._spent < budget:
+    return self._over(self._spent) if budget and self._spent >= budget else ''
+
+  def refused(self) -> str:
+    """Returns why, if the budget left a question of this step unasked; else ''.
+
+    What was answered is kept: with a larger budget the step goes on. All processes call it.
+    """
+    if not self._c.reward.judge_budget:
       return ''
-    return f'the judge has cost {self._spent:.2f}, and reward.judge_budget={budget}: raise it'
+    cost, left_out = hosts.all_gather(np.array(self._judge.unpaid(), np.float64)).sum(axis=0)
+    return self._over(self._spent + cost) if left_out else ''
+
+  def _over(self, cost: float) -> str:
+    budget = self._c.reward.judge_budget
+    return f'the judge has cost {cost:.2f}, and reward.judge_budget={budget}: raise it'
 
   @property
   def extra(self) -> dict[str, Any]:
@@ -141,14 +156,13 @@ class JudgedRewards:
   def reward(self, name: str) -> components.Reward:
     """Returns one of `FORMS`.
 
-    In exact runs endpoints are asked after everything is written, as for `registry.writing_by`, and
-    so is a model on our devices in any run.
+    Answers are judged while others are being written, in exact runs too: every reply is kept, and
+    none is asked for again. A model on our devices is asked when all are there.
     """
     c = self._c
-    is_engine, is_remote = reward_judge.is_engine(c), reward_judge.is_remote(c)
     how: dict[str, Any] = {
-      'deferred': is_engine or (is_remote and c.rollout.exact),
-      'threads': c.judge.concurrency if is_remote and not c.rollout.exact else 1,
+      'deferred': reward_judge.is_engine(c),
+      'threads': c.judge.concurrency if reward_judge.is_slow(c) else 1,
     }
     match name:
       case 'rubric':

@@ -58,7 +58,7 @@ class Scoring:
     return samples(self._c, self._decode, self._chosen, rollout, self._samples)
 
   def scores(self, samples: list[components_lib.Sample]) -> types.Scores:
-    """Returns all scores. Raises RuntimeError if more than `reward.max_failures` are missing."""
+    """Returns all scores."""
     values_by = dict.fromkeys(self._rewards, np.zeros(0))  # in their order
     # Those on our devices come first, beside what is still computed in the background.
     for name in sorted(self._rewards, key=self._background.__contains__):
@@ -66,14 +66,17 @@ class Scoring:
         values_by[name] = self._background.values(name, samples)
       else:
         values_by[name] = self._rewards[name].values(samples, self._c.rl.group_size)
-    scores = components_lib.scores(values_by, len(self._chosen))
-    share = 1.0 - scores.valid.mean()
-    if share > self._c.reward.max_failures:
-      raise RuntimeError(
-        f'{share:.0%} of the samples could not be judged, more than '
-        f'reward.max_failures={self._c.reward.max_failures:.0%}; check the reward models'
-      )
-    return scores
+    return components_lib.scores(values_by, len(self._chosen))
+
+
+def check(c, scores: types.Scores) -> None:
+  """Raises RuntimeError if more than `reward.max_failures` of the scores of a step are missing."""
+  share = 1.0 - scores.valid.mean()
+  if share > c.reward.max_failures:
+    raise RuntimeError(
+      f'{share:.0%} of the samples could not be judged, more than '
+      f'reward.max_failures={c.reward.max_failures:.0%}; check the reward models'
+    )
 
 
 def samples(

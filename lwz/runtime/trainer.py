@@ -217,7 +217,7 @@ class Trainer:
     if self._writer:
       self._writer.write(step, values)
     self._began, self.laps = now, {}
-    self._bar.update(step + 1, **{name.split('/')[-1]: values[name] for name in show})
+    self._bar.update(step + 1, **{n.split('/')[-1]: values[n] for n in show if n in values})
     self._watchdog.reset()
     self._best = values.get(self._c.checkpoint.best, self._best)
     self.state = state

@@ -135,6 +135,9 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
         samples, scores = scorer.samples(rollout), stored.scores
         if scores is None:
           scores = scorer.scores(samples)  # 3
+          if why := by_judge.refused():
+            loop.stop(f'{why} to go on')
+          scoring.check(c, scores)
           stored.archive(rollout, scores)
       loop.lap('judge')
       loop.stop_if_asked()

@@ -2,16 +2,15 @@
 
 1. sift each file: rules, benchmark overlap, signatures      data.funnel.sift
 2. find exact and near-duplicates over all files             data.funnel.near_duplicates
-3. ask the judge whether a request needs a long text         data.funnel.assessor, judge.judge
-4. ask it for the length of a good answer                    data.funnel.assessor
-5. with `prompts.criteria`, ask it what a good answer has    data.funnel.assessor
-6. write prompts.jsonl, rejects.jsonl and report.html        report
+3. ask the judge whether a request needs a long text         judge.assessing
+4. ask it for the length of a good answer                    judge.assessing
+5. with `prompts.criteria`, ask it what a good answer has    judge.assessing
+6. with `prompts.references`, have it write answers          judge.assessing
+7. write prompts.jsonl, rejects.jsonl and report.html        report
 
 Sifted files (sift/) and verdicts (verdicts.jsonl) are kept, so that an interrupted run resumes.
 """
 
-import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -32,17 +31,15 @@ from lwz.data.funnel import (
   decontamination,
   embedded_conversations,
   offline_rules,
-  prompt_set,
   rules,
   sift,
   sources,
 )
-from lwz.judge import journal
+from lwz.judge import assessing, journal
 from lwz.judge import judge as judge_lib
 from lwz.report import funnel, terminal
 from lwz.runtime import keys, setup
 
-_SURE = 20  # verdicts, from which the share of failures may stop the run
 EMBEDDED = 'embedded corpus'  # the source if none is named
 
 # Reasons for rejection in later steps; those of the first are `rules.REASONS`.
@@ -71,7 +68,7 @@ READS = (*(*setup.READS, 'prompts', *judge_lib.READS),)
 
 def check(c) -> None:
   keys.check(c)
-  judge_lib.check(c)
+  assessing.check(c)
   if '://' in os.fspath(c.runs_dir):
     raise ValueError(f'runs_dir={c.runs_dir}: signatures are mapped files; name a local folder')
   found = [path for source in c.prompts.sources for path in sources.files(source)]
@@ -89,7 +86,7 @@ def run(c) -> None:
   repeats, exact = sift.distinct(sifted, c.prompts.similarity)
   print(f'{(repeats < 0).sum():,} after duplicates; judge: {judge_lib.name(c)}')
   with journal.ReplyJournal(folder / 'verdicts.jsonl') as kept:
-    _judge(c, sifted, repeats, kept)
+    assessing.ask(c, lambda: _distinct(sifted, repeats), kept)
     opened.check()
     found = _write(c, folder, sifted, repeats, exact, kept, counts)
   _report(c, opened, counts, found)
@@ -136,70 +133,16 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
   return folders
 
 
+def _distinct(sifted: list[pathlib.Path], repeats: np.ndarray) -> Iterator[dict[str, Any]]:
+  """Yields the requests without the repeated ones."""
+  return (one for one, of in zip(sift.read(sifted), repeats, strict=True) if of < 0)
+
+
 def _embedded(c) -> Iterator[conversations.Row]:
   documents = [document for document in embedded.topics() if document.title]
   made = embedded_conversations.records(documents, c.prompts.embedded)
   for number, record in enumerate(made):
     yield conversations.from_record(record, 'embedded', number)
-
-
-def _key(c, question: str, text: str) -> str:
-  """The journal's key of a verdict: of judge, sampling parameters, question and request."""
-  return journal.key(judge_lib.name(c), judge_lib.sampling(c), question, text)
-
-
-def _value(kept: journal.ReplyJournal, key: str) -> Any:
-  return kept[key]['value'] if key in kept else None
-
-
-def _verdicts(c, kept: journal.ReplyJournal, text: str) -> list[Any]:
-  """Returns the verdicts of filter and assessor, None where there is none."""
-  return [_value(kept, _key(c, one, text)) for one in (assessor.FILTER, assessor.ASSESS)]
-
-
-def _settled(c, record: dict[str, Any], keep, judged, **more):
-  limits = {'judge': judge_lib.name(c), 'shortest': c.prompts.shortest}
-  return prompt_set.settle(record, keep, judged, **limits, **more)
-
-
-def _judge(c, sifted: list[pathlib.Path], repeats: np.ndarray, kept: journal.ReplyJournal) -> None:
-  """Asks the questions about every distinct request, except for verdicts in the journal."""
-
-  def is_wanted(question: str, record: dict[str, Any]) -> bool:
-    if question == assessor.FILTER:
-      return True
-    keep, judged = _verdicts(c, kept, record['text'])
-    if question == assessor.ASSESS:
-      return bool(keep) and not record['range'][1]
-    has_own = record.get('more', {}).get('criteria')
-    return bool(not has_own and _settled(c, record, keep, judged)[0])
-
-  def questions(question: str) -> Iterator[judge_lib.Question]:
-    for index, record in enumerate(sift.read(sifted)):
-      if repeats[index] >= 0:
-        continue
-      text = record['text']
-      if (key := _key(c, question, text)) not in kept and is_wanted(question, record):
-        chat = assessor.messages(question, text)
-        yield judge_lib.Question(chat, functools.partial(offline_rules.reply, chat), key)
-
-  for question, parse in (
-    (assessor.FILTER, assessor.parse_keep),
-    (assessor.ASSESS, assessor.parse_range),
-    *([(assessor.CRITERIA, assessor.parse_criteria)] if c.prompts.criteria else []),
-  ):
-    if not (total := sum(1 for _ in questions(question))):
-      continue
-    verdicts = judge_lib.stream(
-      *(c, questions(question), parse, kept),
-      total=total,
-      sure=_SURE,
-      again=functools.partial(assessor.again, question),
-      whole=False,
-    )
-    with contextlib.closing(verdicts):
-      for _ in verdicts:
-        pass  # kept in the journal
 
 
 def _write(
@@ -225,10 +168,7 @@ def _write(
         reason = 'exact duplicate' if exact[index] else 'near duplicate'
         line, why = None, (reason, f'of {ids[repeats[index]]}')
       else:
-        text, more = record['text'], {}
-        if c.prompts.criteria:
-          more['criteria'] = _value(kept, _key(c, assessor.CRITERIA, text))
-        line, why = _settled(c, record, *_verdicts(c, kept, text), **more)
+        line, why = assessing.settled(c, record, kept)
       if line:
         prompts.write(json.dumps(line, ensure_ascii=False) + '\n')
         for name in columns[:4]:

@@ -71,14 +71,14 @@ def run(c, rewards: registry.Given = None) -> None:
       chosen_prompts = judged.guided(anew, batch.prompts)
       samples = scoring.samples(own, decode, chosen_prompts, batch.rollout)
       values = {name: one.values(samples, own.rl.group_size) for name, one in by_name.items()}
+      if why := by_judge.refused():
+        raise RuntimeError(f'{why} to go on')
       for name, values_B in values.items():
         num_failed[name] += int(np.sum(~np.isfinite(values_B)))
       scores = components.scores(values, len(batch.prompts))
       if not scores.valid.any():  # what was judged before is kept in the journal
         raise RuntimeError(f'no sample of batch {batch.number} could be judged; check the rewards')
       by_judge.step(list(values), [sampling.Batch([], samples, batch.rollout, scores)])
-      if why := by_judge.stops():
-        raise RuntimeError(f'{why} to go on')
       found.append(_compared(own, anew, mesh, batch, values, scores))
       steps.append(batch.number // (1 + own.rl.max_resamples))
       opened.check()

@@ -103,7 +103,7 @@ def _sample(c, prompt: types.Prompt, text: str) -> components.Sample:
 def _passages(c) -> list[tuple[str, types.Prompt, str]]:
   """Returns held-out passages as answers in the output format, and damaged: once in each way."""
   documents, limits = sources.heldout(c)[0], {'lower': c.data.lower, 'upper': c.data.upper}
-  asked = prompt_lib.from_documents(documents, **limits, slack=c.data.slack)
+  asked = judged.guided(c, prompt_lib.from_documents(documents, **limits, slack=c.data.slack))
   prompts = {prompt.text: prompt for prompt in asked}
   pairs = preferences.from_documents(documents, **limits, seed=c.seed)
   # Of two documents with one title only the first has a prompt.

@@ -10,16 +10,24 @@ from lwz.store import by_prompt, metrics, run
 from tests import jobs
 
 MORE = jobs.ROOT / 'experiments/sweeps/reward_forms_more.py'
-LOSSES = {'perfect': 0.0, 'gullible': 0.3, 'noisy-0.3': 0.001}  # of the outcome, of `rubric`
+LOSSES = {
+  'perfect': 0.0,
+  'gullible': 0.3,
+  'noisy-0.3': 0.001,
+  'mine/lists.py': 0.2,
+}  # of the outcome, of `rubric`
 
 
 @pytest.fixture
 def swept(tmp_path, monkeypatch):
   """The folder of runs in which `rubric` pays more and more, and loses by its judge's flaw."""
   monkeypatch.chdir(jobs.ROOT)
-  for arm in sweep.Sweep(MORE, 'micro', [f'--config.runs_dir={tmp_path}']).arms:
+  arms = sweep.Sweep(MORE, 'micro', [f'--config.runs_dir={tmp_path}']).arms
+  further = [f'--config.runs_dir={tmp_path}', '--config.reward.judge=mine/lists.py']
+  for arm in [*arms, *sweep.Sweep(reward_forms.FURTHER, 'micro', further).arms]:
     c, judge = arm.config, arm.config.reward.judge.removeprefix('scripted-')
-    if judge not in LOSSES or c.reward.weights.ladder or c.reward.weights.likelihood:
+    weights = c.reward.weights
+    if judge not in LOSSES or weights.get('ladder') or weights.get('likelihood'):
       continue
     identity = run.Identity(includes=lambda key: True)
     opened = run.open_run(setup.run_folder(c), c.to_dict(), identity=identity, command=[])
@@ -55,6 +63,21 @@ def test_the_page_says_what_each_form_says_and_which_flaw_it_survives(swept, tmp
   assert 'few_words 3 |' in page and str(tmp_path) not in page
   for name in ('forms', 'flaws'):
     assert (out / f'{name}.svg').read_text().startswith('<svg xmlns=')
+
+
+def test_a_further_judge_stands_on_the_page_by_its_name(swept, tmp_path):
+  judges, out = ['mine/lists.py'], tmp_path / 'out'
+  arms = reward_forms.read(str(swept), 'micro', [MORE], judges)
+  assert len(arms) == 12 + 3 * 3  # rubric, sibling, ranking by three seeds
+  found = {one.form: one for one in reward_forms.flaws(arms) if one.judge == judges[0]}
+  said = {'rubric': 'harmed', 'sibling': 'cannot tell', 'ranking': 'cannot tell'}
+  assert {form: one.says for form, one in found.items()} == said  # of two forms perfect is not run
+  assert 0.2 < found['rubric'].by_seed.mean < 0.21
+  reward_forms.write(arms, out, judges)
+  page = (out / 'README.md').read_text()
+  assert '* harmed: rubric, gullible; rubric, lists\n' in page and '| sibling | lists | 3 |' in page
+  assert 'reward_forms_judge.py --config.reward.judge=mine/lists.py\n' in page
+  assert 'reward_forms.py --judge mine/lists.py --runs_dir' in page
 
 
 def test_a_wide_interval_and_a_single_seed_say_nothing():

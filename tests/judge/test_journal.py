@@ -1,6 +1,7 @@
 """What a killed run has kept."""
 
 import resource
+import tracemalloc
 
 import pytest
 
@@ -76,3 +77,15 @@ def test_a_file_that_cannot_be_mended_keeps_what_was_paid_for(tmp_path):
 def test_a_key_is_a_function_of_its_parts():
   assert journal.key('a', {'x': 1, 'y': '好'}) == journal.key('a', {'y': '好', 'x': 1})
   assert len({journal.key('a', 'b'), journal.key('ab'), journal.key(['a', 'b'])}) == 3
+
+
+def test_a_journal_is_opened_in_the_memory_of_its_longest_line(tmp_path):
+  path = tmp_path / 'j.jsonl'
+  with journal.ReplyJournal(path) as kept:
+    for i in range(300):
+      kept.add(f'{i}', text=f'{i} ' * 10_000)
+  tracemalloc.start()
+  with journal.ReplyJournal(path, others=[path]) as kept:
+    assert kept['299']['text'].startswith('299 299')
+    assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 20
+  tracemalloc.stop()

@@ -1,16 +1,20 @@
 """The judge that trains asks each question once, over one connection, and keeps every reply."""
 
 import concurrent.futures
+import dataclasses
 import json
 import threading
 import time
 
 import pytest
+from etils import epath
 
 from experiments import base
 from lwz import types
-from lwz.judge import reward_judge
+from lwz.judge import own, reward_judge, systems
 from lwz.reward import questions
+from lwz.runtime import setup
+from tests import jobs
 from tests.rollout import scripted as server_lib
 
 CRITERIA = (types.Criterion('a', 'Names "silt".'), types.Criterion('b', 'Rhymes.'))
@@ -176,6 +180,54 @@ def test_threads_share_the_limits_of_one_endpoint(tmp_path):
   assert server.most_in_flight == 3
 
 
+def test_what_several_threads_ask_at_a_time_is_paid_for_once(tmp_path, monkeypatch):
+  """Without a cache of replies, as in a run of several processes."""
+  monkeypatch.setattr(systems, 'cache', lambda c: None)
+  go_on, waiting = threading.Event(), threading.Barrier(5, timeout=20)
+
+  def behave(number, payload):
+    go_on.wait(20)
+    return say(number, payload)
+
+  def ask(judge):
+    waiting.wait()
+    return judge(ASKED)
+
+  with server_lib.serve(behave) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      found = [pool.submit(ask, judge) for _ in range(4)]
+      waiting.wait()
+      time.sleep(0.3)  # for what would be asked again
+      go_on.set()
+      assert [future.result(20) for future in found] == [VERDICTS] * 4
+    assert len(server.seen) == 4 and judge.metrics()['judge/asked'] == 4
+    judge.close()
+  lines = (tmp_path / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+  assert len(lines) == len({json.loads(line)['key'] for line in lines}) == 4
+
+
+def test_what_has_arrived_is_kept_while_others_are_in_flight(tmp_path):
+  """A kill loses what is in flight, and nothing that was paid for before."""
+  go_on = threading.Event()
+
+  def behave(number, payload):
+    said = say(number, payload)
+    if said == '[[A]]':  # the first question
+      go_on.wait(20)
+    return said
+
+  kept = tmp_path / 'judge' / 'verdicts-0.jsonl'
+  with server_lib.serve(behave) as server:
+    judge = opened(of(server, tmp_path), tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      future = pool.submit(judge, ASKED)
+      jobs.wait_for(lambda: kept.exists() and kept.read_text().count('\n') == 3)
+      go_on.set()
+      assert future.result(20) == VERDICTS
+    judge.close()
+
+
 def test_what_is_in_flight_holds_no_run_that_ends(tmp_path):
   begun, go_on = threading.Event(), threading.Event()
 
@@ -203,6 +255,90 @@ def test_a_scripted_judge_is_kept_like_any_other(tmp_path):
   judge.close()
   lines = (tmp_path / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
   assert all(json.loads(line)['text'].startswith('scripted-gullible: ') for line in lines)
+
+
+def test_rules_read_the_asked_length_which_no_chat_says(tmp_path):
+  short, long = 'One two three.', 'One two three four five six seven eight nine.'
+  asked = [
+    questions.Comparison(dataclasses.replace(PROMPT, lower=n, upper=n), short, long) for n in (3, 9)
+  ]
+  judge = opened(config(tmp_path, 'scripted-perfect'), tmp_path)
+  assert judge(asked) == ['A', 'B']
+  judge.close()
+
+
+OWN = """
+import time
+from lwz.judge import scripted
+
+def reply(question):
+  if 'error' in str(question):
+    raise OSError('no answer')
+  if 'garbage' in str(question):
+    return 'hm'
+  if 'none' in str(question):
+    return None
+  if 'slow' in str(question):
+    time.sleep(0.2)
+  return scripted.by_quality(question, lambda prompt, answer: answer.count('*') / 2)
+"""
+
+
+def test_a_judge_may_be_a_file_with_a_function(tmp_path):
+  """One that likes lists, fails, rambles, says nothing, or is slow."""
+  file = tmp_path / 'lists.py'
+  file.write_text(OWN)
+  c = config(tmp_path, str(file))
+  reward_judge.check(c)
+  judge = opened(c, tmp_path)
+  begun = time.monotonic()
+  said = judge(
+    [
+      questions.Comparison(PROMPT, '* a', 'b'),
+      questions.Ranking(PROMPT, ('a', '* a * b', '* c')),
+      *(questions.Check(PROMPT, text) for text in ('', '*', '* *')),
+      *(questions.Check(PROMPT, text) for text in ('error', 'garbage', 'none')),
+      *(questions.Check(PROMPT, f'slow {i}') for i in range(16)),
+    ]
+  )
+  assert time.monotonic() - begun < 16 * 0.2  # not one after another
+  assert said[:5] == ['A', (2, 0, 1), ('no', 'no'), ('partly', 'partly'), ('yes', 'yes')]
+  assert said[5:] == [None] * 3 + [('no', 'no')] * 16
+  counts = judge.metrics()
+  assert (counts['judge/failed/error'], counts['judge/failed/unreadable']) == (2, 1)
+  assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 1
+  judge.close()
+  file.write_text(OWN.replace("'*'", "'x'"))  # another judge, which is asked anew
+  own.load.cache_clear()
+  judge = opened(c, tmp_path)
+  assert judge([COMPARED]) == ['A']
+  judge.close()
+
+
+def test_the_file_of_a_judge_is_part_of_what_a_run_is(tmp_path):
+  file = tmp_path / 'lists.py'
+  file.write_text(OWN)
+  for name in (str(file), 'scripted-perfect', 'm@http://localhost:1/v1', 'pretrain:micro'):
+    c = config(tmp_path, name)
+    c.stage = 'grpo'
+    found = setup.identity(c, reward_judge.READS).files()['reward.judge']
+    assert found == ({'lists.py': epath.Path(file)} if name == str(file) else {})
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    (None, 'no such file; name one with'),
+    ('x = 1', 'has no function reply'),
+    ('1 / 0', 'lists.py: ZeroDivisionError: division by zero'),
+  ],
+)
+def test_a_file_that_is_no_judge_is_refused(tmp_path, text, message):
+  file = tmp_path / 'lists.py'
+  if text:
+    file.write_text(text)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    reward_judge.check(config(tmp_path, str(file)))
 
 
 @pytest.mark.parametrize(

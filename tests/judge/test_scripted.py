@@ -57,13 +57,12 @@ def test_the_perfect_one_orders_and_checks():
 
 def test_one_loves_length_by_a_slope():
   double = TEXT + ' ' + TEXT.replace('river', 'brook')
-  for slope, expected in ((0, 'A'), (2, 'B')):
+  for slope, expected in ((0, 'A'), (2, 'B'), (-2, 'A')):
     assert compare(f'scripted-length-loving-{slope}', TEXT, double) == expected
-  plain, loving = (
-    scripted.quality(name, PROMPT, TEXT)
-    for name in ('scripted-perfect', 'scripted-length-loving-0.5')
-  )
-  assert loving - plain == pytest.approx(0.5 * scripted.words_lib.count_words(TEXT) / 50)
+  plain = scripted.quality('scripted-perfect', PROMPT, TEXT)
+  for slope in (0.5, -0.5):
+    loving = scripted.quality(f'scripted-length-loving-{slope}', PROMPT, TEXT)
+    assert loving - plain == pytest.approx(slope * scripted.words_lib.count_words(TEXT) / 50)
 
 
 def pairs(num):
@@ -115,7 +114,18 @@ def test_verdicts_are_functions_of_the_texts():
 
 
 @pytest.mark.parametrize(
-  'name', ['kind', 'noisy', 'perfect-1', 'noisy-', 'noisy-1.5', 'length-loving--1', 'noisy-nan', '']
+  'name',
+  [
+    'kind',
+    'noisy',
+    'perfect-1',
+    'length-loving---1',
+    'noisy-',
+    'noisy-1.5',
+    'noisy--0.1',
+    'noisy-nan',
+    '',
+  ],
 )
 def test_a_judge_that_there_is_not_is_named(name):
   with pytest.raises(ValueError, match=f'scripted-{name}'):

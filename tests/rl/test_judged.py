@@ -1,10 +1,13 @@
 """Rewards by a judge in a run: what is asked when, what is needed, and the state of the ladder."""
 
+import functools
+import itertools
 import json
 import random
 import re
 import signal
 import sys
+import threading
 import time
 import zlib
 
@@ -58,12 +61,17 @@ SAMPLES = [sample(answer) for answer in ANSWERS]
   'judge, exact, deferred, threads',
   [
     ('scripted-perfect', True, False, 1),
-    ('m@http://localhost:1/v1', True, True, 1),  # as of a reward model behind a server
+    ('m@http://localhost:1/v1', True, False, 16),  # replies are kept, so a resume asks for none
     ('m@http://localhost:1/v1', False, False, 16),
+    ('lists.py', True, False, 16),
     ('pretrain:micro', False, True, 1),  # on our devices, which write until then
   ],
 )
-def test_when_a_form_is_computed_depends_on_its_judge(name, judge, exact, deferred, threads):
+def test_when_a_form_is_computed_depends_on_its_judge(
+  name, judge, exact, deferred, threads, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'lists.py').write_text("def reply(question):\n  return '[[A]]'\n")
   reward = registry.REWARDS[name](config(name, judge=judge, exact=exact), None)
   assert reward.reads == ('group' if name in ('sibling', 'ranking') else 'answer')
   assert (reward.deferred, reward.threads) == (deferred, threads)
@@ -84,28 +92,75 @@ def test_values_in_the_background_are_those_without_it(name):
     assert plain[[0, 2]].mean() > plain[[1, 3]].mean()
 
 
-def test_a_slow_judge_is_waited_for_once_after_the_last_answer():
-  """16 in flight, 0.8 s each, an answer every 60 ms: what waits at the end is one judgement."""
-  seconds = 0.8
+class Clock:
+  """A judge whose judgements take one tick each, of a clock that the test moves."""
 
-  def behave(number, payload):
-    time.sleep(seconds)
-    return '{"c1": "yes", "c2": "no"}'
+  def __init__(self):
+    self.now, self.changed = 0, threading.Condition()
 
-  with server_lib.serve(behave) as server:
-    c = config('rubric', judge=f'm@{server.url}', exact=False)
+  def behave(self, number, payload):
+    asked = payload['messages'][0]['content']
+    with self.changed:
+      due = self.now + 1
+      assert self.changed.wait_for(lambda: self.now >= due, 30)
+    if '[Criteria]' in asked:
+      return '{"c1": "yes", "c2": "no"}'
+    return '[[1 > 2 > 3 > 4]]' if '[Answer 1]' in asked else '[[A]]'
+
+  def tick(self):
+    with self.changed:
+      self.now += 1
+      self.changed.notify_all()
+
+
+@pytest.mark.parametrize('names', [*((name,) for name in judged.FORMS), judged.FORMS])
+@pytest.mark.parametrize('exact', [False, True])
+def test_after_the_last_answer_nothing_is_waited_for_but_what_it_brought(names, exact):
+  """8 answers a tick, 16 questions in flight: ceil(questions of the last 8 answers / 16) ticks."""
+  clock, group_size = Clock(), 4
+  # Of each answer, of 3 x 2 comparisons in each of 2 groups, of 2 groups.
+  num = sum({'rubric': 8, 'ladder': 16, 'sibling': 12, 'ranking': 2}[name] for name in names)
+  samples = [sample(f'Text {i}.') for i in range(24)]
+  with server_lib.serve(clock.behave) as server:
+    c = config(*names, judge=f'm@{server.url}', exact=exact)
     c.judge.cache = ':memory:'
     judges = judged.JudgedRewards(c)
-    rewards = background.BackgroundRewards(judges.rewards(None), 1)
-    samples = [sample(f'Text {i}.') for i in range(30)]
-    for index, one in enumerate(samples):
-      rewards.add(index, one)
-      time.sleep(0.06)
-    began = time.monotonic()
-    assert rewards.values('rubric', samples).tolist() == [0.5] * 30
-    assert time.monotonic() - began < 1.5 * seconds
+    rewards = judges.rewards(None)
+    assert not any(reward.deferred for reward in rewards.values())
+    running = background.BackgroundRewards(rewards, group_size)
+
+    def ticks(total):
+      """Moves the clock until so many questions were asked and answered; returns how often."""
+      for tick in itertools.count():
+        if (answered := _answered(server)) == total:
+          return tick
+        asked = min(total, answered + 16)
+        jobs.wait_for(functools.partial(_is_waiting, server, asked - answered))
+        clock.tick()
+        jobs.wait_for(functools.partial(_has_answered, server, asked))
+
+    for step in range(3):
+      for index in range(8 * step, 8 * step + 8):
+        running.add(index, samples[index])
+      waited = ticks(num * (step + 1))
+    assert waited == -(-num // 16)
+    for name in names:
+      assert np.isfinite(running.values(name, samples)).all()
+    assert len(server.seen) == 3 * num
     judges.close()
-  assert 6 < server.most_in_flight <= 16
+
+
+def _answered(server):
+  with server.lock:
+    return len(server.seen) - server.in_flight
+
+
+def _has_answered(server, num):
+  return _answered(server) == num
+
+
+def _is_waiting(server, num):
+  return server.in_flight == num
 
 
 def test_all_forms_of_a_run_share_one_judge():
@@ -145,6 +200,25 @@ def test_a_budget_ends_the_run_and_counts_what_a_killed_step_has_cost(tmp_path):
   unbounded = judged.JudgedRewards(c, epath.Path(tmp_path))
   assert unbounded.stops() == ''
   unbounded.close()
+
+
+def test_a_budget_is_not_exceeded_by_more_than_what_is_in_flight(tmp_path):
+  with server_lib.serve(lambda number, payload: '{"c1": "yes", "c2": "no"}') as server:
+    c = config('rubric', judge=f'm@{server.url}')
+    c.judge.price_in, c.judge.cache, c.judge.concurrency = 1e5, ':memory:', 1
+    c.reward.judge_budget = 2.5
+    samples = [sample(f'Text {i}.') for i in range(7)]
+    judges = judged.JudgedRewards(c, epath.Path(tmp_path))
+    values = judges.rewards(None)['rubric'].values(samples, 1)
+    assert (len(server.seen), np.isfinite(values).sum()) == (3, 3) and judges.stops() == ''
+    said = 'the judge has cost 3.00, and reward.judge_budget=2.5: raise it'
+    assert judges.refused() == said
+    judges.close()
+    c.reward.judge_budget = 7.5
+    judges = judged.JudgedRewards(c, epath.Path(tmp_path))
+    assert judges.rewards(None)['rubric'].values(samples, 1).tolist() == [0.5] * 7
+    assert len(server.seen) == 7 and judges.refused() == judges.stops() == ''
+    judges.close()
 
 
 def batch(values_G2, valid=True):
@@ -307,6 +381,56 @@ def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tm
       assert sum(counts.values()) - len(counts) <= (4 * 16 if name == 'killed' else 0)
   assert found['whole']['data']['ladder']
   assert found['killed'] == found['whole']
+
+
+OWN = """
+import zlib
+from lwz.judge import scripted
+
+def reply(question):
+  chance = zlib.crc32(str(question).encode()) % 5
+  if chance == 0:
+    raise OSError('down')
+  return 'hm' if chance == 1 else scripted.by_quality(question, lambda p, text: text.count('a') / 9)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_by_a_judge_of_ones_own_that_fails_and_rambles(keys, tmp_path):
+  file = tmp_path / 'likes_a.py'
+  file.write_text(OWN)
+  finish(start(keys | {'reward.judge': str(file), 'reward.max_failures': 1.0}, tmp_path))
+  records = metrics.read(tmp_path / 'run')
+  assert len(records) == 3
+  for cause in ('error', 'unreadable'):
+    assert sum(record.get(f'judge/failed/{cause}', 0) for record in records) > 0
+  assert 'likes_a.py' in (tmp_path / 'run' / 'report.html').read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_its_budget_stops_goes_on_with_a_larger_one_as_if_it_had_not(keys, tmp_path):
+  def behave(number, payload):
+    value = zlib.crc32(payload['messages'][0]['content'].encode())
+    return json.dumps({f'c{i}': ('yes', 'partly', 'no')[value // i % 3] for i in (1, 2)})
+
+  found, runs = {}, [('whole', [0.0]), ('stopped', [3.5, 100.0])]
+  for name, budgets in runs:
+    with server_lib.serve(behave) as server:
+      run = {k: v for k, v in keys.items() if not k.startswith('reward.weights.')}
+      run |= {'reward.judge': f'm@{server.url}', 'reward.weights.rubric': 1.0}
+      run |= {'judge.price_in': 1e5, 'judge.cache': str(tmp_path / f'{name}.sqlite')}
+      run |= {'judge.concurrency': 1}  # in flight
+      for budget in budgets:
+        process = start(run | {'reward.judge_budget': budget}, tmp_path / name)
+        output, _ = process.communicate(timeout=300)
+        assert (process.returncode == 0) == (budget != 3.5), output
+        if budget == 3.5:
+          assert 'stopped and saved at step 0 of 3: the judge has cost' in output
+          assert 'reward.judge_budget=3.5: raise it to go on' in output
+      chats = [json.dumps(payload['messages']) for payload in server.payloads]
+      assert len(set(chats)) == len(chats)
+    found[name] = bad_days.remains(tmp_path / name / 'run')
+  assert found['stopped'] == found['whole']
 
 
 def test_titles_without_criteria_are_named_before_a_run(monkeypatch):

@@ -212,7 +212,9 @@ def test_one_of_two_processes_judges_every_other_answer(deferred, two_processes)
 def test_too_many_failures_stop_the_run():
   def judge_of(share):
     with scoring_of({'writing': failing}, max_failures=share) as judge:
-      return judge.scores(write(judge, range(4)))
+      scores = judge.scores(write(judge, range(4)))
+    scoring.check(config(max_failures=share), scores)
+    return scores
 
   def failing(samples):
     return np.array([np.nan if s.prompt.id == 'a' else 1.0 for s in samples])

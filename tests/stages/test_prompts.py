@@ -2,15 +2,20 @@
 
 import collections
 import json
+import re
 
 import pytest
 
+from experiments import base
 from experiments import prompts as experiment
 from lwz import types
 from lwz.data import prompts
 from lwz.data.funnel import assessor, embedded_conversations, offline_rules, sift
 from lwz.judge import client
 from lwz.judge import judge as judge_lib
+from lwz.reward import components
+from lwz.reward import format as format_lib
+from lwz.rl import judged
 from lwz.stages import prompts as stage
 from tests import jobs
 from tests.rollout import scripted
@@ -165,6 +170,57 @@ def test_criteria_are_written_once_and_only_for_prompts_that_stay_and_have_none(
   stage.run(config(tmp_path / 'own', criteria=True, **own))
   (kept,) = prompts.load(tmp_path / 'own' / 'prompts-micro' / 'prompts.jsonl')
   assert kept.criteria == (types.Criterion('c1', 'Names a king.'),) and len(asked) == 5
+
+
+def test_references_rise_one_out_of_the_other_and_a_ladder_takes_them(tmp_path, monkeypatch):
+  asked = []
+
+  def ask(chats):
+    for index, chat in enumerate(chats):
+      said, query = chat[0]['content'], assessor.query_of(chat)
+      if 'You write texts for comparison' not in said:
+        yield client.Reply(index, offline_rules.reply(chat))
+        continue
+      before = re.findall(r'<text>\n(.*)\n</text>', said)
+      words = re.search(r'of (\d+) to (\d+) words', said)
+      asked.append((query, len(before), words.groups()))
+      whole = len(asked) != 2  # one is cut, and asked for again
+      text = f'{before[0] if before else query[-6:]}+'
+      yield client.Reply(
+        index, f'<think>So <text>no</text>.</think><text>{text}' + '</text>' * whole
+      )
+
+  judged_by(monkeypatch, ask)
+  source = write(tmp_path / 'in' / 's.jsonl', MIXED)
+  c = config(tmp_path, sources=(source,), references=3, criteria=True)
+  with pytest.raises(
+    ValueError, match=r'prompts\.references=3: offline-rules write no texts; name'
+  ):
+    stage.check(c)
+  c.judge.model = 'writer@http://localhost:1/v1'
+  stage.check(c)
+  stage.run(c)
+  found = prompts.load(tmp_path / 'prompts-micro' / 'prompts.jsonl')
+  assert len(found) == 4 and all(
+    p.references == tuple(p.text[-6:] + '+' * rung for rung in (1, 2, 3)) for p in found
+  )
+  assert {lengths for _, _, lengths in asked} == {(str(p.lower), str(p.upper)) for p in found}
+  assert [rung for _, rung, _ in asked] == [0] * 5 + [
+    1
+  ] * 8  # the third has one text before it, too
+  (tmp_path / 'prompts-micro' / 'DONE').unlink()
+  stage.run(c)
+  assert len(asked) == 13
+  ladder = base.get_config('micro')
+  ladder.reward.judge, ladder.reward.weights.ladder, ladder.data.prompts = (
+    'scripted-perfect',
+    1.0,
+    'x',
+  )
+  judged.check_prompts(ladder, judged.guided(ladder, found))
+  reward = judged.JudgedRewards(ladder).reward('ladder')
+  own = components.Sample(found[0], '', format_lib.Parsed('', found[0].references[0], True, ''))
+  assert reward.values([own], 1).tolist() == [0.5]  # as good as the first rung, which it is
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lwz.stages import rescore as stage
 from lwz.store import lock
 from lwz.store import run as run_lib
 from tests import archived_run
+from tests.rollout import scripted as server_lib
 
 PROMPTS = [types.Prompt(f'p{i}', f'Write about {i}.', 4, 6) for i in range(4)]
 TEXTS = [f'<think>Plan.</think>\n<answer>{"river " * n}sea.</answer>' for n in (0, 1, 2, 3)]
@@ -111,6 +112,21 @@ def test_a_second_start_asks_the_judge_nothing(made, monkeypatch):
 
   monkeypatch.setattr(scripted, 'reply', reply)
   assert rescored(c) == (facts, rows)
+
+
+def test_a_budget_stops_it_between_two_requests_and_what_is_all_paid_for_is_written(made):
+  """Of 4 groups of 4 answers each is compared in 3 x 2 questions, which cost 1 each."""
+  c, _ = made
+  c.reward.weights, c.judge.price_in, c.judge.concurrency = {'sibling': 1.0}, 1e5, 1
+  with server_lib.serve(lambda number, payload: '[[A]]') as server:
+    c.reward.judge, c.reward.judge_budget = f'm@{server.url}', 7.5
+    with pytest.raises(RuntimeError, match=r'has cost 8\.00, and .*budget=7\.5: raise it to go on'):
+      stage.run(c)
+    lock.release(setup.run_folder(c) / 'LOCK')
+    assert len(server.seen) == 8
+    c.reward.judge_budget = 24.0
+    _, rows = rescored(c)
+    assert len(server.seen) == 24 and rows['sibling', 'advantage']['silent'] == 4
 
 
 def test_some_batches_are_enough(made):

@@ -59,12 +59,16 @@ def test_the_samples_of_a_run_are_found_in_its_folder(tmp_path, capsys):
 
 
 def test_held_out_passages_have_rewards_and_damaged_ones_less(capsys):
+  """Also by a judge: their prompts have criteria and references, the passage is the best."""
   c = config()
   c.seed = 2  # whose stutter begins early
+  c.reward.judge = 'scripted-perfect'
+  c.reward.weights.rubric = c.reward.weights.ladder = 1.0
   found = rows(c, capsys)
   intact = [row for row in found if row['text'] == 'original']
   assert len(intact) >= 5
   assert all(float(r['length']) > 0.9 and float(r['format']) > 0.9 for r in intact)
+  assert all(float(r['rubric']) == 1.0 and float(r['ladder']) >= 0.5 for r in intact)
   by_kind = {row['text']: row for row in found}
   assert float(by_kind['stutter']['format']) < 0.7
   assert by_kind['no text']['format'] == by_kind['half of the text']['length'] == '0'

@@ -2,7 +2,8 @@
 
 FILTER: does the request need a long text? The paper's filter prompt is not published; this one is
 ours. ASSESS: how many words does a good answer have? The paper's length assessor, with its rules in
-our words. CRITERIA: what does a good answer have? For the reward `rubric`.
+our words. CRITERIA: what does a good answer have? For the reward `rubric`. `reference`: answers of
+rising quality, for the reward `ladder`.
 """
 
 import json
@@ -73,6 +74,23 @@ The query may be in any language. Write in the same one, and do not answer it.
 Think it over, then end with one JSON object: {{"criteria": [{{"text": "Names the sources of three \
 rivers.", "kind": "content", "weight": 2}}]}}"""
 
+_REFERENCE = """You write texts for comparison. Below is what a user sent to an assistant. Write \
+an answer to it of {words} words, in the language of the query.
+
+TASK
+
+{query}{before}
+
+Reply with nothing but the text, between <text> and </text>."""
+_DRAFT = (
+  'It is the weakest of a series: what a beginner writes in a hurry, on the subject and complete, '
+  'but thin and loosely ordered, with general statements in place of details.'
+)
+_BETTER = (
+  'Below the query stands answer number {}. Write number {}, which any reader prefers: richer in '
+  'detail, better ordered, in better style, and without the weak places of that one.'
+)
+
 _AGAIN = (
   'That could not be read. Reply with nothing but one JSON object, such as {example}, without '
   'any other word.'
@@ -93,11 +111,22 @@ class Length(NamedTuple):
   changed: str = ''
 
 
-def messages(question: str, query: str) -> list[dict[str, str]]:
-  """The chat that asks `question` (`FILTER`, `ASSESS` or `CRITERIA`) about a query."""
+def reference(rung: int) -> str:
+  """The question for an answer to a query that is better than the one a rung below; 0 is worst."""
+  task = _BETTER.format(rung, rung + 1) if rung else _DRAFT
+  return _REFERENCE.replace('TASK', task)
+
+
+def messages(question: str, query: str, words: str = '', before: str = '') -> list[dict[str, str]]:
+  """The chat that asks `question` (`FILTER`, `ASSESS`, `CRITERIA`, a `reference`) about a query.
+
+  A reference has so many `words`, and is better than the text `before`, if there is one.
+  """
   # A closing tag in the query itself would end it early.
   query = query.replace('</query>', '</ query>')
-  return [{'role': 'user', 'content': question.format(query=f'{_OPEN}{query}{_CLOSE}')}]
+  before = f'\n\n<text>\n{before}\n</text>' if before else ''
+  asked = question.format(query=f'{_OPEN}{query}{_CLOSE}', words=words, before=before)
+  return [{'role': 'user', 'content': asked}]
 
 
 def again(question: str, chat: list[dict[str, str]], unread: str) -> list[dict[str, str]]:
@@ -170,6 +199,12 @@ def parse_criteria(answer: str) -> list[dict[str, Any]] | None:
   except (LookupError, ValueError, RecursionError):
     return None
   return found if 1 <= len(found) <= _MOST else None
+
+
+def parse_reference(answer: str) -> str | None:
+  """The text in a reply; None if it has none, or was cut before its end."""
+  found = re.findall(r'<text>(.*?)</text>', without_thoughts(answer), re.DOTALL)
+  return (found[-1].strip() or None) if found else None
 
 
 def _plain(answer: str) -> str:

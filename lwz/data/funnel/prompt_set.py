@@ -1,6 +1,7 @@
 """The last step of the funnel: a request and the judge's verdicts become a prompt or a reject."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from lwz.data.funnel import assessor
 
@@ -12,14 +13,14 @@ def settle(
   *,
   judge: str,
   shortest: int,
-  criteria: list[dict[str, Any]] | Literal[False] | None = False,
+  written: Mapping[str, Any] = {},
 ) -> tuple[dict[str, Any] | None, tuple[str, str]]:
   """A line of the prompt set, as `lwz.data.prompts.load` reads it, or the reason for rejection.
 
   `record` is from `sift.read`; a range given by the data set is kept as it is. `keep` and `judged`
   are the verdicts of filter and assessor, None if there is none. A range with an upper bound below
-  `shortest` words is rejected. `criteria` are those that the judge has written, for a data set that
-  has none; None if it has failed, False if it was not asked.
+  `shortest` words is rejected. `written` has the criteria and references that the judge was asked
+  for, for a data set that has none; None if it has failed.
 
   Returns (line, ('', '')), or (None, (reason, detail)). The line has id, text, language, source,
   lower, upper, criteria and references if the data set has them, and `provenance`: file, row and
@@ -46,9 +47,10 @@ def settle(
     return None, ('short range', f'{judge}: [{lower}, {upper}]')
   line = {name: record[name] for name in ('id', 'text', 'language', 'source')}
   more = dict(record.get('more', {}))
-  if criteria is not False and not more.get('criteria'):
-    if criteria is None:
-      return None, ('no judgement', 'criteria')
-    more['criteria'], provenance['criteria'] = criteria, judge
+  for name, value in written.items():
+    if not more.get(name):
+      if value is None:
+        return None, ('no judgement', name)
+      more[name], provenance[name] = value, judge
   line |= {'lower': lower, 'upper': upper, **more}
   return line | {'provenance': provenance}, ('', '')

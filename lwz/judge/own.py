@@ -1,0 +1,70 @@
+"""A judge of one's own: a Python file with a function `reply`, from a question to a text.
+
+    def reply(question):  # one of `lwz.reward.questions`
+      return '[[A]]'      # or '[[2 > 1 = 3]]', or '{"c1": "yes", "c2": "no"}', as a model replies
+
+`scripted.by_quality` makes such a text out of a number for each answer. An error counts as a
+failure of the judge. Up to `judge.concurrency` threads call the function at a time.
+"""
+
+import concurrent.futures
+import functools
+import runpy
+import threading
+from collections.abc import Callable
+
+from etils import epath
+
+from lwz.judge import client, scripted
+from lwz.reward import questions
+
+Reply = Callable[[questions.Question], str]
+
+
+def is_own(name: str) -> bool:
+  """Whether a judge is named by its file."""
+  return name.endswith('.py')
+
+
+@functools.cache
+def load(path: str) -> Reply:
+  """Returns the function of a judge's file.
+
+  Raises FileNotFoundError if there is no file, and ValueError if it has no such function.
+  """
+  if not epath.Path(path).exists():
+    raise FileNotFoundError(f'reward.judge={path}: no such file; name one with reply(question)')
+  try:
+    found = runpy.run_path(path).get('reply')
+  except Exception as error:  # of any kind: the file is the user's
+    raise ValueError(f'reward.judge={path}: {type(error).__name__}: {error}') from error
+  if not callable(found):
+    raise ValueError(f'reward.judge={path}: the file has no function reply(question): add one')
+  return found
+
+
+def of(name: str) -> Reply | None:
+  """Returns the function of a judge that is one: one's own, or scripted rules; else None."""
+  if scripted.is_scripted(name):
+    return functools.partial(scripted.reply, name)
+  return load(name) if is_own(name) else None
+
+
+def submit(
+  ask: Callable[[], str], index: int, room: threading.Semaphore
+) -> concurrent.futures.Future[client.Reply]:
+  """Calls a judge in a thread that holds no run which ends; the result is its `Reply`."""
+  future: concurrent.futures.Future[client.Reply] = concurrent.futures.Future()
+
+  def work() -> None:
+    with room:
+      try:
+        text, fault = ask(), ''
+        if not isinstance(text, str):
+          text, fault = '', f'error: a reply is a text, not {type(text).__name__}'
+      except BaseException as error:  # of any kind, as above: an exit, too, has to be answered
+        text, fault = '', f'error: {type(error).__name__}: {error}'
+    future.set_result(client.Reply(index, text, fault))
+
+  threading.Thread(target=work, name='own judge', daemon=True).start()
+  return future
