@@ -429,3 +429,17 @@ def test_a_bucket_keeps_no_small_programs(folder, least, monkeypatch):
   c.runs_dir = folder
   compilation.prepare(c)
   assert asked['jax_persistent_cache_min_compile_time_secs'] == least
+
+
+def test_compiled_programs_that_were_not_used_for_longest_are_removed(tmp_path):
+  (tmp_path / 'programs').mkdir()
+  paths = [tmp_path / 'a', tmp_path / 'programs' / 'b', tmp_path / 'c']
+  for day, path in enumerate(paths):
+    path.write_bytes(bytes(10))
+    os.utime(path, (day, 0))  # read, written
+  compilation.prune(tmp_path, 30)
+  assert all(path.exists() for path in paths)
+  os.utime(paths[0], (5, 0))
+  compilation.prune(tmp_path, 20)
+  assert [path.exists() for path in paths] == [True, False, True]
+  compilation.prune(tmp_path / 'none', 0)

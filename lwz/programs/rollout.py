@@ -115,7 +115,9 @@ def engine(
 
   @functools.cache
   def prefill_of(batch_size, num_tokens):
-    return prefill(spec, batch_size=batch_size, num_tokens=num_tokens).jit()
+    program = prefill(spec, batch_size=batch_size, num_tokens=num_tokens)
+    program.start()
+    return program.jit()
 
   @functools.cache
   def program_of(batch_size, read_length):

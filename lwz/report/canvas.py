@@ -68,7 +68,6 @@ def legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
 
 def label_width(canvas: figure.Figure, axes: Axes) -> float:
   """The share of the width that the labels of the ticks at the left take."""
-  canvas.draw_without_rendering()
   widths = [text.get_window_extent().width for text in axes.get_yticklabels()]
   return (max(widths, default=0) + 9) / canvas.bbox.width
 

@@ -117,9 +117,10 @@ def _tokens(c, folder, tok) -> dict[str, tokens.Tokens]:
 def _encoded(c, tok) -> Iterator[tuple[str, int, list[list[int]]]]:
   """Yields the corpus in chunks of a part, a number of documents, and their ids."""
   kept: dict[str, list[types.Document]] = {'train': [], 'heldout': []}
+  num_chars = dict.fromkeys(kept, 0)
 
   def encode(part: str) -> Iterator[tuple[str, int, list[list[int]]]]:
-    documents, kept[part] = kept[part], []
+    documents, kept[part], num_chars[part] = kept[part], [], 0
     yield part, len(documents), _plain_ids(tok, documents)
     if c.data.formatted_share:
       yield f'{part}_formatted', len(documents), _formatted_ids(c, tok, documents)
@@ -129,7 +130,8 @@ def _encoded(c, tok) -> Iterator[tuple[str, int, list[list[int]]]]:
     if part == 'train' and not _is_source(c, document):
       continue  # held-out documents are of all sources, so that losses compare
     kept[part].append(document)
-    if sum(len(d.text) for d in kept[part]) > _CHUNK or len(kept[part]) >= 1_000:
+    num_chars[part] += len(document.text)
+    if num_chars[part] > _CHUNK or len(kept[part]) >= 1_000:
       yield from encode(part)
   for part in kept:
     yield from encode(part)

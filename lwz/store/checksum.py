@@ -26,7 +26,7 @@ def named(tree: Any) -> dict[str, Any]:
 
 def leaves(tree: Any) -> dict[str, int]:
   """Returns a checksum for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
-  sums = jax.device_get({name: _sum(leaf) for name, leaf in named(tree).items()})
+  sums = jax.device_get(_sums(named(tree)))
   return {name: int(value) for name, value in sums.items()}
 
 
@@ -38,6 +38,10 @@ def of(tree: Any) -> int:
 
 
 @jax.jit
+def _sums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  return {name: _sum(leaf) for name, leaf in leaves.items()}
+
+
 def _sum(array: jax.Array) -> jax.Array:
   array = jax.device_put(array, jax.memory.Space.Device)  # an offloaded one lies on the host
   if array.dtype == jnp.bool_:

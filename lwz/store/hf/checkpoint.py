@@ -269,11 +269,13 @@ def _finish(folder, config, leaves, shards, tokenizer, ends):
 
 def on_host(tensor: mapping.Tensor, leaves: dict[str, jax.Array]) -> np.ndarray:
   """Returns our leaf of a tensor (one layer of it, where stacked); every process makes the call."""
-  leaf = leaves[tensor.leaf]
+  leaf: Any = leaves[tensor.leaf]
+  if isinstance(leaf, jax.Array) and [d.platform for d in leaf.devices()] == ['cpu']:
+    leaf = np.asarray(leaf)  # a view: no copy, and no program that takes a layer out
   return gathered(leaf if tensor.layer is None else leaf[tensor.layer])
 
 
-def gathered(array: jax.Array) -> np.ndarray:
+def gathered(array: jax.Array | np.ndarray) -> np.ndarray:
   """Returns an array on every host, wherever its parts lie; every process makes the call."""
   if getattr(array, 'is_fully_addressable', True):
     return np.asarray(array)

@@ -5,7 +5,9 @@ host at a time.
 """
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.traverse_util
@@ -63,8 +65,18 @@ def assemble(
   where = wanted.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   if parts[0][0].layer is None:
     ((tensor, of),) = parts
-    leaf = _part(tensor, of, shape, dtype, where)
+    leaf = _part(shape, where, lambda bounds: _pieces(tensor, of, bounds, dtype))
     read()
+    return leaf
+  if math.prod(shape) * dtype.itemsize <= PIECE:  # it is one piece itself: nothing is compiled
+
+    def stacked(bounds):
+      layers = parts[slice(*bounds[0])]
+      return np.stack([_pieces(tensor, of, bounds[1:], dtype) for tensor, of in layers])
+
+    leaf = _part(shape, where, stacked)
+    for _ in parts:
+      read()
     return leaf
   zeros = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=where)
   put = jax.jit(
@@ -74,7 +86,8 @@ def assemble(
   )
   leaf = zeros()
   for at, (tensor, of) in enumerate(parts):
-    layer = _part(tensor, of, shape[1:], dtype, _without_layers(where))
+    pieces = functools.partial(_pieces, tensor, of, dtype=dtype)
+    layer = _part(shape[1:], _without_layers(where), pieces)
     leaf = jax.block_until_ready(put(leaf, layer, at))  # else the host runs ahead of the devices
     del layer  # else it is held while the next one is read
     read()
@@ -91,13 +104,13 @@ def same(one: Read, other: Read, num_rows: int) -> bool:
   return True
 
 
-def _part(tensor, read: Read, shape, dtype, where) -> jax.Array:
+def _part(shape, where, pieces: Callable[[tuple], np.ndarray]) -> jax.Array:
   held: dict[tuple, np.ndarray] = {}  # devices that hold the same part share one reading
 
   def part(index):
     key = tuple(dim.indices(size)[:2] for dim, size in zip(index, shape, strict=True))
     if key not in held:
-      held[key] = _pieces(tensor, read, key, dtype)
+      held[key] = pieces(key)
     return held[key]
 
   return jax.make_array_from_callback(shape, where, part)
