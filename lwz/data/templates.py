@@ -148,9 +148,11 @@ def ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
       "chat needs; name one under data.chat_template, or set data.template='paper'"
     )
   rendered = iter(tokenizers.chat_ids(tokenizer, chats) if chats else ())
-  texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-  plain = iter(tokenizers.encode(tokenizer, texts, end=False))
-  return [next(plain) if isinstance(prompt, str) else next(rendered) for prompt in prompts]
+  plain = {'add_special_tokens': False, 'split_special_tokens': True}
+  return [
+    tokenizer.encode(prompt, **plain) if isinstance(prompt, str) else next(rendered)
+    for prompt in prompts
+  ]
 
 
 def prompt_ids(
