@@ -153,7 +153,13 @@ def launch(experiment, runs, *arguments, **options):
   return jobs.launch(experiment, runs, *arguments, record=runs / 'reads.jsonl', **options)
 
 
-@pytest.mark.parametrize('name', TRAINING)
+# One of each stage and the ablation; the others are the same stages on other keys.
+FIRST = ('pretrain', 'sft', 'reward_model', 'grpo_think', 'grpo_nothink')
+
+
+@pytest.mark.parametrize(
+  'name', [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in TRAINING]
+)
 def test_runs_at_micro(name, recorded):
   launch(f'{name}:micro', recorded)
   folder = recorded / f'{name}-micro'

@@ -134,10 +134,12 @@ def test_a_mesh_gives_the_same_curves(micro_runs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
   'name',
-  # base_model is the stage of pretrain, whose loop sft shares.
   [
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ('base_model', 'sft')),
-    *('pretrain', 'reward_model', 'grpo_think'),
+    'grpo_think',
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in ('base_model', 'pretrain', 'reward_model', 'sft')
+    ),
   ],
 )
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(name, micro_runs, tmp_path):
@@ -210,6 +212,7 @@ def test_a_complete_run_names_what_is_there(micro_runs, tmp_path):
   assert f'nothing to do; see {tmp_path}/base_model-micro/DONE' in output
 
 
+@pytest.mark.slow
 def test_a_changed_corpus_is_another_run_and_not_a_missing_one(tmp_path):
   for i in range(60):
     path = tmp_path / 'texts' / f'{i}.txt'
@@ -235,6 +238,7 @@ def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
   assert [r['step'] for r in metrics.read(tmp_path / 'base_model-micro')] == list(range(6))
 
 
+@pytest.mark.slow
 def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
   jobs.launch('grpo_think:micro', micro_runs)  # and what it needs
   bad_days.borrow(tmp_path, micro_runs, 'grpo_think-micro')
