@@ -3,7 +3,7 @@
 JAX's own cache finds a program by its lowered text, and takes longer to make that than to read what
 was compiled. Here the key is all that determines the text and the code: sources, versions, settings
 of JAX and XLA, the processor, and the function of a program with everything that is bound to it.
-What cannot be told so (`_Unknown`) is compiled as ever, and so is what cannot be read.
+What has no such description (`_Unknown`) is compiled as ever, and so is what cannot be read.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _DIGEST = 32  # bytes before the content
 
 
 class _Unknown(Exception):
-  """A value that its description would not tell from another one."""
+  """A value that has no description that only equal ones have."""
 
 
 def kept(program: Any, compile: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled:
@@ -59,7 +59,7 @@ def _path(program: Any, devices: set[jax.Device]) -> pathlib.Path | None:
   if not folder or [getattr(device, 'platform', '') for device in devices] != ['cpu']:
     return None
   try:
-    parts = [*_process(), *_settings(), *_tell(program)]
+    parts = [*_process(), *_settings(), *_described(program)]
   except Exception:  # any doubt, such as a closure in a circle, or a system without /proc
     return None
   key = hashlib.sha256('\0'.join(parts).encode()).hexdigest()
@@ -133,7 +133,7 @@ def _check(named: Any) -> None:
     raise _Unknown(named)
 
 
-def _tell(x: Any) -> Iterator[str]:
+def _described(x: Any) -> Iterator[str]:
   """Yields a description, the same in every process; raises `_Unknown` where there is none."""
   yield f'{type(x).__module__}.{type(x).__qualname__}'
   match x:
@@ -142,26 +142,26 @@ def _tell(x: Any) -> Iterator[str]:
     case jax.sharding.Mesh():
       yield f'{dict(x.shape)} {[(d.id, d.device_kind) for d in x.devices.flat]} {x.axis_types}'
     case jax.sharding.NamedSharding():
-      yield from (*_tell(x.mesh), f'{x.spec} {x.memory_kind}')
+      yield from (*_described(x.mesh), f'{x.spec} {x.memory_kind}')
     case jax.ShapeDtypeStruct():
-      yield from (f'{x.shape} {x.dtype} {x.weak_type}', *_tell(x.sharding))
+      yield from (f'{x.shape} {x.dtype} {x.weak_type}', *_described(x.sharding))
     case tuple() | list():
-      yield from (f'{len(x)}', *(part for one in x for part in _tell(one)))
+      yield from (f'{len(x)}', *(part for one in x for part in _described(one)))
     case dict():
-      yield from (f'{len(x)}', *(part for one in x.items() for part in _tell(one)))
+      yield from (f'{len(x)}', *(part for one in x.items() for part in _described(one)))
     case functools.partial():
-      yield from (*_tell(x.func), *_tell(x.args), *_tell(x.keywords))
+      yield from (*_described(x.func), *_described(x.args), *_described(x.keywords))
     case types.FunctionType():
       _check(x)
       yield f'{x.__module__} {x.__qualname__} {[*x.__code__.co_positions()]}'  # in its sources
       if vars(sys.modules[x.__module__]).get(x.__qualname__) is not x:  # it is bound to more
         cells = [cell.cell_contents for cell in x.__closure__ or ()]
-        yield from (*_tell(cells), *_tell(x.__defaults__), *_tell(x.__kwdefaults__))
+        yield from (*_described(cells), *_described(x.__defaults__), *_described(x.__kwdefaults__))
     case type():
       _check(x)
       yield f'{x.__module__}.{x.__qualname__}'
     case _ if dataclasses.is_dataclass(x):
       _check(type(x))
-      yield from _tell({f.name: getattr(x, f.name) for f in dataclasses.fields(x) if f.init})
+      yield from _described({f.name: getattr(x, f.name) for f in dataclasses.fields(x) if f.init})
     case _:
       raise _Unknown(x)

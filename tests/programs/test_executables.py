@@ -166,12 +166,12 @@ def test_sources_that_changed_since_the_process_began_are_not_trusted(monkeypatc
   assert path(evaluate()) is None
 
 
-def test_sources_versions_and_the_processor_are_told():
-  told = executables._process.__wrapped__()
-  assert jax.__version__ in ' '.join(told) and any('model name' in one for one in told)
+def test_sources_versions_and_the_processor_are_described():
+  found = executables._process.__wrapped__()
+  assert jax.__version__ in ' '.join(found) and any('model name' in one for one in found)
 
 
-def test_what_cannot_be_told_has_no_file(monkeypatch):
+def test_what_cannot_be_described_has_no_file(monkeypatch):
   own = program.Program('own', lambda x: x, (placement.array((2,), jnp.float32, mesh()),))
   assert path(own) is None  # a function outside of lwz
   assert path(update(rate=jnp.float32(0.1))) is None  # an array in a closure
