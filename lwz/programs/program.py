@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from lwz.model.attention import packed as packed_attention
-from lwz.programs import executables, placement
+from lwz.programs import placement
 
 # Of XLA, by platform. On CPUs the optimisations of LLVM that are left out change no bit of these
 # programs, and no speed that could be measured.
@@ -47,7 +47,7 @@ class Program:
     mesh = self._mesh()
     shares = mesh is not None and mesh.size > 1 and self._platform() == 'cpu'
     if not self.started and jax.process_count() == 1 and not shares:
-      self.started.append(_THREADS.submit(self._compile))
+      self.started.append(_THREADS.submit(lambda: self.lower().compile()))
       _BEGUN.add(self.started[0])
     return self.started[0] if self.started else None
 
@@ -75,12 +75,9 @@ class Program:
   def _compiled(self) -> jax.stages.Compiled:
     if self.started[0].cancel():  # no thread has begun with it: needed now, it is not queued
       compiled: futures.Future = futures.Future()
-      compiled.set_result(self._compile())
+      compiled.set_result(self.lower().compile())
       self.started[0] = compiled
     return self.started[0].result()
-
-  def _compile(self) -> jax.stages.Compiled:
-    return executables.kept(self, lambda: self.lower().compile())
 
   def _jitted(self) -> jax.stages.Wrapped:
     placed = jax.tree.map(lambda arg: getattr(arg, 'sharding', None), self.abstract_args)
