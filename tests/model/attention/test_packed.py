@@ -99,7 +99,7 @@ def test_no_result_depends_on_the_block(block):
 
 
 def test_a_forward_pass_of_twice_the_keys_is_the_reference():
-  inputs, segments = arrays_of(2, 600, 4, 2), packed(2, 600)  # the last pair of keys has 88
+  inputs, segments = arrays_of(2, 600, 4, 2), packed(2, 600)  # the last block of keys has 88
   attend = functools.partial(
     chunked_attention.attend, q_segments_BT=segments, kv_segments_BS=segments
   )
