@@ -131,6 +131,8 @@ def _files(c, reads: Sequence[str]) -> dict[str, dict[str, epath.Path]]:
     if keys.is_identity(key, c.stage, reads) and keys.get(c, key):
       value = input_file(c, key) if key in RESULTS else keys.get(c, key)
       roots = value if isinstance(value, tuple) else (value,)
+      if key == 'reward.judge' and not value.endswith('.py'):
+        roots = ()  # a model, whose weights are not read: another place is another judge
       found[key] = {
         f'{root}/{name}' if len(roots) > 1 else name: path
         for root in roots

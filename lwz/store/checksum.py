@@ -26,8 +26,16 @@ def named(tree: Any) -> dict[str, Any]:
 
 def leaves(tree: Any) -> dict[str, int]:
   """Returns a checksum for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
-  sums = jax.device_get(_sums(named(tree)))
-  return {name: int(value) for name, value in sums.items()}
+  found = named(tree)
+  sums = jax.device_get(_sums({k: leaf for k, leaf in found.items() if not _is_offloaded(leaf)}))
+  for name, leaf in found.items():
+    if name not in sums:  # offloaded ones come to the devices one by one
+      sums[name] = jax.device_get(_sums({'': leaf}))['']
+  return {name: int(sums[name]) for name in found}  # in the tree's order, on which `of` depends
+
+
+def _is_offloaded(leaf: Any) -> bool:
+  return getattr(getattr(leaf, 'sharding', None), 'memory_kind', None) == 'pinned_host'
 
 
 def of(tree: Any) -> int:

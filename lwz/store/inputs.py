@@ -47,8 +47,6 @@ Stamps = dict[str, dict[str, Stamp]]  # key -> name of a file -> its stamp
 
 def files(root: epath.PathLike) -> dict[str, epath.Path]:
   """Returns the file itself by its name, or the files below a folder by their paths in it."""
-  if '@http' in os.fspath(root):  # MODEL@ADDRESS, which has no files
-    return {}
   root = epath.Path(root)
   if root.is_dir():
     return {os.fspath(path.relative_to(root)): path for path in _below(root, set())}

@@ -28,7 +28,7 @@ def test_the_true_text_meets_every_criterion_and_stands_above_its_damaged_copies
   terms = [re.search('[“"](.+)[”"]', one.text)[1] for one in made.criteria]
   assert requirements.covered(TEXTS[language], terms) == len(terms)
   checks = [questions.Check(made, one) for one in (TEXTS[language], made.text)]
-  verdicts = [list(scripted._check('scripted-perfect', check).values()) for check in checks]
+  verdicts = [list(scripted._check('scripted-perfect', check, None).values()) for check in checks]
   assert rubric.share(made.criteria, verdicts[0]) == 1.0
   own = requirements.covered(made.text, terms)
   assert rubric.share(made.criteria, verdicts[1]) == own / guidance.NUM <= 0.5

@@ -318,7 +318,11 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
 def test_the_file_of_a_judge_is_part_of_what_a_run_is(tmp_path):
   file = tmp_path / 'lists.py'
   file.write_text(OWN)
-  for name in (str(file), 'scripted-perfect', 'm@http://localhost:1/v1', 'pretrain:micro'):
+  model = tmp_path / 'model'  # its weights are not read, so that its name counts
+  model.mkdir()
+  (model / 'config.json').write_text('{}')
+  named = ('scripted-perfect', 'm@http://localhost:1/v1', 'pretrain:micro', str(model))
+  for name in (str(file), *named):
     c = config(tmp_path, name)
     c.stage = 'grpo'
     found = setup.identity(c, reward_judge.READS).files()['reward.judge']

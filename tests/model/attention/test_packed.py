@@ -98,6 +98,15 @@ def test_no_result_depends_on_the_block(block):
   np.testing.assert_allclose(found, reference(q, k, v, segments), atol=1e-6)
 
 
+def test_a_forward_pass_of_twice_the_keys_is_the_reference():
+  inputs, segments = arrays_of(2, 600, 4, 2), packed(2, 600)  # the last block of keys has 88
+  attend = functools.partial(
+    chunked_attention.attend, q_segments_BT=segments, kv_segments_BS=segments
+  )
+  expected = result(functools.partial(reference, segments=segments), inputs)
+  assert_same(result(attend, inputs), expected, atol=1e-4)
+
+
 def test_blocks_add_their_gradients_in_float32():
   """In bfloat16 sums over many blocks would lose twice as much as the reference does."""
   *qkv, weights = arrays_of(1, 512, 4, 2, 32)
