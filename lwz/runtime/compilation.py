@@ -33,8 +33,8 @@ def prune(folder: pathlib.Path, limit: int) -> None:
   JAX's own limit wants a lock, and files that caches of earlier versions lack.
   """
   used = []
-  for path in folder.rglob('*'):
-    with contextlib.suppress(OSError):  # another process removes some, too
+  with contextlib.suppress(OSError):  # another process removes some, too
+    for path in folder.rglob('*'):
       if path.is_file():
         stat = path.stat()
         used.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
