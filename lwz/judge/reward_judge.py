@@ -236,7 +236,8 @@ class RewardJudge:
     if scripted.is_scripted(self._name):
       return [client.Reply(i, question.by_rules()) for i, question in enumerate(asked)]
     if self._by_rules:
-      futures = [own.submit(each.by_rules, i, self._room) for i, each in enumerate(asked)]
+      how = self._room, self._c.judge.deadline
+      futures = [own.submit(each.by_rules, i, *how) for i, each in enumerate(asked)]
       return (future.result() for future in concurrent.futures.as_completed(futures))
     sampling = judge_lib.sampling(self._c)
     requests = [client.Request(one.messages, sampling, one.sample) for one in asked]

@@ -280,6 +280,8 @@ def reply(question):
     return None
   if 'slow' in str(question):
     time.sleep(0.2)
+  if 'hangs' in str(question):
+    time.sleep(60)
   return scripted.by_quality(question, lambda prompt, answer: answer.count('*') / 2)
 """
 
@@ -312,6 +314,18 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
   own.load.cache_clear()
   judge = opened(c, tmp_path)
   assert judge([COMPARED]) == ['A']
+  judge.close()
+
+
+def test_a_judge_of_ones_own_that_hangs_holds_neither_the_run_nor_other_questions(tmp_path):
+  file = tmp_path / 'lists.py'
+  file.write_text(OWN)
+  c = config(tmp_path, str(file), judge__concurrency=2, judge__deadline=0.5)
+  judge, begun = opened(c, tmp_path), time.monotonic()
+  asked = [questions.Check(PROMPT, text) for text in ('hangs 1', 'hangs 2', 'hangs 3', '*')]
+  assert judge(asked) == [None] * 3 + [('partly', 'partly')]
+  assert time.monotonic() - begun < 20
+  assert judge.metrics()['judge/failed/deadline'] == 3
   judge.close()
 
 
