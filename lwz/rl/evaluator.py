@@ -3,7 +3,7 @@
 1. between two updates: sample an answer to each prompt, and greedy ones and siblings of some
                                                                     rl.heldout_answers
 2. in the background, while training goes on: measure what needs no judge, score by models on our
-   devices (off a CPU and in several processes still in the step), have the judge compare them with
+   devices (off a CPU and on several devices still in the step), have the judge compare them with
    the baselines, rate them                                         rl.judging, rl.referee
 3. when it has ended: a record in evaluations.jsonl                 store.evaluations
 
@@ -220,11 +220,12 @@ class Evaluator:
   def _judge(self, step: int, policy: int, answered, again: bool = False) -> None:
     """Has process 0 judge answers in the background, and score them by models on our devices.
 
-    Several processes score them now: they run programs in one order. So does an accelerator, whose
-    memory another program beside the training would take.
+    Several processes score them now: they run programs in one order, and several devices of a CPU
+    end where collectives of two programs wait for its cores. So does an accelerator, whose memory
+    another program beside the training would take.
     """
     score = functools.partial(self._scored, answered)
-    if jax.process_count() > 1 or jax.default_backend() != 'cpu':
+    if setup.mesh(self._c).size > 1 or jax.default_backend() != 'cpu':
       score = functools.partial(tuple, score())
     if jax.process_index() == 0:
       # Open until `stop`, so that a thread that still judges then can add nothing.

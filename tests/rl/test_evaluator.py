@@ -509,11 +509,13 @@ def test_the_referee_scores_in_the_background_on_a_cpu_and_else_in_the_step(
   assert sum(request.greedy for request in writes) == 2 and len(writes) == 5
   rows = (tmp_path / 'evaluations' / 'by_prompt.jsonl').read_text().splitlines()
   assert sorted(json.loads(row)['mode'] for row in rows) == ['greedy'] * 2 + ['sampled'] * 3
-  monkeypatch.setattr(evaluator.jax, 'default_backend', lambda: 'gpu')
-  due._referee = Referee()
-  threading.Timer(0.5, due._referee.may_go.set).start()
-  due.step(Loop(), 2, policy(2))
-  assert due._referee.may_go.is_set()
+  for step, backend, devices in ((2, 'gpu', 1), (4, 'cpu', 2)):  # collectives of two programs
+    monkeypatch.setattr(evaluator.jax, 'default_backend', lambda backend=backend: backend)
+    c.mesh.fsdp = devices
+    due._referee = Referee()
+    threading.Timer(0.5, due._referee.may_go.set).start()
+    due.step(Loop(), step, policy(step))
+    assert due._referee.may_go.is_set()
 
 
 def test_what_is_judged_again_leaves_the_marks_of_a_later_evaluation(
