@@ -247,8 +247,13 @@ class Evaluator:
     }
     shared = json.loads(hosts.text_of_first(json.dumps(found)))
     by_mode = {mode: [referee.Answer(*one) for one in texts] for mode, texts in shared.items()}
-    logps = {mode: self._referee.logprobs(answers) for mode, answers in by_mode.items()}
-    scores = {m: self._referee.scores(answers, logps[m]) for m, answers in by_mode.items()}
+    logps: dict[str, list[np.ndarray]] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for mode, said in by_mode.items():  # minutes, for a large model on a CPU
+      logps[mode] = self._referee.logprobs(said)
+      self._judging.check()
+      scores[mode] = self._referee.scores(said, logps[mode])
+      self._judging.check()
     of = MODES[0]
     read = [by_mode[of][i] for i in self._read], [logps[of][i] for i in self._read]
     return by_mode, scores, self._referee.within(*read, self._c.eval.window)

@@ -518,6 +518,22 @@ def test_the_referee_scores_in_the_background_on_a_cpu_and_else_in_the_step(
     assert due._referee.may_go.is_set()
 
 
+def test_a_run_that_stops_waits_for_no_whole_scoring_and_leaves_no_record(
+  writes, tmp_path, monkeypatch
+):
+  write_arena(tmp_path)
+  due, begun, scored = evaluations(config(tmp_path), tmp_path), threading.Event(), []
+  due._referee = Referee()
+  monkeypatch.setattr(Referee, 'logprobs', lambda *_: begun.set() or due._referee.may_go.wait(60))
+  monkeypatch.setattr(Referee, 'scores', lambda *_: scored.append(1))
+  due.step(Loop(), 0, PARAMS)
+  assert begun.wait(60)
+  threading.Timer(0.2, due._referee.may_go.set).start()
+  due.stop()
+  due._judging.join()
+  assert due._referee.may_go.is_set() and scored == [] and records.read(tmp_path) == {}
+
+
 def test_what_is_judged_again_leaves_the_marks_of_a_later_evaluation(
   writes, judge, server, tmp_path
 ):
