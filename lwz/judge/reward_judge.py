@@ -149,7 +149,7 @@ class RewardJudge:
   @functools.cached_property
   def _identity(self) -> str:
     if own.is_own(self._name):
-      return f'{self._name} {inputs.digest(self._name)}'
+      return inputs.digest(self._name)  # wherever it stands, as of the inputs of a run
     if is_engine(self._c):
       return systems.describe(self._c, self._name).identity
     return self._name

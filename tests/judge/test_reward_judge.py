@@ -310,6 +310,11 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
   assert (counts['judge/failed/error'], counts['judge/failed/unreadable']) == (2, 1)
   assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 1
   judge.close()
+  (tmp_path / 'elsewhere').mkdir()  # the same judge, of whom nothing is asked twice
+  moved = file.rename(tmp_path / 'elsewhere' / 'lists.py')
+  judge = opened(config(tmp_path, str(moved)), tmp_path)
+  assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 0
+  judge.close()
   file.write_text(OWN.replace("'*'", "'x'"))  # another judge, which is asked anew
   own.load.cache_clear()
   judge = opened(c, tmp_path)
