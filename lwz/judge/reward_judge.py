@@ -71,6 +71,11 @@ def check(c) -> None:
       f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, a '
       f'Python file, or one of rules such as {scripted.PREFIX}perfect'
     )
+  if c.reward.judge_budget and (own.is_own(value) or not (c.judge.price_in or c.judge.price_out)):
+    raise ValueError(
+      f'reward.judge_budget={c.reward.judge_budget}: nothing that {value} says has a cost, so it '
+      'would end no run: give judge.price_in or judge.price_out of an endpoint, or leave it out'
+    )
   if scripted.is_scripted(value):
     scripted.flaw(value)
   elif own.is_own(value):

@@ -374,6 +374,15 @@ def test_a_judge_that_cannot_be_asked_is_refused(tmp_path, judge, message):
     reward_judge.check(config(tmp_path, judge))
 
 
+def test_a_budget_without_prices_is_refused(tmp_path):
+  (tmp_path / 'lists.py').write_text(OWN)
+  budget = {'reward__judge_budget': 2.0}
+  reward_judge.check(config(tmp_path, 'judge@http://localhost:1/v1', **budget))
+  for judge, price in (('judge@http://localhost:1/v1', 0.0), (f'{tmp_path}/lists.py', 1.0)):
+    with pytest.raises(ValueError, match=r'judge_budget=2.0: nothing that .* says has a cost'):
+      reward_judge.check(config(tmp_path, judge, judge__price_in=price, **budget))
+
+
 def test_an_endpoint_needs_the_key_that_it_names(tmp_path, monkeypatch):
   c = config(tmp_path, 'judge@http://localhost:1/v1', reward__judge_key_env='NO_SUCH_KEY')
   with pytest.raises(ValueError, match='NO_SUCH_KEY holds no API key'):
