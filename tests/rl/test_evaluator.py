@@ -373,6 +373,29 @@ def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, 
   np.testing.assert_equal(measured(resumed, 0), measured(evaluations(c, other), 0))
 
 
+def test_a_resumed_run_judges_the_prompts_that_it_asks_itself(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  c = by_server(tmp_path, server)
+  judge.may_go.clear()
+  killed = evaluations(c, tmp_path)
+  killed.step(Loop(), 0, PARAMS)
+  killed.stop()
+  judge.may_go.set()
+  c.eval.file = str(tmp_path / 'other.jsonl')  # others by the same numbers: nothing is judged
+  rows = (tmp_path / 'arena.jsonl').read_text()
+  (tmp_path / 'other.jsonl').write_text(rows.replace('Ode', 'Hymn'))
+  resumed = evaluations(c, tmp_path)
+  resumed.step(Loop(), 1, policy(1))
+  assert resumed._judging.wait(60) and records.read(tmp_path) == {}
+  c.eval.file, c.eval.prompts = str(tmp_path / 'arena.jsonl'), 2
+  fewer = evaluations(c, tmp_path)
+  fewer.step(Loop(), 1, policy(1))
+  assert fewer._judging.wait(60)
+  found = records.metrics(tmp_path)[0]
+  assert found[judging.FAILED] == 0 and found['eval/win_rate/sampled'] == 1
+  assert found['eval/openings/sampled'] == pytest.approx(1 / 2)  # of two answers
+
+
 def test_the_end_waits_for_a_judge_no_longer_than_it_may(writes, judge, server, tmp_path):
   write_arena(tmp_path)
   judge.may_go.clear()
