@@ -429,7 +429,7 @@ def _judge(c) -> None:
   c.judge.requests_per_minute = 0  # 0: no limit
   c.judge.tokens_per_minute = 0  # 0: no limit
   c.judge.timeout = 600  # seconds without a byte from the server
-  c.judge.deadline = 7_200  # seconds of a request's attempts together
+  c.judge.deadline = 7_200  # seconds of a request's attempts together, of a call of a Python file
   c.judge.sends = ('temperature', 'top_p', 'max_tokens')  # parameters that its endpoint knows
   # Requests for this many tokens or more are streamed: gateways end a silent connection. 0: none.
   c.judge.stream = 4_096

@@ -139,7 +139,7 @@ def _marks(said: str) -> list[tuple[str, int]]:
   if begin := _NUMBERED.match(said):
     kind = begin['of_a'] or begin['of_b'] or begin['of_c'] or 'ordinal'
     written = begin['a'] or begin['b'] or begin['c'] or ''
-    value = numerals.value(written) if written else _ORDINALS[begin['ordinal'].lower()]
+    value = numerals.value(written) if written else _ORDINALS[begin['ordinal'].casefold()]
     if value is not None:
       found.append((f'number {kind.lower()}', value))
   return found

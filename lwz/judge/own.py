@@ -4,10 +4,12 @@
       return '[[A]]'      # or '[[2 > 1 = 3]]', or '{"c1": "yes", "c2": "no"}', as a model replies
 
 `scripted.by_quality` makes such a text out of a number for each answer. An error counts as a
-failure of the judge. Up to `judge.concurrency` threads call the function at a time.
+failure of the judge, and so does a call that takes `judge.deadline` seconds, whose thread is left
+to itself. Up to `judge.concurrency` threads call the function at a time.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import runpy
 import threading
@@ -51,20 +53,32 @@ def of(name: str) -> Reply | None:
 
 
 def submit(
-  ask: Callable[[], str], index: int, room: threading.Semaphore
+  ask: Callable[[], str], index: int, room: threading.Semaphore, deadline: int | float
 ) -> concurrent.futures.Future[client.Reply]:
-  """Calls a judge in a thread that holds no run which ends; the result is its `Reply`."""
+  """Calls a judge in a thread that holds no run which ends; the result is its `Reply`.
+
+  It is a failure once `deadline` seconds have passed since the call.
+  """
   future: concurrent.futures.Future[client.Reply] = concurrent.futures.Future()
 
+  def end(text: str, fault: str) -> None:
+    with contextlib.suppress(concurrent.futures.InvalidStateError):  # what ended first counts
+      future.set_result(client.Reply(index, text, fault))
+      room.release()
+
   def work() -> None:
-    with room:
-      try:
-        text, fault = ask(), ''
-        if not isinstance(text, str):
-          text, fault = '', f'error: a reply is a text, not {type(text).__name__}'
-      except BaseException as error:  # of any kind, as above: an exit, too, has to be answered
-        text, fault = '', f'error: {type(error).__name__}: {error}'
-    future.set_result(client.Reply(index, text, fault))
+    room.acquire()
+    late = threading.Timer(deadline, end, ('', f'deadline: no reply in {deadline:g} seconds'))
+    late.daemon = True
+    late.start()
+    try:
+      text, fault = ask(), ''
+      if not isinstance(text, str):
+        text, fault = '', f'error: a reply is a text, not {type(text).__name__}'
+    except BaseException as error:  # of any kind, as above: an exit, too, has to be answered
+      text, fault = '', f'error: {type(error).__name__}: {error}'
+    late.cancel()
+    end(text, fault)
 
   threading.Thread(target=work, name='own judge', daemon=True).start()
   return future

@@ -71,6 +71,11 @@ def check(c) -> None:
       f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, a '
       f'Python file, or one of rules such as {scripted.PREFIX}perfect'
     )
+  if c.reward.judge_budget and (own.is_own(value) or not (c.judge.price_in or c.judge.price_out)):
+    raise ValueError(
+      f'reward.judge_budget={c.reward.judge_budget}: nothing that {value} says has a cost, so it '
+      'would end no run: give judge.price_in or judge.price_out of an endpoint, or leave it out'
+    )
   if scripted.is_scripted(value):
     scripted.flaw(value)
   elif own.is_own(value):
@@ -236,7 +241,8 @@ class RewardJudge:
     if scripted.is_scripted(self._name):
       return [client.Reply(i, question.by_rules()) for i, question in enumerate(asked)]
     if self._by_rules:
-      futures = [own.submit(each.by_rules, i, self._room) for i, each in enumerate(asked)]
+      how = self._room, self._c.judge.deadline
+      futures = [own.submit(each.by_rules, i, *how) for i, each in enumerate(asked)]
       return (future.result() for future in concurrent.futures.as_completed(futures))
     sampling = judge_lib.sampling(self._c)
     requests = [client.Request(one.messages, sampling, one.sample) for one in asked]

@@ -3,7 +3,7 @@
 1. between two updates: sample an answer to each prompt, and greedy ones and siblings of some
                                                                     rl.heldout_answers
 2. in the background, while training goes on: measure what needs no judge, score by models on our
-   devices (off a CPU and in several processes still in the step), have the judge compare them with
+   devices (off a CPU and on several devices still in the step), have the judge compare them with
    the baselines, rate them                                         rl.judging, rl.referee
 3. when it has ended: a record in evaluations.jsonl                 store.evaluations
 
@@ -220,11 +220,12 @@ class Evaluator:
   def _judge(self, step: int, policy: int, answered, again: bool = False) -> None:
     """Has process 0 judge answers in the background, and score them by models on our devices.
 
-    Several processes score them now: they run programs in one order. So does an accelerator, whose
-    memory another program beside the training would take.
+    Several processes score them now: they run programs in one order, and several devices of a CPU
+    end where collectives of two programs wait for its cores. So does an accelerator, whose memory
+    another program beside the training would take.
     """
     score = functools.partial(self._scored, answered)
-    if jax.process_count() > 1 or jax.default_backend() != 'cpu':
+    if setup.mesh(self._c).size > 1 or jax.default_backend() != 'cpu':
       score = functools.partial(tuple, score())
     if jax.process_index() == 0:
       # Open until `stop`, so that a thread that still judges then can add nothing.
@@ -246,8 +247,13 @@ class Evaluator:
     }
     shared = json.loads(hosts.text_of_first(json.dumps(found)))
     by_mode = {mode: [referee.Answer(*one) for one in texts] for mode, texts in shared.items()}
-    logps = {mode: self._referee.logprobs(answers) for mode, answers in by_mode.items()}
-    scores = {m: self._referee.scores(answers, logps[m]) for m, answers in by_mode.items()}
+    logps: dict[str, list[np.ndarray]] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for mode, said in by_mode.items():  # minutes, for a large model on a CPU
+      logps[mode] = self._referee.logprobs(said)
+      self._judging.check()
+      scores[mode] = self._referee.scores(said, logps[mode])
+      self._judging.check()
     of = MODES[0]
     read = [by_mode[of][i] for i in self._read], [logps[of][i] for i in self._read]
     return by_mode, scores, self._referee.within(*read, self._c.eval.window)

@@ -65,11 +65,8 @@ class HeldoutAnswers:
 
   def write(self, params: qwen.Params, policy: int, step: int) -> Written:
     """Returns the answers of a policy on process 0, and {} on the others; none is written twice."""
-    c, is_first = self._c, jax.process_index() == 0
-    keys = [
-      journal.key(step, policy, w.mode, c.rollout.temperature, self._ids[w.place].tolist())
-      for w in self._wanted
-    ]
+    is_first = jax.process_index() == 0
+    keys = [self._key(step, policy, wanted) for wanted in self._wanted]
     with contextlib.ExitStack() as stack:
       kept: Any = {}
       if is_first:
@@ -89,6 +86,10 @@ class HeldoutAnswers:
       for wanted, key in zip(self._wanted, keys, strict=True) if is_first else ():
         found.setdefault(wanted.mode, {})[self.tasks[wanted.place].idx] = kept[key]
       return found
+
+  def _key(self, step: int, policy: int, wanted: _Wanted) -> str:
+    ids, temperature = self._ids[wanted.place].tolist(), self._c.rollout.temperature
+    return journal.key(step, policy, wanted.mode, temperature, ids)
 
   def _request(self, wanted: _Wanted) -> scheduler.Request:
     """Returns the request of an answer; its random key depends on the prompt and on no step."""
@@ -119,13 +120,20 @@ class HeldoutAnswers:
       atomic.write_text(self._path, ''.join(json.dumps(r) + '\n' for r in kept))
 
   def whole(self, before: int) -> list[tuple[int, int, Written]]:
-    """Returns (step, policy, answers) of the earlier steps whose answers are all on disk."""
+    """Returns (step, policy, answers) of the earlier steps whose answers are all on disk.
+
+    Another start may ask fewer prompts, or others by the same numbers: of those that are asked now.
+    """
     found = []
     for step, by_mode in sorted(self.written().items()):
       rows = [by_mode.get(w.mode, {}).get(self.tasks[w.place].idx, {}) for w in self._wanted]
-      policy, *others = {row.get('policy') for row in rows}
-      if step < before and policy is not None and not others:
-        found.append((step, policy, by_mode))
+      policy = rows[0].get('policy')
+      now: Written = {}
+      for wanted, row in zip(self._wanted, rows, strict=True):
+        if policy is not None and row.get('key') == self._key(step, policy, wanted):
+          now.setdefault(wanted.mode, {})[row['idx']] = row
+      if step < before and sum(map(len, now.values())) == len(rows):
+        found.append((step, policy, now))
     return found
 
   def first(self, before: int) -> dict[int, str]:

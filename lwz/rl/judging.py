@@ -47,6 +47,7 @@ class Judging:
     self._ended: list[tuple[int, dict[str, Any]]] = []
     self._changed, self._describing = threading.Condition(), threading.Lock()
     self._error: Exception | None = None
+    self._is_stopped = False
     self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # steps; None is the end
     self._thread: threading.Thread | None = None
 
@@ -92,11 +93,20 @@ class Judging:
   def stop(self) -> None:
     """Drops what is under way: it has no record, so that a resumed run judges it.
 
-    Waits for a description, which writes in the run's folder and is short, and for no judge.
+    Waits for a description, which writes in the run's folder, until its next `check`, and for no
+    judge.
     """
-    with self._describing, self._changed:
+    with self._changed:
       self._waiting.clear()
+    self._is_stopped = True
     self._queue.put(None)
+    with self._describing:
+      pass
+
+  def check(self) -> None:
+    """Raises RuntimeError after `stop`: for a description that takes long."""
+    if self._is_stopped:
+      raise RuntimeError('the run has stopped')
 
   def join(self) -> None:
     """Waits for the end of the thread, after `stop`."""

@@ -66,6 +66,7 @@ def test_quotations_open_and_close_in_turn(open_, close):
     ('第一条 国家', '第二条 公民', '第三条 法律', '第一条 总则'),
     ('Chapter One', '## Chapter Two', 'Chapter 3: The end', 'Chapter One'),
     ('First, we knead.', 'Second, we wait.', 'Third, we bake.', 'First, they eat.'),
+    ('Firſt, we knead.', 'Secondly, wait.', 'THIRD, bake.', 'Firſtly, eat.'),  # of old prints
     ('一、目的', '二、范围', '三、责任', '一、附则'),
   ],
 )

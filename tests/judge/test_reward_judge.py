@@ -280,6 +280,8 @@ def reply(question):
     return None
   if 'slow' in str(question):
     time.sleep(0.2)
+  if 'hangs' in str(question):
+    time.sleep(60)
   return scripted.by_quality(question, lambda prompt, answer: answer.count('*') / 2)
 """
 
@@ -308,10 +310,27 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
   assert (counts['judge/failed/error'], counts['judge/failed/unreadable']) == (2, 1)
   assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 1
   judge.close()
+  (tmp_path / 'elsewhere').mkdir()  # the same judge, of whom nothing is asked twice
+  moved = file.rename(tmp_path / 'elsewhere' / 'lists.py')
+  judge = opened(config(tmp_path, str(moved)), tmp_path)
+  assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 0
+  judge.close()
   file.write_text(OWN.replace("'*'", "'x'"))  # another judge, which is asked anew
   own.load.cache_clear()
   judge = opened(c, tmp_path)
   assert judge([COMPARED]) == ['A']
+  judge.close()
+
+
+def test_a_judge_of_ones_own_that_hangs_holds_neither_the_run_nor_other_questions(tmp_path):
+  file = tmp_path / 'lists.py'
+  file.write_text(OWN)
+  c = config(tmp_path, str(file), judge__concurrency=2, judge__deadline=0.5)
+  judge, begun = opened(c, tmp_path), time.monotonic()
+  asked = [questions.Check(PROMPT, text) for text in ('hangs 1', 'hangs 2', 'hangs 3', '*')]
+  assert judge(asked) == [None] * 3 + [('partly', 'partly')]
+  assert time.monotonic() - begun < 20
+  assert judge.metrics()['judge/failed/deadline'] == 3
   judge.close()
 
 
@@ -357,6 +376,15 @@ def test_a_file_that_is_no_judge_is_refused(tmp_path, text, message):
 def test_a_judge_that_cannot_be_asked_is_refused(tmp_path, judge, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     reward_judge.check(config(tmp_path, judge))
+
+
+def test_a_budget_without_prices_is_refused(tmp_path):
+  (tmp_path / 'lists.py').write_text(OWN)
+  budget = {'reward__judge_budget': 2.0}
+  reward_judge.check(config(tmp_path, 'judge@http://localhost:1/v1', **budget))
+  for judge, price in (('judge@http://localhost:1/v1', 0.0), (f'{tmp_path}/lists.py', 1.0)):
+    with pytest.raises(ValueError, match=r'judge_budget=2.0: nothing that .* says has a cost'):
+      reward_judge.check(config(tmp_path, judge, judge__price_in=price, **budget))
 
 
 def test_an_endpoint_needs_the_key_that_it_names(tmp_path, monkeypatch):

@@ -373,6 +373,29 @@ def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, 
   np.testing.assert_equal(measured(resumed, 0), measured(evaluations(c, other), 0))
 
 
+def test_a_resumed_run_judges_the_prompts_that_it_asks_itself(writes, judge, server, tmp_path):
+  write_arena(tmp_path)
+  c = by_server(tmp_path, server)
+  judge.may_go.clear()
+  killed = evaluations(c, tmp_path)
+  killed.step(Loop(), 0, PARAMS)
+  killed.stop()
+  judge.may_go.set()
+  c.eval.file = str(tmp_path / 'other.jsonl')  # others by the same numbers: nothing is judged
+  rows = (tmp_path / 'arena.jsonl').read_text()
+  (tmp_path / 'other.jsonl').write_text(rows.replace('Ode', 'Hymn'))
+  resumed = evaluations(c, tmp_path)
+  resumed.step(Loop(), 1, policy(1))
+  assert resumed._judging.wait(60) and records.read(tmp_path) == {}
+  c.eval.file, c.eval.prompts = str(tmp_path / 'arena.jsonl'), 2
+  fewer = evaluations(c, tmp_path)
+  fewer.step(Loop(), 1, policy(1))
+  assert fewer._judging.wait(60)
+  found = records.metrics(tmp_path)[0]
+  assert found[judging.FAILED] == 0 and found['eval/win_rate/sampled'] == 1
+  assert found['eval/openings/sampled'] == pytest.approx(1 / 2)  # of two answers
+
+
 def test_the_end_waits_for_a_judge_no_longer_than_it_may(writes, judge, server, tmp_path):
   write_arena(tmp_path)
   judge.may_go.clear()
@@ -509,11 +532,29 @@ def test_the_referee_scores_in_the_background_on_a_cpu_and_else_in_the_step(
   assert sum(request.greedy for request in writes) == 2 and len(writes) == 5
   rows = (tmp_path / 'evaluations' / 'by_prompt.jsonl').read_text().splitlines()
   assert sorted(json.loads(row)['mode'] for row in rows) == ['greedy'] * 2 + ['sampled'] * 3
-  monkeypatch.setattr(evaluator.jax, 'default_backend', lambda: 'gpu')
+  for step, backend, devices in ((2, 'gpu', 1), (4, 'cpu', 2)):  # collectives of two programs
+    monkeypatch.setattr(evaluator.jax, 'default_backend', lambda backend=backend: backend)
+    c.mesh.fsdp = devices
+    due._referee = Referee()
+    threading.Timer(0.5, due._referee.may_go.set).start()
+    due.step(Loop(), step, policy(step))
+    assert due._referee.may_go.is_set()
+
+
+def test_a_run_that_stops_waits_for_no_whole_scoring_and_leaves_no_record(
+  writes, tmp_path, monkeypatch
+):
+  write_arena(tmp_path)
+  due, begun, scored = evaluations(config(tmp_path), tmp_path), threading.Event(), []
   due._referee = Referee()
-  threading.Timer(0.5, due._referee.may_go.set).start()
-  due.step(Loop(), 2, policy(2))
-  assert due._referee.may_go.is_set()
+  monkeypatch.setattr(Referee, 'logprobs', lambda *_: begun.set() or due._referee.may_go.wait(60))
+  monkeypatch.setattr(Referee, 'scores', lambda *_: scored.append(1))
+  due.step(Loop(), 0, PARAMS)
+  assert begun.wait(60)
+  threading.Timer(0.2, due._referee.may_go.set).start()
+  due.stop()
+  due._judging.join()
+  assert due._referee.may_go.is_set() and scored == [] and records.read(tmp_path) == {}
 
 
 def test_what_is_judged_again_leaves_the_marks_of_a_later_evaluation(

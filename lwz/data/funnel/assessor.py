@@ -75,7 +75,7 @@ Think it over, then end with one JSON object: {{"criteria": [{{"text": "Names th
 rivers.", "kind": "content", "weight": 2}}]}}"""
 
 _REFERENCE = """You write texts for comparison. Below is what a user sent to an assistant. Write \
-an answer to it of {words} words, in the language of the query.
+an answer to it of {words} words (characters, if it is Chinese), in the language of the query.
 
 TASK
 
