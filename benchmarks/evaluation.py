@@ -278,7 +278,7 @@ texts and of the books in the second table, the rows "chosen on"; on the rows "h
 without damage in which a change is said, "sentences" and "words" shuffled texts in which it is.
 Below 4,000 words many a shuffled half is missed: a window of 100 words has five sentences. Windows
 that stand side by side are not independent, so that more than one honest text in a hundred has a
-change: of those held out 10 of 186.
+change, see the rows without damage.
 
 The finder of contradictions (`lwz/evals/statements.py`) reads fixed forms of statements: those of
 `lwz/evals/planted.jsonl` were written beside its rules, so that the first row is an upper bound;
@@ -286,26 +286,6 @@ contradictions in other words are out of its reach and need a judge. Among the p
 as many are honest: said again, said of somebody else, a change that is told.
 
 {tables}
-## Time in training
-
-    python -m lwz.launch --config=experiments/grpo_think.py
-
-What evaluations hold a run at `tiny`, on two cores of a CPU that do other work, too: the sum of
-`seconds/eval_*` over that of `seconds` in metrics.jsonl. Both runs of 41 steps are one after the
-other; their policies, and the sampled answers' metrics, are equal to the bit at each evaluation.
-
-| answers of an evaluation | referee | steps | evaluations | seconds held | share |
-| --- | --- | --- | --- | --- | --- |
-| 67 sampled, 67 greedy, 12 siblings | in the step | 41 | 3 | 7.6 of 71.0 | 10.7 % |
-| 67 sampled, 16 greedy, 12 siblings | in the background | 41 | 3 | 5.7 of 74.0 | 7.7 % |
-| 67 sampled, 8 greedy, 12 siblings | in the background | 80 | 4 | 7.1 of 142.0 | 5.0 % |
-| the same, greedy ones begin first | in the background | 80 | 4 | 7.2 of 170.4 | 4.2 % |
-
-The last two, with an evaluation every 30 steps, are the default before and after greedy answers,
-the longest ones, began first; other work took more of the cores in the last, so that its steps took
-1.9 s and not 1.45 s. What is scored in the
-background takes cores from the training all the same: the step behind an evaluation takes about
-half a second longer.
 """
 
 if __name__ == '__main__':
