@@ -124,7 +124,7 @@ class HeldoutAnswers:
 
     Another start may ask fewer prompts, or others by the same numbers: of those that are asked now.
     """
-    found = []
+    found: list[tuple[int, int, Written]] = []
     for step, by_mode in sorted(self.written().items()):
       rows = [by_mode.get(w.mode, {}).get(self.tasks[w.place].idx, {}) for w in self._wanted]
       policy = rows[0].get('policy')
@@ -132,7 +132,7 @@ class HeldoutAnswers:
       for wanted, row in zip(self._wanted, rows, strict=True):
         if policy is not None and row.get('key') == self._key(step, policy, wanted):
           now.setdefault(wanted.mode, {})[row['idx']] = row
-      if step < before and sum(map(len, now.values())) == len(rows):
+      if policy is not None and step < before and sum(map(len, now.values())) == len(rows):
         found.append((step, policy, now))
     return found
 
