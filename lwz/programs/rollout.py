@@ -115,9 +115,7 @@ def engine(
 
   @functools.cache
   def prefill_of(batch_size, num_tokens):
-    program = prefill(spec, batch_size=batch_size, num_tokens=num_tokens)
-    program.start()
-    return program.jit()
+    return prefill(spec, batch_size=batch_size, num_tokens=num_tokens).jit()
 
   @functools.cache
   def program_of(batch_size, read_length):

@@ -5,6 +5,7 @@ Each stage lists in `READS` the keys that it reads. The identity of a run is REA
 that may change on resume: a run folder is reused only by a config of the same identity.
 """
 
+import os
 import re
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -246,6 +247,21 @@ def alias(value: str) -> tuple[str, str]:
   """
   found = _ALIAS.fullmatch(value)
   return (found[1].strip(), found[2]) if found else ('', value)
+
+
+def expand_paths(c) -> None:
+  """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
+
+  def expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+      return tuple(map(expanded, value))
+    if not isinstance(value, str):
+      return value
+    named, source = alias(value)
+    return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
+
+  for key in names(lambda key: key.holds):
+    set_value(c, key, expanded(get(c, key)))
 
 
 def check(c) -> None:

@@ -4,9 +4,6 @@ The other sizes state theirs in experiments/base.py. There, a key of `OPEN` that
 left to `fill`; one that the user sets stays.
 """
 
-import os
-from typing import Any
-
 from lwz import rows
 from lwz import text as words
 from lwz.data import prompts, templates, tokenizer
@@ -24,24 +21,9 @@ OPEN = (
 
 def settle(c) -> None:
   """Makes a config ready for use: paths expanded, numbers filled in, bounds and names checked."""
-  expand_paths(c)
+  keys.expand_paths(c)
   fill(c)
   keys.check(c)
-
-
-def expand_paths(c) -> None:
-  """Expands `~` in every path and reference: no shell does so inside `--config.key=~/x`."""
-
-  def expanded(value: Any) -> Any:
-    if isinstance(value, tuple):
-      return tuple(map(expanded, value))
-    if not isinstance(value, str):
-      return value
-    named, source = keys.alias(value)
-    return f'{named}={os.path.expanduser(source)}' if named else os.path.expanduser(value)
-
-  for key in keys.names(lambda key: key.holds):
-    keys.set_value(c, key, expanded(keys.get(c, key)))
 
 
 def fill(c) -> None:

@@ -26,16 +26,8 @@ def named(tree: Any) -> dict[str, Any]:
 
 def leaves(tree: Any) -> dict[str, int]:
   """Returns a checksum for each leaf: `{'params.layers.wq': 3735928559, ...}`."""
-  found = named(tree)
-  sums = jax.device_get(_sums({k: leaf for k, leaf in found.items() if not _is_offloaded(leaf)}))
-  for name, leaf in found.items():
-    if name not in sums:  # offloaded ones come to the devices one by one
-      sums[name] = jax.device_get(_sums({'': leaf}))['']
-  return {name: int(sums[name]) for name in found}  # in the tree's order, on which `of` depends
-
-
-def _is_offloaded(leaf: Any) -> bool:
-  return getattr(getattr(leaf, 'sharding', None), 'memory_kind', None) == 'pinned_host'
+  sums = jax.device_get({name: _sum(leaf) for name, leaf in named(tree).items()})
+  return {name: int(value) for name, value in sums.items()}
 
 
 def of(tree: Any) -> int:
@@ -46,10 +38,6 @@ def of(tree: Any) -> int:
 
 
 @jax.jit
-def _sums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  return {name: _sum(leaf) for name, leaf in leaves.items()}
-
-
 def _sum(array: jax.Array) -> jax.Array:
   array = jax.device_put(array, jax.memory.Space.Device)  # an offloaded one lies on the host
   if array.dtype == jnp.bool_:

@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from lwz import door
-from lwz.runtime import command_line, keys, sizing
+from lwz.runtime import command_line, keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 EXPERIMENTS = (
@@ -138,7 +138,7 @@ def enter(experiment: str, runs: pathlib.Path, *arguments: str) -> None:
   c = config_of(experiment, runs, *arguments)
   with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(door, 'stage_of', dry):
     keys.check(c)
-    sizing.expand_paths(c)
+    keys.expand_paths(c)
     door.Door(ROOT / 'experiments').launch(c)
 
 

@@ -325,7 +325,7 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
 def test_a_judge_of_ones_own_that_hangs_holds_neither_the_run_nor_other_questions(tmp_path):
   file = tmp_path / 'lists.py'
   file.write_text(OWN)
-  c = config(tmp_path, str(file), judge__concurrency=2, judge__deadline=0.5)
+  c = config(tmp_path, str(file), judge__concurrency=2, judge__deadline=1)
   judge, begun = opened(c, tmp_path), time.monotonic()
   asked = [questions.Check(PROMPT, text) for text in ('hangs 1', 'hangs 2', 'hangs 3', '*')]
   assert judge(asked) == [None] * 3 + [('partly', 'partly')]

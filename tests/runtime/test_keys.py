@@ -111,7 +111,7 @@ def test_paths_and_references_are_expanded_alone_or_several(monkeypatch):
   monkeypatch.setenv('HOME', '/home/me')
   c = base.get_config('tiny')
   c.init, c.name, c.prompts.sources = '~/model', '~/name', ('~/a', 'b')
-  sizing.expand_paths(c)
+  keys.expand_paths(c)
   assert (c.init, c.name) == ('/home/me/model', '~/name')
   assert c.prompts.sources == ('/home/me/a', 'b')
 
@@ -199,7 +199,7 @@ def test_a_tilde_behind_a_name_is_expanded(monkeypatch):
   monkeypatch.setenv('HOME', '/home/ann')
   c = base.get_config('micro')
   c.eval.systems = ('own=~/pred.jsonl', '~/model')
-  sizing.expand_paths(c)
+  keys.expand_paths(c)
   assert c.eval.systems == ('own=/home/ann/pred.jsonl', '/home/ann/model')
 
 
