@@ -30,7 +30,7 @@ def get_config(size: str = 'tiny'):
   if pocket:
     c.rl.prompts_per_step, c.rl.group_size = (2, 4) if size == 'micro' else (4, 8)
     c.rl.num_minibatches = 2
-    c.eval.every = 40  # more of them, or all prompts greedily, take over 5 % of the run's time
+    c.eval.every = 40  # they take 5 % of the run's time: the longest of their answers
     c.eval.prompts = 4 if size == 'micro' else 0  # all held-out titles: win rates of few are noise
     c.eval.greedy = 16
     # Updates, then on at a tenth: with more, the text pleases the reward model alone, see LOG.md.
