@@ -19,6 +19,14 @@ import numpy as np
 CHARACTERS = '\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
 WORD = re.compile(rf"[{CHARACTERS}]|[^\W_{CHARACTERS}]+(?:['’-][^\W_{CHARACTERS}]+)*")
 
+_SMALL = """
+  zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+  sixteen seventeen eighteen nineteen
+"""
+_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'
+NUMERALS = {name: value for value, name in enumerate(_SMALL.split())}
+NUMERALS |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
+
 # LongWriter's two patterns.
 _HAN = re.compile(r'[\u4e00-\u9fff]')
 _ENGLISH = re.compile(r'\b[a-zA-Z]+\b')

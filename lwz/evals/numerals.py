@@ -2,17 +2,12 @@
 
 import re
 
-_SMALL = """
-  zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-  sixteen seventeen eighteen nineteen
-"""
-_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'
-_ENGLISH = {name: value for value, name in enumerate(_SMALL.split())}
-_ENGLISH |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
+from lwz import text as texts
+
 _DIGITS = {han: digit for digit, han in enumerate('零一二三四五六七八九')} | {'〇': 0, '两': 2}
 _UNITS = {'十': 10, '百': 100, '千': 1_000}
 
-_WORDS = '|'.join(sorted(_ENGLISH, key=len, reverse=True))
+_WORDS = '|'.join(sorted(texts.NUMERALS, key=len, reverse=True))
 ENGLISH = rf'(?:\d[\d,]{{0,8}}|(?:{_WORDS})(?:[- ](?:{_WORDS}))?(?:[- ]hundred)?)'
 HAN = rf'[{"".join([*_DIGITS, *_UNITS])}]'
 CHINESE = rf'(?:\d{{1,9}}|{HAN}{{1,7}})'
@@ -39,7 +34,7 @@ def value(written: str) -> int | None:
     return total + digit
   words = re.split(r'[- ]', written)
   times = 100 if words[-1] == 'hundred' else 1
-  found = [_ENGLISH.get(word) for word in words if word != 'hundred']
+  found = [texts.NUMERALS.get(word) for word in words if word != 'hundred']
   if not found or None in found:
     return None
   return times * sum(number for number in found if number is not None)

@@ -4,23 +4,18 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lwz import text as words
+
 _HAN_DIGITS = {han: digit for digit, han in enumerate('零一二三四五六七八九')} | {'两': 2, '〇': 0}
 _HAN_DIGITS |= {str(digit): digit for digit in range(10)}
 _HAN_UNITS = {'十': 10, '百': 100, '千': 1_000, '万': 10_000, 'k': 1_000, 'w': 10_000}
 
-_SMALL = """
-  zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-  sixteen seventeen eighteen nineteen
-"""
-_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'
-_ENGLISH = {name: value for value, name in enumerate(_SMALL.split())}
-_ENGLISH |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
 _MULTIPLES = {'hundred': 100, 'thousand': 1_000}
 
 _DIGITS = (
   r'\d{1,3}(?:[,，]\d{3}){1,2}(?!\d)|\d{1,3}[. \u00a0\u202f]\d{3}(?!\d)|\d{1,7}(?:\.\d{1,3})?'
 )
-_SPELT = '|'.join(sorted([*_ENGLISH, *_MULTIPLES], key=len, reverse=True))
+_SPELT = '|'.join(sorted([*words.NUMERALS, *_MULTIPLES], key=len, reverse=True))
 _N = (
   rf'{_DIGITS}|\b(?:a[\s-]+(?=hundred|thousand))?(?:{_SPELT})'
   rf'(?:[\s-]+(?:and[\s-]+)?(?:{_SPELT})){{0,6}}\b'
@@ -169,7 +164,7 @@ def _plain(number: str) -> float:
     if name == 'thousand':
       total, part = total + (part or 1) * 1_000, 0
     else:
-      part = (part or 1) * 100 if name == 'hundred' else part + _ENGLISH.get(name, 0)
+      part = (part or 1) * 100 if name == 'hundred' else part + words.NUMERALS.get(name, 0)
   return total + part
 
 
