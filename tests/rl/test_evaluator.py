@@ -354,14 +354,20 @@ def test_training_goes_on_while_the_judge_thinks_and_the_record_comes_later(
   assert 'eval' not in (tmp_path / 'metrics.jsonl').read_text()
 
 
-def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, server, tmp_path):
-  write_arena(tmp_path)
-  c = by_server(tmp_path, server)
+def killed_before_a_verdict(judge, server, folder):
+  """The config of a run that has answered at step 0, and was stopped before the judge replied."""
+  write_arena(folder)
+  c = by_server(folder, server)
   judge.may_go.clear()
-  killed = evaluations(c, tmp_path)
+  killed = evaluations(c, folder)
   killed.step(Loop(), 0, PARAMS)
   killed.stop()
   judge.may_go.set()
+  return c
+
+
+def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, server, tmp_path):
+  c = killed_before_a_verdict(judge, server, tmp_path)
   num_written, loop = len(writes), Loop()
   resumed = evaluations(c, tmp_path)
   assert resumed.step(loop, 1, {'w': PARAMS['w'] + 1}) == {}  # the policy has moved on
@@ -374,13 +380,7 @@ def test_a_resumed_run_judges_what_was_written_and_had_no_record(writes, judge, 
 
 
 def test_a_resumed_run_judges_the_prompts_that_it_asks_itself(writes, judge, server, tmp_path):
-  write_arena(tmp_path)
-  c = by_server(tmp_path, server)
-  judge.may_go.clear()
-  killed = evaluations(c, tmp_path)
-  killed.step(Loop(), 0, PARAMS)
-  killed.stop()
-  judge.may_go.set()
+  c = killed_before_a_verdict(judge, server, tmp_path)
   c.eval.file = str(tmp_path / 'other.jsonl')  # others by the same numbers: nothing is judged
   rows = (tmp_path / 'arena.jsonl').read_text()
   (tmp_path / 'other.jsonl').write_text(rows.replace('Ode', 'Hymn'))
