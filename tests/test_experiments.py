@@ -154,7 +154,7 @@ def launch(experiment, runs, *arguments, **options):
 
 
 # One of each stage and the ablation; the others are the same stages on other keys.
-FIRST = ('pretrain', 'sft', 'reward_model', 'grpo_think', 'grpo_nothink')
+FIRST = ('pretrain', 'sft', 'reward_model', 'grpo_think')
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,7 @@ def test_an_exported_policy_is_the_policy(recorded, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_runs_stand_side_by_side(recorded):
   for name in ('grpo_think', 'grpo_nothink'):
     launch(f'{name}:micro', recorded)
@@ -213,6 +214,7 @@ def test_runs_stand_side_by_side(recorded):
 @pytest.mark.parametrize(
   'name', ['eval_arena', pytest.param('eval_writingbench', marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_policies_are_compared_offline(name, recorded):
   launch(f'{name}:micro', recorded)  # runs first what it needs
   folder = recorded / f'{name}-micro'
@@ -257,6 +259,7 @@ def test_the_browser_made_from_an_archive_is_that_of_the_training(recorded):
   assert 'href="../grpo_think-micro/rollouts.html"' in linked
 
 
+@pytest.mark.slow
 def test_stages_read_what_they_declare(recorded):
   names = ('grpo_think', 'sft', 'eval_arena', 'prompts', 'generate', 'report', 'export', 'rescore')
   for experiment in names:

@@ -230,6 +230,7 @@ def test_a_changed_corpus_is_another_run_and_not_a_missing_one(tmp_path):
     assert 'put the files back as they were, give this run another `name`' in output
 
 
+@pytest.mark.slow
 def test_more_steps_resume_a_finished_run(micro_runs, tmp_path):
   jobs.launch('base_model:micro', micro_runs)
   bad_days.borrow(tmp_path, micro_runs, 'base_model-micro')
@@ -254,39 +255,44 @@ def test_adapters_resume_bit_for_bit_in_small_checkpoints(micro_runs, tmp_path):
   assert len(params) == 14 and all(name[-2:] in ('.a', '.b') for name in params)
 
 
+OTHER_BAD_INPUT = [
+  (['--config.rl.group_size=four'], 'config.rl.group_size'),
+  (['--config.zigzag=8'], "there is no key 'zigzag'. experiments/base.py has every key"),
+  (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
+  (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),
+  (['--config.rl.group_size=1'], 'rl.group_size=1: choose at least 2'),
+  (['--config.rollout.temperature=0.0'], 'rollout.temperature=0.0: choose a value above 0'),
+  (['--config.rollout.block=0'], 'rollout.block=0: choose a number from 1'),
+  (
+    ['--config.rollout.temperature=nan'],
+    'rollout.temperature=nan: choose a number from 0 to 100',
+  ),
+  (['--config.rollout.temperature=inf'], 'rollout.temperature=inf: choose a number from 0'),
+  (['--config.init=nowhere/run'], 'nowhere/run'),
+  (['--config.log.samples_every=0'], 'log.samples_every=0: choose a number from 1'),
+  (['--config.data.heldout=0.0'], 'data.heldout=0.0: choose a number from 1e-09 to 0.999999999'),
+  (['--config.reward.max_words=10'], 'reward.max_words=10, where the length reward is 0'),
+  (['--config.init=random'], "init='random' has no tokenizer"),
+  (['--config.init='], 'the name of a model is empty (init, '),
+  (["--config.needs=('rl.loss',)"], "needs: 'rl.loss' names no run; choose from init, "),
+  (['--config.reward.weights.lenght=1.0'], 'reward.weights.lenght: there is no such reward; ch'),
+  (['--config.reward.weights.rubric=1.0'], "reward.judge='' names no judge: choose MODEL@http"),
+  (['--config.eval.systems=(3,)'], 'eval.systems=(3,): each of them must be str'),
+]
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
     (['--config.rl.group_sise=4'], 'Did you mean "group_size"'),
-    (['--config.rl.group_size=four'], 'config.rl.group_size'),
     (['--config.data.folder=/no/such/folder'], '/no/such/folder: no such folder'),
     (['--config.rl.advantage=best'], "rl.advantage: there is no 'best'"),
-    (['--config.zigzag=8'], "there is no key 'zigzag'. experiments/base.py has every key"),
     (['--config.rl.weight_cap=2.0'], '--config.rl.weight_cap is called --config.rl.tis_cap now'),
-    (['--config.reward.model=http://me:PW@host'], 'reward.model: an address must not hold a'),
-    (['--config.judge.model=m@http://me:PW@host/v1'], 'judge.model: an address must not hold a'),
-    (['--config.rl.group_size=1'], 'rl.group_size=1: choose at least 2'),
-    (['--config.rollout.temperature=0.0'], 'rollout.temperature=0.0: choose a value above 0'),
-    (['--config.rollout.block=0'], 'rollout.block=0: choose a number from 1'),
-    (
-      ['--config.rollout.temperature=nan'],
-      'rollout.temperature=nan: choose a number from 0 to 100',
-    ),
-    (['--config.rollout.temperature=inf'], 'rollout.temperature=inf: choose a number from 0'),
     (['--config.rollout.attention=flash'], "attention 'flash' cannot decode here"),
     (['--config.needs_policy=stop'], 'python -m lwz.launch --config='),
-    (['--config.init=nowhere/run'], 'nowhere/run'),
-    (['--config.log.samples_every=0'], 'log.samples_every=0: choose a number from 1'),
-    (['--config.data.heldout=0.0'], 'data.heldout=0.0: choose a number from 1e-09 to 0.999999999'),
-    (['--config.reward.max_words=10'], 'reward.max_words=10, where the length reward is 0'),
-    (['--config.init=random'], "init='random' has no tokenizer"),
     (['extra'], "unexpected argument 'extra': keys are set by --config.key=value"),
-    (['--config.init='], 'the name of a model is empty (init, '),
-    (["--config.needs=('rl.loss',)"], "needs: 'rl.loss' names no run; choose from init, "),
-    (['--config.reward.weights.lenght=1.0'], 'reward.weights.lenght: there is no such reward; ch'),
     (['--config.reward.weights.rubric=-1.0'], 'reward.weights.rubric=-1.0: choose a number from 0'),
-    (['--config.reward.weights.rubric=1.0'], "reward.judge='' names no judge: choose MODEL@http"),
-    (['--config.eval.systems=(3,)'], 'eval.systems=(3,): each of them must be str'),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHER_BAD_INPUT),
   ],
 )
 def test_bad_input_is_named_at_the_start(arguments, message, tmp_path):

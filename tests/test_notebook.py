@@ -108,6 +108,7 @@ def unclocked(records):
   return [{k: v for k, v in r.items() if not bad_days.CLOCKS.match(k)} for r in records]
 
 
+@pytest.mark.slow
 def test_steps_stop_when_they_like_and_go_on_as_if_they_had_not(tmp_path, capsys, monkeypatch):
   c = small(tmp_path)
   whole = lwz.run(c, quiet=True)

@@ -99,6 +99,7 @@ def test_a_step_takes_the_longer_for_the_bytes_it_reads():
   assert simulation.roofline(spec(8), spec(4), decode)(8, capacity) == 8.0
 
 
+@pytest.mark.slow
 def test_prompts_of_like_length_leave_fewer_slots_empty():
   record = {
     'devices': 8,

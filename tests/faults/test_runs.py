@@ -47,6 +47,7 @@ def undisturbed(experiment, source, folder, *arguments):
   return bad_days.remains(folder / name)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(micro_runs, tmp_path):
   jobs.launch('base_model:micro', micro_runs)
   bad_days.borrow(tmp_path, micro_runs, 'base_model-micro')

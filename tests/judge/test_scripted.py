@@ -75,13 +75,12 @@ def pairs(num):
 )
 @pytest.mark.parametrize('p', [0, 0.3, 1])
 def test_others_err_in_the_share_that_is_stated(kind, share, p):
-  wrong = [compare(f'scripted-{kind}-{p}', *pair) == 'A' for pair in pairs(300)]
+  some = pairs(300 if 0 < p < 1 else 30)
+  wrong = [compare(f'scripted-{kind}-{p}', *pair) == 'A' for pair in some]
   assert np.mean(wrong) == pytest.approx(share(p), abs=0.06)
-  moved = [rank(f'scripted-{kind}-{p}', *pair) == (0, 1) for pair in pairs(300)]
+  moved = [rank(f'scripted-{kind}-{p}', *pair) == (0, 1) for pair in some]
   assert np.mean(moved) == pytest.approx(share(p), abs=0.06)
-  noisy = [
-    check(f'scripted-noisy-{p}', one) != check('scripted-perfect', one) for one, _ in pairs(300)
-  ]
+  noisy = [check(f'scripted-noisy-{p}', one) != check('scripted-perfect', one) for one, _ in some]
   assert np.mean(noisy) == pytest.approx(p * 8 / 9, abs=0.06)
 
 

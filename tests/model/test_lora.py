@@ -71,6 +71,7 @@ def test_merged_is_the_base_and_s_a_b():
   jax.tree.map(np.testing.assert_array_equal, unstacked, parameters.unstack(merged))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_matrix_seen_through_the_other_factor():
   """dA = s dW B^T and dB = s A^T dW, with dW at the merged matrix."""
   base = fakes.params(CONFIG)
@@ -100,7 +101,10 @@ def test_only_targets_have_adapters():
   assert dims['wq'] == {'a': ((1,), (2,)), 'b': ((1,), (2, 3))}
 
 
-@pytest.mark.parametrize('shape', [(2, 2, 1), (1, 2, 2), (1, 1, 2, 2)])
+@pytest.mark.parametrize(
+  'shape',
+  [(2, 2, 1), *(pytest.param(s, marks=pytest.mark.slow) for s in ((1, 2, 2), (1, 1, 2, 2)))],
+)
 def test_no_mesh_changes_a_number_of_adapters(shape):
   base, own = fakes.params(CONFIG), adapters()
   mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])

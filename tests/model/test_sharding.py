@@ -20,6 +20,7 @@ CONFIG = fakes.config(
   hidden_size=16, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, vocab_size=64
 )
 MESHES = [(1, 8, 1), (1, 2, 4), (2, 2, 2), (1, 2, 2, 2), (8,)]
+OTHERS = [((1, 8, 1), ''), ((1, 2, 4), ''), ((8,), ''), ((2, 2, 2), 'qwen3'), ((1, 2, 4), 'llama')]
 
 
 def devices(num):
@@ -108,7 +109,12 @@ def measured(shape, family=''):
 
 
 @pytest.mark.parametrize(
-  'shape, family', [*((shape, '') for shape in MESHES), ((2, 2, 2), 'qwen3'), ((1, 2, 4), 'llama')]
+  'shape, family',
+  [
+    ((2, 2, 2), ''),
+    ((1, 2, 2, 2), ''),
+    *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS),
+  ],
 )
 def test_no_mesh_changes_a_number(shape, family):
   alone, cut = measured((1,), family), measured(shape, family)

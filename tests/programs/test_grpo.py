@@ -116,7 +116,7 @@ def moved(grads):
   return jax.tree.map(lambda p, g: p - RATE * g, fakes.params(CONFIG), grads)
 
 
-@pytest.mark.parametrize('aggregate', AGGREGATES)
+@pytest.mark.parametrize('aggregate', ['token', pytest.param('sequence', marks=pytest.mark.slow)])
 def test_packed_micro_batches_are_the_plain_update(aggregate):
   minibatch, num_micro = batch()
   assert num_micro == 2 < len(minibatch['micro']['here'])

@@ -30,7 +30,10 @@ MARGINS, CENTRING = [0.5, 0.0, 2.0], 0.1
 PAIRS = list(zip(CHOSEN, REJECTED, strict=True))
 
 
-@pytest.mark.parametrize('micro_rows, num_micro, mesh_shape', [(6, 1, None), (2, 2, (1, 2, 1, 2))])
+@pytest.mark.parametrize(
+  'micro_rows, num_micro, mesh_shape',
+  [pytest.param(6, 1, None, marks=pytest.mark.slow), (2, 2, (1, 2, 1, 2))],
+)
 def test_a_step_is_bradley_terry_on_the_scores_of_each_text(micro_rows, num_micro, mesh_shape):
   optimizer, rate = optax.sgd(0.1), 0.1
   mesh = mesh_shape and sharding.make_mesh(mesh_shape)

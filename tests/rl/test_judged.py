@@ -329,6 +329,7 @@ def finish(process):
   assert process.returncode == 0, output
 
 
+@pytest.mark.slow
 def test_a_run_by_the_judge_of_all_forms(keys, tmp_path):
   finish(start(keys, tmp_path))
   folder = tmp_path / 'run'

@@ -17,6 +17,8 @@ from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 from tests import jobs
 
+pytestmark = pytest.mark.slow
+
 ANSWER = '<think>Plan.</think><answer>; ; end. {} ; ; )</answer>'
 COMPILED: list = []  # the one training step, which no test changes
 

@@ -55,7 +55,7 @@ def test_its_parameters_are_the_base_and_the_adapters(run, dtype):
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-@pytest.mark.parametrize('kind', ['int8', 'int4'])
+@pytest.mark.parametrize('kind', [pytest.param('int8', marks=pytest.mark.slow), 'int4'])
 def test_a_quantised_base_is_made_again_as_the_run_has_kept_it(run, tmp_path, kind):
   lora = dataclasses.replace(LORA, frozen=kind)
   again = make(tmp_path / kind, '../base', fakes.params(CONFIG), lora=lora)
