@@ -30,7 +30,7 @@ def bind(host: str, port: int) -> socket.socket:
   except OSError as error:
     if found is not None:
       found.close()
-    raise _taken(host, port, error) from None
+    raise _refusal(host, port, error) from None
   return found
 
 
@@ -43,10 +43,10 @@ def listen(bound: socket.socket) -> None:
     bound.listen(_BACKLOG)
   except OSError as error:
     host, port = bound.getsockname()[:2]
-    raise _taken(host, port, error) from None
+    raise _refusal(host, port, error) from None
 
 
-def _taken(host: str, port: int, error: OSError) -> ValueError:
+def _refusal(host: str, port: int, error: OSError) -> ValueError:
   return ValueError(f'serve.host={host}, serve.port={port}: {error.strerror}; name another')
 
 
