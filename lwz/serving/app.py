@@ -197,13 +197,13 @@ class Server:
 
   def _prepared(self, asked, seed: int, param: str) -> tuple[list[int], np.ndarray]:
     """Returns a prompt's ids and the keys of its choices. Raises Refused if it cannot be read."""
+    limit = self._limits.max_prompt_tokens
     try:
-      ids = self._prompts.ids(asked.prompt)
+      ids = self._prompts.ids(asked.prompt, limit)
     except ValueError as error:
       raise protocol.Refused(400, str(error), param=param) from None
-    limit = self._limits.max_prompt_tokens
     if not 1 <= len(ids) <= limit:
-      message = f'the prompt has {len(ids)} tokens, outside 1 ... {limit}'
+      message = f'the prompt has {len(ids)} tokens or more, outside 1 ... {limit}'
       raise protocol.Refused(400, message, param=param, code='context_length_exceeded')
     return ids, writer.keys(seed, asked.choices)
 

@@ -258,13 +258,13 @@ def test_prompts_that_are_slow_to_render_hold_up_no_others(monkeypatch):
   gate, rendering, most = threading.Event(), [], []
   ids = prompts.Prompts.ids
 
-  def slow_ids(self, prompt):
+  def slow_ids(self, prompt, *limit):
     if prompt == 'slow':
       rendering.append(1)
       most.append(len(rendering))
       assert gate.wait(20)
       rendering.pop()
-    return ids(self, prompt)
+    return ids(self, prompt, *limit)
 
   monkeypatch.setattr(prompts.Prompts, 'ids', slow_ids)
   monkeypatch.setattr(prompts.Prompts, 'is_slow', lambda self, prompt: prompt == 'slow')
