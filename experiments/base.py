@@ -469,7 +469,8 @@ def _run(c) -> None:
 def _tools(c) -> None:
   """The stages generate, score, rescore, preflight, export and report."""
   c.generate = ConfigDict()
-  c.generate.prompts = ''  # JSONL or Parquet of prompts to answer; '': the one of the key `prompt`
+  # JSONL or Parquet of prompts to answer: text; lower and upper, in words, if they are known.
+  c.generate.prompts = ''  # '': the one of the key `prompt`
   c.generate.words = 0  # number of words that each is asked for; 0: none is added to the prompt
   c.generate.drafts = 1  # texts for each prompt; `reward.model`, if one is named, ranks them
   # Folder that keeps the texts while they are written: a second start goes on at the same token.

@@ -48,13 +48,14 @@ def from_documents(
   return list(prompts.values())
 
 
-def load(path: epath.PathLike) -> list[types.Prompt]:
+def load(path: epath.PathLike, *, ranged: bool = True) -> list[types.Prompt]:
   """Reads prompts: text, lower, upper; id, language, source, criteria, references if given.
 
   `criteria` is a list of objects: text; id, weight and kind if given, see `types.Criterion`.
   `references` is a list of texts, answers of rising quality. The file holds a JSON object per line,
   or is a Parquet file; or it is a folder of such files. A preference pair (prompt, chosen,
-  rejected) is two prompts, which ask for the better answer, see `comparisons`.
+  rejected) is two prompts, which ask for the better answer, see `comparisons`. Unless they are to
+  be `ranged`, a line without lower and upper has the range 0 to 0.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or repeats an id.
@@ -67,7 +68,7 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
         if found.setdefault(prompt.id, prompt).references != prompt.references:
           raise ValueError(f'the id {prompt.id!r} was there before, with another better answer')
       return
-    prompt = _from_record(record)
+    prompt = _from_record(record, ranged)
     if prompt.id in found:
       raise ValueError(f'the id {prompt.id!r} was there before; ids are unique in a file')
     found[prompt.id] = prompt
@@ -76,12 +77,13 @@ def load(path: epath.PathLike) -> list[types.Prompt]:
   return list(found.values())
 
 
-def _from_record(record: dict[str, Any]) -> types.Prompt:
+def _from_record(record: dict[str, Any], ranged: bool) -> types.Prompt:
   text = jsonl.field(record, 'text', str)
-  lower, upper = jsonl.field(record, 'lower', int), jsonl.field(record, 'upper', int)
+  absent = None if ranged else 0
+  lower, upper = (jsonl.field(record, name, int, absent) for name in ('lower', 'upper'))
   if not text.strip():
     raise ValueError("'text' is empty")
-  if not 0 < lower <= upper:
+  if not 0 < lower <= upper and (ranged or lower or upper):
     raise ValueError(f'expected 0 < lower <= upper, in words, not {lower} and {upper}')
   return types.Prompt(
     id=jsonl.field(record, 'id', str, comparisons.digest(text)),

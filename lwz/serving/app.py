@@ -143,7 +143,8 @@ class Server:
     own = self._renderers if self._prompts.is_slow(asked.prompt) else None
     seed = int(self._seeds.integers(2**32)) if asked.seed is None else asked.seed
     begin = asyncio.get_running_loop().run_in_executor
-    ids, keys_B2 = await begin(own, self._prepared, asked, seed)
+    param = 'messages' if chat else 'prompt'
+    ids, keys_B2 = await begin(own, self._prepared, asked, seed, param)
     events = _Newest()
     reply = self._submit(asked, ids, keys_B2, events)
     form = replies.Form(
@@ -194,16 +195,16 @@ class Server:
     threading.Thread(target=work, name='ranker', daemon=True).start()
     return await asyncio.wrap_future(done)
 
-  def _prepared(self, asked: protocol.Asked, seed: int) -> tuple[list[int], np.ndarray]:
+  def _prepared(self, asked, seed: int, param: str) -> tuple[list[int], np.ndarray]:
     """Returns a prompt's ids and the keys of its choices. Raises Refused if it cannot be read."""
-    try:
-      ids = self._prompts.ids(asked.prompt)
-    except ValueError as error:
-      raise protocol.Refused(400, str(error), param='messages') from None
     limit = self._limits.max_prompt_tokens
+    try:
+      ids = self._prompts.ids(asked.prompt, limit)
+    except ValueError as error:
+      raise protocol.Refused(400, str(error), param=param) from None
     if not 1 <= len(ids) <= limit:
-      message = f'the prompt has {len(ids)} tokens, outside 1 ... {limit}'
-      raise protocol.Refused(400, message, code='context_length_exceeded')
+      message = f'the prompt has {len(ids)} tokens or more, outside 1 ... {limit}'
+      raise protocol.Refused(400, message, param=param, code='context_length_exceeded')
     return ids, writer.keys(seed, asked.choices)
 
   def _submit(self, asked: protocol.Asked, ids, keys_B2, events: _Newest) -> writer.Reply:

@@ -16,6 +16,7 @@ from lwz.serving import guard, protocol, writer
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 1_024
 _MARGIN = 10  # seconds after the deadline in which a reply that was cut must have been sent
+_HEAD_SECONDS = 20  # in which the head of a connection's next request must have come
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -29,10 +30,24 @@ def bind(host: str, port: int) -> socket.socket:
   except OSError as error:
     if found is not None:
       found.close()
-    raise ValueError(
-      f'serve.host={host}, serve.port={port}: {error.strerror}; name another'
-    ) from None
+    raise _refusal(host, port, error) from None
   return found
+
+
+def listen(bound: socket.socket) -> None:
+  """Lets clients in. Raises ValueError if another server has taken the address meanwhile.
+
+  Not each event loop that uvicorn may choose says so.
+  """
+  try:
+    bound.listen(_BACKLOG)
+  except OSError as error:
+    host, port = bound.getsockname()[:2]
+    raise _refusal(host, port, error) from None
+
+
+def _refusal(host: str, port: int, error: OSError) -> ValueError:
+  return ValueError(f'serve.host={host}, serve.port={port}: {error.strerror}; name another')
 
 
 def url(bound: socket.socket) -> str:
@@ -42,9 +57,35 @@ def url(bound: socket.socket) -> str:
 
 
 class _Protocol(h11_impl.H11Protocol):
-  """HTTP/1.1. What is none has an answer in the form of the API; uvicorn's own is plain text."""
+  """HTTP/1.1. What is none has an answer in the form of the API; uvicorn's own is plain text.
+
+  Connections are counted, so one that asks for nothing is closed; uvicorn waits for the first
+  request, and for one of which a byte has come, without end.
+  """
+
+  def connection_made(self, transport) -> None:
+    super().connection_made(transport)
+    self._expect_another_than(None)
+
+  def on_response_complete(self) -> None:
+    answered = self.cycle
+    super().on_response_complete()  # another may have come with it
+    self._expect_another_than(answered)
+
+  def _expect_another_than(self, cycle: h11_impl.RequestResponseCycle | None) -> None:
+    def close() -> None:
+      if self.cycle is cycle:
+        self.transport.close()
+
+    self.loop.call_later(_HEAD_SECONDS, close)
 
   def send_400_response(self, msg: str) -> None:
+    if self.cycle and not self.cycle.response_complete:  # it has this answer, and no other
+      self.cycle.disconnected = True
+      self.cycle.message_event.set()
+    if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # it had one before its body
+      self.transport.close()
+      return
     body = json.dumps(protocol.Refused(400, msg).body).encode()
     headers = {'content-type': 'application/json', 'content-length': f'{len(body)}'}
     response = h11.Response(status_code=400, headers=[*headers.items(), ('connection', 'close')])

@@ -10,6 +10,7 @@ from typing import Any
 
 from lwz.data import templates, tokenizer
 
+_WIDE = 32  # characters of a token, at most, in nearly every text
 _PROBES = ('Aq1', 'Write "Zw2" & {it}.\n\n  Now', '写一篇文章', ' lead', 'trail \n')
 
 
@@ -28,11 +29,16 @@ class Prompts:
     is_raw = isinstance(prompt, str) or all(isinstance(one, int) for one in prompt)
     return not (is_raw or self._frame is None or self._frame.knows([self._told(prompt)]))
 
-  def ids(self, prompt: Any) -> list[int]:
+  def ids(self, prompt: Any, most: int = 0) -> list[int]:
     """Returns the ids of messages (role, text), of a raw text, or ids as they are.
+
+    Of a text that has far more than `most` ids, those of its beginning, if `most` is given: all of
+    a hostile one take seconds, in which no other prompt is read.
 
     Raises ValueError for messages that the policy was not trained on, and for ids that it has not.
     """
+    if most and (begun := self._beginning(prompt, most)):
+      return begun
     if isinstance(prompt, str):
       with self._lock:
         return templates.ids(self._tok, [prompt])[0]
@@ -41,6 +47,17 @@ class Prompts:
         raise ValueError(f'prompt: ids are 0 ... {self._num_ids - 1}')
       return list(prompt)
     return self._chat(prompt, self._frame) if self._frame else self._single(prompt)
+
+  def _beginning(self, prompt: Any, most: int) -> list[int]:
+    """Returns the ids of the beginning of a text, if they are more than `most` by far, else []."""
+    texts = (prompt,) if isinstance(prompt, str) else (m[1] for m in prompt if isinstance(m, tuple))
+    for text in texts:
+      if len(text) > _WIDE * most:
+        with self._lock:
+          (found,) = templates.ids(self._tok, [text[: _WIDE * most]])
+        if len(found) > 2 * most:
+          return found
+    return []
 
   def request(self, prompt: Any) -> str:
     """Returns what a prompt asks for, as a reward model reads it: a raw text or ids as they are."""

@@ -242,10 +242,12 @@ def _validated(model: type[_Body], body: Any) -> Any:
   try:
     return model.model_validate(body)
   except pydantic.ValidationError as error:
-    first = error.errors(include_url=False, include_input=False)[0]
-    # Names of alternatives ('list[str]') say nothing to a client.
-    where = [str(part) for part in first['loc'] if re.fullmatch(r'\w{1,40}', str(part))]
-    message = f'{".".join(where) or "the body"}: {first["msg"]}'
+    # Of alternatives, the one that came nearest; their names ('str', 'list[str]') say nothing.
+    errors = error.errors(include_url=False, include_input=False)
+    first = max(errors, key=lambda one: len(one['loc']))
+    where = [name for name in map(str, first['loc']) if re.fullmatch(r'(?!str$)\w{1,40}', name)]
+    told = 'send an object' if first['type'] == 'model_type' else first['msg']
+    message = f'{".".join(where) or "the body"}: {told}'
     raise Refused(400, message[:300], param=where[0] if where else '') from None
 
 

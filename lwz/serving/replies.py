@@ -20,6 +20,8 @@ _OBJECTS = {
 }
 DONE = b'data: [DONE]\n\n'
 ALIVE = b': writing\n\n'  # a comment, which no client shows
+# No line ends of an event, but for clients that split decoded text, as `httpx` does.
+_LINE_ENDS = {ord(end): f'\\u{ord(end):04x}' for end in '\x85\u2028\u2029'}
 
 
 class Form:
@@ -137,7 +139,7 @@ class Form:
 
 def event(body: dict[str, Any]) -> bytes:
   """Returns a part of a stream, in the form of server-sent events."""
-  return f'data: {json.dumps(body, ensure_ascii=False)}\n\n'.encode()
+  return f'data: {json.dumps(body, ensure_ascii=False).translate(_LINE_ENDS)}\n\n'.encode()
 
 
 def _bytes(token: str) -> list[int] | None:

@@ -168,7 +168,7 @@ def _asked(c) -> list[types.Prompt]:
   """Returns the prompts; one without a stated length has the range 0 to 0."""
   found = [types.Prompt('', c.prompt, 0, 0)]
   if c.generate.prompts:
-    found = prompts.load(c.generate.prompts)
+    found = prompts.load(c.generate.prompts, ranged=False)
     if not found:
       raise ValueError(f'generate.prompts={c.generate.prompts}: the file has no prompts')
   if not (num := c.generate.words):

@@ -120,6 +120,7 @@ def run(c) -> None:
   )
   connections = c.serve.queue + c.rollout.slots + _CONNECTIONS
   served = http.Http(server.app(), written_by, deadline=c.serve.deadline, connections=connections)
+  http.listen(bound)
   written_by.start()
   url = http.url(bound)
   print(f'{name}: the page to write with is {url}, the API {url}/v1; Ctrl-C stops', flush=True)
@@ -145,9 +146,13 @@ def _rank(c, request: Callable[[Any], str], between_blocks: Callable) -> Callabl
 
 
 def _key(c) -> str:
-  """Returns the API key. Raises ValueError if its environment variable is named, and not set."""
-  if c.serve.key_env and not os.environ.get(c.serve.key_env):
+  """Returns the API key. Raises ValueError if its environment variable is named, and not set.
+
+  Without the line end of the file that it may come from: no client could send it.
+  """
+  key = os.environ.get(c.serve.key_env, '').strip() if c.serve.key_env else ''
+  if c.serve.key_env and not key:
     raise ValueError(
       f'serve.key_env={c.serve.key_env}: this environment variable is not set; set it to the key'
     )
-  return os.environ[c.serve.key_env] if c.serve.key_env else ''
+  return key

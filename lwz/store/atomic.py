@@ -46,11 +46,24 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     path.write_bytes(data)  # an object appears when its upload is complete
     return
   tmp = path.parent / f'.{path.name}.tmp'
-  with tmp.open('wb') as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())  # the contents must reach the disk before the name does
-  tmp.replace(path)
+  with named(path):
+    with tmp.open('wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())  # the contents must reach the disk before the name does
+    tmp.replace(path)
+
+
+@contextlib.contextmanager
+def named(path: epath.PathLike) -> Iterator[None]:
+  """Inside, an error of the system names the file: that of a full disk names none."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    why = f'{error.strerror or error}; make room, and run the same command again'
+    raise OSError(f'{path}: cannot be written whole: {why}') from error
 
 
 @contextlib.contextmanager

@@ -35,14 +35,18 @@ class Draft:
 
 
 class Drafts:
-  """The drafts of a folder, by prompt and number, both from 0. `clock` gives seconds."""
+  """The drafts of a folder, which is made, by prompt and number, both from 0.
+
+  `clock` gives seconds.
+  """
 
   def __init__(self, folder: epath.PathLike, clock: Callable[[], float] = time.monotonic):
     self._folder, self._clock = epath.Path(folder), clock
     self._saved: dict[tuple[int, int], float] = {}
+    self._folder.mkdir(parents=True, exist_ok=True)
 
   def begin(self, settings: Mapping[str, Any]) -> None:
-    """Makes the folder. Raises ValueError if it holds texts of other settings."""
+    """Begins or goes on. Raises ValueError if the folder holds texts of other settings."""
     path = self._folder / SETTINGS
     if path.exists():
       kept = jsonl.document(path, {}, remedy='delete the folder, or name another')
@@ -53,7 +57,6 @@ class Drafts:
             'generate.folder, or take the same settings'
           )
     else:
-      self._folder.mkdir(parents=True, exist_ok=True)
       atomic.write_text(path, json.dumps(dict(settings), indent=2, sort_keys=True) + '\n')
 
   def load(self, number: int, draft: int, prompt: str) -> Draft:

@@ -4,6 +4,7 @@ Matrices are of the type asked for, by the quantisers of the `gguf` package; nor
 in float32. Needs `pip install "lwz[gguf]"`.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -17,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from lwz.model import config as config_lib
 from lwz.model import qwen, yarn
-from lwz.store import gguf, gguf_header
+from lwz.store import atomic, gguf, gguf_header
 from lwz.store.hf import checkpoint as hf
 from lwz.store.hf import config as hf_config
 from lwz.store.hf import mapping
@@ -60,17 +61,20 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = _opened(partial, {**_keys(config, kind), **metadata}, entries)
   try:
-    for entry in entries:  # to gather a tensor takes every process
-      array = _array(entry.tensor, config, leaves)
+    with atomic.named(path):
+      for entry in entries:  # to gather a tensor takes every process
+        array = _array(entry.tensor, config, leaves)
+        if writer is not None:
+          writer.write_tensor_data(_quantised(path, entry, array))
       if writer is not None:
-        writer.write_tensor_data(_quantised(path, entry, array))
+        writer.close()
   except BaseException:
     if writer is not None:
-      writer.close()
+      with contextlib.suppress(OSError):  # a full disk takes no more at its close
+        writer.close()
       partial.unlink()
     raise
   if writer is not None:
-    writer.close()
     partial.replace(path)
   multihost_utils.sync_global_devices('gguf.write')
 

@@ -113,6 +113,18 @@ def test_a_broken_line_is_named(tmp_path, change, fault):
     prompts.load(tmp_path / 'p.jsonl')
 
 
+def test_a_range_is_left_out_where_none_is_needed(tmp_path):
+  path = tmp_path / 'prompts.jsonl'
+  path.write_text('{"text": "Write about mills."}\n')
+  (prompt,) = prompts.load(path, ranged=False)
+  assert (prompt.lower, prompt.upper) == (0, 0)
+  with pytest.raises(ValueError, match="no field 'lower'"):
+    prompts.load(path)
+  path.write_text('{"text": "Write about mills.", "upper": 9}\n')
+  with pytest.raises(ValueError, match='expected 0 < lower <= upper'):
+    prompts.load(path, ranged=False)
+
+
 def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'p\.jsonl: no such file'):
     prompts.load(tmp_path / 'p.jsonl')

@@ -14,7 +14,7 @@ from starlette import testclient
 
 from lwz.data import templates, tokenizer
 from lwz.rollout import local
-from lwz.serving import writer
+from lwz.serving import replies, writer
 from tests.serving import served
 
 ASKED = {'messages': [{'role': 'user', 'content': 'the sea'}], 'seed': 5}
@@ -107,6 +107,12 @@ def test_tokens_are_spelt_beside_the_loop_that_serves_others():
     for stream in (True, False):
       post(app, ASKED | {'logprobs': True, 'stream': stream})
   assert len(beside) > 50 and all(beside)
+
+
+def test_an_event_is_one_line_however_a_client_splits():
+  body = {'text': '\x1c\x85\u2028\u2029\r\n写'}
+  line, *rest = replies.event(body).decode().splitlines()
+  assert json.loads(line.removeprefix('data: ')) == body and rest == ['']
 
 
 def test_a_streamed_completion_adds_up_too():
@@ -203,6 +209,8 @@ def test_a_prompt_without_room_is_refused():
     empty = post(app, {'prompt': ''}, 'completions')
     strange = post(app, {'prompt': [10**6]}, 'completions')
   assert answer.json()['error']['code'] == 'context_length_exceeded'
+  params = [one.json()['error']['param'] for one in (answer, empty, strange)]
+  assert params == ['messages', 'prompt', 'prompt']
   assert {one.status_code for one in (answer, empty, strange)} == {400}
 
 

@@ -215,17 +215,56 @@ def test_what_is_no_http_is_refused_in_the_form_of_the_api():
     assert httpx2.get(f'{url}/health').status_code == 200
 
 
+REFUSED = (
+  b'POST /v1/completions HTTP/1.1\r\nHost: evil\r\nContent-Type: application/json\r\n'
+  b'Transfer-Encoding: chunked\r\n\r\n'
+)
+
+
+@pytest.mark.parametrize('at_once', [True, False])
+def test_a_broken_body_of_a_refused_request_is_no_fault_of_the_server(at_once, caplog):
+  broken = b'no length of a chunk\r\n'
+  with listening() as (url, *_):
+    host, port = url.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+      client.sendall(REFUSED + broken * at_once)
+      answer = client.recv(65_536)
+      if not at_once:
+        client.sendall(broken)
+      while part := client.recv(65_536):
+        answer += part
+    assert answer.count(b'HTTP/1.1 4') == 1 and b'{"error"' in answer
+  assert not [one for one in caplog.records if one.levelname == 'ERROR']
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch):
+  monkeypatch.setattr(http, '_HEAD_SECONDS', 0.3)
+  gate = Gate()
+  whole = b'GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  with listening(gate=gate) as (url, server, _), contextlib.ExitStack() as stack:
+    host, port = url.removeprefix('http://').split(':')
+    waiting = stack.enter_context(connected(url, test_app.ASKED))
+    for sent in (b'', whole[:9], whole + whole[:1]):
+      client = stack.enter_context(socket.create_connection((host, int(port)), timeout=3))
+      client.sendall(sent)
+      while client.recv(65_536):
+        pass
+    assert server._writer.num_active  # one that waits for its reply is none of them
+    gate.set()
+    assert waiting.recv(65_536).startswith(b'HTTP/1.1 200')
+
+
 def test_prompts_that_are_slow_to_render_hold_up_no_others(monkeypatch):
   gate, rendering, most = threading.Event(), [], []
   ids = prompts.Prompts.ids
 
-  def slow_ids(self, prompt):
+  def slow_ids(self, prompt, *limit):
     if prompt == 'slow':
       rendering.append(1)
       most.append(len(rendering))
       assert gate.wait(20)
       rendering.pop()
-    return ids(self, prompt)
+    return ids(self, prompt, *limit)
 
   monkeypatch.setattr(prompts.Prompts, 'ids', slow_ids)
   monkeypatch.setattr(prompts.Prompts, 'is_slow', lambda self, prompt: prompt == 'slow')
@@ -374,6 +413,17 @@ def test_an_address_is_free_or_refused():
   with pytest.raises(ValueError, match=r'serve\.host=nowhere\.invalid'):
     http.bind('nowhere.invalid', 0)
   taken.close()
+
+
+def test_of_two_that_load_at_once_one_is_let_go():
+  first = http.bind('127.0.0.1', 0)
+  second = http.bind('127.0.0.1', first.getsockname()[1])
+  http.listen(first)
+  with pytest.raises(ValueError, match=r'serve\.port=\d+: Address already in use; name another'):
+    http.listen(second)
+  http.listen(first)  # as uvicorn does once more
+  first.close()
+  second.close()
 
 
 def test_what_others_can_reach_has_a_key():

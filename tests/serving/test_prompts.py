@@ -56,6 +56,17 @@ def test_a_single_message_has_the_ids_of_the_renderer(rendered, name, style):
   assert ids == templates.prompt_ids(tok, REQUESTS, style, 'chat_short')
 
 
+def test_of_a_text_that_is_far_too_long_the_beginning_is_read(monkeypatch):
+  read, ids = [], templates.ids
+  monkeypatch.setattr(templates, 'ids', lambda tok, texts: read.extend(texts) or ids(tok, texts))
+  found = prompts.Prompts(served.tok(), 'think', 'pocket')
+  for prompt in ('the sea ' * 1_000, (('system', 'Write.'), ('user', 'the sea ' * 1_000))):
+    assert len(found.ids(prompt, 20)) > 20
+  assert max(map(len, read)) == 640
+  assert found.ids('the sea ' * 40, 20) == ids(served.tok(), ['the sea ' * 40])[0]  # said exactly
+  assert found.ids((1, 2), 1) == [1, 2]
+
+
 def test_several_turns_are_those_of_an_exports_template(rendered):
   tok = chatty('plain')
   turns = [('system', 'Be brief.'), ('user', 'Write.'), ('assistant', 'No.'), ('user', 'Do.')]

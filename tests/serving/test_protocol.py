@@ -18,6 +18,7 @@ LIMITS = protocol.Limits(
   max_messages=6,
 )
 USER = {'role': 'user', 'content': 'Write.'}
+IMAGE = {'type': 'image_url', 'image_url': {'url': 'http://a/b.png'}}
 
 
 def chat(**body):
@@ -65,8 +66,9 @@ def test_what_is_said_is_asked_for():
     ({'messages': []}, 'messages', 'send 1 to 6, not 0'),
     ({'messages': [USER] * 7}, 'messages', 'send 1 to 6, not 7'),
     ({'messages': [{'role': 'tool', 'content': 'x'}]}, 'messages', 'messages.0.role'),
-    ({'messages': [{'role': 'user', 'content': None}]}, 'messages', 'messages.0.content'),
-    ({'messages': [{'role': 'user', 'content': [{'type': 'image_url'}]}]}, 'messages', 'content'),
+    ({'messages': [{'role': 'user', 'content': None}]}, 'messages', 'messages.0.content: Input'),
+    ({'messages': [{'role': 'user', 'content': [IMAGE]}]}, 'messages', "content.0.type: .*'text'"),
+    ({'messages': ['Write.']}, 'messages', 'messages.0: send an object'),
     ({'n': 5}, 'n', 'at most 4 choices'),
     ({'n': 0}, 'n', 'greater than or equal to 1'),
     ({'n': True}, 'n', 'valid integer'),

@@ -126,6 +126,17 @@ def test_a_prompt_without_room_is_refused_before_weights_are_read(folder, monkey
     generate.run(config_of(folder, prompt='the sea is wide ' * 99))
 
 
+def test_a_folder_that_cannot_be_made_is_found_before_weights_are_read(
+  folder, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(setup, 'load_params', None)
+  (tmp_path / 'file').write_text('')
+  c = config_of(folder)
+  c.generate.folder = str(tmp_path / 'file' / 'texts')
+  with pytest.raises(NotADirectoryError):
+    generate.run(c)
+
+
 def emits(monkeypatch, token):
   """The model writes this token, again and again."""
   sampled = sampler.sample_from

@@ -207,6 +207,11 @@ def test_what_cannot_be_served_is_refused_before_work(folder, changes, message):
     serve.check(config_of(folder, **changes))
 
 
+def test_a_key_is_what_a_client_can_send(folder, monkeypatch):
+  monkeypatch.setenv('LWZ_KEY', 'sesame\n')
+  assert serve._key(config_of(folder, serve={'key_env': 'LWZ_KEY'})) == 'sesame'
+
+
 def test_a_server_without_its_extra_says_which(folder, monkeypatch):
   def missing(name):
     raise ModuleNotFoundError(name)

@@ -1,5 +1,7 @@
 """A file is the old one or the new one."""
 
+import errno
+
 import pytest
 from etils import epath
 
@@ -19,10 +21,10 @@ def test_a_write_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
   atomic.write_text(path, 'old')
 
   def die(handle):
-    raise OSError('the disk is full')
+    raise OSError(errno.ENOSPC, 'the disk is full')
 
   monkeypatch.setattr(atomic.os, 'fsync', die)
-  with pytest.raises(OSError, match='full'):
+  with pytest.raises(OSError, match=f'^{path}: .*: the disk is full; make room'):
     atomic.write_text(path, 'new')
   assert path.read_text() == 'old'
 

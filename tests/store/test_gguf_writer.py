@@ -1,5 +1,6 @@
 """GGUF files of ours: what is written is what `gguf` reads, and what the `gguf` package reads."""
 
+import resource
 import tracemalloc
 
 import jax.numpy as jnp
@@ -142,6 +143,19 @@ def test_a_value_that_float16_has_not_is_named_and_leaves_the_old_file(tmp_path)
   assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
   gguf_writer.write(path, config, large, kind='BF16', metadata={})
   assert gguf.config(path).dtype == jnp.bfloat16
+
+
+def test_a_full_disk_is_said_by_file_and_holds_no_part(tmp_path):
+  config, params = model()
+  path = tmp_path / 'm.gguf'
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # bytes of a file
+  try:
+    with pytest.raises(OSError, match=f'^{path}: cannot be written whole: .*; make room'):
+      gguf_writer.write(path, config, params, kind='F32', metadata={})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert not [*tmp_path.iterdir()]
 
 
 def test_rows_without_whole_blocks_are_in_float16(tmp_path):

@@ -16,6 +16,7 @@ import safetensors
 from etils import epath
 
 from lwz import jsonl
+from lwz.store import atomic
 
 # The dtypes of a parameter, as a header calls them.
 DTYPES = {'F32': jnp.dtype('float32'), 'BF16': jnp.dtype('bfloat16'), 'F16': jnp.dtype('float16')}
@@ -93,7 +94,7 @@ def write(
     entries[name] = {'dtype': codes[dtype], 'shape': shape, 'data_offsets': (start, end)}
   text = json.dumps(entries, separators=(',', ':')).encode()
   text += b' ' * (-len(text) % 8)  # so that tensors begin aligned
-  with path.open('wb') as file:
+  with atomic.named(path), path.open('wb') as file:
     file.write(len(text).to_bytes(8, 'little') + text)
     for (name, wanted), array in zip(described.items(), arrays, strict=True):
       if (array.dtype, array.shape) != wanted:
