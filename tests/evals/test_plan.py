@@ -63,6 +63,44 @@ def test_places_say_where_a_point_is_missing_or_out_of_order():
   assert plan.places('', TEXT) == []
 
 
+OUTLINE = (
+  '1. Copper kettles boil river water; 2. Grey herons hunt silver minnows; '
+  '3. Wooden bridges carry heavy wagons; 4. Winter storms close mountain passes.'
+)
+SAID = (
+  'Copper kettles boil river water.',
+  'Grey herons hunt silver minnows.',
+  'Wooden bridges carry heavy wagons.',
+  'Winter storms close mountain passes.',
+)
+
+
+def test_words_that_stand_where_a_point_should_do_not_stand_for_it():
+  near, other = 'Old wooden bridges carry nobody.', 'Nothing else.'
+  assert plan.following(OUTLINE, ' '.join(SAID)) == 1.0
+  moved = [SAID[2], other, SAID[0], SAID[1], near, SAID[3]]
+  assert [p.ordered for p in plan.places(OUTLINE, ' '.join(moved))] == [True, True, False, True]
+  taken_out = [SAID[0], SAID[1], near, SAID[3]]
+  assert [p.ordered for p in plan.places(OUTLINE, ' '.join(taken_out))] == [True, True, False, True]
+
+
+def test_a_plan_in_other_words_than_the_answer_is_followed():
+  outline = (
+    '1. Copper kettles boil river water over charcoal; 2. Grey herons hunt silver minnows '
+    'near reeds; 3. Wooden bridges carry heavy wagons toward town; 4. Winter storms close icy '
+    'mountain passes.'
+  )
+  said = (
+    'Charcoal glowed under copper kettles.',
+    'Herons stood in the reeds, grey as stone.',
+    'Over the bridges came wagons, and the town woke.',
+    'Storms close the passes.',
+  )
+  text = ' '.join(f'{one} {"Nothing else. " * 6}' for one in said)
+  assert plan.following(outline, text) == 1.0
+  assert plan.following(outline, text.replace(said[1], '')) == 0.75
+
+
 def test_thoughts_without_content_announce_nothing():
   assert math.isnan(plan.following('', TEXT))
   assert math.isnan(plan.following('1. the; 2. of it.', TEXT))
