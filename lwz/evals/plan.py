@@ -16,6 +16,8 @@ from lwz import text as texts
 
 # '1. ', '2) ', '3、', at the beginning of a line or behind ';', ':' or a full stop.
 _NUMBERED = re.compile(r'(?:^|(?<=[\n;；:：.。]))\s*\(?\d{1,2}[.)、）]\s*')
+# The length of a point, '(400 words)', and its number.
+_SIZE = re.compile(r'\d[\d,]*\s*(?:words?|字)|(?<!\d)\d{1,2}(?!\d)')
 # A sentence, with the next one, covers a point if it holds these shares of its content words, of
 # the most that the points of the plan hold in the median, and of the most that any holds of it.
 # Chosen on one half of the books in results/evaluation.md.
@@ -43,6 +45,8 @@ def points(think: str) -> list[str]:
   ['Rivers carry water;', 'Lakes keep it.']
   """
   numbered = _NUMBERED.split(think)[1:]
+  if len(numbered) > 1:  # what follows the last one is no point
+    numbered[-1] = re.split(r'\n\s*\n', numbered[-1].strip())[0]
   found = numbered if len(numbered) > 1 else texts.sentences(think)
   return [point.strip() for point in found if point.strip()][:MOST]
 
@@ -52,15 +56,18 @@ def places(think: str, answer: str) -> list[Place]:
 
   A sentence, with the one behind it, covers a point by the share that they hold of its content
   words, which weigh log(1 + sentences / (1 + sentences with the word)), so that what the whole
-  answer is about covers nothing alone. A share counts that is not small, beside those of the other
-  points either, as a plan in the answer's own words is followed more closely than one in others,
-  and is nearly as large as that of any sentence, so that a few words which occur where the point
-  should stand do not stand for it. It is at the one of the two that holds more.
-  Points are in order that lie on the best alignment: at most one sentence for each point, in
-  ascending order, with the greatest sum of shares (Needleman and Wunsch, 1970). Others are at a
-  place that covers them.
+  answer is about covers nothing alone; words of most points, as 'Paragraph', say nothing of one. A
+  share counts that is not small, beside those of the other points either, as a plan in the answer's
+  own words is followed more closely than one in others, and is nearly as large as that of any
+  sentence, so that a few words which occur where the point should stand do not stand for it. It is
+  at the one of the two that holds more. Points are in order that lie on the best alignment: at most
+  one sentence for each point, in ascending order, with the greatest sum of shares (Needleman and
+  Wunsch, 1970). Others are at a place that covers them.
   """
-  named = [(point, terms) for point in points(think) if (terms := _terms(point))]
+  read = [(point, _terms(_SIZE.sub('', point))) for point in points(think)]
+  told = collections.Counter(term for _, terms in read for term in terms)
+  common_to = {term for term, num in told.items() if num > max(len(read) / 2, 3)}
+  named = [(point, terms) for point, whole in read if (terms := whole - common_to)]
   said = [_terms(sentence) for sentence in texts.sentences(answer)] + [frozenset()]
   num = max(len(said) - 1, 1)
   common = collections.Counter(term for terms in said for term in terms)
@@ -103,4 +110,5 @@ def following(think: str, answer: str) -> float:
 
 def _terms(text: str) -> frozenset[str]:
   """Returns the content words of a text, or its pairs of Han."""
-  return frozenset(texts.content(texts.words(text.lower())))
+  parts = re.split(r"[^\w\s’'-]+", text.lower())  # no pair of Han has a mark in it
+  return frozenset().union(*(texts.content(texts.words(part)) for part in parts))

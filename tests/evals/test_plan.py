@@ -84,21 +84,42 @@ def test_words_that_stand_where_a_point_should_do_not_stand_for_it():
   assert [p.ordered for p in plan.places(OUTLINE, ' '.join(taken_out))] == [True, True, False, True]
 
 
+LOOSE = (
+  'Copper kettles boil river water over charcoal',
+  'Grey herons hunt silver minnows near reeds',
+  'Wooden bridges carry heavy wagons toward town',
+  'Winter storms close icy mountain passes',
+)
+TOLD = (
+  'Charcoal glowed under copper kettles.',
+  'Herons stood in the reeds, grey as stone.',
+  'Over the bridges came wagons, and the town woke.',
+  'Storms close the passes.',
+)
+TALE = ' '.join(f'{one} {"Nothing else. " * 6}' for one in TOLD)
+
+
 def test_a_plan_in_other_words_than_the_answer_is_followed():
-  outline = (
-    '1. Copper kettles boil river water over charcoal; 2. Grey herons hunt silver minnows '
-    'near reeds; 3. Wooden bridges carry heavy wagons toward town; 4. Winter storms close icy '
-    'mountain passes.'
-  )
-  said = (
-    'Charcoal glowed under copper kettles.',
-    'Herons stood in the reeds, grey as stone.',
-    'Over the bridges came wagons, and the town woke.',
-    'Storms close the passes.',
-  )
-  text = ' '.join(f'{one} {"Nothing else. " * 6}' for one in said)
-  assert plan.following(outline, text) == 1.0
-  assert plan.following(outline, text.replace(said[1], '')) == 0.75
+  outline = '; '.join(f'{i}. {point}' for i, point in enumerate(LOOSE, 1))
+  assert plan.following(outline, TALE) == 1.0
+  assert plan.following(outline, TALE.replace(TOLD[1], '')) == 0.75
+
+
+@pytest.mark.parametrize(
+  'form, tail',
+  [
+    ('{i}. {point} (about {n} words)', ''),
+    ('Paragraph {i} - Main Point: {point} - Word Count: {n} words', ''),  # LongWriter's AgentWrite
+    ('{i}. {point}', '\n\nNow I write it in a warm tone, with smooth transitions and a good end.'),
+  ],
+)
+def test_what_stands_around_the_points_of_a_plan_is_no_part_of_them(form, tail):
+  lines = [form.format(i=i, point=point, n=350 + 50 * i) for i, point in enumerate(LOOSE, 1)]
+  found = plan.places('I plan four parts.' * bool(tail) + '\n' + '\n'.join(lines) + tail, TALE)
+  assert [place.ordered for place in found] == [True] * 4
+  zh = ['铜壶煮着河水', '灰鹭捕捉小鱼', '木桥承载马车', '冬雪封住山口']
+  lines = [f'{i}. 要点：{point}（约{300 + i}字）' for i, point in enumerate(zh, 1)]
+  assert plan.following('\n'.join(lines), '。'.join(zh)) == 1.0
 
 
 def test_thoughts_without_content_announce_nothing():
@@ -107,8 +128,10 @@ def test_thoughts_without_content_announce_nothing():
 
 
 def test_a_thought_in_circles_takes_a_bounded_time():
-  think = '\n'.join(f'{1 + i % 99}. The old keeper lights lamp {i % 40}.' for i in range(2_000))
-  answer = ' '.join(f'The old keeper lights lamp {i % 40} again.' for i in range(2_000))
+  think = '\n'.join(
+    f'{1 + i % 99}. The old keeper lights lamp {100 + i % 40}.' for i in range(2_000)
+  )
+  answer = ' '.join(f'The old keeper lights lamp {100 + i % 40} again.' for i in range(2_000))
   begin = time.process_time()
   found = plan.places(think, answer)
   assert time.process_time() - begin < 3 and len(found) == plan.MOST
