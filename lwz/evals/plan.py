@@ -14,8 +14,15 @@ import numpy as np
 
 from lwz import text as texts
 
-# '1. ', '2) ', '3、', at the beginning of a line or behind ';', ':' or a full stop.
-_NUMBERED = re.compile(r'(?:^|(?<=[\n;；:：.。]))\s*\(?\d{1,2}[.)、）]\s*')
+# '1. ', '2) ', '**3、', at the beginning of a line or behind ';', ':' or a full stop; where there
+# are none '- ', 'Part 2: ', '第三章', '四、' at the beginning of a line.
+_NUMBERED = re.compile(r'(?:^|(?<=[\n;；:：.。]))[\s#*_(（]{0,8}\d{1,2}[.)、）]\s*')
+_LISTED = re.compile(
+  r'^[ \t#*_]{0,8}(?:[-•*][ \t]+|'
+  r'(?:chapter|part|section|paragraph|step|act)[ \t]+\w{1,9}\b[ \t*_]*[:.–—-]|'
+  r'第[一二三四五六七八九十\d]{1,3}(?:[章节段幕]|部分)|[一二三四五六七八九十]{1,3}、)',
+  re.I | re.M,
+)
 # The length of a point, '(400 words)', and its number.
 _SIZE = re.compile(r'\d[\d,]*\s*(?:words?|字)|(?<!\d)\d{1,2}(?!\d)')
 # A sentence, with the next one, covers a point if it holds these shares of its content words, of
@@ -37,17 +44,17 @@ class Place(NamedTuple):
 
 
 def points(think: str) -> list[str]:
-  """Returns the points of an outline: its numbered parts, or its sentences if none is numbered.
+  """Returns the points of an outline: its numbered or listed parts, or else its sentences.
 
   At most the first MOST, so that a thought that goes round in circles takes a bounded time.
 
   >>> points('Plan: 1. Rivers carry water; 2. Lakes keep it.')
   ['Rivers carry water;', 'Lakes keep it.']
   """
-  numbered = _NUMBERED.split(think)[1:]
-  if len(numbered) > 1:  # what follows the last one is no point
-    numbered[-1] = re.split(r'\n\s*\n', numbered[-1].strip())[0]
-  found = numbered if len(numbered) > 1 else texts.sentences(think)
+  found = next((of for form in (_NUMBERED, _LISTED) if len(of := form.split(think)[1:]) > 1), [])
+  if found:  # what follows the last one is no point
+    found[-1] = found[-1].strip().partition('\n\n')[0]
+  found = found or texts.sentences(think)
   return [point.strip() for point in found if point.strip()][:MOST]
 
 

@@ -105,21 +105,34 @@ def test_a_plan_in_other_words_than_the_answer_is_followed():
   assert plan.following(outline, TALE.replace(TOLD[1], '')) == 0.75
 
 
+TAIL = '\n\nNow I write it in a warm tone, with smooth transitions and a good end.'
+
+
 @pytest.mark.parametrize(
   'form, tail',
   [
     ('{i}. {point} (about {n} words)', ''),
     ('Paragraph {i} - Main Point: {point} - Word Count: {n} words', ''),  # LongWriter's AgentWrite
-    ('{i}. {point}', '\n\nNow I write it in a warm tone, with smooth transitions and a good end.'),
+    ('{i}. {point}', TAIL),
+    ('### **{i}. {point}**', TAIL),
+    ('- **{point}**', TAIL),
+    ('Part {i}: {point}', TAIL),
   ],
 )
 def test_what_stands_around_the_points_of_a_plan_is_no_part_of_them(form, tail):
   lines = [form.format(i=i, point=point, n=350 + 50 * i) for i, point in enumerate(LOOSE, 1)]
-  found = plan.places('I plan four parts.' * bool(tail) + '\n' + '\n'.join(lines) + tail, TALE)
+  found = plan.places(
+    'First I think of what is wanted.' * bool(tail) + '\n' + '\n'.join(lines) + tail, TALE
+  )
   assert [place.ordered for place in found] == [True] * 4
   zh = ['铜壶煮着河水', '灰鹭捕捉小鱼', '木桥承载马车', '冬雪封住山口']
-  lines = [f'{i}. 要点：{point}（约{300 + i}字）' for i, point in enumerate(zh, 1)]
-  assert plan.following('\n'.join(lines), '。'.join(zh)) == 1.0
+  for form in ('{i}. 要点：{point}（约{n}字）', '第{han}部分：{point}', '{han}、{point}'):
+    lines = [
+      form.format(i=i, han='一二三四'[i - 1], n=300 + i, point=p) for i, p in enumerate(zh, 1)
+    ]
+    assert (
+      plan.following('我先想一想。\n' + '\n'.join(lines) + '\n\n现在写。', '。'.join(zh)) == 1.0
+    )
 
 
 def test_thoughts_without_content_announce_nothing():

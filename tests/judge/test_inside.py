@@ -85,11 +85,11 @@ def test_a_scorer_may_be_given():
 
 def test_windows_grow_with_the_answers_as_far_as_they_are_cut_alike():
   seen = []
-  own = {'mine': position.Measure(lambda text, windows: seen.extend(windows) or [], 1, 'words')}
+  own = {'mine': position.Measure(lambda _, found: seen.extend(found) or [0.0] * len(found), 1, '')}
   for sentences, words in ((30, 12), (1_000, 200), (25, 10)):
     seen.clear()
     given = answers.Answers({0: 'One two three four. ' * sentences}, {})
-    title = inside.report({'a': given}, 0, 10, own | {}).table[0]
+    title = inside.report({'a': given}, 0, 10, own).table[0]
     assert f'windows of {words} words' in title
     assert abs(seen[0].words - words) <= 4
 

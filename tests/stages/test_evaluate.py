@@ -415,7 +415,10 @@ def test_plain_answers_are_measured_by_the_length_that_their_requests_state(tmp_
   [
     (['{"index": 1, "response": "a"}', '{"index": 1, "response": "b"}'], ':2: .*:1 answers the'),
     (['{"index": 7, "response": "a"}'], '1 records, and none answers one of the 2 prompts'),
-    (['{"prompt": "Ode", "answer": "a"}'], ":1: no field 'response'; there are .*'answer'"),
+    (
+      ['{"prompt": "Ode", "answer": "a"}'],
+      r"own.jsonl\S*: no field 'response'; there are \['answer'",
+    ),
     (['{"index": 1, "response": "a"', ''], ':1: not JSON'),
     (['{"response": "a"}'], "no field 'index'.*and no prompt"),
     (['{"index": 1, "prompt": "Sonnet", "response": "a"}'], 'its prompt is not that of index'),
