@@ -100,8 +100,8 @@ def places(think: str, answer: str) -> list[Place]:
   ):
     last = int(np.searchsorted(best_N, best_N[last]))  # the first sentence with that sum
     place = last if share_N[last] else int(share_N.argmax())
-    behind = place + 1 < len(said) and len(terms & said[place + 1]) > len(terms & said[place])
-    at = (place + behind) / num if share_N[place] else math.nan
+    later = place + 1 < len(said) and len(terms & said[place + 1]) > len(terms & said[place])
+    at = (place + later) / num if share_N[place] else math.nan
     found.append(Place(point, at, bool(share_N[last])))
   return found[::-1]
 
