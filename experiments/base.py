@@ -392,7 +392,7 @@ def _eval(c) -> None:
   # Models whose judgement of each window is measured: reward models, or language models, which are
   # asked how much the text surprises them.
   c.eval.scorers = ()
-  c.eval.window = 200  # words of a window of an answer, for measures by position
+  c.eval.window = 200  # words of a window, for measures by position; `evaluate` may take more
   c.eval.style = 'chat'  # prompt style for models that we did not train; or 'think', 'direct'
   c.eval.slots = 32  # answers that our own engine generates at a time
   c.eval.rivals = False  # compare the systems with each other, too; False: with baselines only

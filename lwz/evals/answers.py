@@ -85,8 +85,10 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
     else:
       faults[index] = jsonl.missing(record, 'response')
   if not texts:
+    unanswered = next((f'{where}: {faults[index]}' for index, where in places.items()), '')
     raise ValueError(
-      f'{path}: {len(found)} records, and none answers one of the {len(prompts)} prompts; is it of '
-      'this benchmark?'
+      unanswered
+      or f'{path}: {len(found)} records, and none answers one of the {len(prompts)} prompts; is it '
+      'of this benchmark?'
     )
   return Answers(texts, faults, frozenset(cut), thoughts)

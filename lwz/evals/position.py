@@ -26,8 +26,8 @@ PERMUTATIONS, LEVEL, LEAST = 999, 0.01, 10
 _HEADING = re.compile(
   r'^[ \t]*(?:#{1,6}[ \t]+\S.*|[*_【\[]*(?:chapter|part|section|week|day|floor)[ \t]+'
   rf'(?:{numerals.ENGLISH}|[ivxlc]+)\b.{{0,80}}|'
-  r'[*_【\[]*第[ \t]*[\d零〇一二三四五六七八九十百两]+[ \t]*'
-  r'[章节回部篇卷周天层].{0,40})$',
+  r'[*_【\[]*第[ \t]*[\d零〇一二三四五六七八九十百两]+[ \t]*[章节回部篇卷周天层].{0,40}|'
+  r'\*\*[^*\n]{1,80}\*\*[:：]?|[一二三四五六七八九十]{1,3}、[^，。；！？\n]{1,30})$',
   re.I | re.M,
 )
 
@@ -104,7 +104,7 @@ def windows(text: str, size: int = SIZE, most: int = MOST) -> list[Window]:
 
 
 def sections(text: str, most: int = MOST) -> list[Window]:
-  """Returns the parts between headings (`## A`, `Chapter 2`, `第三章`); [] of fewer than two."""
+  """Returns the parts between headings (`## A`, `**A**`, `Chapter 2`, `第三章`); [] below two."""
   starts = [match.start() for match in _HEADING.finditer(text)]
   if len(starts) < 2:
     return []

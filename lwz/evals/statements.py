@@ -114,7 +114,7 @@ _ENGLISH = (  # (class, attribute, pattern); {a} is the group a of the pattern
   (
     'world',
     'hour it {a}',
-    rf'{_THE} (?P<a>closed|opened|left|rang|shut|closes|opens|leaves)(?: \w+){{0,3}}? at '
+    rf'{_THE} (?P<a>close|open|left|rang|shut|leave)(?:s|d|ed)?(?: \w+){{0,3}}? at '
     rf'(?P<v>{_NUMBER}|noon|midnight|dawn|dusk)\b',
   ),
   (
@@ -189,15 +189,18 @@ _CHINESE = (
   (
     'world',
     'direction from {a}',
-    rf'{_WHO}(?:位于|坐落在|就在)(?P<a>{_HAN}{{2,4}}?)(?:以|的)(?P<v>[东西南北])[面边]?',
+    rf'{_WHO}(?:位于|坐落在|就在)(?P<a>{_HAN}{{1,4}}?)(?:以|的)(?P<v>[东西南北])[面边]?',
   ),
   ('narrative', 'presence', r'(?P<s>我)当时(?P<v>并不|不|就)在场'),
 )
 _NO = re.compile(r"not|n[’']t|never|不|没")
-# A statement of a change establishes nothing that an earlier one contradicts.
+# A statement of a change establishes nothing that an earlier one contradicts, nor does one that is
+# not meant, or is limited to a time or a place by what stands before it.
 _CHANGES = re.compile(
   r'\b(?:became|becomes?|no longer|moved|since then|dyed|learn(?:ed|t) to (?=\w+ (?:at last|that))|'
-  r'rebuilt|at last|promoted|until then)\b|后来|不再|改建|改成|变成|搬到|终于|学会|重建|染成'
+  r'rebuilt|at last|promoted|until then|[Ii]f|wish\w*|dream\w*|lied|pretend\w*|perhaps|maybe)\b|'
+  r'^[“"]?(?:[OI]n|With|Without|During|Upstairs|Downstairs|Outside|Inside) |'
+  r'如果|假如|梦|谎|也许|据说|后来|不再|改建|改成|变成|搬到|终于|学会|重建|染成'
 )
 
 

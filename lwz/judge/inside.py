@@ -68,12 +68,16 @@ def report(
 ) -> Inside:
   """Returns each measure of each system's answers over position, its fall, and where texts break.
 
-  `size` is the words of a window; a text has at most `position.MOST` of them. `prompts` has the
-  request of each answer, by its index. Where there are thoughts, `plan` says which of their points
-  the answer covers in order, over the points. A measure that no answer has is left out. `breaks` is
-  the share of answers that become worse at one place for more than chance, see `position.change`,
-  of the `long` ones, those with enough windows for it; `at` is the median of these places.
+  `size` is the words of a window, at least those of the median answer over `position.LEAST`, up to
+  `position.SIZE`: answers of a file are longer than those for which a size is set. A text has at
+  most `position.MOST` windows. `prompts` has the request of each answer, by its index. Where there
+  are thoughts, `plan` says which of their points the answer covers in order, over the points. A
+  measure that no answer has is left out. `breaks` is the share of answers that become worse at one
+  place for more than chance, see `position.change`, of the `long` ones, those with enough windows
+  for it; `at` is the median of these places.
   """
+  words = [len(texts.words(t)) for given in answered.values() for t in given.texts.values()]
+  size = max(size, min(position.SIZE, int(np.median(words or [0])) // position.LEAST))
   results: dict[str, Any] = {}
   rows: list[tuple] = []
   plots = []
@@ -100,10 +104,11 @@ def report(
     '95 %',
     'texts',
     'breaks %',
-    'of',
-    'at',
+    'of long texts',
+    'breaks at',
   )
-  return Inside(results, ('over position; a positive fall is worse', header, rows), plots)
+  title = f'over position, by windows of {size} words; a positive fall is worse'
+  return Inside(results, (title, header, rows), plots)
 
 
 def scored(

@@ -93,8 +93,9 @@ def check(c) -> None:
   """Raises ValueError or FileNotFoundError if the judge cannot be asked."""
   if systems.is_endpoint(c.judge.model):
     systems.endpoint(c, c.judge.model, c.judge).read_key()
-  elif systems.is_file(c.judge.model):
-    raise ValueError(f'judge.model={c.judge.model}: a file of answers cannot judge; name a model')
+  elif systems.is_file(c.judge.model) or c.judge.model.endswith('.py'):
+    why = 'a file cannot judge answers (a Python file gives rewards: reward.judge); name a model'
+    raise ValueError(f'judge.model={c.judge.model}: {why}')
   elif c.judge.model != offline.NAME and not setup.is_experiment(c.judge.model):
     systems.describe(c, c.judge.model)
 

@@ -156,7 +156,8 @@ def write(c, runs: Sequence[str]) -> None:
   if agreed := _agreements(c, results):
     notes.append(
       "Of two judges, rho is Spearman's, with its 95 % interval over queries, alpha Krippendorff's "
-      "of interval data, the order of systems Kendall's tau of their scores."
+      'of interval data, same the share of equal marks, difference the mean of the second minus '
+      "the first, the order of systems Kendall's tau of their scores."
     )
     names = ('first judge', 'second judge', *judge_agreement.Agreement._fields, 'order of systems')
     tables.append(('two judges on the same answers', names, agreed))

@@ -71,7 +71,7 @@ def name(c, source: str) -> str:
   if alias:
     return alias
   if is_file(source):
-    return epath.Path(source).stem
+    return epath.Path(source).stem.removeprefix('answers-')  # as `answers.keep` names it
   if is_endpoint(source):
     return source.partition('@')[0].rpartition('/')[2]
   return epath.Path(setup.reference(c, source)).name

@@ -129,7 +129,9 @@ def run(c) -> None:
     'sampling': ', '.join(
       f'{key} {c.rollout[key]}'
       for key in (*SAMPLING, *(['weights'] if c.rollout.weights != 'float' else []))
-    ),
+    )
+    if any(s.style for s in systems)
+    else 'of the file',
     'rejected records': len(loaded.rejects),
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']

@@ -129,6 +129,18 @@ def test_batches_keep_a_subject_together():
     ('这条河长四十公里。', '这条河长六十公里。', '这条河宽六十米。'),
     ('这座图书馆建于1890年。', '图书馆建于1912年。', '图书馆的桥建于1912年。'),
     ('王芳是李明的姐姐。', '王芳是李明的妹妹。', '王芳是张伟的妹妹。'),
+    (
+      'The shop opened at six.',
+      'The shop opens at eight, as always.',
+      'On Sundays the shop opens at eight.',
+    ),
+    ('The hall had four windows.', 'The hall had six windows.', 'If the hall had six windows!'),
+    (
+      'The mill was built in 1740.',
+      'The mill was built in 1820.',
+      'He lied that the mill was built in 1820.',
+    ),
+    ('小镇位于河的北面。', '小镇就在河以南。', '小镇位于山的南面。'),
   ],
 )
 def test_statements_of_another_value_conflict_and_those_of_another_thing_do_not(

@@ -63,14 +63,88 @@ def test_places_say_where_a_point_is_missing_or_out_of_order():
   assert plan.places('', TEXT) == []
 
 
+OUTLINE = (
+  '1. Copper kettles boil river water; 2. Grey herons hunt silver minnows; '
+  '3. Wooden bridges carry heavy wagons; 4. Winter storms close mountain passes.'
+)
+SAID = (
+  'Copper kettles boil river water.',
+  'Grey herons hunt silver minnows.',
+  'Wooden bridges carry heavy wagons.',
+  'Winter storms close mountain passes.',
+)
+
+
+def test_words_that_stand_where_a_point_should_do_not_stand_for_it():
+  near, other = 'Old wooden bridges carry nobody.', 'Nothing else.'
+  assert plan.following(OUTLINE, ' '.join(SAID)) == 1.0
+  moved = [SAID[2], other, SAID[0], SAID[1], near, SAID[3]]
+  assert [p.ordered for p in plan.places(OUTLINE, ' '.join(moved))] == [True, True, False, True]
+  taken_out = [SAID[0], SAID[1], near, SAID[3]]
+  assert [p.ordered for p in plan.places(OUTLINE, ' '.join(taken_out))] == [True, True, False, True]
+
+
+LOOSE = (
+  'Copper kettles boil river water over charcoal',
+  'Grey herons hunt silver minnows near reeds',
+  'Wooden bridges carry heavy wagons toward town',
+  'Winter storms close icy mountain passes',
+)
+TOLD = (
+  'Charcoal glowed under copper kettles.',
+  'Herons stood in the reeds, grey as stone.',
+  'Over the bridges came wagons, and the town woke.',
+  'Storms close the passes.',
+)
+TALE = ' '.join(f'{one} {"Nothing else. " * 6}' for one in TOLD)
+
+
+def test_a_plan_in_other_words_than_the_answer_is_followed():
+  outline = '; '.join(f'{i}. {point}' for i, point in enumerate(LOOSE, 1))
+  assert plan.following(outline, TALE) == 1.0
+  assert plan.following(outline, TALE.replace(TOLD[1], '')) == 0.75
+
+
+TAIL = '\n\nNow I write it in a warm tone, with smooth transitions and a good end.'
+
+
+@pytest.mark.parametrize(
+  'form, tail',
+  [
+    ('{i}. {point} (about {n} words)', ''),
+    ('Paragraph {i} - Main Point: {point} - Word Count: {n} words', ''),  # LongWriter's AgentWrite
+    ('{i}. {point}', TAIL),
+    ('### **{i}. {point}**', TAIL),
+    ('- **{point}**', TAIL),
+    ('Part {i}: {point}', TAIL),
+  ],
+)
+def test_what_stands_around_the_points_of_a_plan_is_no_part_of_them(form, tail):
+  lines = [form.format(i=i, point=point, n=350 + 50 * i) for i, point in enumerate(LOOSE, 1)]
+  found = plan.places(
+    'First I think of what is wanted.' * bool(tail) + '\n' + '\n'.join(lines) + tail, TALE
+  )
+  assert [place.ordered for place in found] == [True] * 4
+  zh = ['铜壶煮着河水', '灰鹭捕捉小鱼', '木桥承载马车', '冬雪封住山口']
+  for form in ('{i}. 要点：{point}（约{n}字）', '第{han}部分：{point}', '{han}、{point}'):
+    lines = [
+      form.format(i=i, han='一二三四'[i - 1], n=300 + i, point=p) for i, p in enumerate(zh, 1)
+    ]
+    assert (
+      plan.following('我先想一想。\n' + '\n'.join(lines) + '\n\n现在写。', '。'.join(zh)) == 1.0
+    )
+
+
 def test_thoughts_without_content_announce_nothing():
   assert math.isnan(plan.following('', TEXT))
   assert math.isnan(plan.following('1. the; 2. of it.', TEXT))
 
 
 def test_a_thought_in_circles_takes_a_bounded_time():
-  think = '\n'.join(f'{1 + i % 99}. The old keeper lights lamp {i % 40}.' for i in range(2_000))
-  answer = ' '.join(f'The old keeper lights lamp {i % 40} again.' for i in range(2_000))
+  think = '\n'.join(
+    f'{1 + i % 99}. The old keeper lights lamp {100 + i % 40}.' for i in range(2_000)
+  )
+  answer = ' '.join(f'The old keeper lights lamp {100 + i % 40} again.' for i in range(2_000))
   begin = time.process_time()
   found = plan.places(think, answer)
   assert time.process_time() - begin < 3 and len(found) == plan.MOST

@@ -50,6 +50,8 @@ def test_sections_begin_at_headings():
   ]
   assert position.sections('# Only one\n\ntext') == []
   assert len(position.sections('Chapter One\na\nPart II: b\nc\nDay twenty-two\nd')) == 3
+  assert len(position.sections('**The storm**\n\na\n\n**After it**\n\nb **not** c\n')) == 2
+  assert len(position.sections('一、风暴\n甲，乙。\n二、之后\n一、二、三都在，没有人走。\n')) == 2
   assert position.sections('Part of it burned.\nDay after day it rained.\nWeek in, week out.') == []
 
 

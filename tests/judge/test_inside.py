@@ -83,6 +83,17 @@ def test_a_scorer_may_be_given():
   assert found.results['mine']['a']['fall']['value'] < 0
 
 
+def test_windows_grow_with_the_answers_as_far_as_they_are_cut_alike():
+  seen = []
+  own = {'mine': position.Measure(lambda _, found: seen.extend(found) or [0.0] * len(found), 1, '')}
+  for sentences, words in ((30, 12), (1_000, 200), (25, 10)):
+    seen.clear()
+    given = answers.Answers({0: 'One two three four. ' * sentences}, {})
+    title = inside.report({'a': given}, 0, 10, own).table[0]
+    assert f'windows of {words} words' in title
+    assert abs(seen[0].words - words) <= 4
+
+
 def test_breaks_are_a_share_of_the_texts_that_are_long_enough():
   def score(text, windows):
     return [float(i < len(windows) / 2) for i in range(len(windows))]

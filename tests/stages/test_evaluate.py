@@ -7,7 +7,7 @@ import re
 import pytest
 from etils import epath
 
-from experiments import eval_arena, eval_longbench, eval_writingbench, report
+from experiments import eval_arena, eval_longbench, eval_ruler, eval_writingbench, report
 from experiments import people as people_experiment
 from lwz.evals import offline
 from lwz.judge import judge as judge_lib
@@ -385,6 +385,29 @@ def test_a_file_of_answers_is_a_system_and_two_servers_may_serve_one_name(models
   assert list(answers['pred'].values()) == [1, 0, 0, 1] and answers['after']['answers'] == 2
   assert results['failed_answers']['pred'] == {'2': "'response' is null"}
   assert results['standings'][0]['player'] == 'pred'
+  assert results['facts']['sampling'].startswith('temperature')
+
+
+def test_plain_answers_are_measured_by_the_length_that_their_requests_state(tmp_path, capsys):
+  line = 'Rivers carry heavy water to the sea, and nobody who lives there writes about comets. '
+  own = tmp_path / 'answers-mine.jsonl'
+  own.write_text(
+    json.dumps({'prompt': 'Write 1,500 words on rivers.', 'response': line * 100}) + '\n'
+  )
+  c = eval_ruler.get_config('micro')
+  c.runs_dir, c.eval.file, c.eval.systems = str(tmp_path / 'runs'), str(own), (str(own),)
+  evaluate.check(c)
+  evaluate.run(c)
+  results = json.loads((tmp_path / 'runs/eval_ruler-micro/results.json').read_text())
+  assert results['facts']['sampling'] == 'of the file' and list(results['answers']) == ['mine']
+  assert results['by_length']['mine'][0]['S_l'] == 100
+  assert 'by windows of 150 words' in capsys.readouterr().out
+  own.write_text('{"prompt": "Write on rivers.", "response": "a"}\n')
+  with pytest.raises(ValueError, match="no 'length', of index "):
+    evaluate.check(c)
+  c.judge.model = 'judge.py'
+  with pytest.raises(ValueError, match='a Python file gives rewards'):
+    evaluate.check(c)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +415,10 @@ def test_a_file_of_answers_is_a_system_and_two_servers_may_serve_one_name(models
   [
     (['{"index": 1, "response": "a"}', '{"index": 1, "response": "b"}'], ':2: .*:1 answers the'),
     (['{"index": 7, "response": "a"}'], '1 records, and none answers one of the 2 prompts'),
+    (
+      ['{"prompt": "Ode", "answer": "a"}'],
+      r"own.jsonl\S*: no field 'response'; there are \['answer'",
+    ),
     (['{"index": 1, "response": "a"', ''], ':1: not JSON'),
     (['{"response": "a"}'], "no field 'index'.*and no prompt"),
     (['{"index": 1, "prompt": "Sonnet", "response": "a"}'], 'its prompt is not that of index'),

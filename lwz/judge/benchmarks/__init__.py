@@ -14,12 +14,14 @@ judgements.jsonl with what it is about, and the `digest` of each answer, by whic
 compared.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from lwz.data import heldout_tasks
+from lwz.data.funnel import stated_length
 from lwz.evals import arena as arena_lib
 from lwz.judge import journal
 from lwz.runtime import sources
@@ -49,15 +51,27 @@ def titles(c, make: Callable[..., list[dict[str, Any]]] = heldout_tasks.arena):
   return make(sources.heldout(c)[1], **limits, num=c.eval.prompts)
 
 
+def asked_words(text: str) -> int:
+  """Returns the words that a request asks for, 0 for none.
+
+  A bound is no length to meet: 'at least 500 words' is kept by 5,000 as well.
+  """
+  said = stated_length.find(text)
+  return said.high if said and said.kind == 'about' else 0
+
+
 def tasks(c, path: epath.Path) -> Loaded:
   """Returns the first tasks of a file in the schema of Arena-Write or LongBench-Write.
 
-  Raises ValueError if no record is usable.
+  One without a length has that which its request states. Raises ValueError if no record is usable.
   """
   every, rejects = arena_lib.load(path)
   if not every:
     raise ValueError(f'{path}: no usable record; the first: {rejects[0] if rejects else "-"}')
-  kept = every[: c.eval.prompts or None]
+  kept = [
+    dataclasses.replace(task, length=task.length or asked_words(task.question))
+    for task in every[: c.eval.prompts or None]
+  ]
   prompts = {task.idx: task.question for task in kept}
   baselines = {name for task in kept for name in task.baselines}
   asked = {task.idx: task.length for task in kept}

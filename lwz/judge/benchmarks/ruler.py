@@ -13,10 +13,16 @@ def make(c) -> list[dict[str, Any]]:
 
 
 def load(c, path: epath.Path) -> benchmarks.Loaded:
-  """Reads LongWriter's schema: prompt, type, length; raises ValueError if a length is missing."""
+  """Reads LongWriter's schema: prompt, type, length.
+
+  Raises ValueError where a record has no length, and its request states none.
+  """
   loaded = benchmarks.tasks(c, path)
   if missing := [task.idx for task in loaded.content if not task.length]:
-    raise ValueError(f"{path}: {len(missing)} records have no 'length', of index {missing[:3]}")
+    raise ValueError(
+      f"{path}: {len(missing)} records have no 'length', of index {missing[:3]}, and their request "
+      'states none; add the words that are asked for'
+    )
   return loaded
 
 

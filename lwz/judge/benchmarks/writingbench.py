@@ -28,9 +28,7 @@ def load(c, path: epath.Path) -> benchmarks.Loaded:
   queries = bench.queries[: c.eval.prompts or None]
   prompts = {query.index: query.text for query in queries}
   left_out = len(bench.queries) - len(queries)
-  stated = {index: stated_length.find(text) for index, text in prompts.items()}
-  # A bound is no length to meet: 'at least 500 words' is kept by 5,000 as well.
-  asked = {i: said.high if said and said.kind == 'about' else 0 for i, said in stated.items()}
+  asked = {index: benchmarks.asked_words(text) for index, text in prompts.items()}
   return benchmarks.Loaded(bench, prompts, list(bench.rejects), left_out, set(), asked)
 
 
