@@ -120,6 +120,7 @@ def _server(c, value: str, **limits: Any) -> tuple[http_lib.Endpoint, protocols.
   """Returns the endpoint of a reward server, and what it speaks; raises ValueError for neither."""
   model, at, url = value.partition('@http')
   model, url = (model, f'http{url}') if at else ('', value)
+  limits = {name: c.judge[name] for name in ('timeout', 'deadline', 'tries')} | limits
   endpoint = http_lib.Endpoint(url, model, key_env=c.reward.key_env, **limits)
   return endpoint, protocols.of(url, chat=c.reward.server_chat)
 
