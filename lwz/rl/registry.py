@@ -120,7 +120,6 @@ def _server(c, value: str, **limits: Any) -> tuple[http_lib.Endpoint, protocols.
   """Returns the endpoint of a reward server, and what it speaks; raises ValueError for neither."""
   model, at, url = value.partition('@http')
   model, url = (model, f'http{url}') if at else ('', value)
-  limits = {name: c.judge[name] for name in ('timeout', 'deadline', 'tries')} | limits
   endpoint = http_lib.Endpoint(url, model, key_env=c.reward.key_env, **limits)
   return endpoint, protocols.of(url, chat=c.reward.server_chat)
 
@@ -185,6 +184,7 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
   """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`."""
   if not is_server(value):
     return OwnScorer(c, mesh, value)
+  limits = {name: c.judge[name] for name in ('timeout', 'deadline', 'tries')} | limits
   server, protocol = _server(c, value, **limits)
   scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
 
