@@ -151,7 +151,8 @@ def _data(c) -> None:
   c.data.examples = ''
   c.data.threshold = 0.5  # of a run's groups of samples: least mean reward of the best one
   c.data.preferences = ''  # JSONL (.gz) or Parquet of preference pairs; '': by damaging passages
-  # Dotted paths to a pair's texts; ('prompt', 'chosen_story', 'rejected_story') in LitBench.
+  # Dotted paths to a pair's texts; ('prompt', 'chosen_story', 'rejected_story') in LitBench,
+  # ('prompt', 'chosen.response', 'rejected.response') in WritingPreferenceBench.
   c.data.pair_paths = ('prompt', 'chosen', 'rejected')
   c.data.written = ''  # a run of `policy_pairs`, whose pairs are added to those made by damage
   c.data.damages = ()  # kinds of damage, see lwz/data/damages.py; (): those of the reward model
@@ -368,7 +369,7 @@ def _reward(c) -> None:
   c.reward.judge_temperature = 0.0
   c.reward.judge_tokens = 2_048  # per reply
   # Nothing more is sent once it has cost so much, by judge.price_*: the run is saved, and ends.
-  # Of several processes each has an equal part of it. 0: no limit.
+  # Of several processes each has an equal part of what is left at a step. 0: no limit.
   c.reward.judge_budget = 0.0
   c.reward.max_failures = 0.1  # stop if a larger share of a step's samples could not be scored
 

@@ -1,6 +1,8 @@
 """Files that texts and records are read from: found by format, and a note of those that are not."""
 
+import codecs
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +89,29 @@ def _below(folder: epath.Path, seen: set[tuple[int, int]]) -> Iterator[epath.Pat
 
 
 def records(path: epath.PathLike) -> Iterator[jsonl.Line]:
-  """The records of a file of JSON lines, of gzip of one, or of a Parquet file, one at a time."""
-  return parquet.records(path) if kind(path) == '.parquet' else jsonl.scan(jsonl.lines(path))
+  """The records of a file of JSON lines, of gzip of one, or of a Parquet file, one at a time.
+
+  Those of a JSON array (.json) have the numbers of its elements, from 1; it is read whole.
+  """
+  if kind(path) == '.parquet':
+    return parquet.records(path)
+  is_array = kind(path) == '.json' and _begin(path).startswith(b'[')
+  return jsonl.scan(_elements(path) if is_array else jsonl.lines(path))
+
+
+def _begin(path: epath.PathLike) -> bytes:
+  """The first line that is not blank."""
+  lines = (line.removeprefix(codecs.BOM_UTF8).strip() for line in jsonl.lines(path))
+  return next(filter(None, lines), b'')
+
+
+def _elements(path: epath.PathLike) -> Iterator[bytes]:
+  """The elements of a file that is one JSON array, a line each."""
+  try:
+    found = json.loads(jsonl.contents(path).decode('utf-8-sig'))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path}: not a JSON array: {error}; mend it') from error
+  return (json.dumps(one).encode() for one in found)
 
 
 def read(

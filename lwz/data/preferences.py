@@ -29,8 +29,9 @@ def load(
   The file holds a JSON object per line, or is a Parquet file; or it is a folder of such files.
   A text may also be a chat, a list of {'role': ..., 'content': ...}: then the assistant's last turn
   counts, and for `prompt` the user's last turn. In a foreign file these three are found by `paths`,
-  dotted: ('prompt', 'chosen_story', 'rejected_story') in LitBench. Returns the pairs, and the
-  number of skipped lines.
+  dotted: ('prompt', 'chosen_story', 'rejected_story') in LitBench, ('prompt', 'chosen.response',
+  'rejected.response') in WritingPreferenceBench, whose files are JSON arrays. Returns the pairs,
+  and the number of skipped lines.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or its texts are equal, unless `skip_broken`.

@@ -13,6 +13,7 @@ from lwz import text as words
 from lwz.data import comparisons, corpus, epochs, files, formatted, templates
 
 MORE = ('criteria', 'references')  # what a prompt has for rewards by a judge, or has not
+MOST = 1_000  # criteria of a prompt; RubricHub has up to 67, and no reply speaks of many more
 
 
 def from_documents(
@@ -119,8 +120,10 @@ def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
     )
     if not made.text.strip():
       raise ValueError(f"criterion {made.id!r}: 'text' is empty")
-    if not 0 < made.weight < float('inf'):
-      raise ValueError(f"criterion {made.id!r}: 'weight' is {made.weight}, choose one above 0")
+    if not 1e-6 <= made.weight <= 1e6:  # their sum is finite, and none is lost in it
+      raise ValueError(
+        f"criterion {made.id!r}: 'weight' is {made.weight}, choose one from 1e-6 to 1e6"
+      )
     if made.kind not in types.KINDS:
       raise ValueError(
         f'criterion {made.id!r}: no kind {made.kind!r}; choose from {", ".join(types.KINDS)}'
@@ -128,6 +131,10 @@ def criteria(record: dict[str, Any]) -> tuple[types.Criterion, ...]:
     if made.id in found:
       raise ValueError(f'two criteria have the id {made.id!r}')
     found[made.id] = made
+  if len(found) > MOST:
+    raise ValueError(
+      f"{len(found):,} 'criteria', more than the {MOST:,} that a judge is asked about"
+    )
   return tuple(found.values())
 
 

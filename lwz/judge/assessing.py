@@ -113,4 +113,10 @@ def _chat(
   line, _ = settled(c, record, kept, ('criteria',))
   if own.get('references') or before is None or line is None:
     return None
+  if line['language'] != 'zh' and line['lower'] > c.judge.max_tokens:  # a word is a token or more
+    raise ValueError(
+      f'judge.max_tokens={c.judge.max_tokens} hold no text of {line["lower"]:,} words, which '
+      f'prompts.references asks for ({text[:40]!r}...): raise it; '
+      'what was judged so far is asked anew then'
+    )
   return assessor.messages(question, text, f'{line["lower"]} to {line["upper"]}', before)

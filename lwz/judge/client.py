@@ -136,7 +136,10 @@ class Session:
   """
 
   def __init__(
-    self, endpoint: Endpoint, cache: str | os.PathLike | None, allowance: float = math.inf
+    self,
+    endpoint: Endpoint,
+    cache: str | os.PathLike | None,
+    allowance: Callable[[], float] = lambda: math.inf,
   ):
     self._endpoint, self._path = endpoint, cache
     self._allowance, self._usage = allowance, Usage()
@@ -205,7 +208,7 @@ class Session:
       if self._cache and (found := self._cache.get(name)):
         return Reply(index, **found, cached=True)
       async with self._in_flight:
-        if self._usage.cost >= self._allowance:
+        if self._usage.cost >= self._allowance():
           return Reply(index, '', 'budget: not sent, as earlier replies have cost what is allowed')
         reply = await self._ask(index, path, payload)
         self._usage.add(reply, self._endpoint.price_in, self._endpoint.price_out)

@@ -24,6 +24,7 @@ from lwz.store import run as run_lib
 
 _SIDES = {'A': 1.0, 'B': -1.0, 'C': 0.0}  # a verdict on two answers as a number
 _NONE = 'none'
+TRAINED = 'trained by this judge'  # a fact of an evaluation: such systems; and a mark of their rows
 _LONGEST = 28  # characters of a system's name in the plot
 
 
@@ -75,9 +76,11 @@ def section(c, loaded: benchmarks.Loaded, results: Mapping[str, Any], down: bool
     'sampling of the systems': '; '.join(sorted(sampled)),
     'opponents': opponents,
   }
+  trained = facts.get(TRAINED, '').split(', ')
   rows = [
     {
       **{'system': system, 'value': value, 'low': low, 'high': high},
+      **({TRAINED: True} if system in trained else {}),
       **{'S_l': results['by_length'][system][0]['S_l'] if system in results['by_length'] else None},
       **results['answers'].get(system, {}),
     }
@@ -186,7 +189,7 @@ def _standings(rows: Sequence[tuple[dict[str, Any], str]]) -> tuple[str, tuple, 
     'leaderboard',
     header,
     [
-      (place, row['system'], row.get('S_l'), row.get('value'), _interval(row), *tail, run)
+      (place, _marked(row), row.get('S_l'), row.get('value'), _interval(row), *tail, run)
       for place, (row, run) in enumerate(rows, start=1)
       for tail in [[row.get(key) for key in counts]]
     ],
@@ -201,7 +204,7 @@ def _apart(result: _Result, shown: _Result) -> list[tuple]:
     if result.conditions.get(name) != shown.conditions.get(name)
   )
   return [
-    (result.run, differs, row['system'], row.get('value'), _interval(row)) for row in result.rows
+    (result.run, differs, _marked(row), row.get('value'), _interval(row)) for row in result.rows
   ]
 
 
@@ -226,6 +229,10 @@ def _order(first: _Result, second: _Result) -> float:
   if len(names) < 3:
     return math.nan
   return float(stats.kendalltau(*([of[name] for name in names] for of in scores)).statistic)
+
+
+def _marked(row: Mapping[str, Any]) -> str:
+  return f'{row["system"]}, {TRAINED}' if row.get(TRAINED) else row['system']
 
 
 def _short(name: str) -> str:

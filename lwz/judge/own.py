@@ -3,9 +3,16 @@
     def reply(question):  # one of `lwz.reward.questions`
       return '[[A]]'      # or '[[2 > 1 = 3]]', or '{"c1": "yes", "c2": "no"}', as a model replies
 
-`scripted.by_quality` makes such a text out of a number for each answer. An error counts as a
-failure of the judge, and so does a call that takes `judge.deadline` seconds, whose thread is left
-to itself. Up to `judge.concurrency` threads call the function at a time.
+`scripted.by_quality` makes such a text out of a number for each answer:
+
+    from lwz.judge import scripted
+
+    def reply(question):
+      return scripted.by_quality(question, lambda prompt, answer: answer.count('!'))
+
+An error counts as a failure of the judge, and so does a call that takes `judge.deadline` seconds,
+whose thread is left to itself. Up to `judge.concurrency` threads call the function at a time. The
+file is part of a run's identity, what it imports is not.
 """
 
 import concurrent.futures
@@ -28,14 +35,19 @@ def is_own(name: str) -> bool:
   return name.endswith('.py')
 
 
-@functools.cache
 def load(path: str) -> Reply:
-  """Returns the function of a judge's file.
+  """Returns the function of a judge's file, which runs once for each of its contents.
 
   Raises FileNotFoundError if there is no file, and ValueError if it has no such function.
   """
   if not epath.Path(path).exists():
     raise FileNotFoundError(f'reward.judge={path}: no such file; name one with reply(question)')
+  return _load(path, epath.Path(path).read_bytes())
+
+
+@functools.cache
+def _load(path: str, contents: bytes) -> Reply:
+  del contents  # an edited file is another judge
   try:
     found = runpy.run_path(path).get('reply')
   except Exception as error:  # of any kind: the file is the user's

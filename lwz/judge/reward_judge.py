@@ -130,8 +130,8 @@ def _settings(c):
 class RewardJudge:
   """The judge of `reward.judge`. Threads may call it together: they share one connection.
 
-  Without a folder nothing is kept beyond its life. Once this process has paid `allowance` nothing
-  more is sent, so that it pays beyond that for what is in flight alone.
+  Without a folder nothing is kept beyond its life. Once this process has paid `allowance`, which
+  may grow, nothing more is sent, so that it pays beyond that for what is in flight alone.
   """
 
   def __init__(self, c, folder: epath.Path | None = None):
@@ -257,7 +257,7 @@ class RewardJudge:
         endpoint = systems.endpoint(self._c, self._name, self._c.judge)
         # Its database is for a local disk; the journal keeps what several processes share.
         cache = systems.cache(self._c) if jax.process_count() == 1 else None
-        self._session = client.Session(endpoint, cache, self.allowance).__enter__()
+        self._session = client.Session(endpoint, cache, lambda: self.allowance).__enter__()
       futures = [self._session.submit(request, i) for i, request in enumerate(requests)]
     # As they come: what has arrived is kept, whatever else a kill finds in flight.
     return (future.result() for future in concurrent.futures.as_completed(futures))

@@ -104,9 +104,16 @@ def reply(name: str, question: questions.Question, worth: Quality | None = None)
 def by_quality(question: questions.Question, worth: Quality) -> str:
   """The reply of a judge without a flaw to whom an answer is worth `worth(prompt, answer)`.
 
-  A criterion is met by a worth of 1 or more, and in part by one above 0.
+  A criterion is met by a worth of 1 or more, and in part by one above 0. Raises ValueError if one
+  is not finite, and TypeError if it is no number: neither can be compared.
   """
-  return reply(f'{PREFIX}perfect', question, worth).partition(': ')[2]
+
+  def finite(prompt: types.Prompt, answer: str) -> float:
+    if not math.isfinite(value := worth(prompt, answer)):
+      raise ValueError(f'an answer is worth {value}: return a finite number')
+    return value
+
+  return reply(f'{PREFIX}perfect', question, finite).partition(': ')[2]
 
 
 def _asked(prompt: types.Prompt) -> int:

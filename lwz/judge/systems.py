@@ -66,8 +66,13 @@ def is_file(source: str) -> bool:
 
 
 def name(c, source: str) -> str:
-  """The name of a system: that of NAME=SOURCE, or the last part of its run's or model's name."""
+  """The name of a system: that of NAME=SOURCE, or the last part of its run's or model's name.
+
+  Raises ValueError for an address without a model.
+  """
   alias, source = keys.alias(source)
+  if source.startswith(('http://', 'https://')):
+    raise ValueError(f'{source}: name the model that it serves, too, as MODEL@{source}')
   if alias:
     return alias
   if is_file(source):

@@ -102,7 +102,8 @@ def read(answer: Any, num: int, protocol: Protocol) -> list[float | None]:
       found = [None if x is None else float(x) for x in scores]  # True is no score
   if found is None or len(found) != num:
     raise ValueError(
-      f'a reward server was asked for {num} scores and gave {str(answer)[:120]!r}; it has to give '
+      f'a reward server was asked for {num} scores and gave '
+      f'{"" if found is None else f"{len(found)}, "}{str(answer)[:120]!r}; it has to give '
       f'{protocol.form}, a number for each pair, or null'
     )
   return found

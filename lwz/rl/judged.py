@@ -15,21 +15,22 @@ import jax
 import numpy as np
 from etils import epath
 
-from lwz import hosts, types
+from lwz import hosts, text, types
 from lwz.data import guidance
 from lwz.evals import arena
 from lwz.judge import judge as judge_lib
-from lwz.judge import reward_judge
+from lwz.judge import reward_judge, systems
 from lwz.reward import components, ladder, ranking, rubric, sibling, verdict
-from lwz.rl import sampling
+from lwz.rl import archived, sampling
 from lwz.runtime import setup
-from lwz.store import metrics, model_source
+from lwz.store import metrics, model_source, run
 
 READS = ('data.prompts', 'rl.group_size', 'seed', *reward_judge.READS)
 
 NEEDS = {'rubric': 'criteria', 'ladder': 'references'}  # what a form reads of each prompt
 FORMS = (*NEEDS, 'sibling', 'ranking')
 _LADDER = 'ladder'  # the reward, and its state in `extra` of a checkpoint
+_VERDICT = 5  # least tokens of the verdict on a criterion: "c1": "no",
 
 
 def names(c) -> list[str]:
@@ -65,8 +66,17 @@ def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
   for prompt in prompts if 'verdict' in c.reward.weights else ():
     verdict.wanted(prompt, arena.verdict)
   if _room_is_known(c):
-    longest = max((prompt.upper for prompt in prompts), default=0)
-    reward_judge.check_room(c, num_texts(c) * longest)
+    words = [num_texts(c) * prompt.upper for prompt in prompts]
+    if _LADDER in names(c):
+      words += [p.upper + text.count_words(one) for p in prompts for one in p.references]
+    reward_judge.check_room(c, max(words, default=0))
+  if 'rubric' in names(c) and (reward_judge.is_remote(c) or reward_judge.is_engine(c)):
+    most = max((len(prompt.criteria) for prompt in prompts), default=0)
+    if most * _VERDICT > c.reward.judge_tokens:
+      raise ValueError(
+        f'reward.judge_tokens={c.reward.judge_tokens} hold no verdicts on {most:,} criteria, which '
+        f'a prompt has: raise it to {most * _VERDICT:,} or more'
+      )
   for name in names(c):
     lacking = [p.id for p in prompts if name in NEEDS and not getattr(p, NEEDS[name])]
     if lacking:
@@ -94,7 +104,25 @@ def facts(c) -> dict[str, str]:
 
 def mark(c, judge: str) -> str:
   """Returns what marks a judge of evaluations in a table, where it gives rewards as well."""
-  return ', which trains and evaluates' if names(c) and judge == c.reward.judge else ''
+  trains = any(c.reward.weights[name] for name in names(c))
+  same = trains and _plain(c, judge) == _plain(c, c.reward.judge)
+  return ', which trains and evaluates' if same else ''
+
+
+def trained(c, evaluated: Sequence[systems.System]) -> list[str]:
+  """Returns the names of the systems of an evaluation that are runs trained by its judge."""
+  found = []
+  for system in evaluated:
+    folder = setup.reference(c, system.source)
+    if not systems.is_endpoint(system.source) and model_source.is_run(folder):
+      own = archived.config(c, run.Run(epath.Path(folder)))
+      found += [system.name] if mark(own, judge_lib.name(c)) else []
+  return found
+
+
+def _plain(c, judge: str) -> str:
+  """Returns what two names of one judge have in common."""
+  return setup.reference(c, judge).rstrip('/')
 
 
 def plots(c) -> list[dict[str, Any]]:
@@ -112,18 +140,23 @@ class JudgedRewards:
   """
 
   def __init__(self, c, folder: epath.Path | None = None, extra: Mapping[str, Any] = {}):
-    self._c, self._names, self._spent = c, names(c), 0.0
+    self._c, self._names = c, names(c)
+    self._spent, self._paid = 0.0, 0.0  # in the run, by all; since this start, by this process
     self.state: dict[str, int] = dict(extra.get(_LADDER, {}))
     self._judge = reward_judge.RewardJudge(c, folder if self._names else None)
     if self._names and c.reward.judge_budget:
       # An older run's journal has no cost, and metrics lack the steps that a kill has undone.
       spent = max(self._judge.spent(), sum(r.get('judge/cost') or 0.0 for r in _records(folder)))
       self._spent = float(hosts.all_gather(np.float64(spent))[0])
-      left = c.reward.judge_budget - self._spent
-      self._judge.allowance = left / jax.process_count()  # a process knows what it pays itself
+      self._allow()
 
   def close(self) -> None:
     self._judge.close()
+
+  def _allow(self) -> None:
+    """Divides what is left of the budget over the processes, each of which knows what it pays."""
+    left = self._c.reward.judge_budget - self._spent
+    self._judge.allowance = self._paid + left / jax.process_count()
 
   def stops(self) -> str:
     """Returns why the steps so far end the run, as `reward.judge_budget` says, or ''."""
@@ -185,8 +218,11 @@ class JudgedRewards:
     """
     if not self._names:
       return {}
+    self._paid += self._judge.unpaid()[0]
     measured = self._judge.metrics()
     self._spent += measured['judge/cost']
+    if self._c.reward.judge_budget:
+      self._allow()
     if _LADDER in self._names:
       r, before = list(rewards).index(_LADDER), self.state
       asked = [prompt for batch in batches for prompt in _prompts(batch)]

@@ -184,6 +184,7 @@ def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
   """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`."""
   if not is_server(value):
     return OwnScorer(c, mesh, value)
+  limits = {name: c.judge[name] for name in ('timeout', 'deadline', 'tries')} | limits
   server, protocol = _server(c, value, **limits)
   scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
 

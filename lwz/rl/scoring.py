@@ -75,7 +75,8 @@ def check(c, scores: types.Scores) -> None:
   if share > c.reward.max_failures:
     raise RuntimeError(
       f'{share:.0%} of the samples could not be judged, more than '
-      f'reward.max_failures={c.reward.max_failures:.0%}; check the reward models'
+      f'reward.max_failures={c.reward.max_failures:.0%}; '
+      'check the reward models and the judge: the warnings above say what failed'
     )
 
 

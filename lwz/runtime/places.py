@@ -43,7 +43,10 @@ def check(key: str, value: str | Sequence[str]) -> None:
   """Raises ValueError for an address that is no bucket's: it would be taken for a path."""
   for one in (value,) if isinstance(value, str) else value:
     if '://' in str(one) and not str(one).startswith(_BUCKETS):
-      raise ValueError(f'{key}={one}: name a path, or a bucket: {", ".join(_BUCKETS)}')
+      raise ValueError(
+        f'{key}={one}: name a path, or a bucket: {", ".join(_BUCKETS)}; a model behind a server is '
+        'MODEL@http://host/v1, where one may be named'
+      )
 
 
 def check_folder(runs_dir: str, name: str) -> None:

@@ -193,7 +193,8 @@ def is_unchanged(c, reads: Sequence[str], defaults=None) -> bool:
 def input_file(c, key: str) -> str:
   """Returns the file of a key: its own path, or the result of the run that it names."""
   source = reference(c, value := keys.get(c, key))
-  is_run = source != value or model_source.is_run(source)
+  folder = epath.Path(source)
+  is_run = source != value or model_source.is_run(folder) or run.Run(folder).is_done()
   has_pairs = key in ('data.prompts', 'data.examples') and epath.Path(source, PAIRS).exists()
   return os.path.join(source, PAIRS if has_pairs else RESULTS[key]) if is_run else source
 

@@ -28,7 +28,7 @@ from lwz.judge import systems as systems_lib
 from lwz.judge.benchmarks import arena, consistency, longbench, longgen, ruler, writingbench
 from lwz.report import intervals, number, page
 from lwz.report import table as table_lib
-from lwz.rl import window_scorers
+from lwz.rl import judged, window_scorers
 from lwz.runtime import keys, setup, validation
 from lwz.store import atomic, record
 
@@ -136,6 +136,9 @@ def run(c) -> None:
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   results['failed_answers'] = failed
+  trained = judged.trained(c, systems) if results['facts']['judge'] == judge_lib.name(c) else []
+  if trained:
+    results['facts'][leaderboard.TRAINED] = ', '.join(trained)
   down = results.pop('lower_is_better', False)
   results['leaderboard'] = leaderboard.section(c, loaded, results, down)
   for name, got in found.items():
@@ -223,6 +226,11 @@ def _notes(c, results: dict[str, Any]) -> list[str]:
     notes.append(
       f'Judged by {offline.NAME}, which measures length, repetition and fixed forms of words: '
       'this shows that the pipeline works, and nothing about quality.'
+    )
+  if trained := results['facts'].get(leaderboard.TRAINED):
+    notes.append(
+      f'The judge {results["facts"]["judge"]} trained {trained}, and evaluates it: '
+      'what it says of it is no independent measure.'
     )
   if 'version' in results['facts']:
     notes.append(

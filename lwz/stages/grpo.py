@@ -57,7 +57,7 @@ def check(c, rewards: registry.Given = None) -> None:
   registry.check_rewards(c, rewards)
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
-    prompts = prompt_lib.load(c.data.prompts)
+    prompts = prompt_lib.load(setup.input_file(c, 'data.prompts'))
     if not prompts:
       raise ValueError(f'data.prompts={c.data.prompts}: the file has no prompts; name another')
     judged.check_prompts(c, prompts)

@@ -60,6 +60,8 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
       'the name of a model is empty (init, reward.model, one of eval.systems): name a run, a '
       'folder or a hub id'
     )
+  if os.fspath(source).startswith(('http://', 'https://')):
+    raise ValueError(f'{source}: a server has no parameters to read; name a run or a model')
   if file := gguf_header.locate(source):
     return gguf.config(file)
   if not is_run(source) and (folder := peft.locate(source)):

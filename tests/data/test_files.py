@@ -155,6 +155,27 @@ def test_prompts_and_pairs_are_read_from_gzip_and_folders(tmp_path, noted):
     prompts.load(tmp_path)
 
 
+def test_a_json_array_is_read_as_its_elements_are(tmp_path):
+  """WritingPreferenceBench is published as one."""
+  sides = {'chosen': {'response': 'Good.', 'score': 3}, 'rejected': {'response': 'Bad.'}}
+  rows = [{'prompt': f'Write {i}.', 'prompt_id': 'x', 'tag': 'Poem', **sides} for i in range(3)]
+  path, paths = tmp_path / 'bench.json', ('prompt', 'chosen.response', 'rejected.response')
+  for text in (json.dumps(rows, indent=1), '\ufeff' + json.dumps(rows), '\n ' + json.dumps(rows)):
+    path.write_text(text)
+    found, _ = preferences.load(path, paths=paths)
+    assert [(p.prompt, p.chosen, p.rejected) for p in found] == [
+      (f'Write {i}.', 'Good.', 'Bad.') for i in range(3)
+    ]
+  path.write_text(json.dumps([*rows, 'none']))
+  with pytest.raises(ValueError, match=r'bench\.json:4: expected a JSON object, found str'):
+    preferences.load(path, paths=paths)
+  path.write_text(json.dumps(rows)[:-1])
+  with pytest.raises(ValueError, match=r'bench\.json: not a JSON array: .*; mend it'):
+    preferences.load(path, paths=paths)
+  path.write_text('\n'.join(map(json.dumps, rows)))  # lines, whatever their file is called
+  assert len(preferences.load(path, paths=paths)[0]) == 3
+
+
 def test_parquet_is_read_or_its_package_named(tmp_path, monkeypatch):
   (tmp_path / 'a.parquet').write_bytes(b'PAR1')
   monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)

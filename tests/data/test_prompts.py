@@ -97,6 +97,8 @@ GOOD = {'id': 'a', 'text': 'Write.', 'lower': 10, 'upper': 20}
     ({'criteria': [{'text': ' '}]}, "criterion 'c1': 'text' is empty"),
     ({'criteria': [{'text': 'x', 'weight': 0}]}, "criterion 'c1': 'weight' is 0.0"),
     ({'criteria': [{'text': 'x', 'weight': float('nan')}]}, "'weight' is nan"),
+    ({'criteria': [{'text': 'x', 'weight': 1e308}] * 2}, "'weight' is 1e+308, choose one"),
+    ({'criteria': [{'text': 'x'}] * 1_001}, "1,001 'criteria', more than the 1,000"),
     ({'criteria': [{'text': 'x', 'weight': '2'}]}, "'weight' should be Real, found str"),
     ({'criteria': [{'text': 'x', 'kind': 'soft'}]}, "no kind 'soft'; choose from content, "),
     ({'criteria': [{'text': 'x', 'id': 'a'}] * 2}, "two criteria have the id 'a'"),

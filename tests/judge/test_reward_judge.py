@@ -11,7 +11,7 @@ from etils import epath
 
 from experiments import base
 from lwz import types
-from lwz.judge import own, reward_judge, systems
+from lwz.judge import reward_judge, systems
 from lwz.reward import questions
 from lwz.runtime import setup
 from tests import jobs
@@ -316,7 +316,6 @@ def test_a_judge_may_be_a_file_with_a_function(tmp_path):
   assert judge([COMPARED]) == ['C'] and judge.metrics()['judge/asked'] == 0
   judge.close()
   file.write_text(OWN.replace("'*'", "'x'"))  # another judge, which is asked anew
-  own.load.cache_clear()
   judge = opened(c, tmp_path)
   assert judge([COMPARED]) == ['A']
   judge.close()
@@ -371,6 +370,7 @@ def test_a_file_that_is_no_judge_is_refused(tmp_path, text, message):
     ('answers.jsonl', "reward.judge='answers.jsonl' names no judge"),
     ('scripted-mild', "no scripted judge 'scripted-mild'; choose from scripted-perfect"),
     ('./no_such_model', 'no_such_model'),
+    ('http://localhost:1/v1', 'name the model that it serves, too, as MODEL@http://localhost:1/v1'),
   ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused(tmp_path, judge, message):

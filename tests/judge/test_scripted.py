@@ -65,6 +65,16 @@ def test_one_loves_length_by_a_slope():
     assert loving - plain == pytest.approx(slope * scripted.words_lib.count_words(TEXT) / 50)
 
 
+@pytest.mark.parametrize('worth', [float('nan'), float('inf'), None, '0.5'])
+def test_a_worth_that_is_no_finite_number_is_no_verdict(worth):
+  of = {'one': 0.5, 'other': worth}
+  question = questions.Comparison(PROMPT, 'one', 'other')
+  for asked in (question, questions.Ranking(PROMPT, (*of,)), questions.Check(PROMPT, 'other')):
+    with pytest.raises((TypeError, ValueError)):
+      scripted.by_quality(asked, lambda prompt, answer: of[answer])
+  assert scripted.by_quality(question, lambda prompt, answer: len(answer)).endswith('[[B]]')
+
+
 def pairs(num):
   """Pairs whose first text is worse."""
   return [(f'{WORSE} {i}', f'{TEXT} {i}') for i in range(num)]

@@ -76,6 +76,10 @@ def test_a_judge_without_room_for_the_answers_is_refused_before_the_run(folder):
   del c.reward.weights['ranking']
   with pytest.raises(ValueError, match='no question about 414 words'):
     judged.check_prompts(c, [types.Prompt('p', 'Write.', 100, 207)])
+  c.reward.weights.ladder = 1.0  # an answer and a reference, which may be longer
+  long = types.Prompt('p', 'Write.', 100, 110, references=('Word.', 'Word. ' * 303))
+  with pytest.raises(ValueError, match='no question about 413 words'):
+    judged.check_prompts(c, [long])
 
 
 def test_frozen_models_of_rewards_are_in_the_memory_of_every_program(folder):

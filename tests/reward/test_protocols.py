@@ -97,6 +97,12 @@ def test_an_answer_of_another_form_is_named(path, answer):
     protocols.read(answer, 1, protocol)
 
 
+def test_a_wrong_number_of_scores_is_told():
+  protocol = protocols.of('http://host/get_reward')
+  with pytest.raises(ValueError, match='asked for 1 scores and gave 2, '):
+    protocols.read({'rewards': [0.5, 0.1]}, 1, protocol)
+
+
 def test_a_score_that_is_not_finite_is_none():
   with server_lib.serve(lambda n, p: server_lib.status(200, b'{"rewards": [NaN, 0.5]}')) as server:
     rewards = scorer(server.url.removesuffix('/v1') + '/get_reward')(PAIRS[:2])
@@ -115,5 +121,6 @@ def test_a_server_that_drips_is_not_waited_for():
   with server_lib.serve(lambda number, payload: drip) as server:
     url = server.url.removesuffix('/v1') + '/classify'
     began = time.monotonic()
-    rewards = registry.scorer(c, None, url, tries=1, deadline=0.3)(PAIRS[:1])
+    c.judge.tries, c.judge.deadline = 1, 1
+    rewards = registry.scorer(c, None, url)(PAIRS[:1])
   assert np.isnan(rewards).all() and time.monotonic() - began < 1.9

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -18,12 +19,14 @@ from etils import epath
 from experiments import base, grpo_think
 from lwz import types
 from lwz.data import guidance
+from lwz.judge import systems
 from lwz.reward import background, components
 from lwz.reward import format as format_lib
 from lwz.rl import evaluation_report, judged, registry, sampling
+from lwz.runtime import setup
 from lwz.stages import grpo
-from lwz.store import metrics
-from tests import jobs
+from lwz.store import metrics, model_source
+from tests import fakes, jobs
 from tests.faults import bad_days
 from tests.rollout import scripted as server_lib
 
@@ -221,6 +224,33 @@ def test_a_budget_is_not_exceeded_by_more_than_what_is_in_flight(tmp_path):
     judges.close()
 
 
+def test_what_one_process_leaves_of_a_budget_is_there_for_the_others(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(judged.hosts, 'all_gather', lambda x: np.stack([x, 0 * x]))  # pays nothing
+  with server_lib.serve(lambda number, payload: '{"c1": "yes", "c2": "no"}') as server:
+    c = config('rubric', judge=f'm@{server.url}')
+    c.judge.price_in, c.judge.concurrency, c.reward.judge_budget = 1e5, 1, 6.0
+    judges = judged.JudgedRewards(c, epath.Path(tmp_path))
+    for step, sent in enumerate((3, 5, 6)):  # 3 is half of 6, 2 more than half of 3, 1 half of 1
+      samples = [sample(f'Text {step} {i}.') for i in range(sent)]
+      judges.reward('rubric').fn(samples)
+      assert len(server.seen) == sent
+      judges.step(['rubric'], [])
+    judges.close()
+
+
+def test_verdicts_on_all_criteria_have_to_fit_into_a_reply():
+  c = config('rubric', judge='m@http://localhost:1/v1')
+  many = types.Prompt(
+    'p', 'Write.', 1, 2, criteria=tuple(types.Criterion(f'{i}', 'Is.') for i in range(500))
+  )
+  said = r'judge_tokens=2048 hold no verdicts on 500 criteria, .* raise it to 2,500 or more'
+  with pytest.raises(ValueError, match=said):
+    judged.check_prompts(c, [PROMPT, many])
+  c.reward.judge = 'scripted-perfect'  # counts no tokens
+  judged.check_prompts(c, [PROMPT, many])
+
+
 def batch(values_G2, valid=True):
   scores = types.Scores(np.array(values_G2).T[None], np.full((1, 4), valid))
   return sampling.Batch([], SAMPLES, None, scores)
@@ -268,9 +298,27 @@ def test_a_judge_that_trains_and_evaluates_is_marked(tmp_path):
   assert judge.endswith(', which trains and evaluates')
   assert 'which trains and evaluates' in evaluation_report.plots(c)[0]['unit']
   assert judged.facts(c) == {'judge of sibling': f'{c.judge.model}, which trains and evaluates'}
-  c.reward.judge = 'scripted-perfect'
+  c.reward.judge += '/'
+  assert judged.mark(c, c.judge.model)
+  c.reward.weights.sibling = 0.0  # it is computed and shown, and trains nothing
+  assert not judged.mark(c, c.judge.model)
+  c.reward.weights.sibling, c.reward.judge = 1.0, 'scripted-perfect'
   assert 'trains' not in str(evaluation_report.facts(c, tmp_path)) + str(evaluation_report.plots(c))
   assert judged.facts(c) == {'judge of sibling': 'scripted-perfect'}
+
+
+def test_systems_that_the_judge_of_an_evaluation_has_trained_are_known(tmp_path):
+  c, url = base.get_config('micro'), 'm@http://localhost:1/v1'
+  c.judge.model = f'{url}/'
+  cases = {'by_it': (url, 1.0), 'shown': (url, 0.0), 'by_rules': ('scripted-perfect', 1.0)}
+  for name, (judge, weight) in cases.items():
+    (tmp_path / name).mkdir()
+    reward = {'judge': judge, 'weights': {'length': 1.0, 'sibling': weight}}
+    fakes.keep_config(tmp_path / name, {'size': 'micro', 'reward': reward})
+    (tmp_path / name / model_source.KEPT).write_text('{}')
+  sources = [*(str(tmp_path / name) for name in cases), url, 'answers.jsonl', str(tmp_path)]
+  evaluated = [systems.System(f'system {i}', s, '', '', '') for i, s in enumerate(sources)]
+  assert judged.trained(c, evaluated) == ['system 0']
 
 
 def test_no_reward_model_is_needed_where_it_gives_no_reward():
@@ -432,6 +480,22 @@ def test_a_run_that_its_budget_stops_goes_on_with_a_larger_one_as_if_it_had_not(
       assert len(set(chats)) == len(chats)
     found[name] = bad_days.remains(tmp_path / name / 'run')
   assert found['stopped'] == found['whole']
+
+
+def test_prompts_of_a_run_are_those_of_its_folder_before_a_run(tmp_path):
+  """Beside them lie other files of lines: no prompts."""
+  c = grpo_think.get_config('micro')
+  c.reward.weights.rubric, c.reward.judge = 1.0, 'scripted-perfect'
+  c.reward.model, c.data.prompts = 'http://localhost:1/score', str(tmp_path)
+  pair = {'prompt': 'Write.', 'chosen': 'Good.', 'rejected': 'Bad.'}
+  files = {'prompts.jsonl': {'text': 'Write.', 'lower': 1, 'upper': 2}, setup.PAIRS: pair}
+  for mark, name in (('DONE', 'prompts.jsonl'), (model_source.KEPT, setup.PAIRS)):
+    (tmp_path / 'inputs.jsonl').write_text('{"key": "x"}\n')
+    (tmp_path / mark).write_text('{}')
+    (tmp_path / name).write_text(json.dumps(files[name]) + '\n')
+    assert setup.input_file(c, 'data.prompts') == str(tmp_path / name)
+    with pytest.raises(ValueError, match=r"rubric: \d of \d prompts have no 'criteria'"):
+      grpo.check(c)
 
 
 def test_titles_without_criteria_are_named_before_a_run(monkeypatch):

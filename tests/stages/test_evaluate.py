@@ -119,6 +119,23 @@ def test_an_arena_from_file_to_report(server, models, tmp_path):
   assert (folder / 'DONE').exists() and (folder / 'report.html').exists()
 
 
+def test_a_system_that_the_judge_has_trained_is_marked_in_every_table(
+  server, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(evaluate.judged, 'trained', lambda c, systems: [systems[0].name])
+  c = config(eval_arena, server, tmp_path, ARENA)
+  run(c)
+  said = f'The judge {c.judge.model} trained good, and evaluates it'
+  for name in ('table.md', 'report.html'):
+    assert said in (tmp_path / 'runs' / 'eval_arena-micro' / name).read_text()
+  c = report.get_config('micro')
+  c.runs_dir, c.report.runs = str(tmp_path / 'runs'), ('eval_arena-micro',)
+  report_stage.check(c)
+  report_stage.run(c)
+  board = (tmp_path / 'runs' / 'report-micro' / 'table.md').read_text()
+  assert board.count('| good, trained by this judge |') == 1 and '| poor |' in board
+
+
 def test_writingbench_from_file_to_report(server, models, tmp_path):
   models.judge_replies = {0: 'It is fine.', 1: '```json\n{"score": 9, "reason": "cut'}
   results = run(config(eval_writingbench, server, tmp_path, BENCH, **{'judge.concurrency': 1}))

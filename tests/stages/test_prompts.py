@@ -199,6 +199,12 @@ def test_references_rise_one_out_of_the_other_and_a_ladder_takes_them(tmp_path, 
     stage.check(c)
   c.judge.model = 'writer@http://localhost:1/v1'
   stage.check(c)
+  c.name, c.judge.max_tokens = 'short', 99  # the least that is asked for has 100 words
+  said = r"judge\.max_tokens=99 hold no text of \d{3} words, .* \('Write.*\): raise it"
+  with pytest.raises(ValueError, match=said):
+    stage.run(c)
+  assert not asked
+  c.name, c.judge.max_tokens = '', 2_048
   stage.run(c)
   found = prompts.load(tmp_path / 'prompts-micro' / 'prompts.jsonl')
   assert len(found) == 4 and all(
