@@ -37,6 +37,7 @@ MEASURES = {
   'valid format': FORMAT,
   'length reward': 'reward/length',
   'words': 'eval/words_finished/sampled',
+  'judge failed': 'judge_failures',
 }
 HEADER = ('form', 'judge', 'runs', 'own reward, start', 'end', *MEASURES, 'alarms, high')
 FLAWS = ('form', 'judge', 'pairs by seed', 'outcome lost', 'by prompt', 'outcome lost', 'says')
