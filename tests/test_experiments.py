@@ -153,7 +153,7 @@ def launch(experiment, runs, *arguments, **options):
   return jobs.launch(experiment, runs, *arguments, record=runs / 'reads.jsonl', **options)
 
 
-# One of each stage and the ablation; the others are the same stages on other keys.
+# One of each stage; the others are the same stages on other keys.
 FIRST = ('pretrain', 'sft', 'reward_model', 'grpo_think')
 
 
@@ -211,10 +211,8 @@ def test_runs_stand_side_by_side(recorded):
   assert 'grpo_nothink-micro' in (folder / 'report.html').read_text()
 
 
-@pytest.mark.parametrize(
-  'name', ['eval_arena', pytest.param('eval_writingbench', marks=pytest.mark.slow)]
-)
 @pytest.mark.slow
+@pytest.mark.parametrize('name', ['eval_arena', 'eval_writingbench'])
 def test_policies_are_compared_offline(name, recorded):
   launch(f'{name}:micro', recorded)  # runs first what it needs
   folder = recorded / f'{name}-micro'

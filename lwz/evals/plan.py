@@ -24,7 +24,7 @@ _LISTED = re.compile(
   re.I | re.M,
 )
 # The length of a point, '(400 words)', and its number.
-_SIZE = re.compile(r'\d[\d,]*\s*(?:words?|字)|(?<!\d)\d{1,2}(?!\d)')
+_SIZE = re.compile(r'\d[\d,]{0,9}\s*(?:words?|字)|(?<!\d)\d{1,2}(?!\d)')
 # A sentence, with the next one, covers a point if it holds these shares of its content words, of
 # the most that the points of the plan hold in the median, and of the most that any holds of it.
 # Chosen on one half of the books in results/evaluation.md.
@@ -85,8 +85,9 @@ def places(think: str, answer: str) -> list[Place]:
   share_KN = np.zeros((len(named), num))
   for (_, terms), share_N in zip(named, share_KN, strict=True):
     weights = {term: math.log1p(num / (1 + common[term])) for term in sorted(terms)}  # in one order
+    whole = sum(weights.values())
     for term, weight in weights.items():
-      share_N[holding.get(term, [])] += weight / sum(weights.values())
+      share_N[holding.get(term, [])] += weight / whole
   most_K1 = share_KN.max(1, keepdims=True)
   usual = USUAL * np.median(most_K1) if named else 0.0
   least_K1 = np.maximum(max(COVERED, usual), NEAR * most_K1)

@@ -194,7 +194,8 @@ def input_file(c, key: str) -> str:
   """Returns the file of a key: its own path, or the result of the run that it names."""
   source = reference(c, value := keys.get(c, key))
   folder = epath.Path(source)
-  is_run = source != value or model_source.is_run(folder) or run.Run(folder).is_done()
+  is_done = run.Run(folder).is_done() and (folder / 'config.json').exists()  # DONE may be anybody's
+  is_run = source != value or (value and (model_source.is_run(folder) or is_done))
   has_pairs = key in ('data.prompts', 'data.examples') and epath.Path(source, PAIRS).exists()
   return os.path.join(source, PAIRS if has_pairs else RESULTS[key]) if is_run else source
 

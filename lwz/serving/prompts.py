@@ -32,8 +32,8 @@ class Prompts:
   def ids(self, prompt: Any, most: int = 0) -> list[int]:
     """Returns the ids of messages (role, text), of a raw text, or ids as they are.
 
-    Of a text that has far more than `most` ids, those of its beginning, if `most` is given: all of
-    a hostile one take seconds, in which no other prompt is read.
+    Of texts that have far more than `most` ids together, those of their beginning, if `most` is
+    given: all of a hostile prompt take seconds, in which no other one is read.
 
     Raises ValueError for messages that the policy was not trained on, and for ids that it has not.
     """
@@ -49,15 +49,14 @@ class Prompts:
     return self._chat(prompt, self._frame) if self._frame else self._single(prompt)
 
   def _beginning(self, prompt: Any, most: int) -> list[int]:
-    """Returns the ids of the beginning of a text, if they are more than `most` by far, else []."""
-    texts = (prompt,) if isinstance(prompt, str) else (m[1] for m in prompt if isinstance(m, tuple))
-    for text in texts:
-      if len(text) > _WIDE * most:
-        with self._lock:
-          (found,) = templates.ids(self._tok, [text[: _WIDE * most]])
-        if len(found) > 2 * most:
-          return found
-    return []
+    """Returns the ids of the beginning of texts, if they are more than `most` by far, else []."""
+    texts = [prompt] if isinstance(prompt, str) else [m[1] for m in prompt if isinstance(m, tuple)]
+    whole = '\n'.join(texts)
+    if len(whole) <= _WIDE * most:
+      return []
+    with self._lock:
+      (found,) = templates.ids(self._tok, [whole[: _WIDE * most]])
+    return found if len(found) > 2 * most else []
 
   def request(self, prompt: Any) -> str:
     """Returns what a prompt asks for, as a reward model reads it: a raw text or ids as they are."""

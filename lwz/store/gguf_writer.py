@@ -57,11 +57,14 @@ def write(
   path = pathlib.Path(path)
   partial = path.with_name(f'{path.name}.partial')
   writer = None
-  if jax.process_index() == 0:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = _opened(partial, {**_keys(config, kind), **metadata}, entries)
   try:
     with atomic.named(path):
+      if jax.process_index() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = _described(partial, {**_keys(config, kind), **metadata}, entries)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
       for entry in entries:  # to gather a tensor takes every process
         array = _array(entry.tensor, config, leaves)
         if writer is not None:
@@ -72,7 +75,7 @@ def write(
     if writer is not None:
       with contextlib.suppress(OSError):  # a full disk takes no more at its close
         writer.close()
-      partial.unlink()
+      partial.unlink(missing_ok=True)
     raise
   if writer is not None:
     partial.replace(path)
@@ -137,8 +140,8 @@ def _keys(config: config_lib.QwenConfig, kind: str) -> dict[str, Any]:
   }
 
 
-def _opened(path: pathlib.Path, keys: dict[str, Any], entries: list[_Entry]):
-  """Returns the package's writer, with everything but the bytes of the tensors written."""
+def _described(path: pathlib.Path, keys: dict[str, Any], entries: list[_Entry]):
+  """Returns the package's writer, which knows everything but the bytes of the tensors."""
   import gguf as lib
 
   kinds = {bool: 'BOOL', int: 'UINT32', float: 'FLOAT32', str: 'STRING'}
@@ -153,9 +156,6 @@ def _opened(path: pathlib.Path, keys: dict[str, Any], entries: list[_Entry]):
     width, size = lib.GGML_QUANT_SIZES[of]
     num_bytes = math.prod(entry.shape) // width * size
     writer.add_tensor_info(entry.name, entry.shape, np.dtype('float32'), num_bytes, raw_dtype=of)
-  writer.write_header_to_file()
-  writer.write_kv_data_to_file()
-  writer.write_ti_data_to_file()
   return writer
 
 

@@ -140,6 +140,12 @@ def test_thoughts_without_content_announce_nothing():
   assert math.isnan(plan.following('1. the; 2. of it.', TEXT))
 
 
+def test_a_run_of_digits_takes_a_bounded_time():
+  begin = time.process_time()
+  assert len(plan.places(f'1. Rivers {"9" * 30_000}; 2. Lakes.', 'Rivers run. Lakes lie.')) == 2
+  assert time.process_time() - begin < 3
+
+
 def test_a_thought_in_circles_takes_a_bounded_time():
   think = '\n'.join(
     f'{1 + i % 99}. The old keeper lights lamp {100 + i % 40}.' for i in range(2_000)

@@ -113,7 +113,7 @@ def test_a_server_that_drips_is_not_waited_for():
   def drip(handler):
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(40):
+    for _ in range(100):
       handler.wfile.write(b' ')
       time.sleep(0.05)
 
@@ -123,4 +123,4 @@ def test_a_server_that_drips_is_not_waited_for():
     began = time.monotonic()
     c.judge.tries, c.judge.deadline = 1, 1
     rewards = registry.scorer(c, None, url)(PAIRS[:1])
-  assert np.isnan(rewards).all() and time.monotonic() - began < 1.9
+  assert np.isnan(rewards).all() and time.monotonic() - began < 4

@@ -489,6 +489,9 @@ def test_prompts_of_a_run_are_those_of_its_folder_before_a_run(tmp_path):
   c.reward.model, c.data.prompts = 'http://localhost:1/score', str(tmp_path)
   pair = {'prompt': 'Write.', 'chosen': 'Good.', 'rejected': 'Bad.'}
   files = {'prompts.jsonl': {'text': 'Write.', 'lower': 1, 'upper': 2}, setup.PAIRS: pair}
+  (tmp_path / 'DONE').write_text('{}')  # a mark of somebody else's: no run
+  assert setup.input_file(c, 'data.prompts') == str(tmp_path)
+  (tmp_path / 'config.json').write_text('{}')
   for mark, name in (('DONE', 'prompts.jsonl'), (model_source.KEPT, setup.PAIRS)):
     (tmp_path / 'inputs.jsonl').write_text('{"key": "x"}\n')
     (tmp_path / mark).write_text('{}')

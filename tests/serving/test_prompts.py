@@ -60,7 +60,8 @@ def test_of_a_text_that_is_far_too_long_the_beginning_is_read(monkeypatch):
   read, ids = [], templates.ids
   monkeypatch.setattr(templates, 'ids', lambda tok, texts: read.extend(texts) or ids(tok, texts))
   found = prompts.Prompts(served.tok(), 'think', 'pocket')
-  for prompt in ('the sea ' * 1_000, (('system', 'Write.'), ('user', 'the sea ' * 1_000))):
+  long, many = (('user', 'the sea ' * 1_000),), (('user', 'the sea ' * 60),) * 9
+  for prompt in ('the sea ' * 1_000, (('system', 'Write.'), *long), many):
     assert len(found.ids(prompt, 20)) > 20
   assert max(map(len, read)) == 640
   assert found.ids('the sea ' * 40, 20) == ids(served.tok(), ['the sea ' * 40])[0]  # said exactly
