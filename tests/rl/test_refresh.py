@@ -17,8 +17,6 @@ from lwz.store import model_source
 from lwz.store.hf import checkpoint as hf
 from tests import jobs
 
-pytestmark = pytest.mark.slow
-
 ANSWER = '<think>Plan.</think><answer>; ; end. {} ; ; )</answer>'
 COMPILED: list = []  # the one training step, which no test changes
 
@@ -103,6 +101,7 @@ def made(runs, tmp_path_factory):
     yield bench, opened, [bench.step(opened, step) for step in range(4)]
 
 
+@pytest.mark.slow
 def test_a_model_is_made_every_n_steps_of_the_policys_valid_answers(made, runs):
   bench, opened, metrics = made
   folder = bench.folder / refresh.FOLDER
@@ -127,6 +126,7 @@ def test_a_model_is_made_every_n_steps_of_the_policys_valid_answers(made, runs):
   assert bench.loop.asked == 4 + 2 * 6
 
 
+@pytest.mark.slow
 def test_the_scale_is_that_of_its_own_scores(made):
   bench, opened, metrics = made
   target = bench.folder / refresh.FOLDER / 'step-000004'
@@ -175,6 +175,7 @@ def test_a_killed_run_has_the_same_models(made, runs, tmp_path):
   assert files(folder / 'step-000004') == wanted
 
 
+@pytest.mark.slow
 def test_without_valid_answers_the_model_stays(made, monkeypatch):
   bench, opened, _ = made
   monkeypatch.setattr(opened, '_pairs', lambda steps: [])
