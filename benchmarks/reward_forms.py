@@ -49,7 +49,8 @@ the last two evaluations. `sibling` and `ranking` compare the answers of one ste
 theirs is about 1/2, less what broken answers lose, and no curve of quality. The referee trained
 nothing: `outcome`, in [0, 1], is its score of a sampled answer to each held-out title, 0 where the
 format is broken; the win rate is of pairs with the same run's answers of step 0. `alarms, high`:
-steps with an alarm of that severity, mean over runs, and which. Scripted judges are rules (length,
+steps with an alarm of that severity, mean over runs, and which. `judge failed`: share of samples
+without a verdict, which are masked. Scripted judges are rules (length,
 repetition, order of words, quoted terms) with one known flaw, and read no meaning: this compares
 forms and flaws, not judges of the world. Intervals are of 95 %, by t over the seeds. A form
 *survives* a flaw if it loses less than {MARGIN} of outcome to itself by the perfect judge: if the

@@ -30,6 +30,7 @@ _SIZE = re.compile(r'\d[\d,]{0,9}\s*(?:words?|字)|(?<!\d)\d{1,2}(?!\d)')
 # Chosen on one half of the books in results/evaluation.md.
 COVERED, USUAL, NEAR = 0.35, 0.6, 0.9
 MOST = 200  # points that are read of an outline
+READ = 20_000  # sentences that are read of an answer: shares of all points take 64 MB then
 
 
 class Place(NamedTuple):
@@ -52,8 +53,8 @@ def points(think: str) -> list[str]:
   ['Rivers carry water;', 'Lakes keep it.']
   """
   found = next((of for form in (_NUMBERED, _LISTED) if len(of := form.split(think)[1:]) > 1), [])
-  if found:  # what follows the last one is no point
-    found[-1] = found[-1].strip().partition('\n\n')[0]
+  if found and not any('\n\n' in point.strip() for point in found[:-1]):
+    found[-1] = found[-1].strip().partition('\n\n')[0]  # what follows the last one is no point
   found = found or texts.sentences(think)
   return [point.strip() for point in found if point.strip()][:MOST]
 
@@ -75,7 +76,7 @@ def places(think: str, answer: str) -> list[Place]:
   told = collections.Counter(term for _, terms in read for term in terms)
   common_to = {term for term, num in told.items() if num > max(len(read) / 2, 3)}
   named = [(point, terms) for point, whole in read if (terms := whole - common_to)]
-  said = [_terms(sentence) for sentence in texts.sentences(answer)] + [frozenset()]
+  said = [_terms(sentence) for sentence in texts.sentences(answer)[:READ]] + [frozenset()]
   num = max(len(said) - 1, 1)
   common = collections.Counter(term for terms in said for term in terms)
   holding: dict[str, list[int]] = {}  # term -> sentences that hold it, with the one behind them

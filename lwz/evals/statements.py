@@ -200,7 +200,7 @@ _CHANGES = re.compile(
   r'\b(?:became|becomes?|no longer|moved|since then|dyed|learn(?:ed|t) to (?=\w+ (?:at last|that))|'
   r'rebuilt|at last|promoted|until then|[Ii]f|wish\w*|dream\w*|lied|pretend\w*|perhaps|maybe)\b|'
   r'^[“"]?(?:[OI]n|With|Without|During|Upstairs|Downstairs|Outside|Inside) |'
-  r'如果|假如|梦|谎|也许|据说|后来|不再|改建|改成|变成|搬到|终于|学会|重建|染成'
+  r'如果|假如|梦[见到里]|做梦|谎|也许|据说|后来|不再|改建|改成|变成|搬到|终于|学会|重建|染成'
 )
 
 

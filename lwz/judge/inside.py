@@ -68,16 +68,16 @@ def report(
 ) -> Inside:
   """Returns each measure of each system's answers over position, its fall, and where texts break.
 
-  `size` is the words of a window, at least those of the median answer over `position.LEAST`, up to
-  `position.SIZE`: answers of a file are longer than those for which a size is set. A text has at
-  most `position.MOST` windows. `prompts` has the request of each answer, by its index. Where there
-  are thoughts, `plan` says which of their points the answer covers in order, over the points. A
-  measure that no answer has is left out. `breaks` is the share of answers that become worse at one
-  place for more than chance, see `position.change`, of the `long` ones, those with enough windows
-  for it; `at` is the median of these places.
+  `size` is the words of a window, at least those over `position.LEAST` of the answer that three
+  quarters exceed, up to `position.SIZE`: answers of a file may be far longer than a run's. A text
+  has at most `position.MOST` windows. `prompts` has the request of each answer, by its index. Where
+  there are thoughts, `plan` says which of their points the answer covers in order, over the points.
+  A measure that no answer has is left out. `breaks` is the share of answers that become worse at
+  one place for more than chance, see `position.change`, of the `long` ones, those with enough
+  windows for it; `at` is the median of these places.
   """
   words = [len(texts.words(t)) for given in answered.values() for t in given.texts.values()]
-  size = max(size, min(position.SIZE, int(np.median(words or [0])) // position.LEAST))
+  size = max(size, min(position.SIZE, int(np.quantile(words or [0], 0.25)) // position.LEAST))
   results: dict[str, Any] = {}
   rows: list[tuple] = []
   plots = []

@@ -91,6 +91,7 @@ def run(c) -> None:
   systems = [systems_lib.describe(c, source) for source in c.eval.systems]
   systems = _distinct(systems, loaded.baselines)
   names = [system.name for system in systems]
+  trained = judged.trained(c, systems)
   with journal.ReplyJournal(opened.folder / 'answers.jsonl') as kept:
     found = {s.name: answers.ask(c, s, loaded.prompts, kept) for s in systems}
   answered = {name: got.texts for name, got in found.items()}
@@ -136,8 +137,7 @@ def run(c) -> None:
     'answers that failed': sum(map(len, failed.values())),
   } | results['facts']
   results['failed_answers'] = failed
-  trained = judged.trained(c, systems) if results['facts']['judge'] == judge_lib.name(c) else []
-  if trained:
+  if trained and results['facts']['judge'] == judge_lib.name(c):
     results['facts'][leaderboard.TRAINED] = ', '.join(trained)
   down = results.pop('lower_is_better', False)
   results['leaderboard'] = leaderboard.section(c, loaded, results, down)

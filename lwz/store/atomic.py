@@ -1,6 +1,7 @@
 """Atomic writes: what is written is complete or absent, whenever the writing process dies."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 
@@ -62,7 +63,9 @@ def named(path: epath.PathLike) -> Iterator[None]:
   except OSError as error:
     if error.filename is not None:
       raise
-    why = f'{error.strerror or error}; make room, and run the same command again'
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = '; make room, and run the same command again' if is_full else ''
+    why = f'{error.strerror or error}{remedy}'
     raise OSError(f'{path}: cannot be written whole: {why}') from error
 
 

@@ -62,7 +62,6 @@ def sample(prompt, think):
   return components.Sample(prompt, text, format_lib.parse(text, 'think'))
 
 
-@pytest.mark.slow
 def test_it_equals_a_slow_reference(model, made):
   _, reward = made
   thoughts = ['Rivers.', TRUE, 'A mill, and the sea. ' * 12, ' ']  # the third: beyond a row of 256

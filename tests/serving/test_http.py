@@ -238,14 +238,14 @@ def test_a_broken_body_of_a_refused_request_is_no_fault_of_the_server(at_once, c
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch):
-  monkeypatch.setattr(http, '_HEAD_SECONDS', 0.3)
+  monkeypatch.setattr(http, '_HEAD_SECONDS', 1)
   gate = Gate()
   whole = b'GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n'
   with listening(gate=gate) as (url, server, _), contextlib.ExitStack() as stack:
     host, port = url.removeprefix('http://').split(':')
     waiting = stack.enter_context(connected(url, test_app.ASKED))
     for sent in (b'', whole[:9], whole + whole[:1]):
-      client = stack.enter_context(socket.create_connection((host, int(port)), timeout=3))
+      client = stack.enter_context(socket.create_connection((host, int(port)), timeout=9))
       client.sendall(sent)
       while client.recv(65_536):
         pass
