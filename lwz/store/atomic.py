@@ -63,7 +63,8 @@ def named(path: epath.PathLike) -> Iterator[None]:
   except OSError as error:
     if error.filename is not None:
       raise
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # numpy's short write has no number
+    is_full = error.errno in full and not isinstance(error, TimeoutError)
     remedy = '; make room, and run the same command again' if is_full else ''
     why = f'{error.strerror or error}{remedy}'
     raise OSError(f'{path}: cannot be written whole: {why}') from error

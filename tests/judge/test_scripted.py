@@ -85,7 +85,7 @@ def pairs(num):
 )
 @pytest.mark.parametrize('p', [0, 0.3, 1])
 def test_others_err_in_the_share_that_is_stated(kind, share, p):
-  some = pairs(300 if 0 < p < 1 else 30)
+  some = pairs(300 if p else 30)
   wrong = [compare(f'scripted-{kind}-{p}', *pair) == 'A' for pair in some]
   assert np.mean(wrong) == pytest.approx(share(p), abs=0.06)
   moved = [rank(f'scripted-{kind}-{p}', *pair) == (0, 1) for pair in some]
