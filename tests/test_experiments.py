@@ -153,8 +153,8 @@ def launch(experiment, runs, *arguments, **options):
   return jobs.launch(experiment, runs, *arguments, record=runs / 'reads.jsonl', **options)
 
 
-# One of each stage; the others are the same stages on other keys.
-FIRST = ('pretrain', 'sft', 'reward_model', 'grpo_think')
+# The stages of the main job; the others are slow.
+FIRST = ('pretrain', 'reward_model', 'grpo_think')
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,7 @@ def test_an_unknown_size_names_the_sizes(tmp_path):
   assert 'choose one of micro, tiny' in jobs.launch('grpo_think:33b', tmp_path, fails=True)
 
 
+@pytest.mark.slow
 def test_a_broken_line_is_named_or_counted(micro_runs, tmp_path):
   jobs.launch('base_model:micro', micro_runs)
   (tmp_path / 'base_model-micro').symlink_to(micro_runs / 'base_model-micro')

@@ -27,14 +27,8 @@ def folder(tmp_path_factory, micro_runs):
   return found
 
 
-# The shortest shows that a kernel can; the others take minutes.
-@pytest.mark.parametrize(
-  'source',
-  [
-    pytest.param(s, id=s.stem, marks=[] if s.stem == '03_your_reward' else [pytest.mark.slow])
-    for s in SOURCES
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('source', [pytest.param(s, id=s.stem) for s in SOURCES])
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of zmq and tornado, by Python's version
 def test_a_notebook_runs_in_a_fresh_kernel(source, folder):
   found = build.notebook(source)

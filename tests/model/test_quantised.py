@@ -115,7 +115,7 @@ def test_a_forward_pass_is_that_of_the_weights_they_stand_for(kind):
   assert np.abs(found - fakes.forward(plain(), IDS, CONFIG)).max() > 1e-3
 
 
-@pytest.mark.parametrize('kind', [pytest.param('int8', marks=pytest.mark.slow), 'int4'])
+@pytest.mark.parametrize('kind', ['int8', pytest.param('int4', marks=pytest.mark.slow)])
 def test_gradients_of_adapters_are_those_over_the_weights_they_stand_for(kind):
   own, lora = fakes.adapters(CONFIG, lora_of(kind)), lora_of(kind)
 
@@ -152,7 +152,7 @@ def test_adapters_are_added_before_decoding_rounds_once(base, kind):
   jax.tree.map(np.testing.assert_array_equal, found, merged)
 
 
-@pytest.mark.parametrize('kind', [pytest.param('int8', marks=pytest.mark.slow), 'int4'])
+@pytest.mark.parametrize('kind', ['int8', pytest.param('int4', marks=pytest.mark.slow)])
 def test_layers_are_rounded_alike_stacked_or_not(kind):
   found = lora_lib.decoded(parameters.unstack(plain()), CONFIG, kind)
   wanted = parameters.unstack(lora_lib.decoded(plain(), CONFIG, kind))

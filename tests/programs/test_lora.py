@@ -208,7 +208,8 @@ def test_an_update_over_a_quantised_base_holds_no_other_copy_of_it(remat):
     assert sizes[kind][1] < sizes['float'][1] + 2 * 4 * num / 5  # what one layer makes
 
 
-@pytest.mark.parametrize('kind', [pytest.param('int8', marks=pytest.mark.slow), 'int4'])
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['int8', 'int4'])
 def test_programs_take_a_quantised_base(kind):
   """Update, policy, reference: each the number of the weights that are stood for."""
   lora, shape, base = quantised_lora(kind), SHAPE, frozen(kind)
