@@ -11,9 +11,6 @@ import jax
 from lwz.model.attention import packed as packed_attention
 from lwz.programs import placement
 
-# Of XLA, by platform. On CPUs the optimisations of LLVM that are left out change no bit of these
-# programs, and no speed that could be measured.
-OPTIONS: dict[str, dict[str, Any]] = {'cpu': {'xla_backend_optimization_level': 1}}
 _THREADS = futures.ThreadPoolExecutor(2, 'compile')  # XLA itself uses all cores for one program
 _BEGUN: weakref.WeakSet[futures.Future] = weakref.WeakSet()
 
@@ -86,7 +83,6 @@ class Program:
       donate_argnums=self.donate,
       in_shardings=placed,
       out_shardings=self.out_shardings,
-      compiler_options=OPTIONS.get(self._platform()),
     )
 
   def _platform(self) -> str:
