@@ -57,7 +57,8 @@ def build(
     vocab = {t: i for i, (t, of) in enumerate(zip(tokens, types, strict=True)) if of != _UNUSED}
     model = tokenizers.models.BPE(vocab, pairs, ignore_merges=pre in _IGNORE_MERGES)
   except Exception as error:  # tokenizers raises no other class
-    raise ValueError(f'{name}: its tokens are no BPE ({error}); convert the model anew') from error
+    reason = ' '.join(str(error).split())[:120]
+    raise ValueError(f'{name}: its tokens are no BPE ({reason}); convert the model anew') from error
   made = tokenizers.Tokenizer(model)
   made.normalizer, made.pre_tokenizer = _before_bpe(pre)
   made.decoder = tokenizers.decoders.ByteLevel()
@@ -73,11 +74,14 @@ def build(
       named[f'{role}_token'] = tokens[i]
   if 'eos_token' not in named:
     raise ValueError(f'{name}: names no token that ends a text; set {_BEGIN}eos_token_id')
+  template = metadata.get(_TEMPLATE)
+  if not isinstance(template, str | None):
+    raise ValueError(f'{name}: {_TEMPLATE} is no text; convert the model anew')
   result = transformers.PreTrainedTokenizerFast(
     **{'pad_token': named['eos_token']} | named,
     tokenizer_object=made,
     clean_up_tokenization_spaces=False,
-    chat_template=metadata.get(_TEMPLATE),
+    chat_template=template,
   )
   result.name_or_path = name
   return result

@@ -182,7 +182,7 @@ def chat(
   except subprocess.SubprocessError as error:
     raise ValueError(
       f'the chat template of {tokenizer.name_or_path} cannot be rendered: {_reason(error, seconds)}'
-      '; mend chat_template.jinja or tokenizer_config.json'
+      '; mend it, or name another under data.chat_template'
     ) from None
 
 
@@ -223,7 +223,10 @@ def chat_texts(
   conversations: collections.abc.Sequence[Chat],
   render: collections.abc.Callable[..., list[str]],
 ) -> list[str]:
-  """Returns the texts of `render`, with a mark inside each special token of a message."""
+  """Returns the texts of `render`, with a mark inside each special token of a message.
+
+  Raises ValueError if a text has not the longest word of the last message.
+  """
   names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
   special = re.compile('|'.join(re.escape(s) for s in sorted(names, key=len) if len(s) > 1) or '$a')
 
@@ -231,7 +234,15 @@ def chat_texts(
     text = message['content'].replace(_BREAK, '')
     return {**message, 'content': special.sub(lambda m: m[0][0] + _BREAK + m[0][1:], text)}
 
-  return render(tokenizer, [[broken(message) for message in one] for one in conversations])
+  asked = [[broken(message) for message in one] for one in conversations]
+  texts = render(tokenizer, asked)
+  for one, text in zip(asked, texts, strict=True):
+    if max(one[-1]['content'].split(), key=len, default='').lower() not in text.lower():
+      raise ValueError(
+        f'the chat template of {tokenizer.name_or_path} leaves out what the last message says; it '
+        'may want a list of parts, not a text: name another under data.chat_template'
+      )
+  return texts
 
 
 def chat_text_ids(

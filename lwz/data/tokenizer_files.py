@@ -84,6 +84,8 @@ def load(name: epath.PathLike, chat_template: str = '') -> transformers.PreTrain
     raise ValueError(f'{name}: the tokenizer has no {lacks} its tokenizer_config.json')
   if found.pad_token_id is None:  # lengths, not ids, say what is padding
     found.pad_token = found.eos_token
+  if isinstance(found.chat_template, dict) and 'default' not in found.chat_template:
+    found.chat_template = None  # of several, none is for plain messages
   return templated(found, chat_template)
 
 
@@ -128,6 +130,7 @@ def _loaded(folder: str) -> tuple[transformers.PreTrainedTokenizerBase, bool]:
   found = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
   plain = tokenizers.Tokenizer.from_file(file)
   plain.no_truncation()
+  plain.no_padding()
   ids = plain.encode(SAMPLE, add_special_tokens=False).ids
   return found, found.encode(SAMPLE, add_special_tokens=False) == ids
 

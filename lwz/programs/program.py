@@ -7,6 +7,7 @@ from concurrent import futures
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lwz.model.attention import packed as packed_attention
 from lwz.programs import placement
@@ -39,11 +40,13 @@ class Program:
     """Begins to compile it in a thread; what `jit` returns waits for it when it is called.
 
     Returns what to wait for. None: several processes compile in their first calls, in one order,
-    and so do several devices of a CPU, whose collectives wait for cores at most 40 s.
+    and so do several devices of a CPU, whose collectives wait for cores at most 40 s, and what
+    takes int4, of which jax refuses arrays where a function was compiled before it was called.
     """
     mesh = self._mesh()
-    shares = mesh is not None and mesh.size > 1 and self._platform() == 'cpu'
-    if not self.started and jax.process_count() == 1 and not shares:
+    waits = mesh is not None and mesh.size > 1 and self._platform() == 'cpu'
+    waits |= any(x.dtype == jnp.int4 for x in jax.tree.leaves(self.abstract_args))
+    if not self.started and jax.process_count() == 1 and not waits:
       self.started.append(_THREADS.submit(lambda: self.lower().compile()))
       _BEGUN.add(self.started[0])
     return self.started[0] if self.started else None

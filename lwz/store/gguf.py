@@ -48,6 +48,7 @@ KEYS = {
   'rope.freq_base': 'rope_theta',
   'expert_count': 'num_experts',
   'attention.sliding_window': 'sliding_window',
+  'attention.causal': 'is_causal',
 }
 SCALING = {
   'type': 'rope_type',
@@ -55,6 +56,11 @@ SCALING = {
   'original_context_length': 'original_max_position_embeddings',
   'yarn_beta_fast': 'beta_fast',
   'yarn_beta_slow': 'beta_slow',
+}
+# What llama.cpp scales by, too, and this model does not, with the values that change nothing.
+_UNSCALED = {
+  **dict.fromkeys(('attn_factor', 'yarn_attn_factor'), (1.0,)),
+  **{'yarn_ext_factor': (1.0, -1.0), 'yarn_log_multiplier': (0.0,)},
 }
 
 
@@ -67,20 +73,22 @@ def config(path: pathlib.Path) -> config_lib.QwenConfig:
   """
   found = gguf_header.read(path)
   metadata = found.metadata
+  if (parts := metadata.get('split.count', 1)) not in (0, 1):  # of parts that were joined, 0
+    raise ValueError(f'{path}: is one of {parts} parts; join them: llama-gguf-split --merge')
   kind = metadata.get('general.architecture')
   raw: dict[str, Any] = {'model_type': kind, 'hidden_act': 'silu'}
   raw |= {ours: metadata.get(f'{kind}.{theirs}') for theirs, ours in KEYS.items()}
   if isinstance(eps := raw['rms_norm_eps'], float):
     raw['rms_norm_eps'] = float(str(np.float32(eps)))  # 1e-5, not 9.999999747378752e-06
   raw['rope_theta'] = raw['rope_theta'] or 10_000.0
-  scaling = {ours: metadata.get(f'{kind}.rope.scaling.{key}') for key, ours in SCALING.items()}
-  if scaling['rope_type'] not in (None, 'none'):
-    raw['rope_scaling'] = scaling
+  raw['rope_scaling'] = _scaling(metadata, f'{kind}.rope.')
+  raw['num_key_value_heads'] = raw['num_key_value_heads'] or raw['num_attention_heads']
+  raw['head_dim'] = raw['head_dim'] or metadata.get(f'{kind}.rope.dimension_count')
   embed = found.tensors.get(NAMES['embed'])
   raw['vocab_size'] = embed.shape[0] if embed else None
   raw['tie_word_embeddings'] = NAMES['head'] not in found.tensors
   if SCALES in found.tensors:
-    raw['rope_scaling'] = _llama3(path, found)
+    raw['rope_scaling'] = raw['rope_scaling'] or _llama3(path, found)
   parsed, _ = hf_config.parse(raw, path)
   for key in ('rope.dimension_count', 'attention.value_length'):
     if metadata.get(f'{kind}.{key}', parsed.head_dim) != parsed.head_dim:
@@ -91,18 +99,36 @@ def config(path: pathlib.Path) -> config_lib.QwenConfig:
   return dataclasses.replace(parsed, dtype=jnp.bfloat16 if is_short else jnp.float32)
 
 
+def _scaling(metadata: dict[str, Any], begin: str) -> dict[str, Any]:
+  """The scaling of RoPE as llama.cpp reads it: a factor without a type is a linear one."""
+  found = {ours: metadata.get(f'{begin}scaling.{key}') for key, ours in SCALING.items()}
+  factor = found['factor'] or metadata.get(f'{begin}scale_linear') or 1.0
+  said = {key: metadata.get(f'{begin}scaling.{key}') for key in _UNSCALED}
+  more = {key: v for key, v in said.items() if v is not None and v not in _UNSCALED[key]}
+  kind = found['rope_type'] or 'linear'
+  if kind == 'none' or (kind == 'linear' and factor == 1):
+    return more
+  found |= more | {'rope_type': kind, 'factor': factor}
+  return {key: value for key, value in found.items() if value is not None}
+
+
 def _llama3(path: pathlib.Path, found: gguf_header.Header) -> dict[str, Any]:
   """The scaling of Llama 3.1 to 3.3, of which a file keeps the result alone."""
-  scales = _reader(path, found.tensors[SCALES])((slice(None),))
+  scales = _scales(path, found)
   fixed = {'low_freq_factor': 1.0, 'high_freq_factor': 4.0}
   fixed['original_max_position_embeddings'] = 8_192
   return {'rope_type': 'llama3', 'factor': float(np.max(scales))} | fixed
 
 
+def _scales(path: pathlib.Path, found: gguf_header.Header) -> np.ndarray:
+  entry = found.tensors[SCALES]
+  return _reader(path, entry)((slice(None),) * len(entry.shape))
+
+
 def _check_scales(
   path: pathlib.Path, found: gguf_header.Header, config: config_lib.QwenConfig
 ) -> None:
-  scales = _reader(path, found.tensors[SCALES])((slice(None),))
+  scales = _scales(path, found)
   assert config.rope_scaling is not None
   expected = yarn.slowdown(config.head_dim, config.rope_theta, config.rope_scaling)
   if scales.shape != expected.shape or not np.allclose(scales, expected, rtol=1e-3):

@@ -211,6 +211,15 @@ def test_a_message_cannot_end_its_turn(trained):
   assert [t for t in tokens if t in tokenizer.SPECIAL] == ['<|im_start|>', '<|im_end|>']
 
 
+def test_a_chat_template_that_leaves_the_request_out_is_refused(trained):
+  trained.chat_template = '{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}'
+  trained.chat_template += '{% endfor %}assistant'
+  with pytest.raises(ValueError, match=r'leaves out what the last message says; .* data\.chat_te'):
+    tokenizer.chat_ids(trained, HELLO)
+  trained.chat_template = '{{ messages[-1].content | upper }}'
+  assert tokenizer.chat_ids(trained, [[{'role': 'user', 'content': 'Hello.'}]])
+
+
 @pytest.mark.parametrize('template', NO_TEMPLATE.values(), ids=NO_TEMPLATE)
 def test_a_chat_template_that_never_ends_or_fails_is_refused(trained, template):
   trained.chat_template = template
@@ -245,6 +254,17 @@ def test_tags_that_are_special_tokens_are_kept():
   made.add_special_tokens({'additional_special_tokens': ['<think>', '</answer>', '<x>']})
   ids = made.encode('<think>a<x>b</answer>', add_special_tokens=False)
   assert tokenizer.decoder(made)(ids) == '<think>ab</answer>'
+
+
+@pytest.mark.parametrize('name', ['default', 'tool_use'])
+def test_of_several_chat_templates_the_default_one_is_taken(trained, tmp_path, name):
+  tokenizer.save(trained, tmp_path / 't')
+  path = tmp_path / 't' / 'tokenizer_config.json'
+  (tmp_path / 't' / 'chat_template.jinja').unlink(missing_ok=True)  # of another test
+  several = [{'name': name, 'template': 'A'}, {'name': 'rag', 'template': 'B'}]
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'chat_template': several}))
+  found = tokenizer.load(tmp_path / 't')
+  assert (found.get_chat_template() if found.chat_template else None) == {'default': 'A'}.get(name)
 
 
 def test_a_tokenizer_without_tokens_or_end_is_refused(trained, tmp_path):
@@ -308,6 +328,16 @@ def test_the_tokenizer_of_the_folder_wins_over_that_of_the_model_s_type(another)
   assert tokenizer_files.auto_differs(found, another)
   (another / 'config.json').write_text(json.dumps({'model_type': 'llama'}))
   assert not tokenizer_files.auto_differs(found, another)
+
+
+def test_texts_are_neither_cut_nor_filled_up_as_the_file_says(another):
+  expected = tokenizer.encode(tokenizer.load(another), TEXTS[:5], end=False)
+  path = another / 'tokenizer.json'
+  cut = {'direction': 'Right', 'max_length': 8, 'strategy': 'LongestFirst', 'stride': 0}
+  fill = {'strategy': {'Fixed': 512}, 'direction': 'Right', 'pad_to_multiple_of': None}
+  fill |= {'pad_id': 0, 'pad_type_id': 0, 'pad_token': '!'}
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'truncation': cut, 'padding': fill}))
+  assert tokenizer.encode(tokenizer.load(another), TEXTS[:5], end=False) == expected
 
 
 def test_a_tokenizer_that_encodes_otherwise_than_its_file_is_refused(another):

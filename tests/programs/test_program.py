@@ -184,6 +184,15 @@ def test_other_shapes_and_dtypes_are_compiled_when_they_come():
   assert fn(*arrays(), np.float32(1)).shape == (2, 4) and len(traced) == 3
 
 
+def test_what_takes_int4_is_compiled_when_it_is_called():
+  where = jax.sharding.NamedSharding(sharding.make_mesh((1, 1, 1)), jax.sharding.PartitionSpec())
+  abstract = jax.ShapeDtypeStruct((4,), jnp.int4, sharding=where)
+  built = program.Program('double', lambda q: 2.0 * q.astype(jnp.float32), (abstract,))
+  built.start()
+  q = jax.jit(lambda: jnp.array([-8, -1, 0, 7], jnp.int4), out_shardings=where)()
+  np.testing.assert_array_equal(built.jit(q)(), [-16, -2, 0, 14])
+
+
 def test_frozen_arguments_stay_the_last():
   x, w = arrays()
   built = product()

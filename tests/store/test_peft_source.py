@@ -116,6 +116,7 @@ def test_a_whole_model_beside_adapters_is_the_model(base):
     ({'revision': 'v2'}, r"revision='v2' is not supported"),
     ({'base_model_name_or_path': None}, r'base_model_name_or_path is missing; write the folder'),
     ({'r': 0}, r'r = 0'),
+    ({'lora_alpha': float('nan')}, r'lora_alpha = nan'),
   ],
 )
 def test_what_is_not_supported_is_said_before_weights_are_read(base, tmp_path, changes, message):
@@ -148,6 +149,15 @@ def test_adapters_that_name_each_other_change_no_model(tmp_path, length):
     for read in (model_source.config, model_source.end_ids, model_source.tokenizer, load):
       with pytest.raises(ValueError, match=r'leads back to .*/0, so .* change no model; name'):
         read(folder)
+
+
+def test_adapters_of_some_layers_alone_are_to_be_merged(base, tmp_path):
+  folder = make(tmp_path / 'adapters', str(base))
+  tensors = safetensors.numpy.load_file(folder / peft.WEIGHTS)
+  first = {name: tensor for name, tensor in tensors.items() if '.layers.0.' in name}
+  safetensors.numpy.save_file(first, folder / peft.WEIGHTS)
+  with pytest.raises(ValueError, match=r'every layer .* or merge .*\n .*layers\.1.* is missing'):
+    model_source.config(folder)
 
 
 def test_a_matrix_of_another_size_is_named(base, tmp_path):

@@ -26,6 +26,7 @@ from lwz.store.hf import mapping, placement, safetensors
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 _SHOWN = 100  # of the tensors that are wrong
 EMBED, HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
+_COMPUTED = '.rotary_emb.inv_freq'  # frequencies of RoPE in older folders, which config.json gives
 
 
 def load(
@@ -178,6 +179,8 @@ def _checked(
   found, faults = {}, []
   for file in files:
     for name, entry in safetensors.header(file).items():
+      if name.endswith(_COMPUTED):
+        continue
       if name not in known:
         faults.append(f'{file.name}: {name} is no tensor of this model')
       elif entry.shape != known[name]:

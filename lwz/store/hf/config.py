@@ -90,6 +90,8 @@ def parse(raw: dict[str, Any], path: pathlib.Path) -> tuple[config_lib.QwenConfi
   raw = {key: value for key, value in raw.items() if value is not None}
   if faults := _misshapen(raw):
     raise ValueError(f'{path}: {"; ".join(faults)}; mend it, or download it again')
+  if raw.get('model_type') == 'llama':  # the first of them have as many of both
+    raw = {'num_key_value_heads': raw.get('num_attention_heads')} | raw
   rope = rope_lib.read(raw)
   eps_and_theta = {'rms_norm_eps': raw.get('rms_norm_eps'), 'rope_theta': rope.get('rope_theta')}
   sizes: dict[str, Any] = {key: raw.get(key) for key in SIZES} | eps_and_theta

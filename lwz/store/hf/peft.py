@@ -32,6 +32,9 @@ from lwz.store.hf import mapping, safetensors
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 _LETTERS = {'a': 'lora_A', 'b': 'lora_B'}
 _AGAIN = 'export the adapters again with PEFT'
+_MERGE = (
+  'merge the adapters into their base with PEFT (merge_and_unload), save that model, and name it'
+)
 _BASE = 'base_model_name_or_path'
 # What PEFT can do and this model cannot, with the values that ask for nothing.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -166,10 +169,7 @@ def describe(folder: pathlib.Path, config: config_lib.QwenConfig) -> lora_lib.Lo
   asked = [name for name, plain in _PLAIN.items() if name in raw and raw[name] not in plain]
   if raw['peft_type'] != 'LORA' or asked:
     what = ', '.join(f'{name}={raw[name]!r}' for name in asked) or f'peft_type={raw["peft_type"]}'
-    raise ValueError(
-      f'{folder / CONFIG}: {what} is not supported here; merge the adapters into their base with '
-      'PEFT (merge_and_unload), save that model, and name it'
-    )
+    raise ValueError(f'{folder / CONFIG}: {what} is not supported here; {_MERGE}')
   # Of rank-stabilised adapters (arXiv 2312.03732) the scale is alpha / sqrt(rank).
   alpha = raw['lora_alpha'] * (math.sqrt(raw['r']) if raw.get('use_rslora') else 1.0)
   if not (folder / WEIGHTS).exists():
@@ -186,7 +186,8 @@ def describe(folder: pathlib.Path, config: config_lib.QwenConfig) -> lora_lib.Lo
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
   rank = jsonl.Span(int, 1, 2**16)
-  fields: jsonl.Fields = {'peft_type': str, 'r': rank, 'lora_alpha': float}
+  alpha = jsonl.Span(float, -1e6, 1e6)
+  fields: jsonl.Fields = {'peft_type': str, 'r': rank, 'lora_alpha': alpha}
   return jsonl.document(folder / CONFIG, fields, remedy=_AGAIN)
 
 
@@ -217,7 +218,10 @@ def _check(path: pathlib.Path, found: dict[str, safetensors.Entry], wanted: dict
       faults.append(f'{name} is cut off, or {entry.dtype}')
   if faults or not wanted:
     shown = '\n  '.join(sorted(faults)[:20]) or 'it has none'
-    raise ValueError(f'{path}: the tensors are not adapters of this model; {_AGAIN}:\n  {shown}')
+    raise ValueError(
+      f'{path}: the tensors are not adapters of every layer of the model that {_BASE} names; name '
+      f'the right one there, or {_MERGE}:\n  {shown}'
+    )
 
 
 def _placed(path: pathlib.Path, config, lora: lora_lib.LoRA, wanted, mesh) -> qwen.Params:

@@ -296,6 +296,14 @@ def test_a_tied_model_may_hold_a_copy_of_its_embedding_and_nothing_else(tmp_path
   assert 'lm_head.weight is not the embedding; set tie_word_embeddings' in fault_of(tmp_path)
 
 
+def test_frequencies_of_rope_in_a_file_are_passed_over(tmp_path):
+  saved(tmp_path)
+  before = hf.load(tmp_path)[1]
+  more = {f'model.layers.{i}.self_attn.rotary_emb.inv_freq': np.ones(3, 'f4') for i in range(2)}
+  edit_tensors(tmp_path / FILE, lambda tensors: tensors.update(more))
+  assert_same(hf.load(tmp_path)[1], before)
+
+
 def test_an_untied_model_needs_its_head_and_a_scalar_one_has_none(tmp_path):
   saved(tmp_path, dataclasses.replace(CONFIG, tie_word_embeddings=True))
   edit_config(tmp_path, tie_word_embeddings=False)

@@ -170,6 +170,8 @@ def test_families_are_told_by_their_type_and_written_as_such(read):
     assert ('max_window_layers' in again) == ('max_window_layers' in raw)
   old = {k: v for k, v in LLAMA.items() if k not in ('rope_theta', 'rope_scaling')}
   assert read(old)[0].rope_theta == 10_000  # as of the first of them
+  del old['num_key_value_heads']
+  assert read(old)[0].num_key_value_heads == LLAMA['num_attention_heads']
 
 
 @pytest.mark.parametrize(
