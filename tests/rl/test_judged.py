@@ -314,7 +314,7 @@ def test_systems_that_the_judge_of_an_evaluation_has_trained_are_known(tmp_path)
   for name, (judge, weight) in cases.items():
     (tmp_path / name).mkdir()
     reward = {'judge': judge, 'weights': {'length': 1.0, 'sibling': weight}}
-    fakes.keep_config(tmp_path / name, {'size': 'micro', 'reward': reward})
+    fakes.keep_config(tmp_path / name, {'size': 'micro', 'stage': 'grpo', 'reward': reward})
     (tmp_path / name / model_source.KEPT).write_text('{}')
   sources = [*(str(tmp_path / name) for name in cases), url, 'answers.jsonl', str(tmp_path)]
   evaluated = [systems.System(f'system {i}', s, '', '', '') for i, s in enumerate(sources)]
