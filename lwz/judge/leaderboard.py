@@ -24,7 +24,7 @@ from lwz.store import run as run_lib
 
 _SIDES = {'A': 1.0, 'B': -1.0, 'C': 0.0}  # a verdict on two answers as a number
 _NONE = 'none'
-TRAINED = 'trained by this judge'  # a fact of an evaluation: such systems; and a mark of their rows
+TRAINED = 'trained by this judge'  # a fact of an evaluation, and a mark of the systems' rows
 _LONGEST = 28  # characters of a system's name in the plot
 
 
@@ -76,11 +76,10 @@ def section(c, loaded: benchmarks.Loaded, results: Mapping[str, Any], down: bool
     'sampling of the systems': '; '.join(sorted(sampled)),
     'opponents': opponents,
   }
-  trained = facts.get(TRAINED, '').split(', ')
   rows = [
     {
       **{'system': system, 'value': value, 'low': low, 'high': high},
-      **({TRAINED: True} if system in trained else {}),
+      **({TRAINED: True} if system in results.get('trained', ()) else {}),
       **{'S_l': results['by_length'][system][0]['S_l'] if system in results['by_length'] else None},
       **results['answers'].get(system, {}),
     }

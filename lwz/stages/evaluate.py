@@ -138,7 +138,7 @@ def run(c) -> None:
   } | results['facts']
   results['failed_answers'] = failed
   if trained and results['facts']['judge'] == judge_lib.name(c):
-    results['facts'][leaderboard.TRAINED] = ', '.join(trained)
+    results['trained'], results['facts'][leaderboard.TRAINED] = trained, ', '.join(trained)
   down = results.pop('lower_is_better', False)
   results['leaderboard'] = leaderboard.section(c, loaded, results, down)
   for name, got in found.items():
