@@ -50,6 +50,7 @@ SMALL = {
     'data.tested': 0.3,
   },
   **{'data.folder': 'passages:small', 'data.lower': 0, 'data.upper': 0, 'data.row_length': 0},
+  'data.plan': 'whole',
   **{'train.rows': 8, 'train.micro_rows': 1, 'train.remat': 'dots', 'reward.max_words': 0},
   'train.dtype': 'bfloat16',  # a gradient in 0.6 of the time, on a CPU with AMX
   **{'rollout.max_prompt_tokens': 0, 'rollout.max_tokens': 0},
@@ -141,6 +142,9 @@ def _data(c) -> None:
   # are of all.
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
+  # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'whole', of all,
+  # with their number and that of the words.
+  c.data.plan = 'short'
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of
   # those of a run of `reward_model`: which answer is better, for the reward 'verdict'.
@@ -170,6 +174,9 @@ def _pairs(c) -> None:
   c.pairs = ConfigDict()
   c.pairs.temperatures = 4  # number of temperatures; each request has one answer at each of them
   c.pairs.coldest, c.pairs.hottest = 0.5, 1.0  # they lie evenly from the one to the other
+  # Of `passages`: openings of each answer, whose requests state their own lengths; 1: it alone, as
+  # the prompt asks.
+  c.pairs.openings = 1
 
 
 def _mesh(c) -> None:

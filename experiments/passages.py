@@ -13,5 +13,6 @@ def get_config(size: str = 'small'):
   c.needs = ('init', 'data.prompts')
   c.eval.slots = 16
   c.pairs.temperatures = 2
+  c.pairs.openings = 4
   c.pairs.coldest, c.pairs.hottest = 0.3, 0.7  # its best, not its boldest
   return c

@@ -208,6 +208,16 @@ def passage(document: types.Document, lower: int, upper: int) -> str | None:
   return None if text[:start].strip() or not end else text[start:end]
 
 
+def beginnings(text: str, num: int, least: int) -> list[str]:
+  """Returns at most `num` openings of a text: whole sentences, evenly spread, itself the last.
+
+  None has fewer than `least` words.
+  """
+  ends = [end for _, end in spans(text) if words.count_words(text[:end]) >= least]
+  num = min(num, len(ends))
+  return [text[: ends[(i + 1) * len(ends) // num - 1]] for i in range(num)]
+
+
 def openings(
   found: collections.abc.Iterable[types.Document], lower: int, upper: int
 ) -> collections.abc.Iterator[tuple[types.Document, str]]:

@@ -23,12 +23,35 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   """
   heads = [part for part in re.split(r'\n\s*\n', text) if part.strip()]
   heads = heads if len(heads) >= max_points else words.sentences(text)
-  num_points = min(max_points, len(heads))
-  chosen = [heads[i * len(heads) // num_points] for i in range(num_points)]
-  points = [_opening(head, max_words) for head in chosen]
+  points = _points(heads, max_points, max_words)
+  return f'提纲：{points}。' if templates.language(text) == 'zh' else f'Plan: {points}.'
+
+
+def whole_plan(text: str, *, max_points: int = 12, max_words: int = 4) -> str:
+  """A plan of every sentence, up to `max_points` of them, which states the length first.
+
+    whole_plan('Rivers carry water. Lakes keep it for a very long time.')
+    == 'Plan, 10 words in 2 parts: 1. Rivers carry water; 2. Lakes keep it for.'
+
+  A writer who has planned each sentence knows how many are left.
+  """
+  heads = words.sentences(text)
+  points, num = _points(heads, max_points, max_words), min(max_points, len(heads))
+  length = rounded(words.count_words(text))
   if templates.language(text) == 'zh':
-    return '提纲：' + '；'.join(f'{i}. {point}' for i, point in enumerate(points, start=1)) + '。'
-  return 'Plan: ' + '; '.join(f'{i}. {point}' for i, point in enumerate(points, start=1)) + '.'
+    return f'提纲，{length}字，分{num}部分：{points}。'
+  return f'Plan, {length} words in {num} parts: {points}.'
+
+
+def _points(heads: collections.abc.Sequence[str], most: int, max_words: int) -> str:
+  """Returns the beginnings of at most so many of the sentences, evenly spread, with numbers."""
+  num = min(most, len(heads))
+  chosen = [_opening(heads[i * len(heads) // num], max_words) for i in range(num)]
+  comma = '；' if templates.language(' '.join(chosen)) == 'zh' else '; '
+  return comma.join(f'{i}. {point}' for i, point in enumerate(chosen, start=1))
+
+
+PLANS = {'short': plan, 'whole': whole_plan}
 
 
 def _opening(sentence: str, max_words: int) -> str:
@@ -59,6 +82,27 @@ def asking(request: str, num_words: int) -> str:
   if templates.language(request) == 'zh':
     return f'{request.rstrip()}约{num_words}字。'
   return f'{request.rstrip()} Use about {num_words} words.'
+
+
+def restated(prompt: types.Prompt, num_words: int) -> str | None:
+  """The request of a prompt for about `num_words` words, and not for its own range.
+
+    restated(Prompt('Write 90 to 120 words.', 90, 120), 52) == 'Write 40 to 70 words.'
+    restated(Prompt('In about 100 words: ...', 90, 110), 52) == 'In about 50 words: ...'
+
+  None if the text does not state the range in digits: both ends once, or one number between them.
+  """
+  found = re.findall(r'\d+', prompt.text)
+  ends, width = (str(prompt.lower), str(prompt.upper)), max(10, prompt.upper - prompt.lower)
+  inside = [number for number in found if prompt.lower <= int(number) <= prompt.upper]
+  if sorted(inside) == sorted(ends) and ends[0] != ends[1]:
+    lower = rounded(num_words - width // 2)
+    new = dict(zip(ends, (lower, lower + width), strict=True))
+  elif len(inside) == 1:
+    new = {inside[0]: rounded(num_words)}
+  else:
+    return None
+  return re.sub(r'\d+', lambda match: str(new.get(match[0], match[0])), prompt.text)
 
 
 def rounded(num_words: int) -> int:
@@ -99,16 +143,18 @@ def examples(
   template: str,
   lower: int,
   upper: int,
+  plan: str = 'short',
 ) -> list[tuple[templates.Prompt, str]]:
   """Returns (prompt, completion) in each style of each document with an opening of such a length.
 
-  The opening, of `lower` to `upper` words, is the answer to `request`. The two texts are tokenized
-  separately, as in a rollout, and joined as ids.
+  The opening, of `lower` to `upper` words, is the answer to `request`; thoughts are a plan of it,
+  one of `PLANS`. The two texts are tokenized separately, as in a rollout, and joined as ids.
   """
+  made = PLANS[plan]
   return [
     (
       templates.render(request(document, answer), style, template),
-      templates.completion(plan(answer), answer, style),
+      templates.completion(made(answer), answer, style),
     )
     for document, answer in corpus.openings(found, lower, upper)
     for style in styles

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from lwz import types
-from lwz.data import templates
+from lwz.data import formatted, templates
 from lwz.model import lora, quantised, qwen
 from lwz.model.attention import packed as packed_attention
 from lwz.runtime import places
@@ -75,7 +75,7 @@ KEYS: dict[str, Key] = {
   'data.style': Key(choices=tuple(types.STYLES)),
   'data.row_length': _count(2, 2**24),
   'data.pair_paths': Key(inherited=True),
-  'data.slack': _share(0, _BELOW_1),
+  'data.plan': Key(choices=tuple(formatted.PLANS), inherited=True),
   'data.prompts': Key(holds='reference', is_input=True, inherited=True, stages=PROMPTING),
   'data.examples': Key(holds='reference', is_input=True, stages=('grpo', 'reward_model')),
   'data.written': Key(holds='reference'),
@@ -87,7 +87,7 @@ KEYS: dict[str, Key] = {
   ),
   'data.long': Key(choices=('refuse', 'window')),
   'data.skip_broken': Key(inherited=True),
-  'pairs.temperatures': _count(1, 1_000),
+  **{f'pairs.{name}': _count(1, 1_000) for name in ('temperatures', 'openings')},
   **{f'pairs.{end}': Key(1e-2, 100.0) for end in ('coldest', 'hottest')},
   **{f'mesh.{axis}': _count(-1, 10**6, inherited=True, may_change=ALWAYS) for axis in types.AXES},
   **{f'prompts.{name}': Key(holds='path', is_input=True) for name in ('sources', 'benchmarks')},
@@ -101,7 +101,7 @@ KEYS: dict[str, Key] = {
   **dict.fromkeys(('train.learning_rate', 'reward.refresh_rate'), Key(0.0, 10.0)),
   **dict.fromkeys(('train.warmup_steps', 'train.decay_steps', 'rl.short_first'), _count()),
   **dict.fromkeys(('train.final_share', 'reward.writing_floor', 'reward.max_failures'), _share()),
-  **{f'train.{name}': _share(0, _BELOW_1) for name in ('b1', 'b2')},
+  **{k: _share(0, _BELOW_1) for k in ('data.slack', 'train.b1', 'train.b2')},
   'train.weight_decay': Key(0.0, 100.0),
   'train.max_norm': Key(1e-12, 1e12),
   'train.optimizer': Key(choices=('adamw', 'muon')),

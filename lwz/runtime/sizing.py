@@ -12,7 +12,7 @@ from lwz.store import model_source
 
 SMALL = 'small'
 BEGIN = 'base_model'  # as the value of init: what the key of this name holds
-_PLAN = 96  # tokens of tags and of a plan, see `data.formatted.plan`
+_PLANS = {'short': 96, 'whole': 160}  # tokens of tags and of a plan, see `data.formatted`
 OPEN = (
   *('data.lower', 'data.upper', 'data.row_length', 'reward.max_words'),
   *('rollout.max_prompt_tokens', 'rollout.max_tokens'),
@@ -80,7 +80,7 @@ def _numbers(c) -> dict[str, int]:
   encoded = tokenizer.encode(tok, texts, end=False)
   per_word = sum(map(len, encoded)) / max(1, sum(words.count_words(text) for text in texts))
   longest = rows.bucket(max(sizes), 16)
-  budget = rows.bucket(round(1.25 * most * max(per_word, 1.0)) + _PLAN, 32)
+  budget = rows.bucket(round(1.25 * most * max(per_word, 1.0)) + _PLANS[c.data.plan], 32)
   return {
     'data.lower': max(1, least // 2),
     'data.upper': most * 3 // 2,

@@ -3,25 +3,29 @@
 1. take the writing requests of `data.prompts`, without those of evaluations  runtime.setup
 2. have `init` answer each as it learnt to chat, without our format           judge.systems
 3. keep of each the opening that has the words its request asks for           data.corpus
+4. and shorter ones, with requests for the words that they have               data.formatted
 
 A model that follows instructions, but never saw our output format, learns it from these: with plans
 made of them, as thoughts. Reward models prefer them to damaged copies, and to a policy's answers.
 A small model hardly heeds the length that a request states; whoever learns from texts of any other
-length learns that the statement means nothing.
+length learns that the statement means nothing, and whoever sees each request with one length alone
+need not read it.
 """
 
 import json
 
 import numpy as np
 
+from lwz import text as words
 from lwz import types
-from lwz.data import corpus
+from lwz.data import corpus, formatted
 from lwz.judge import client, systems
 from lwz.runtime import keys, setup, sources, validation
 from lwz.store import atomic
 
 READS = (
   *(*setup.READS, *setup.MESH, *setup.COMPUTED, 'init', 'pairs', 'data.prompts', 'data.tested'),
+  'data.lower',
   *('eval.slots', 'rollout.exact'),
   *('rollout.max_tokens', 'rollout.block', 'rollout.int8', 'rollout.attention'),
   'rollout.weights',
@@ -51,9 +55,12 @@ def run(c) -> None:
     texts = systems.answers(c, c.init, requests, temperature)
     for prompt, text in zip(asked, texts, strict=True):
       document = types.Document(prompt.id, text, c.init, prompt.text)
-      opening = corpus.passage(document, prompt.lower, prompt.upper)
-      if opening:
-        found.setdefault(opening, {'request': prompt.text, 'text': opening})
+      opening = corpus.passage(document, prompt.lower, prompt.upper) or ''
+      for text in corpus.beginnings(opening, c.pairs.openings, c.data.lower):
+        own = prompt.text if text == opening else None
+        restated = formatted.restated(prompt, words.count_words(text))
+        if request := restated if restated and c.pairs.openings > 1 else own:
+          found.setdefault(text, {'title': prompt.text, 'request': request, 'text': text})
   if len(found) < 2:
     raise ValueError(
       f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many '

@@ -22,7 +22,7 @@ from lwz.store import atomic
 
 READS = (
   *(*next_token.READS, *setup.DOCUMENTS, 'data.lower', 'data.upper', 'data.template'),
-  *('data.formatted_share', 'data.sources'),
+  *('data.formatted_share', 'data.plan', 'data.sources'),
 )
 
 _TOKENIZER_BYTES = 1 << 27  # of a corpus, from which a tokenizer is trained
@@ -91,7 +91,7 @@ def _tokens(c, folder, tok) -> dict[str, tokens.Tokens]:
   digest = hashlib.sha256()
   for path in sorted((folder / 'tokenizer').iterdir()):
     digest.update(path.read_bytes())
-  settings = ('heldout', 'lower', 'upper', 'template', 'row_length')
+  settings = ('heldout', 'lower', 'upper', 'plan', 'template', 'row_length')
   key = {
     'corpus': corpus.stamp(setup.input_file(c, 'data.folder')),
     'tokenizer': digest.hexdigest(),
@@ -162,5 +162,5 @@ def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
 
 def _examples(c, documents: list[types.Document]) -> list[tuple[templates.Prompt, str]]:
   """Returns (request, completion) of each document in both styles."""
-  shape = {'template': c.data.template, 'lower': c.data.lower, 'upper': c.data.upper}
+  shape = {name: c.data[name] for name in ('template', 'lower', 'upper', 'plan')}
   return formatted.examples(documents, types.STYLES, **shape)

@@ -21,6 +21,7 @@ from lwz.store import model_source
 
 READS = (
   *(*next_token.READS, *setup.DOCUMENTS, 'data.lower', 'data.upper', 'data.template'),
+  'data.plan',
   *('data.style', 'data.examples', 'data.threshold', 'data.skip_broken'),
 )
 
@@ -56,7 +57,7 @@ def _is_run(c) -> bool:
 def _pairs(c) -> tuple[dict[str, Pairs], str]:
   """Returns rendered examples to train on and held-out ones, and a note of where they are from."""
   if not c.data.examples:
-    shape = {'template': c.data.template, 'lower': c.data.lower, 'upper': c.data.upper}
+    shape = {name: c.data[name] for name in ('template', 'lower', 'upper', 'plan')}
     made = [formatted.examples(found, types.STYLES, **shape) for found in sources.documents(c)]
     return dict(zip(('train', 'heldout'), made, strict=True)), 'formatted documents'
   source = epath.Path(setup.input_file(c, 'data.examples'))

@@ -4,6 +4,7 @@ import pytest
 
 from lwz import types
 from lwz.data import corpus, formatted
+from lwz.evals import plan as plan_following
 
 RIVERS = 'Rivers carry water. Lakes keep it for a very long time. Seas are salt!'
 
@@ -24,6 +25,45 @@ def test_a_plan_of_paragraphs_takes_their_first_sentences():
 def test_a_chinese_plan_counts_characters():
   text = '河流把水带到大海，一年四季从不停息。湖泊把水留住。'
   assert formatted.plan(text) == '提纲：1. 河流把水带到大海，一年四；2. 湖泊把水留住。'
+
+
+def test_a_whole_plan_states_the_length_and_a_point_for_each_sentence():
+  assert formatted.whole_plan(RIVERS) == (
+    'Plan, 10 words in 3 parts: 1. Rivers carry water; 2. Lakes keep it for; 3. Seas are salt.'
+  )
+  assert formatted.whole_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。') == (
+    '提纲，20字，分2部分：1. 河流把水带到大海；2. 湖泊把水留住。'
+  )
+  many = ' '.join(f'Number {i} goes on.' for i in range(30))
+  assert len(plan_following.points(formatted.whole_plan(many))) == 12
+  assert plan_following.points(formatted.whole_plan(RIVERS))[1:] == [
+    'Lakes keep it for;',
+    'Seas are salt.',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('text', 'lower', 'upper', 'num_words', 'restated'),
+  [
+    ('Write 90 to 120 words.', 90, 120, 52, 'Write 40 to 70 words.'),
+    ('Between 95 and 100 words, 3 lines.', 95, 100, 40, 'Between 40 and 50 words, 3 lines.'),
+    ('In about 100 words: the 7 seas.', 90, 110, 52, 'In about 50 words: the 7 seas.'),
+    ('写一首诗，约120字。', 100, 140, 61, '写一首诗，约60字。'),
+    ('Write an ode.', 90, 120, 52, None),
+    ('Write 100 words about the 110 days.', 90, 120, 52, None),
+    ('Write 90 words, 90 to 120.', 90, 120, 52, None),
+  ],
+)
+def test_a_restated_request_asks_for_another_length(text, lower, upper, num_words, restated):
+  assert formatted.restated(types.Prompt('a', text, lower, upper), num_words) == restated
+
+
+@pytest.mark.parametrize('num_words', range(10, 200, 7))
+def test_a_restated_range_holds_its_words(num_words):
+  for lower, upper in ((60, 150), (95, 100)):
+    text = formatted.restated(types.Prompt('a', f'{lower} to {upper}', lower, upper), num_words)
+    low, high = (int(number) for number in text.split(' to '))
+    assert low <= num_words <= high and high - low == max(10, upper - lower)
 
 
 @pytest.mark.parametrize('num_sentences', [1, 2, 3, 4, 5, 9, 100])

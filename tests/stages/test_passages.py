@@ -58,6 +58,29 @@ def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_pa
   assert found == {'Short.': 4, 'Longer.': 12}
 
 
+def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeypatch):
+  said = 'Here are four words. ' * 30
+  monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [said] * len(requests))
+  c = config(tmp_path)
+  c.data.tested, c.pairs.openings, c.data.lower, c.data.upper = 0.0, 4, 12, 200
+  asked = {'Write 60 to 80 words.': (60, 80), 'Write an ode.': (50, 60)}
+  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
+  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  passages.run(c)
+  c.data.folder = 'passages:micro'
+  found = list(sources.stream(c))
+  lengths = {document.request: len(document.text.split()) for document in found}
+  assert lengths == {
+    'Write 20 to 40 words.': 28,
+    'Write 40 to 60 words.': 48,
+    'Write 50 to 70 words.': 64,
+    'Write 70 to 90 words.': 80,
+    'Write an ode.': 60,
+  }
+  # One passage lies on one side of training and held-out documents, whatever its length.
+  assert {document.title for document in found} == set(asked)
+
+
 def test_too_few_answers_are_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [''] * len(requests))
   with pytest.raises(ValueError, match=r'0 of .* open with as many words as .*mine.jsonl asks for'):
