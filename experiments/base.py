@@ -50,7 +50,7 @@ SMALL = {
     'data.tested': 0.3,
   },
   **{'data.folder': 'passages:small', 'data.lower': 0, 'data.upper': 0, 'data.row_length': 0},
-  'data.plan': 'whole',
+  'data.plan': 'full',
   **{'train.rows': 8, 'train.micro_rows': 1, 'train.remat': 'dots', 'reward.max_words': 0},
   'train.dtype': 'bfloat16',  # a gradient in 0.6 of the time, on a CPU with AMX
   **{'rollout.max_prompt_tokens': 0, 'rollout.max_tokens': 0},
@@ -142,7 +142,7 @@ def _data(c) -> None:
   # are of all.
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
-  # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'whole', of all,
+  # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'full', of all,
   # with their number and that of the words.
   c.data.plan = 'short'
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share

@@ -27,10 +27,10 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   return f'提纲：{points}。' if templates.language(text) == 'zh' else f'Plan: {points}.'
 
 
-def whole_plan(text: str, *, max_points: int = 12, max_words: int = 4) -> str:
+def full_plan(text: str, *, max_points: int = 12, max_words: int = 4) -> str:
   """A plan of every sentence, up to `max_points` of them, which states the length first.
 
-    whole_plan('Rivers carry water. Lakes keep it for a very long time.')
+    full_plan('Rivers carry water. Lakes keep it for a very long time.')
     == 'Plan, 10 words in 2 parts: 1. Rivers carry water; 2. Lakes keep it for.'
 
   A writer who has planned each sentence knows how many are left.
@@ -51,7 +51,7 @@ def _points(heads: collections.abc.Sequence[str], most: int, max_words: int) -> 
   return comma.join(f'{i}. {point}' for i, point in enumerate(chosen, start=1))
 
 
-PLANS = {'short': plan, 'whole': whole_plan}
+PLANS = {'short': plan, 'full': full_plan}
 
 
 def _opening(sentence: str, max_words: int) -> str:
@@ -90,7 +90,7 @@ def restated(prompt: types.Prompt, num_words: int) -> str | None:
     restated(Prompt('Write 90 to 120 words.', 90, 120), 52) == 'Write 40 to 70 words.'
     restated(Prompt('In about 100 words: ...', 90, 110), 52) == 'In about 50 words: ...'
 
-  None if the text does not state the range in digits: both ends once, or one number between them.
+  None if the text does not state the range in digits: both ends once, or its middle alone.
   """
   found = re.findall(r'\d+', prompt.text)
   ends, width = (str(prompt.lower), str(prompt.upper)), max(10, prompt.upper - prompt.lower)
@@ -98,7 +98,7 @@ def restated(prompt: types.Prompt, num_words: int) -> str | None:
   if sorted(inside) == sorted(ends) and ends[0] != ends[1]:
     lower = rounded(num_words - width // 2)
     new = dict(zip(ends, (lower, lower + width), strict=True))
-  elif len(inside) == 1:
+  elif len(inside) == 1 and abs(2 * int(inside[0]) - prompt.lower - prompt.upper) <= width / 5:
     new = {inside[0]: rounded(num_words)}
   else:
     return None

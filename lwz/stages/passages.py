@@ -13,6 +13,7 @@ need not read it.
 """
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -53,14 +54,9 @@ def run(c) -> None:
       client.Request([{'role': 'user', 'content': prompt.text}], sample=number) for prompt in asked
     ]
     texts = systems.answers(c, c.init, requests, temperature)
-    for prompt, text in zip(asked, texts, strict=True):
-      document = types.Document(prompt.id, text, c.init, prompt.text)
-      opening = corpus.passage(document, prompt.lower, prompt.upper) or ''
-      for text in corpus.beginnings(opening, c.pairs.openings, c.data.lower):
-        own = prompt.text if text == opening else None
-        restated = formatted.restated(prompt, words.count_words(text))
-        if request := restated if restated and c.pairs.openings > 1 else own:
-          found.setdefault(text, {'title': prompt.text, 'request': request, 'text': text})
+    for prompt, answer in zip(asked, texts, strict=True):
+      for request, text in _openings(c, prompt, answer):
+        found.setdefault(text, {'title': prompt.text, 'request': request, 'text': text})
   if len(found) < 2:
     raise ValueError(
       f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many '
@@ -72,3 +68,18 @@ def run(c) -> None:
   atomic.write_text(folder / 'passages.jsonl', lines)
   opened.mark_done({'requests': len(asked), 'passages': len(found)})
   print(f'{setup.run_name(c)}: {len(found)} passages for {len(asked)} requests')
+
+
+def _openings(c, prompt: types.Prompt, answer: str) -> Iterator[tuple[str, str]]:
+  """Yields openings of an answer, each with a request for it; none if it has too few words.
+
+  Of a prompt that cannot be restated there is one, as it asks.
+  """
+  document = types.Document(prompt.id, answer, c.init, prompt.text)
+  longest = corpus.passage(document, prompt.lower, prompt.upper)
+  if not longest:
+    return
+  num = c.pairs.openings if formatted.restated(prompt, prompt.lower) else 1
+  for text in corpus.beginnings(longest, num, c.data.lower):
+    restated = formatted.restated(prompt, words.count_words(text)) if num > 1 else None
+    yield restated or prompt.text, text

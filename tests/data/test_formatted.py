@@ -27,16 +27,16 @@ def test_a_chinese_plan_counts_characters():
   assert formatted.plan(text) == '提纲：1. 河流把水带到大海，一年四；2. 湖泊把水留住。'
 
 
-def test_a_whole_plan_states_the_length_and_a_point_for_each_sentence():
-  assert formatted.whole_plan(RIVERS) == (
+def test_a_full_plan_states_the_length_and_a_point_for_each_sentence():
+  assert formatted.full_plan(RIVERS) == (
     'Plan, 10 words in 3 parts: 1. Rivers carry water; 2. Lakes keep it for; 3. Seas are salt.'
   )
-  assert formatted.whole_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。') == (
+  assert formatted.full_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。') == (
     '提纲，20字，分2部分：1. 河流把水带到大海；2. 湖泊把水留住。'
   )
   many = ' '.join(f'Number {i} goes on.' for i in range(30))
-  assert len(plan_following.points(formatted.whole_plan(many))) == 12
-  assert plan_following.points(formatted.whole_plan(RIVERS))[1:] == [
+  assert len(plan_following.points(formatted.full_plan(many))) == 12
+  assert plan_following.points(formatted.full_plan(RIVERS))[1:] == [
     'Lakes keep it for;',
     'Seas are salt.',
   ]
@@ -50,6 +50,7 @@ def test_a_whole_plan_states_the_length_and_a_point_for_each_sentence():
     ('In about 100 words: the 7 seas.', 90, 110, 52, 'In about 50 words: the 7 seas.'),
     ('写一首诗，约120字。', 100, 140, 61, '写一首诗，约60字。'),
     ('Write an ode.', 90, 120, 52, None),
+    ('Write about the year 1984.', 1_500, 2_000, 400, None),
     ('Write 100 words about the 110 days.', 90, 120, 52, None),
     ('Write 90 words, 90 to 120.', 90, 120, 52, None),
   ],

@@ -15,7 +15,7 @@ def config(folder):
   (folder / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
   c = experiment.get_config('micro')
   c.init, c.runs_dir, c.data.prompts = 'org/model', str(folder), str(folder / 'mine.jsonl')
-  c.data.lower, c.data.upper, c.data.tested = 3, 9, 0.25
+  c.data.lower, c.data.upper, c.data.tested, c.pairs.openings = 3, 9, 0.25, 1
   return c
 
 
@@ -59,8 +59,11 @@ def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_pa
 
 
 def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeypatch):
-  said = 'Here are four words. ' * 30
-  monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [said] * len(requests))
+  def answers(c, source, requests, temperature):
+    asked = [request.messages[0]['content'] for request in requests]
+    return [f'{"An ode" if "ode" in text else "Here are"} in words. ' * 30 for text in asked]
+
+  monkeypatch.setattr(passages.systems, 'answers', answers)
   c = config(tmp_path)
   c.data.tested, c.pairs.openings, c.data.lower, c.data.upper = 0.0, 4, 12, 200
   asked = {'Write 60 to 80 words.': (60, 80), 'Write an ode.': (50, 60)}
@@ -71,9 +74,9 @@ def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeyp
   found = list(sources.stream(c))
   lengths = {document.request: len(document.text.split()) for document in found}
   assert lengths == {
-    'Write 20 to 40 words.': 28,
-    'Write 40 to 60 words.': 48,
-    'Write 50 to 70 words.': 64,
+    'Write 10 to 30 words.': 24,
+    'Write 30 to 50 words.': 44,
+    'Write 50 to 70 words.': 60,
     'Write 70 to 90 words.': 80,
     'Write an ode.': 60,
   }
