@@ -23,35 +23,42 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   """
   heads = [part for part in re.split(r'\n\s*\n', text) if part.strip()]
   heads = heads if len(heads) >= max_points else words.sentences(text)
-  points = _points(heads, max_points, max_words)
-  return f'提纲：{points}。' if templates.language(text) == 'zh' else f'Plan: {points}.'
+  num_points = min(max_points, len(heads))
+  chosen = [heads[i * len(heads) // num_points] for i in range(num_points)]
+  return _plan(text, '', [_opening(head, max_words) for head in chosen])
 
 
-def full_plan(text: str, *, max_points: int = 12, max_words: int = 4) -> str:
-  """A plan of every sentence, up to `max_points` of them, which states the length first.
+def full_plan(text: str, request: str = '', *, max_points: int = 12, max_words: int = 4) -> str:
+  """A plan of every sentence, up to `max_points`, with the words that are written at its end.
 
-    full_plan('Rivers carry water. Lakes keep it for a very long time.')
-    == 'Plan, 10 words in 2 parts: 1. Rivers carry water; 2. Lakes keep it for.'
+    full_plan('Rivers carry water. Lakes keep it for a very long time.', 'Use about 10 words.')
+    == 'Plan, 10 words: 1. Rivers carry water (3); 2. Lakes keep it for (11).'
 
-  A writer who has planned each sentence knows how many are left.
+  The length is as `request` states it, or else in round numbers. A small model that repeats the
+  number, and counts as it plans, knows when the plan is full, and in the answer which sentence is
+  the last.
   """
   heads = words.sentences(text)
-  points, num = _points(heads, max_points, max_words), min(max_points, len(heads))
-  length = rounded(words.count_words(text))
+  num_points = min(max_points, len(heads))
+  starts = [i * len(heads) // num_points for i in range(num_points)]
+  sizes = [words.count_words(head) for head in heads]
+  written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))]
+  points = [f'{_opening(heads[i], max_words)} ({n})' for i, n in zip(starts, written, strict=True)]
+  total = written[-1] if written else 0
+  near = [n for n in re.findall(r'\d+', request) if abs(int(n) - total) <= max(20, total / 3)]
+  length = '-'.join(near[:2]) or str(rounded(total))
+  zh = templates.language(text) == 'zh'
+  return _plan(text, f'，{length}字' if zh else f', {length} words', points)
+
+
+def _plan(text: str, length: str, points: list[str]) -> str:
+  """Returns a plan in the language of a text."""
   if templates.language(text) == 'zh':
-    return f'提纲，{length}字，分{num}部分：{points}。'
-  return f'Plan, {length} words in {num} parts: {points}.'
+    return f'提纲{length}：' + '；'.join(f'{i}. {p}' for i, p in enumerate(points, start=1)) + '。'
+  return f'Plan{length}: ' + '; '.join(f'{i}. {p}' for i, p in enumerate(points, start=1)) + '.'
 
 
-def _points(heads: collections.abc.Sequence[str], most: int, max_words: int) -> str:
-  """Returns the beginnings of at most so many of the sentences, evenly spread, with numbers."""
-  num = min(most, len(heads))
-  chosen = [_opening(heads[i * len(heads) // num], max_words) for i in range(num)]
-  comma = '；' if templates.language(' '.join(chosen)) == 'zh' else '; '
-  return comma.join(f'{i}. {point}' for i, point in enumerate(chosen, start=1))
-
-
-PLANS = {'short': plan, 'full': full_plan}
+PLANS = {'short': lambda text, request: plan(text), 'full': full_plan}
 
 
 def _opening(sentence: str, max_words: int) -> str:
@@ -154,7 +161,7 @@ def examples(
   return [
     (
       templates.render(request(document, answer), style, template),
-      templates.completion(made(answer), answer, style),
+      templates.completion(made(answer, request(document, answer)), answer, style),
     )
     for document, answer in corpus.openings(found, lower, upper)
     for style in styles

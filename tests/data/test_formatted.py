@@ -27,19 +27,19 @@ def test_a_chinese_plan_counts_characters():
   assert formatted.plan(text) == '提纲：1. 河流把水带到大海，一年四；2. 湖泊把水留住。'
 
 
-def test_a_full_plan_states_the_length_and_a_point_for_each_sentence():
-  assert formatted.full_plan(RIVERS) == (
-    'Plan, 10 words in 3 parts: 1. Rivers carry water; 2. Lakes keep it for; 3. Seas are salt.'
+def test_a_full_plan_repeats_the_length_and_counts_to_it():
+  assert formatted.full_plan(RIVERS, 'In 10 to 20 words: 3 rivers of 1984.') == (
+    'Plan, 10-20 words: 1. Rivers carry water (3); 2. Lakes keep it for (11); '
+    '3. Seas are salt (14).'
   )
-  assert formatted.full_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。') == (
-    '提纲，20字，分2部分：1. 河流把水带到大海；2. 湖泊把水留住。'
+  assert formatted.full_plan(RIVERS).startswith('Plan, 10 words: ')
+  assert formatted.full_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。', '约20字。') == (
+    '提纲，20字：1. 河流把水带到大海 (16)；2. 湖泊把水留住 (22)。'
   )
-  many = ' '.join(f'Number {i} goes on.' for i in range(30))
-  assert len(plan_following.points(formatted.full_plan(many))) == 12
-  assert plan_following.points(formatted.full_plan(RIVERS))[1:] == [
-    'Lakes keep it for;',
-    'Seas are salt.',
-  ]
+  many = ' '.join(f'Number {"x" * i} goes on.' for i in range(1, 31))
+  found = plan_following.points(formatted.full_plan(many))
+  assert len(found) == 12 and found[-1] == 'Number xxxxxxxxxxxxxxxxxxxxxxxxxxxx goes on (120).'
+  assert plan_following.following(formatted.full_plan(RIVERS), RIVERS) == 1.0
 
 
 @pytest.mark.parametrize(
