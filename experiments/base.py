@@ -143,7 +143,7 @@ def _data(c) -> None:
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'full', of all,
-  # with their number and that of the words.
+  # which repeats the length that is asked for and counts the words.
   c.data.plan = 'short'
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of
@@ -298,7 +298,8 @@ def _rl(c) -> None:
   c.rl.entropy_weight = 0.0  # weight of an entropy bonus
   c.rl.tis_cap = 0.0  # cap of the importance weight pi / pi_sampler of each token; 0: no weights
   # Samples cut off at max_tokens: 'keep' their rewards, 'mask' them from the loss, or 'penalise'
-  # length, from 0 at max_tokens - overlong_margin down to -1 at max_tokens.
+  # length, from 0 at max_tokens - overlong_margin down to -1 at max_tokens (with an advantage that
+  # averages rewards first).
   c.rl.overlong = 'keep'
   c.rl.overlong_margin = 2_800  # tokens
   # Save and stop once such an alarm has rung in 3 steps in a row: 'high', all of that severity, or

@@ -162,6 +162,17 @@ def prompt_ids(
   return ids(tokenizer, [render(question, style, template) for question in questions])
 
 
+def check(tokenizer: Any, style: str, template: str) -> None:
+  """Raises ValueError if no completion of a prompt of this tokenizer could be well-formed."""
+  (found,) = prompt_ids(tokenizer, ['Write.'], style, template)
+  if tokenizer.decode(found).rstrip().endswith(types.THINK_OPEN):
+    raise ValueError(
+      f'data.template={template}: the chat template of {tokenizer.name_or_path} opens '
+      f'{types.THINK_OPEN} itself, which the model would have to write: give a template that does '
+      "not as data.chat_template, or set data.template='paper'"
+    )
+
+
 def completion(think: str, answer: str, style: str) -> str:
   """The well-formed completion of a prompt; `think` is not used in style 'direct'.
 

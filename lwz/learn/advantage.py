@@ -110,7 +110,7 @@ def batch_balanced(
   centred_PG = (total_PG - jnp.sum(total_PG) / jnp.maximum(num, 1.0)) * valid_PG
   std = jnp.sqrt(jnp.sum(centred_PG**2) / jnp.maximum(num - 1.0, 1.0))
   # Groups sum to zero, and so does the batch: its mean would add but rounding to a silent group.
-  silent_P1 = jnp.all(advantage_PGR == 0, axis=(1, 2))[:, None]
+  silent_P1 = jnp.all(total_PG == 0, axis=1)[:, None]
   return jnp.where(silent_P1, 0.0, centred_PG / (std + eps))
 
 

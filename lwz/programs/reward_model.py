@@ -203,7 +203,7 @@ def windows(ids: Sequence[int], num_head: int, row_length: int) -> list[list[int
     return [list(ids)]
   kept = min(num_head, row_length // 2)
   head, body, end = list(ids[num_head - kept : num_head]), list(ids[num_head:-1]), ids[-1]
-  num = -(-len(body) // (row_length - kept - 1))
+  num = max(1, -(-len(body) // (row_length - kept - 1)))
   cuts = [len(body) * i // num for i in range(num + 1)]
   return [[*head, *body[a:b], end] for a, b in itertools.pairwise(cuts)]
 

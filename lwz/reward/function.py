@@ -9,6 +9,7 @@ import __future__
 
 import ast
 import builtins
+import dataclasses
 import dis
 import functools
 import hashlib
@@ -47,12 +48,14 @@ def reward(name: str, given: Any) -> tuple[components.Reward, str]:
   made = fn if isinstance(fn, components.Reward) else components.per_answer(fn)
 
   @functools.wraps(made.fn, updated=())
-  def checked(samples: Sequence[components.Sample]) -> np.ndarray:
+  def checked(samples: Sequence[Any]) -> np.ndarray:
+    """`samples` are groups of them if the function takes many groups."""
     values = np.asarray(made.fn(samples), np.float64)
-    if values.shape != (len(samples),):
+    what, each = ('groups', (len(samples[0]),)) if made.many else ('samples', ())
+    if values.shape != (len(samples), *each):
       raise ValueError(
-        f'rewards[{name!r}] returned values of shape {values.shape} for {len(samples)} samples: '
-        'return one number for each'
+        f'rewards[{name!r}] returned values of shape {values.shape} for {len(samples)} {what}: '
+        'return one number for each sample'
       )
     return values
 
@@ -63,7 +66,7 @@ def reward(name: str, given: Any) -> tuple[components.Reward, str]:
       f'rewards[{name!r}]: {error}; give a version, and another one whenever it changes: '
       f"rewards={{{name!r}: (function, '1')}}"
     ) from None
-  return components.Reward(checked, made.reads, made.deferred), what
+  return dataclasses.replace(made, fn=checked), what
 
 
 def digest(value: Callable) -> str:

@@ -148,7 +148,7 @@ class Trainer:
     )
     self._watchdog = watchdog.Watchdog(c.debug.watchdog)
     self._began = self._lapped = self._saved = time.monotonic()  # last `record`, `lap`, save
-    self._best: float | None = None  # the latest value of the metric `checkpoint.best`
+    self._best: float | None = None  # the metric `checkpoint.best` of the last step, if it has it
     self._faults: list[tuple[int, str]] = []  # (step, reason) of consecutive skipped steps
     self.closing = contextlib.ExitStack()  # what ends with the loop
     self._is_between = False  # two updates: `state` is the last one's, and may be saved
@@ -219,14 +219,15 @@ class Trainer:
     self._began, self.laps = now, {}
     self._bar.update(step + 1, **{n.split('/')[-1]: values[n] for n in show if n in values})
     self._watchdog.reset()
-    self._best = values.get(self._c.checkpoint.best, self._best)
+    self._best = values.get(self._c.checkpoint.best)
     self.state = state
     self.extra = {'step': step + 1, 'tokenizer': self._tokenizer, **(extra or {})}
     self._check_faults(step)
     stopping, due = self._agree()
-    every = (step + 1) % self._c.checkpoint.every == 0
-    # While steps are skipped nothing is saved: it would replace an older, good checkpoint.
-    if step + 1 == self._c.train.num_steps or ((every or due or stopping) and not self._faults):
+    due |= (step + 1) % self._c.checkpoint.every == 0 or step + 1 == self._c.train.num_steps
+    # What is measured in a few steps alone says nothing of the others.
+    due |= self._best is not None and self._c.checkpoint.best.startswith(('eval/', 'heldout'))
+    if due or stopping:
       self._save()
     if stopping:
       self._leave()
@@ -245,6 +246,8 @@ class Trainer:
     latest, step = self._checkpoints.latest(), self.extra['step']
     if latest is not None and step <= latest:
       return
+    if self._faults and step < self._c.train.num_steps:
+      return  # while steps are skipped, it would replace an older, good checkpoint
     best = None
     if self._best is not None and np.isfinite(self._best):
       best = self._best * directions.of(self._c.checkpoint.best)
@@ -260,8 +263,8 @@ class Trainer:
     """Closes what `__iter__` has opened: the caller will not resume it. Returns how far it is."""
     self._checkpoints.wait()
     self.closing.close()
-    # It may be older than this step: `record` saves nothing while steps are skipped.
-    step, of = self._checkpoints.latest(), self._c.train.num_steps
+    # It may be older than this step: nothing is saved while steps are skipped.
+    step, of = self._checkpoints.latest() or 0, self._c.train.num_steps
     return f'{setup.run_name(self._c)}: stopped and saved at step {step} of {of}'
 
   def _note_fault(self, state, batch, values) -> None:

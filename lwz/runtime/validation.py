@@ -50,7 +50,7 @@ def config(c, references: Sequence[str]) -> None:
         "has, or set data.template='paper'"
       )
     tok = tokenizers.load(c.data.tokenizer or c.init, c.data.chat_template)
-    templates.prompt_ids(tok, ['Write.'], c.data.style, c.data.template)
+    templates.check(tok, c.data.style, c.data.template)
   longest = min(setup.expected(c, keys.get(c, key)).num_positions for key in references)
   if c.data.row_length > longest:
     raise ValueError(

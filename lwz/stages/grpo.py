@@ -70,17 +70,22 @@ def check(c, rewards: registry.Given = None) -> None:
         'data.upper'
       )
     judged.check_prompts(c, judged.guided(c, prompts))
-  if longest_asked > c.reward.max_words:
-    raise ValueError(
-      f'{c.data.prompts or "data.upper"} asks for up to {longest_asked} words, above '
-      f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
-    )
+  _check_longest(c, longest_asked)
   generation.check(c)
   validation.decoding(c, c.init)
   learner.check(c)
   observer.check(c)
   refresh.check(c)
   evaluator.check(c)
+
+
+def _check_longest(c, num_words: int) -> None:
+  """Raises ValueError if a prompt asks for so many words that Eq. 3 has no room above them."""
+  if num_words > c.reward.max_words:
+    raise ValueError(
+      f'{c.data.prompts or "data.upper"} asks for up to {num_words} words, above '
+      f'reward.max_words={c.reward.max_words}, where the length reward is 0: raise it'
+    )
 
 
 def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
@@ -90,6 +95,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
   ids_by = sampling.fitting(c, tok, judged.guided(c, sources.writing_prompts(c)))
   prompts = list(ids_by)
   judged.check_prompts(c, prompts)
+  _check_longest(c, max(prompt.upper for prompt in prompts))
   mesh = setup.mesh(c)
   compiled = programs(c, models(c) | {'policy': config}, mesh)
   setup.check_memory(c, compiled)

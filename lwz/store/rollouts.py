@@ -121,6 +121,7 @@ class Archive:
       raise ValueError(f'{self._path / name} has steps of shape {opened.shape[1:]}, not {shape}')
     if opened.shape[0] < self._num_steps:
       opened = opened.resize(exclusive_max=[self._num_steps, *shape]).result()
+      self._opened.pop((name, False), None)  # it would keep the old number of steps
     return opened
 
 

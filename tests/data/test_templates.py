@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from lwz import types
 from lwz.data import templates, tokenizer
 
 BOTH = [(style, template) for style in ('think', 'direct') for template in ('paper', 'pocket')]
@@ -147,6 +148,17 @@ def test_a_chat_needs_a_chat_template(chatty, tmp_path):
   assert given.decode(templates.prompt_ids(given, ['An ode.'], 'direct', 'chat')[0]).endswith(
     'An ode.<|im_end|>\n<|im_start|>assistant\n'
   )
+
+
+@pytest.mark.parametrize('style', types.STYLES)
+def test_a_chat_template_that_opens_the_thought_itself_is_refused(style, tmp_path):
+  trained = tokenizer.train(['<think> Write in <answer> </answer>. user assistant'] * 9, 300)
+  templates.check(trained, style, 'pocket')
+  trained.chat_template = CHATML
+  templates.check(trained, style, 'chat')
+  trained.chat_template = CHATML.replace('assistant\n{% endif', 'assistant\n<think>\n{% endif')
+  with pytest.raises(ValueError, match=r'data.template=chat: .* opens <think> itself'):
+    templates.check(trained, style, 'chat')
 
 
 @pytest.mark.parametrize(

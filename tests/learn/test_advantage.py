@@ -265,6 +265,14 @@ def test_batch_balanced_leaves_out_invalid_samples_and_silent_groups():
   np.testing.assert_allclose(np.delete(np.asarray(kept), 2, axis=1), same, rtol=1e-4, atol=1e-6)
 
 
+def test_a_reward_of_weight_zero_leaves_a_silent_group_silent():
+  scores_PGR = scores(P=3, G=4)
+  scores_PGR[2, :, :2] = 0.7  # they differ in the last reward alone
+  actual = np.asarray(advantage.batch_balanced(scores_PGR, np.array([1.0, 1.0, 0.0])))
+  np.testing.assert_array_equal(actual[2], 0)
+  assert np.all(actual[:2] != 0)
+
+
 def test_groups_with_spread_are_chosen_first_and_the_missing_are_counted():
   assert advantage.choose_groups([False, True, True, False], 3) == [1, 2, 0]
   assert advantage.choose_groups([True, True, True], 2) == [0, 1]

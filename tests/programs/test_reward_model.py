@@ -139,6 +139,7 @@ def test_windows_hold_every_token_once_behind_the_head_and_before_the_end():
     sizes = {len(w) for w in found}
     assert max(sizes) - min(sizes) <= 1
   assert reward_model.windows(ids, 3, 24) == [ids]
+  assert reward_model.windows([*range(8), 9], 8, 8) == [[4, 5, 6, 7, 9]]  # nothing was written
 
 
 def test_a_long_text_has_the_mean_score_of_its_windows():

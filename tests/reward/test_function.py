@@ -215,3 +215,12 @@ def test_one_number_for_each_sample():
   reward, _ = function.reward('mine', lambda samples: 1.0)
   with pytest.raises(ValueError, match=r"rewards\['mine'\] returned values of shape \(\) for 2 "):
     reward.values([sample()] * 2, 1)
+
+
+def test_threads_and_groups_are_those_of_the_given_reward():
+  reward, _ = function.reward('mine', components.per_answer(lambda s: [1.0] * len(s), threads=8))
+  assert reward.threads == 8
+  reward, _ = function.reward('mine', components.per_groups(lambda groups: np.ones((2, 3))))
+  assert reward.many and reward.values([sample()] * 6, 3).tolist() == [1.0] * 6
+  with pytest.raises(ValueError, match=r'values of shape \(2, 3\) for 3 groups'):
+    reward.values([sample(str(i)) for i in range(6)], 2)

@@ -122,9 +122,10 @@ def test_what_was_cut_off_is_left_out_or_learns_that_it_was():
   tokens = lambda seen: sum(int(m['mask'].sum()) for m in seen)  # noqa: E731
   assert tokens(kept) - tokens(masked) == 2 * T
   assert sum((m['advantage'] == 0).sum() for m in masked) == 2
-  punished, _, _ = step(config(**{'rl.overlong': 'penalise', 'rl.overlong_margin': 1}))
+  penalise = {'rl.overlong': 'penalise', 'rl.overlong_margin': 1, 'rl.advantage': 'mean_reward'}
+  punished, _, _ = step(config(**penalise))
   values = scores().values - (rollout().lengths == T).reshape(P, G, 1)
-  expected = np.asarray(advantage.balanced(values, jnp.ones(3))).reshape(-1)
+  expected = np.asarray(advantage.mean_reward(values, jnp.ones(3))).reshape(-1)
   found = np.concatenate([m['advantage'] for m in punished])
   np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-6)
 
@@ -299,7 +300,11 @@ def test_every_choice_has_a_function():
       {'rl.ratio_cap': 3.0, 'rl.loss': 'gspo'},
       r'rl\.ratio_cap=3\.0 is of dual clip, which only grpo has',
     ),
-    ({'rl.overlong': 'penalise', 'rl.overlong_margin': 97}, r'rl\.overlong_margin=97'),
+    ({'rl.overlong': 'penalise'}, r"'penalise' takes .* set rl\.advantage='mean_reward'"),
+    (
+      {'rl.overlong': 'penalise', 'rl.overlong_margin': 97, 'rl.advantage': 'mean_reward'},
+      r'rl\.overlong_margin=97',
+    ),
     ({'train.halvings': 9}, r'train\.halvings=9: data\.row_length=256'),
     ({'train.halvings': 7, 'mesh.context': 4}, r'= 512'),
     ({'rl.num_minibatches': 3}, r'rl\.num_minibatches=3 does not divide .* = 8 samples'),

@@ -100,6 +100,28 @@ def test_the_best_are_told_by_the_metric_that_is_named(loop):
   assert opened._checkpoints.metrics == [-2.0, -2.0]  # less is better
 
 
+def test_a_measure_of_some_steps_marks_the_checkpoints_of_these_alone(loop):
+  opened = loop(7, checkpoint__every=2, checkpoint__best='eval/win_rate/sampled')
+  rates = {0: 0.5, 4: 0.75}
+  go(opened, lambda step: FINE | ({'eval/win_rate/sampled': rates[step]} if step in rates else {}))
+  assert opened._checkpoints.saved == [1, 2, 4, 5, 6, 7]
+  assert opened._checkpoints.metrics == [0.5, None, None, 0.75, None, None]
+
+
+@pytest.mark.parametrize('leave', ['stop_if_asked', 'stop'])
+def test_in_the_midst_of_faults_nothing_is_saved(loop, leave):
+  opened = loop(9, checkpoint__every=2)
+
+  def at(step):
+    if step == 4:
+      interrupts._HEARD.append(15)
+      opened.stop('enough') if leave == 'stop' else opened.stop_if_asked()
+
+  with pytest.raises((interrupts.Stopped, RuntimeError), match=r'75|saved at step 2 of 9: enough'):
+    go(opened, lambda step: FINE if step < 2 else NOT_FINITE, at)
+  assert opened._checkpoints.saved == [2]
+
+
 def test_asked_to_stop_it_saves_after_the_step_and_leaves(loop):
   opened = loop(9, checkpoint__every=100)
   with pytest.raises(interrupts.Stopped) as stopped:

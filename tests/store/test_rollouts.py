@@ -51,6 +51,14 @@ def test_nothing_is_there_at_first(tmp_path):
   assert not (tmp_path / 'rollouts').exists()
 
 
+def test_what_is_read_before_a_run_goes_further_is_read_afterwards(tmp_path):
+  archive(tmp_path).write(3, 1, *step(3))
+  longer = archive(tmp_path, num_steps=9)
+  assert longer.read(8, 2) is None
+  longer.write(8, 2, *step(8))
+  assert_same(longer.read(8, 2), step(8))
+
+
 def test_a_run_may_go_further(tmp_path):
   archive(tmp_path).write(3, 1, *step(3))
   assert archive(tmp_path, num_steps=9).read(8, 1) is None
