@@ -125,7 +125,8 @@ def get_config(size: str) -> ConfigDict:
 def _data(c) -> None:
   """Texts, prompts and preference pairs."""
   c.data = ConfigDict()
-  # Of .txt, .md, .jsonl, .parquet, .gz of them, or a run of `passages`; '': Python's documentation.
+  # Of .txt, .md, .jsonl, JSON arrays (.json), .parquet, .gz of them, or a run of `passages`; '':
+  # Python's documentation.
   c.data.folder = ''
   c.data.tokenizer = ''  # folder or hub id; '': that of `init`, or a new one if `init` is 'random'
   c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts

@@ -3,8 +3,10 @@
 import codecs
 import contextlib
 import gzip
+import itertools
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +16,7 @@ from etils import epath
 
 LARGEST = 1 << 26  # bytes of a JSON document or line, which takes ten times as much memory
 _EXPANDS = 200  # times; gzip makes a tenth of a text, a hundredth of a log
+_SIGN, _IN_TEXT = re.compile(rb'["\[\]{},]'), re.compile(rb'["\\]')  # of JSON
 
 
 class Span(NamedTuple):
@@ -25,19 +28,26 @@ class Span(NamedTuple):
 
 
 Fields = Mapping[str, type | Span]
+Parse = Callable[[dict[str, Any]], Any]  # a record to a value; raises ValueError if it is wrong
 _KINDS: dict[type, str] = {
   **{int: 'whole number', float: 'number', bool: 'true or false', str: 'text'},
   **{list: 'list', dict: 'object'},
 }
 
 
+class Line(NamedTuple):
+  """A line that is not blank: its record, or `fault`, the reason why it holds none."""
+
+  number: int  # from 1
+  data: bytes
+  record: dict[str, Any]
+  fault: str = ''
+
+
 def check_regular(path: epath.PathLike) -> None:
   """Raises ValueError for a FIFO, a device or a socket: to read it may never end."""
-  path = os.fspath(path)
-  if '://' in path:  # a bucket holds nothing else
-    return
-  mode = os.stat(path).st_mode
-  if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+  is_local = '://' not in os.fspath(path)  # a bucket holds nothing else
+  if is_local and stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
     raise ValueError(f'{path}: a FIFO, device or socket, not a file; remove it')
 
 
@@ -68,20 +78,81 @@ def lines(path: epath.PathLike) -> Iterator[bytes]:
   Raises ValueError if it is no file, a line has no end for four times as much, or a gzip file
   expands as no text does.
   """
-  done, length, whole = 0, 0, True
+  return _joined(path, ((part, part.endswith(b'\n')) for part in _parts(path)))
+
+
+def _parts(path: epath.PathLike) -> Iterator[bytes]:
+  """The lines of a file; a long one in parts of a megabyte."""
+  done, most = 0, LARGEST // 32
   with opened(path) as file:
-    while data := file.readline(LARGEST + 1 if whole else 1 << 20):
-      if whole:
-        yield data
+    while data := file.readline(1 << 20):
       done += len(data)
-      packed = getattr(file, 'fileobj', file).tell()
-      if done > max(LARGEST // 32, _EXPANDS * packed):
+      if done > most and done > (most := _EXPANDS * getattr(file, 'fileobj', file).tell()):
         raise ValueError(f'{path}: expands more than {_EXPANDS}-fold, as no text does; remove it')
-      length = len(data) if whole else length + len(data)
-      if length > 4 * LARGEST:
-        raise ValueError(f'{path}: a line of more than {4 * LARGEST:,} bytes; remove it')
-      # The rest of a long line is passed over.
-      whole = data.endswith(b'\n') or (whole and len(data) <= LARGEST)
+      yield data
+
+
+def _joined(path: epath.PathLike, parts: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+  """Lines or elements, of parts and whether each is the last of its own; see `lines`."""
+  held, length = [], 0
+  for part, is_last in itertools.chain(parts, [(b'', True)]):
+    held += [part] if length <= LARGEST else []
+    length += len(part)
+    if length > 4 * LARGEST:
+      raise ValueError(f'{path}: a record of more than {4 * LARGEST:,} bytes; remove it')
+    if is_last and length:
+      yield b''.join(held)[: LARGEST + 1]
+      held, length = [], 0
+
+
+def _elements(path: epath.PathLike) -> Iterator[tuple[bytes, bool]]:
+  """Parts of the elements of a JSON array; raises ValueError behind them if it has no end."""
+  depth, is_text, at = 0, False, 0
+  for part in _parts(path):
+    begin = 0
+    while found := (_IN_TEXT if is_text else _SIGN).search(part, at):
+      sign, at = found[0], found.end()
+      at += sign == b'\\'  # what it escapes ends no text
+      is_text ^= sign == b'"'
+      depth += (sign in b'[{') - (sign in b']}')
+      if depth == 1 and sign == b'[':
+        begin = at
+      elif depth == 0 or (depth == 1 and sign == b','):
+        yield part[begin : at - 1], True
+        begin = at
+    yield part[begin:], False
+    at = max(0, at - len(part))
+  yield b'', True
+  if depth:
+    raise ValueError(f'{path}: not a JSON array: it has no end; mend it')
+
+
+def is_array(path: epath.PathLike) -> bool:
+  """Whether a file is one JSON array, by its first sign."""
+  begun = (part.removeprefix(codecs.BOM_UTF8).lstrip() for part in _parts(path))
+  return next(filter(None, begun), b'').startswith(b'[')
+
+
+def records(
+  path: epath.PathLike, is_record: Callable[[dict[str, Any]], Any] = lambda record: True
+) -> Iterator[Line]:
+  """The records of a file of JSON lines, of one JSON array, or of one object; see `lines`.
+
+  Those of an array have the numbers of its elements, from 1. An object is a record, or else, where
+  `is_record` denies it, holds one list of objects: its records.
+  """
+  if is_array(path):
+    return scan(_joined(path, _elements(path)))
+  heads = [*itertools.islice(scan(lines(path)), 2)]
+  if len(heads) < 2 or heads[0].fault:  # an object, or nothing, or a first line that is broken
+    with contextlib.suppress(ValueError):
+      (one,) = scan([contents(path)])
+      lists = [value for value in one.record.values() if isinstance(value, list) and value]
+      held = [value for value in lists if isinstance(value[0], dict)]
+      elements = held[0] if len(held) == 1 and not is_record(one.record) else [one.record]
+      if not one.fault:
+        return scan(json.dumps(element).encode() for element in elements)
+  return scan(lines(path))
 
 
 def document(
@@ -129,20 +200,11 @@ def faults(record: Mapping[str, Any], fields: Fields) -> list[str]:
   return found
 
 
-class Line(NamedTuple):
-  """A line that is not blank: its record, or `fault`, the reason why it holds none."""
-
-  number: int  # from 1
-  data: bytes
-  record: dict[str, Any]
-  fault: str = ''
-
-
 def scan(lines: Iterable[bytes]) -> Iterator[Line]:
   """The lines of a file, one at a time, without the blank ones; never raises for a broken line."""
   for number, data in enumerate(lines, start=1):
     if len(data) > LARGEST:
-      yield Line(number, b'', {}, f'a line of more than {LARGEST:,} bytes')
+      yield Line(number, b'', {}, f'a record of more than {LARGEST:,} bytes')
       continue
     if not (text := data.removeprefix(codecs.BOM_UTF8).strip()):
       continue
@@ -151,56 +213,39 @@ def scan(lines: Iterable[bytes]) -> Iterator[Line]:
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
       yield Line(number, data, {}, f'not JSON: {error}')
       continue
-    if isinstance(record, dict):
-      yield Line(number, data, record)
-    else:
-      yield Line(number, data, {}, f'expected a JSON object, found {type(record).__name__}')
+    kind = type(record).__name__
+    fault = '' if kind == 'dict' else f'expected a JSON object, found {kind}'
+    yield Line(number, data, {} if fault else record, fault)
 
 
 def parsed(
-  path: epath.PathLike, lines: Iterable[Line], parse: Callable[[dict[str, Any]], Any]
+  path: epath.PathLike, found: Iterable[Line] | None = None, parse: Parse = lambda record: record
 ) -> Iterator[Any]:
-  """The records of lines, each through `parse`; see `read` for what it raises."""
-  for line in lines:
-    yield _parsed(path, line, parse)
-
-
-def _parsed(path: epath.PathLike, line: Line, parse: Callable[[dict[str, Any]], Any]) -> Any:
-  try:
-    if line.fault:
-      raise ValueError(line.fault)
-    return parse(line.record)
-  except ValueError as error:
-    raise ValueError(f'{path}:{line.number}: {error}; mend or delete the line') from error
-
-
-def stream(path: epath.PathLike) -> Iterator[dict[str, Any]]:
-  """The records of a file, one at a time; see `read` for what it raises."""
-  return parsed(path, scan(lines(path)), lambda record: record)
+  """The records of a file, or what was found of it, through `parse`; see `read` for errors."""
+  for line in records(path) if found is None else found:
+    try:
+      if line.fault:
+        raise ValueError(line.fault)
+      value = parse(line.record)
+    except ValueError as error:
+      raise ValueError(f'{path}:{line.number}: {error}; mend or delete the record') from error
+    yield value
 
 
 def read(
   path: epath.PathLike,
-  parse: Callable[[dict[str, Any]], Any] = lambda record: record,
+  parse: Parse = lambda record: record,
   *,
   skip: Literal['none', 'last', 'all'] = 'none',
   records: Callable[[epath.PathLike], Iterable[Line]] = lambda path: scan(lines(path)),
 ) -> tuple[list[Any], int]:
-  """The records of a file, each through `parse`.
+  """The records of a UTF-8 file, each through `parse`, and the number of skipped lines.
 
-  Args:
-    path: the file, UTF-8.
-    parse: makes a value of a record; raises ValueError if the record is wrong.
-    skip: which broken lines are skipped and counted: none, the last (its writer was killed), or
-      all.
-    records: reads a file of another format.
+  `skip` says which broken lines are skipped and counted: none, the last (its writer was killed), or
+  all. `records` reads a file of another format.
 
-  Returns:
-    The values in the file's order, and the number of skipped lines.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: a line is broken; the message begins with `file:line`.
+  Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
+  line is broken.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -210,7 +255,7 @@ def read(
     if error and skip == 'last':
       raise error  # it was not the last one
     try:
-      values.append(_parsed(path, line, parse))
+      values += parsed(path, [line], parse)
     except ValueError as fault:
       error = fault
       if skip == 'none':
@@ -231,8 +276,7 @@ def field(record: dict[str, Any], name: str, kind: type, default: Any = None) ->
 
   An absent one, or null, is `default`; without a default, the error tells the two apart.
   """
-  value = record.get(name)
-  value = default if value is None else value
+  value = default if record.get(name) is None else record[name]
   if value is None:
     raise ValueError(missing(record, name))
   if isinstance(value, int) and not -(2**63) <= value < 2**63:

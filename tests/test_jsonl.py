@@ -22,7 +22,7 @@ def test_lines_are_records(tmp_path):
   (tmp_path / 'f').write_bytes(b'\xef\xbb\xbf' + GOOD + b'\r\n\r\n \n' + OTHER)
   records = [{'a': 0}, {'a': '\u2028 写'}]
   assert jsonl.read(tmp_path / 'f') == (records, 0)
-  assert list(jsonl.stream(tmp_path / 'f')) == records
+  assert list(jsonl.parsed(tmp_path / 'f')) == records
   assert [line.number for line in jsonl.scan((tmp_path / 'f').read_bytes().split(b'\n'))] == [1, 4]
   jsonl.write(tmp_path / 'new' / 'g', records)
   assert jsonl.read(tmp_path / 'new' / 'g') == (records, 0)
@@ -37,10 +37,10 @@ def test_a_broken_line_is_named_or_skipped(tmp_path, line, fault):
     ([GOOD, line], 'none'),
   ):
     path.write_bytes(b'\n'.join(lines) + b'\n')
-    with pytest.raises(ValueError, match=rf'f\.jsonl:2: {fault}.*mend or delete the line'):
+    with pytest.raises(ValueError, match=rf'f\.jsonl:2: {fault}.*mend or delete the record'):
       jsonl.read(path, skip=skip)
   with pytest.raises(ValueError, match=rf'f\.jsonl:2: {fault}'):
-    list(jsonl.stream(path))
+    list(jsonl.parsed(path))
   assert jsonl.read(path, skip='last') == ([{'a': 0}], 1)
   path.write_bytes(b'\n'.join([line, GOOD, line]))
   assert jsonl.read(path, skip='all') == ([{'a': 0}], 2)

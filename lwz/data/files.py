@@ -1,8 +1,6 @@
 """Files that texts and records are read from: found by format, and a note of those that are not."""
 
-import codecs
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +34,7 @@ def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:
   """Returns the files of these formats below a folder, sorted; logs the names of the others.
 
   Hidden files and folders are passed over. A FIFO, a device or a link to nothing is not read, and a
-  folder that links lead back to is read once.
+  folder that links lead back to is read once. A JSON array (.json) counts as lines (`LINES`).
 
   Raises FileNotFoundError if there is nothing to read.
   """
@@ -44,8 +42,10 @@ def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:
   found, others = [], []
   for path in _below(root, set()):
     local = '://' not in os.fspath(path)
-    is_read = kind(path) in kinds and (not local or os.path.isfile(path))
-    (found if is_read else others).append(path)
+    form = kind(path) if not local or os.path.isfile(path) else ''
+    if form == '.json' not in kinds and jsonl.is_array(path):
+      form = LINES[0]  # as good as lines; an object may be about the data
+    (found if form in kinds else others).append(path)
   names = [str(path.relative_to(root)) for path in sorted(others)]
   shown = ', '.join(names[:_NAMED]) + (', ...' if len(names) > _NAMED else '')
   if not found:
@@ -89,29 +89,8 @@ def _below(folder: epath.Path, seen: set[tuple[int, int]]) -> Iterator[epath.Pat
 
 
 def records(path: epath.PathLike) -> Iterator[jsonl.Line]:
-  """The records of a file of JSON lines, of gzip of one, or of a Parquet file, one at a time.
-
-  Those of a JSON array (.json) have the numbers of its elements, from 1; it is read whole.
-  """
-  if kind(path) == '.parquet':
-    return parquet.records(path)
-  is_array = kind(path) == '.json' and _begin(path).startswith(b'[')
-  return jsonl.scan(_elements(path) if is_array else jsonl.lines(path))
-
-
-def _begin(path: epath.PathLike) -> bytes:
-  """The first line that is not blank."""
-  lines = (line.removeprefix(codecs.BOM_UTF8).strip() for line in jsonl.lines(path))
-  return next(filter(None, lines), b'')
-
-
-def _elements(path: epath.PathLike) -> Iterator[bytes]:
-  """The elements of a file that is one JSON array, a line each."""
-  try:
-    found = json.loads(jsonl.contents(path).decode('utf-8-sig'))
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{path}: not a JSON array: {error}; mend it') from error
-  return (json.dumps(one).encode() for one in found)
+  """The records of a Parquet file, or of one that `jsonl.records` reads, one at a time."""
+  return parquet.records(path) if kind(path) == '.parquet' else jsonl.records(path)
 
 
 def read(

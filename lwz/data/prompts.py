@@ -54,9 +54,9 @@ def load(path: epath.PathLike, *, ranged: bool = True) -> list[types.Prompt]:
 
   `criteria` is a list of objects: text; id, weight and kind if given, see `types.Criterion`.
   `references` is a list of texts, answers of rising quality. The file holds a JSON object per line,
-  or is a Parquet file; or it is a folder of such files. A preference pair (prompt, chosen,
-  rejected) is two prompts, which ask for the better answer, see `comparisons`. Unless they are to
-  be `ranged`, a line without lower and upper has the range 0 to 0.
+  or an array of them, or is a Parquet file; or it is a folder of such files. A preference pair
+  (prompt, chosen, rejected) is two prompts, which ask for the better answer, see `comparisons`.
+  Unless they are to be `ranged`, a line without lower and upper has the range 0 to 0.
 
   Raises FileNotFoundError if there is no such file; ValueError, beginning with `file:line`, if a
   line is broken or repeats an id.

@@ -58,7 +58,7 @@ def load(path: epath.PathLike, prompts: Mapping[int, str]) -> Answers:
   """
   found, rejects = records.read(path)
   if rejects:
-    raise ValueError(f'{rejects[0].where}: {rejects[0].reason}; mend or delete the line')
+    raise ValueError(f'{rejects[0].where}: {rejects[0].reason}; mend or delete the record')
   by_text = {' '.join(text.split()): i for i, text in prompts.items()}
   places: dict[int, str] = {}
   texts, faults, cut = {}, dict.fromkeys(prompts, f'no answer in {path}'), set()

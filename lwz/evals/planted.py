@@ -46,7 +46,7 @@ class _Form(NamedTuple):
 
 @functools.cache
 def _forms(language: str) -> tuple[_Form, ...]:
-  found = jsonl.stream(epath.Path(__file__).parent / 'planted.jsonl')
+  found = jsonl.parsed(epath.Path(__file__).parent / 'planted.jsonl')
   rows = [record for record in found if record['language'] == language]
   return tuple(_Form(**{name: _plain(row[name]) for name in _Form._fields}) for row in rows)
 

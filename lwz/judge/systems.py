@@ -71,7 +71,7 @@ def name(c, source: str) -> str:
   Raises ValueError for an address without a model.
   """
   alias, source = keys.alias(source)
-  if source.startswith(('http://', 'https://')):
+  if model_source.is_address(source):
     raise ValueError(f'{source}: name the model that it serves, too, as MODEL@{source}')
   if alias:
     return alias

@@ -178,17 +178,20 @@ def score_all(
   params: qwen.Params,
   texts: Sequence[Sequence[int]],
   shape: language_model.RowShape,
+  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> np.ndarray:
   """Scores [B] of any number of texts as ids; NaN for one that is longer than a row.
 
   `score_fn` is `score(config, shape).jit()`. Each text has its end token, at which its score is
-  read.
+  read. `progress` is told how many texts are scored, and of how many.
   """
+  done = 0
   scores_B = np.full(len(texts), np.nan)
   for members, rows in rows_lib.batches(texts, **dataclasses.asdict(shape)):
     scores_NT = np.asarray(score_fn(params, rows.arrays()))
     last = rows.offset + np.array([len(texts[i]) for i in members]) - 1
     scores_B[members] = scores_NT[rows.row, last]
+    progress(done := done + len(members), len(texts))
   return scores_B
 
 
@@ -214,10 +217,11 @@ def score_windows(
   texts: Sequence[Sequence[int]],
   num_heads: Sequence[int],
   shape: language_model.RowShape,
+  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> np.ndarray:
   """`score_all`, a text longer than a row having the mean score of its `windows`. [B]"""
   parts = [windows(ids, head, shape.row_length) for ids, head in zip(texts, num_heads, strict=True)]
   flat = [part for some in parts for part in some]
-  scores = score_all(score_fn, params, flat, shape)
+  scores = score_all(score_fn, params, flat, shape, progress)
   ends = np.cumsum([len(some) for some in parts])
   return np.array([scores[end - len(s) : end].mean() for end, s in zip(ends, parts, strict=True)])

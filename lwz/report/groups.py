@@ -64,7 +64,7 @@ class Interval(NamedTuple):
   num: int
 
   def show(self) -> str:
-    ends = f' [{number.show(self.low)}, {number.show(self.high)}]' if self.method else ''
+    ends = f' {number.interval(self.low, self.high)}' if self.method else ''
     return number.show(self.mean) + ends
 
 

@@ -39,8 +39,8 @@ def show(value: Any) -> str:
 
 
 def interval(low: Any, high: Any) -> str:
-  """Returns 'low to high', both as `show` has them; an en dash if there is neither."""
-  return '–' if show(low) == show(high) == '–' else f'{show(low)} to {show(high)}'
+  """Returns '[low, high]', both as `show` has them; an en dash if there is neither."""
+  return '–' if show(low) == show(high) == '–' else f'[{show(low)}, {show(high)}]'
 
 
 def duration(seconds: float) -> str:

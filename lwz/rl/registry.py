@@ -113,7 +113,7 @@ def score_shape(c, mesh: jax.sharding.Mesh) -> language_model.RowShape:
 
 def is_server(value: str) -> bool:
   """Whether a reward model is given as the address of a server, or as MODEL@ADDRESS."""
-  return value.startswith(('http://', 'https://')) or systems.is_endpoint(value)
+  return model_source.is_address(value) or systems.is_endpoint(value)
 
 
 def _server(c, value: str, **limits: Any) -> tuple[http_lib.Endpoint, protocols.Protocol]:

@@ -66,7 +66,7 @@ class BatchStore:
         kept.clear()
 
       if jax.process_index() == 0:
-        self._writer.submit(write)
+        self._writer.submit(f'{self._folder}/rollouts, batch {number}', write)
 
     return StoredBatch(kept, archive, self._stop_if_asked, trajectories, rollout, scores)
 
@@ -80,7 +80,7 @@ class BatchStore:
     Another error may be what ends it, and would be lost.
     """
     try:
-      self._writer.flush()
+      self._writer.close()
     except Exception as error:
       logging.error('%s: some texts were not kept, and are sampled again: %s', self._folder, error)
 

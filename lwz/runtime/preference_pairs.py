@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 from etils import epath
@@ -17,6 +18,7 @@ from lwz import hosts, types
 from lwz.data import corpus, damages, preferences, requirements, templates, tokenizer
 from lwz.model import qwen
 from lwz.programs import language_model, reward_model
+from lwz.report import terminal
 from lwz.runtime import setup, sources
 
 READS = (
@@ -172,7 +174,7 @@ def encoded(c, tok, pairs: Pairs, *, drop: bool = False) -> tuple[Pairs, list[tu
   if not kept and not drop:
     raise ValueError(
       f'data.row_length={c.data.row_length}: no preference pair is short enough to train on or to '
-      'test with; raise it'
+      f'test with; raise it, or, also on a run that needs this one, lower data.upper={c.data.upper}'
     )
   return kept, found
 
@@ -201,8 +203,19 @@ def scores(
   params: qwen.Params,
   pairs: Sequence[tuple[Text, Text]],
   shape: language_model.RowShape,
+  *,
+  label: str = '',
 ) -> np.ndarray:
-  """Returns the scores of (chosen, rejected) by `programs.reward_model.score(...).jit()`. [B, 2]"""
+  """Returns the scores of (chosen, rejected) by `programs.reward_model.score(...).jit()`. [B, 2]
+
+  With a label, a bar shows how many pairs are scored.
+  """
   flat = [text for pair in pairs for text in pair]
   ids, heads = [text.ids for text in flat], [text.num_head for text in flat]
-  return reward_model.score_windows(score_fn, params, ids, heads, shape).reshape(-1, 2)
+  quiet = not label or jax.process_index() != 0
+  with terminal.Progress(len(pairs), label=label, unit='pair', quiet=quiet) as bar:
+    scores_B = reward_model.score_windows(
+      *(score_fn, params, ids, heads, shape),
+      lambda done, total: bar.update(len(pairs) * done // total),
+    )
+  return scores_B.reshape(-1, 2)

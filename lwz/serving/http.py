@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import h11
 import uvicorn
+from starlette import responses
 from uvicorn.protocols.http import h11_impl
 
 from lwz.serving import guard, protocol, writer
@@ -16,6 +17,8 @@ from lwz.serving import guard, protocol, writer
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 1_024
 _MARGIN = 10  # seconds after the deadline in which a reply that was cut must have been sent
+_REFUSED = protocol.Refused(503, 'too many connections are open: try again in a moment')
+_HEADERS = {'retry-after': '10', 'connection': 'close'}
 _HEAD_SECONDS = 20  # in which the head of a connection's next request must have come
 
 
@@ -102,14 +105,19 @@ class Http(uvicorn.Server):
   """
 
   def __init__(self, app, written_by: writer.Writer, *, deadline: float, connections: int):
+    full = responses.JSONResponse(_REFUSED.body, _REFUSED.status, _HEADERS)
+
+    async def admitted(scope, receive, send) -> None:  # uvicorn's own limit answers in plain text
+      is_full = len(self.server_state.connections) >= connections
+      await (full if is_full else app)(scope, receive, send)
+
     settings = uvicorn.Config(
-      app,
+      admitted,
       http=_Protocol,
       log_config=None,  # its own would close the handlers that the process has
       log_level='warning',
       access_log=False,
       backlog=_BACKLOG,
-      limit_concurrency=connections,
       server_header=False,
       timeout_graceful_shutdown=round(deadline) + _MARGIN,
       lifespan='off',

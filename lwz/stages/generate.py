@@ -52,6 +52,16 @@ def check(c) -> None:
   if len(_asked(c)) * c.generate.drafts > 1 and not c.generate.folder:
     raise ValueError('generate.folder is empty: several texts need a folder that keeps them')
   policy.check(c)
+  num, room = c.generate.words, c.rollout.max_tokens
+  if num > room and any(templates.language(one.text) == 'en' for one in _asked(c)):
+    # A word takes a token at least; a token may be several characters of Chinese.
+    positions = setup.expected(c, c.init).num_positions
+    raise ValueError(
+      f'generate.words={num}: so many words, of a token at least each, do not fit '
+      f'rollout.max_tokens={room}: ask for fewer, or raise it, to the '
+      f'{positions - c.rollout.max_prompt_tokens} tokens that the {positions} positions of '
+      f'init={c.init} leave beside the prompt'
+    )
   if c.reward.model:
     registry.check_rewards(c)
 

@@ -65,7 +65,7 @@ def run(c) -> None:
     'judgements': len(judgements),
     'agreement (alpha)': _agreement(judgements),
     'left side wins': left,
-    '95 % of that': f'{number.show(low)} to {number.show(high)}',
+    '95 % of that': number.interval(low, high),
     'rejected': len(rejects),
   }
   folder = setup.run_folder(c)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from lwz import types
 from lwz.data import tokenizer
-from lwz.report import curves, groups, intervals, page, terminal
+from lwz.report import curves, groups, intervals, number, page, terminal
 from lwz.report import table as table_lib
 from lwz.reward import agreement, components
 from lwz.rl import archived, comparison, judged, registry, sampling, scoring, tasks
@@ -166,8 +166,8 @@ def _write(c, opened, facts: dict[str, Any], found, steps: list[int], failed) ->
   names = [here for here, there in found[0] if there == ADVANTAGE]
   table = [
     (
-      *(here, there, tau.num, silent, tau.mean, f'{_ends(tau)}', changed.mean, _ends(changed)),
-      missing,
+      *(here, there, tau.num, silent, tau.mean, number.interval(tau.low, tau.high)),
+      *(changed.mean, number.interval(changed.low, changed.high), missing),
     )
     for here, there, tau, changed, silent, missing in rows
   ]
@@ -207,7 +207,3 @@ def _write(c, opened, facts: dict[str, Any], found, steps: list[int], failed) ->
   print(markdown + '\n'.join(notes))
   opened.mark_done(record.plain(facts))
   print(f'report: {opened.report}')
-
-
-def _ends(one: groups.Interval) -> str:
-  return f'{one.low:.2f} to {one.high:.2f}' if one.method else ''

@@ -66,8 +66,8 @@ def run(c) -> Iterator[dict[str, float]]:
   loop = trainer.Trainer(c, opened, config, mesh)
   step_fn, score_fn = (compiled[name].jit(*loop.frozen) for name in ('reward_model', 'score'))
 
-  def evaluate(params, pairs) -> np.ndarray:
-    return preference_pairs.scores(score_fn, params, pairs, _shape(c, mesh))
+  def evaluate(params, pairs, label: str = '') -> np.ndarray:
+    return preference_pairs.scores(score_fn, params, pairs, _shape(c, mesh), label=label)
 
   def rng(epoch: int) -> np.random.Generator:
     return np.random.default_rng((c.seed, epoch))
@@ -84,9 +84,12 @@ def run(c) -> Iterator[dict[str, float]]:
     state, values = loop.update(step_fn, state, minibatch, num_micro)
     yield loop.record(step, state, values | measured, show=('loss', 'accuracy'))
 
-  padded = evaluate(state.params, preference_pairs.encoded(c, tok, _padded(heldout), drop=True)[1])
+  padded = preference_pairs.encoded(c, tok, _padded(heldout), drop=True)[1]
   tables, result = _judged(
-    {pair.source for pair in train}, heldout, evaluate(state.params, tests), padded
+    {pair.source for pair in train},
+    heldout,
+    evaluate(state.params, tests, 'held-out pairs'),
+    evaluate(state.params, padded, 'texts padded with themselves'),
   )
   hf.save(
     opened.folder / HUGGING_FACE, config, adapters.whole(c, config, state.params, *loop.frozen), tok

@@ -107,5 +107,8 @@ def _tokens(c, tok, pairs: Pairs) -> tokens.Tokens:
   if num_long := len(pairs) - len(kept):
     print(f'{num_long} of {len(pairs)} examples left out: longer than data.row_length')
   if not kept:
-    raise ValueError(f'data.row_length={c.data.row_length}: no example is that short; raise it')
+    raise ValueError(
+      f'data.row_length={c.data.row_length}: no example is that short; raise it, or, of made ones, '
+      f'also on a run that needs this one, lower data.upper={c.data.upper}'
+    )
   return tokens.of_answers(*zip(*kept, strict=True))

@@ -45,7 +45,7 @@ class TrajectoryJournal:
     if _POLICY in arrays:
       raise ValueError(f'an array cannot be named {_POLICY!r}: the entry itself has one')
     self._waiting[name] = arrays
-    self._writer.submit(self._write)
+    self._writer.submit(self._path, self._write)
 
   def _write(self) -> None:
     """Writes what waits; the next call finds nothing then."""

@@ -48,6 +48,11 @@ def end_ids(source: epath.PathLike) -> tuple[int, ...]:
   return hf_config.end_ids([folder / 'config.json', folder / 'generation_config.json'])
 
 
+def is_address(source: epath.PathLike) -> bool:
+  """Whether a source is the address of a server."""
+  return os.fspath(source).startswith(('http://', 'https://'))
+
+
 def config(source: epath.PathLike) -> config_lib.QwenConfig:
   """The configuration of a run's model, a Hugging Face model or a file; no weight is read.
 
@@ -60,7 +65,7 @@ def config(source: epath.PathLike) -> config_lib.QwenConfig:
       'the name of a model is empty (init, reward.model, one of eval.systems): name a run, a '
       'folder or a hub id'
     )
-  if os.fspath(source).startswith(('http://', 'https://')):
+  if is_address(source):
     raise ValueError(f'{source}: a server has no parameters to read; name a run or a model')
   if file := gguf_header.locate(source):
     return gguf.config(file)

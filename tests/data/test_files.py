@@ -44,7 +44,7 @@ def test_a_corpus_is_read_in_all_forms_and_the_rest_is_named(tmp_path, noted):
   (tmp_path / 'b.TXT').write_text('Seas\n\nThey are salt.')
   (tmp_path / 'c.jsonl.gz').write_bytes(gzip.compress(TEXT))
   (tmp_path / 'd.e.md').write_text('A text with no title.')
-  (tmp_path / 'f.json').write_text('[]')
+  (tmp_path / 'f.json').write_text('{}')
   (tmp_path / 'g.tar.gz').write_text('')
   for hidden in ('._a.txt', '.DS_Store', '.cache/x.txt'):
     (tmp_path / hidden).parent.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def test_gigabytes_without_a_line_end_are_refused(tmp_path, name):
 
 def test_a_line_without_an_end_is_no_torn_line(tmp_path):
   sparse(tmp_path / 'f.jsonl', 6)
-  with cheaply(), pytest.raises(ValueError, match=r'f\.jsonl: a line of more than'):
+  with cheaply(), pytest.raises(ValueError, match=r'f\.jsonl: a record of more than'):
     jsonl.read(tmp_path / 'f.jsonl', skip='last')
   os.rename(tmp_path / 'f.jsonl', tmp_path / 'f.json')
   with cheaply():
@@ -137,7 +137,7 @@ def test_a_long_line_is_skipped_and_counted_and_the_next_one_read(tmp_path, monk
   )
   assert [pair.chosen for pair in preferences.load(path, skip_broken=True)[0]] == ['Good.'] * 2
   assert preferences.load(path, skip_broken=True)[1] == 3
-  with pytest.raises(ValueError, match=r'p\.jsonl:2: a line of more than 1,000,000 bytes'):
+  with pytest.raises(ValueError, match=r'p\.jsonl:2: a record of more than 1,000,000 bytes'):
     preferences.load(path)
 
 
@@ -169,11 +169,46 @@ def test_a_json_array_is_read_as_its_elements_are(tmp_path):
   path.write_text(json.dumps([*rows, 'none']))
   with pytest.raises(ValueError, match=r'bench\.json:4: expected a JSON object, found str'):
     preferences.load(path, paths=paths)
+  whole = path.read_text()
+  path.write_text(whole.replace('Bad.', 'Bad.\\x', 1))
+  with pytest.raises(ValueError, match=r'bench\.json:1: not JSON: .*; mend or delete the record'):
+    preferences.load(path, paths=paths)
   path.write_text(json.dumps(rows)[:-1])
   with pytest.raises(ValueError, match=r'bench\.json: not a JSON array: .*; mend it'):
     preferences.load(path, paths=paths)
   path.write_text('\n'.join(map(json.dumps, rows)))  # lines, whatever their file is called
   assert len(preferences.load(path, paths=paths)[0]) == 3
+
+
+def test_arrays_are_read_by_the_element_from_files_and_folders(tmp_path, noted, monkeypatch):
+  monkeypatch.setattr(jsonl, 'LARGEST', 1_000)
+  texts = [f'Write ["{i}", {{" \\ \\" \n {"我" * 50}.' for i in range(100)]
+  rows = [{'text': text, 'title': f'{i}', 'lower': 1, 'upper': 2} for i, text in enumerate(texts)]
+  for name, indent in (('a.json', None), ('b.JSON.gz', 1)):
+    part = rows[:50] if name == 'a.json' else rows[50:]
+    data = json.dumps(part, indent=indent, ensure_ascii=False).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith('gz') else data)
+  (tmp_path / 'info.json').write_text('{"license": "mit"}')
+  assert [prompt.text for prompt in prompts.load(tmp_path)] == texts
+  assert [prompt.text for prompt in prompts.load(tmp_path / 'a.json')] == texts[:50]
+  assert [document.title for document in corpus.stream(tmp_path)] == [f'{i}' for i in range(100)]
+  assert noted == [f'{tmp_path}: 1 file not read: info.json']
+  (tmp_path / 'a.json').write_text(json.dumps([rows[0], {'text': 'x' * 1_000}, rows[1]]))
+  found = list(files.records(tmp_path / 'a.json'))
+  assert [line.record for line in found] == [rows[0], {}, rows[1]] and found[1].number == 2
+  assert found[1].fault == 'a record of more than 1,000 bytes'
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 5, 8, 1 << 20])
+def test_elements_are_whole_wherever_a_file_is_cut_into_parts(tmp_path, monkeypatch, size):
+  rows = [{'a': '\\"]}[{,\\'}, {'b': [{'c': [1, [2]]}, '"', {}]}, {'d': '\\'}, {}]
+  data = '\ufeff \n' + json.dumps(rows, indent=1)
+  monkeypatch.setattr(
+    jsonl,
+    '_parts',
+    lambda path: (data.encode()[i : i + size] for i in range(0, len(data.encode()), size)),
+  )
+  assert [line.record for line in jsonl.scan(jsonl._joined('f', jsonl._elements('f')))] == rows
 
 
 def test_parquet_is_read_or_its_package_named(tmp_path, monkeypatch):

@@ -54,6 +54,18 @@ def test_each_reject_is_where_it_was_and_why(tmp_path):
   assert all(reject.reason and len(reject.reason) <= 200 for reject in rejects)
 
 
+def test_each_reject_of_an_array_is_named_by_its_element(tmp_path):
+  text = json.dumps([*ROWS, 3, {'query': 'c'}], indent=1).replace('"c"', "'c'")
+  (tmp_path / 'f').write_text(text)
+  found, rejects = records.read(tmp_path / 'f')
+  assert found == [(f'{tmp_path}/f:{i + 1}', row) for i, row in enumerate(ROWS)]
+  assert [reject.where for reject in rejects] == [f'{tmp_path}/f:3', f'{tmp_path}/f:4']
+  assert rejects[0].reason == 'expected a JSON object, found int'
+  (tmp_path / 'f').write_text(text[:-1])
+  with pytest.raises(ValueError, match='f: not a JSON array: it has no end; mend it'):
+    records.read(tmp_path / 'f')
+
+
 def test_an_empty_file_and_a_missing_one(tmp_path):
   (tmp_path / 'f').write_bytes(b'')
   assert records.read(tmp_path / 'f') == ([], [])

@@ -29,11 +29,11 @@ def until(condition):
 
 
 @contextlib.contextmanager
-def listening(*, deadline=10, **settings):
+def listening(*, deadline=10, connections=200, **settings):
   """Yields the server's address, the server, and its typist."""
   with served.server(**settings) as (app, written_by, clerk):
     bound = http.bind('127.0.0.1', 0)
-    server = http.Http(app, written_by, deadline=deadline, connections=200)
+    server = http.Http(app, written_by, deadline=deadline, connections=connections)
     thread = threading.Thread(target=server.serve_at, args=[bound])
     thread.start()
     try:
@@ -285,6 +285,18 @@ def test_prompts_that_are_slow_to_render_hold_up_no_others(monkeypatch):
     finally:
       gate.set()
     assert {one.result() for one in asked} == {200} and max(most) == 4
+
+
+def test_one_connection_too_many_is_told_so_in_the_form_of_the_api():
+  with listening(connections=2) as (url, server, _):
+    host, port = url.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=10):
+      until(lambda: len(server.server_state.connections) == 1)
+      answer = httpx2.post(f'{url}/v1/chat/completions', json=test_app.ASKED)
+      assert (answer.status_code, answer.headers['retry-after']) == (503, '10')
+      assert answer.json()['error']['message'].startswith('too many connections')
+    until(lambda: not server.server_state.connections)
+    assert httpx2.post(f'{url}/v1/chat/completions', json=test_app.ASKED).status_code == 200
 
 
 def test_the_end_waits_for_what_is_written_and_takes_nothing_new():

@@ -113,6 +113,7 @@ def test_adapters_in_the_form_of_peft_write(folder, tmp_path):
     ({'rollout': {'max_tokens': 0}}, 'rollout.max_tokens=0: choose a number from 1'),
     ({'rollout': {'temperature': float('nan')}}, 'rollout.temperature=nan: choose a number'),
     ({'rollout': {'temperature': 1e-9}}, 'rollout.temperature=1e-09: choose 0'),
+    ({'generate': {'words': 21}}, 'generate.words=21: .* rollout.max_tokens=20: .* to the 144 '),
   ],
 )
 def test_what_cannot_be_written_is_refused_before_work(folder, changes, message):
@@ -332,7 +333,10 @@ def test_a_loop_ends_a_text_and_is_said(folder, capsys, monkeypatch):
 
 
 def test_a_length_is_asked_for_and_counted(folder, capsys):
-  c = config_of(folder)
+  c = config_of(folder, prompt='写一首诗', generate={'words': 100})
+  generate.check(c)  # a token may be several characters
+  c = config_of(folder, generate={'words': 20})
+  generate.check(c)
   c.generate.words = 100
   (prompt,) = generate._asked(c)
   assert prompt.text.endswith('Use about 100 words.') and (prompt.lower, prompt.upper) == (75, 125)

@@ -64,7 +64,7 @@ def test_what_trained_agrees_with_itself(made, capsys):
   final = rows['advantage', 'advantage']  # the run's two rewards cancel, but for the masked sample
   assert final['silent'] >= 3
   said = capsys.readouterr().out
-  assert '| length | length | 4 | 0 | 1.000 |' in said
+  assert '| length | length | 4 | 0 | 1.000 | [1.000, 1.000] |' in said
 
 
 def test_the_reverse_changes_every_best_and_a_failed_judge_masks(made):

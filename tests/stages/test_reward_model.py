@@ -1,6 +1,7 @@
 """What is said of a reward model at its end, and how one is found that judges others' texts."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ from ml_collections import ConfigDict
 
 from experiments import base, grpo_judge, reward_model
 from lwz import types
-from lwz.data import preferences
+from lwz.data import preferences, tokenizer
+from lwz.programs import language_model
 from lwz.reward import writing
 from lwz.rl import registry
 from lwz.runtime import keys, preference_pairs, sources
@@ -77,6 +79,25 @@ def test_a_long_pair_is_trained_on_in_parts_that_use_every_window():
   assert [b for _, b in found] == [short.ids] * len(found) and len(found) > 2
   assert [t for a, _ in found for t in a[2:-1]] == long.ids[2:-1]
   assert preference_pairs.windows(c, short, short) == [(short.ids, short.ids)]
+
+
+def test_pairs_too_long_for_a_row_name_a_key_that_a_run_hands_down():
+  c = reward_model.get_config('micro')
+  c.data.row_length = 8
+  pairs = [pair('word ' * 30, 'text ' * 30)]
+  with pytest.raises(ValueError, match=r'row_length=8: no preference pair .* data\.upper=24'):
+    preference_pairs.encoded(c, tokenizer.train(['a word, a text'], 300), pairs)
+  assert keys.of('data.upper').inherited and not keys.of('data.row_length').inherited
+
+
+def test_scoring_says_how_many_pairs_are_done(capsys):
+  long, short = preference_pairs.Text([*range(20), 99], 2), preference_pairs.Text([1, 2, 3, 99], 2)
+  shape = language_model.RowShape(num_rows=1, row_length=8)
+  asked = (lambda params, rows: rows['ids'] * 0.5), None, [(short, long)] * 3, shape
+  scores = preference_pairs.scores(*asked)
+  assert capsys.readouterr().err == ''
+  np.testing.assert_array_equal(preference_pairs.scores(*asked, label='held-out'), scores)
+  assert re.search(r'held-out: pair \d/3\n(.*\n)*held-out: done at pair 3', capsys.readouterr().err)
 
 
 # --- where a reward model's scores get their scale

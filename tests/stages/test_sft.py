@@ -60,6 +60,8 @@ def test_an_example_longer_than_a_row_is_refused_or_left_out_never_cut(tmp_path,
     assert [tok.decode(ids) for ids in found] == [''.join(short) + tok.eos_token]
     element = found.element(0)
     assert tok.decode(element['ids'][element['answer'] > 0]) == 'A text.' + tok.eos_token
+  with pytest.raises(ValueError, match=r'row_length=4: no example .* lower data\.upper=24'):
+    stage._tokens(config(row_length=4), tok, [short])
 
 
 def test_both_orders_of_a_runs_pair_are_learnt_or_held_out(tmp_path):

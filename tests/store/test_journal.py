@@ -1,6 +1,5 @@
 """What was kept inside a step is found again by the policy that wrote it, and whole or not."""
 
-import concurrent.futures
 import threading
 
 import numpy as np
@@ -107,9 +106,10 @@ def test_an_error_of_a_write_is_raised_where_all_wait(tmp_path, monkeypatch):
   kept = journal.TrajectoryJournal(tmp_path, 1, 7, writer)
   for name in 'ab':  # also after an error
     kept.add(name, **ENTRY)
-    concurrent.futures.wait(writer._begun)
-  with pytest.raises(OSError, match='No space left'):
-    writer.flush()
+    assert writer._begun[-1][1].exception()
+  for wait in (writer.flush, writer.close):
+    with pytest.raises(OSError, match='No space left'):
+      wait()
 
 
 def test_an_entry_that_comes_again_replaces_no_other_of_its_file(tmp_path):

@@ -30,7 +30,6 @@ NOTHING = 'no turn of a user, and no text'  # the most common fault
 _IMAGE = 'an image, a sound or a film belongs to the request'
 _MEDIUM = re.compile(r'<(?:image|video|audio|imagehere)(?:[_ ]?\d+)?>', re.I)
 _NO_INPUT = ('', 'n/a', 'none', 'nan', 'null', '<noinput>', 'noinput')
-_LARGEST = 1 << 28  # bytes of an array, which takes ten times as much memory
 _SHOWN = 160  # characters of the fault of a broken line
 
 
@@ -52,7 +51,7 @@ class Row(NamedTuple):
   """A row of a source: a request, or `fault`, the reason why it cannot be read."""
 
   file: str
-  number: int  # of the row, from 0; of the line, from 1, in a file of lines
+  number: int  # of the line or element, from 1; of a row of Parquet, from 0
   text: str = ''
   key: str = ''  # id in the data set
   language: str = ''  # tag of the data set
@@ -255,16 +254,15 @@ def _range(record: dict[str, Any], paths: Paths) -> tuple[int, int]:
   return (int(lower), int(upper)) if 0 < lower <= upper < 1e6 else (0, 0)
 
 
-def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
-  """The rows of a file of JSON lines, or gzip of one; blank lines are passed over.
+def read(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
+  """The rows of a file of JSON lines, of one JSON array, or of an object that holds one.
 
-  A line that is not JSON or not UTF-8 is a row with a `fault`; so is the rest of a truncated
-  compressed file.
+  What is no JSON object is a row with a `fault`; so is the rest of a truncated file.
   """
   path = epath.Path(path)
   number = 0
   try:
-    for line in jsonl.scan(jsonl.lines(path)):
+    for line in jsonl.records(path, turns_of):
       number = line.number
       if line.fault:
         yield Row(path.name, number, fault=line.fault[:_SHOWN])
@@ -272,29 +270,3 @@ def read_lines(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
         yield from_record(line.record, path.name, number, paths)
   except (OSError, ValueError) as error:
     yield Row(path.name, number + 1, fault=f'unreadable from here on: {error}'[:_SHOWN])
-
-
-def read_array(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
-  """The rows of a file that is one JSON array (read whole), or one object that holds one."""
-  path = epath.Path(path)
-  try:
-    records = json.loads(jsonl.contents(path, _LARGEST).decode('utf-8-sig'))
-  except (OSError, ValueError, RecursionError) as error:
-    yield from _lines_after_all(path, paths, error)
-    return
-  if isinstance(records, dict):
-    lists = [value for value in records.values() if isinstance(value, list)]
-    records = lists[0] if len(lists) == 1 and not turns_of(records) else [records]
-  if not isinstance(records, list):
-    records = [records]
-  for number, record in enumerate(records):
-    yield from_record(record, path.name, number, paths)
-
-
-def _lines_after_all(path: epath.Path, paths: Paths, error: Exception) -> Iterator[Row]:
-  """The rows of a .json file that turns out to hold JSON lines."""
-  rows = list(read_lines(path, paths))
-  if any(not row.fault for row in rows):
-    yield from rows
-  else:
-    yield Row(path.name, 0, fault=f'not JSON: {error}'[:_SHOWN])

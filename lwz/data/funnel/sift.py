@@ -161,7 +161,7 @@ def _batch(
 def read(folders: Iterable[pathlib.Path]) -> Iterator[dict[str, Any]]:
   """The requests that passed, of all folders in order; `distinct` uses the same order."""
   for folder in folders:
-    yield from jsonl.stream(folder / 'rows.jsonl')
+    yield from jsonl.parsed(folder / 'rows.jsonl')
 
 
 def read_counts(folder: pathlib.Path) -> dict[str, Any]:

@@ -40,9 +40,5 @@ def read(
   Raises ValueError for a FIFO or a device.
   """
   jsonl.check_regular(path)
-  kind = files_lib.kind(path)
-  if kind == '.parquet':
-    return parquet.read(path, paths)
-  if kind == '.json':
-    return conversations.read_array(path, paths)
-  return conversations.read_lines(path, paths)
+  read_file = parquet.read if files_lib.kind(path) == '.parquet' else conversations.read
+  return read_file(path, paths)

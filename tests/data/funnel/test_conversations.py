@@ -231,9 +231,10 @@ def test_arrays_and_misnamed_lines(tmp_path):
     assert [r.text for r in sources.read(path)] == ['A', 'B']
   path.write_text('{"text": "A"}\n{"text": "B"}\n{')
   assert [r.text for r in sources.read(path)] == ['A', 'B', '']
-  path.write_text('[{"text": "A"}, ')
-  (only,) = sources.read(path)
-  assert only.fault.startswith('not JSON')
+  path.write_text('[{"text": "A"}, 3, ')
+  rows = list(sources.read(path))
+  assert [r.text for r in rows] == ['A', '', ''] and rows[1].fault.endswith('found int')
+  assert rows[2].fault.startswith('unreadable from here on') and 'no end' in rows[2].fault
 
 
 def test_files_of_a_folder(tmp_path):
