@@ -1,13 +1,15 @@
 """`python -m tests.lenient '{"KEY": VALUE}'` runs grpo_think:micro; any text is a valid answer.
 
 No text of a policy at micro has the output format, so no judge would be asked about one. No reward
-model is needed: its reward is left out.
+model is needed: its reward is left out. Any reply of a policy that judges is a verdict.
 """
 
 import json
 import sys
+import zlib
 
 import lwz
+from lwz.evals import arena
 from lwz.reward import format as format_lib
 
 
@@ -20,4 +22,6 @@ if __name__ == '__main__':
   format_lib.parse = parse
   c = lwz.load_config('grpo_think:micro', json.loads(sys.argv[1]))
   del c.reward.weights['writing']
+  if c.reward.judge == 'policy':
+    arena.verdict = lambda reply: 'ABC'[zlib.crc32(reply.encode()) % 3]
   lwz.run(c)

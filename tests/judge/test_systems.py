@@ -1,5 +1,9 @@
 """Our own engine as a judge: built once per length, and asked for no more than it can hold."""
 
+import functools
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,7 +13,9 @@ from lwz.data import tokenizer
 from lwz.judge import client, reward_judge, systems
 from lwz.programs import rollout
 from lwz.programs.cost import memory_plan
+from lwz.reward import questions
 from lwz.rl import judged
+from lwz.rollout import sampler
 from lwz.runtime import setup
 from lwz.stages import grpo
 from lwz.store import model_source
@@ -63,6 +69,67 @@ def test_a_reply_of_an_exact_run_does_not_depend_on_the_longest_request(folder, 
   assert alone.text == found[1].text and found[0].tokens_in > 64 and len(built) == 3
 
 
+def test_the_policy_judges_as_it_is_at_each_step_and_is_asked_once(tmp_path, folder, monkeypatch):
+  """As a fixed judge of the parameters of the step; another start has the replies of the step."""
+  c = base.get_config('micro')
+  c.stage, c.runs_dir, c.name, c.reward.judge = 'grpo', str(tmp_path), 'run', reward_judge.POLICY
+  c.reward.judge_tokens, c.rollout.exact = 4, True
+  shutil.copytree(folder, tmp_path / 'run')
+  config = setup.computed(c, model_source.config(folder))
+  spec = systems.spec(c, config, setup.mesh(c), sampler.Sampling(1.0, stop_ids=(0,)), 9, 9)
+  asked = [questions.Comparison(types.Prompt('p', 'Write.', 1, 9), 'one', t) for t in ('two', 'x')]
+
+  def said(judge):
+    judge(asked)
+    kept = [json.loads(line) for line in journal_of(judge).read_text().splitlines()]
+    return judge.metrics()['judge/asked'], {record['key']: record['text'] for record in kept}
+
+  def journal_of(judge):
+    return folders[judge] / 'judge' / 'verdicts-0.jsonl'
+
+  folders = {}
+
+  def opened(name, place):
+    c.reward.judge = name
+    made = reward_judge.RewardJudge(c, place)
+    folders[made] = place
+    return made
+
+  def policy(seed):
+    return rollout.engine(spec).reshard(fakes.params(config, seed))
+
+  moving = opened(reward_judge.POLICY, tmp_path / 'run')
+  before, texts = {}, []
+  for step in range(3):
+    moving.take(step, functools.partial(policy, min(step, 1)))
+    num, now = said(moving)
+    texts.append([text for key, text in now.items() if key not in before])
+    assert num == 2 * reward_judge.ROUNDS == len(now) - len(before)
+    before = now
+  assert texts[0] != texts[1] == texts[2]  # the same parameters are asked again at another step
+  again = opened(reward_judge.POLICY, tmp_path / 'run')
+  again.take(1, lambda: pytest.fail('asked again'))
+  assert said(again) == (0, before)
+  for seed in range(2):
+    monkeypatch.setattr(setup, 'load_params', lambda *_, seed=seed: fakes.params(config, seed))
+    fixed = opened(str(folder), tmp_path / f'fixed {seed}')
+    assert [*said(fixed)[1].values()] == texts[seed]
+
+
+def test_a_policy_judges_in_its_own_run_alone(folder):
+  c = base.get_config('micro')
+  c.init, c.reward.judge, c.reward.judge_tokens = str(folder), reward_judge.POLICY, 100
+  c.reward.weights = {'sibling': 1.0}
+  for c.stage in ('grpo', 'preflight'):
+    judged.check(c)
+  for c.stage in ('rescore', 'score', 'evaluate', 'sft'):
+    with pytest.raises(ValueError, match=r'reward\.judge=policy: only a GRPO run has a policy'):
+      judged.check(c)
+  with pytest.raises(ValueError, match=r'reward\.judge=policy: of its 512 positions'):
+    judged.check_prompts(c, [types.Prompt('p', 'Write.', 100, 207)])
+  assert judged.facts(c) == {'judge of sibling': 'policy, which judges itself'}
+
+
 def test_a_judge_without_room_for_the_answers_is_refused_before_the_run(folder):
   c = base.get_config('micro')
   c.reward.judge, c.reward.judge_tokens = str(folder), 100
@@ -93,6 +160,11 @@ def test_frozen_models_of_rewards_are_in_the_memory_of_every_program(folder):
   assert {'judge', 'likelihood'} <= set(found['grpo'].residents) & set(found['decode'].residents)
   assert 'judge' in found['likelihood'].residents and 'judge' not in found['judge'].residents
   assert 'masters and optimiser' in found['decode'].residents
+  c.reward.judge = reward_judge.POLICY  # no second copy stays, and its cache is counted
+  found = memory_plan.plan(grpo.programs(c, grpo.models(c), setup.mesh(c)))
+  assert not any({'judge', 'policy_judge'} & {*entry.residents} for entry in found)
+  (own,) = (entry for entry in found if entry.program.name == 'policy_judge')
+  assert own.part == 'judge' and {'masters and optimiser', 'likelihood'} <= {*own.residents}
   c.reward.judge = 'scripted-perfect'
   assert set(grpo.models(c)) == {'policy', 'likelihood'}
   np.testing.assert_equal(judged.num_texts(c), 1)
