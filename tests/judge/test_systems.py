@@ -1,6 +1,5 @@
 """Our own engine as a judge: built once per length, and asked for no more than it can hold."""
 
-import functools
 import json
 import shutil
 
@@ -10,7 +9,7 @@ import pytest
 from experiments import base
 from lwz import types
 from lwz.data import tokenizer
-from lwz.judge import client, reward_judge, systems
+from lwz.judge import chats, client, reward_judge, systems
 from lwz.programs import rollout
 from lwz.programs.cost import memory_plan
 from lwz.reward import questions
@@ -71,49 +70,42 @@ def test_a_reply_of_an_exact_run_does_not_depend_on_the_longest_request(folder, 
 
 def test_the_policy_judges_as_it_is_at_each_step_and_is_asked_once(tmp_path, folder, monkeypatch):
   """As a fixed judge of the parameters of the step; another start has the replies of the step."""
+  run, config = tmp_path / 'run', fakes.config(vocab_size=301, max_position_embeddings=8_192)
+  shutil.copytree(folder, run)
+  model_source.keep(run, config)
   c = base.get_config('micro')
-  c.stage, c.runs_dir, c.name, c.reward.judge = 'grpo', str(tmp_path), 'run', reward_judge.POLICY
-  c.reward.judge_tokens, c.rollout.exact = 4, True
-  shutil.copytree(folder, tmp_path / 'run')
-  config = setup.computed(c, model_source.config(folder))
+  c.runs_dir, c.name, c.rollout.exact, c.reward.judge_tokens = str(tmp_path), 'run', True, 4
+  config = setup.computed(c, config)
   spec = systems.spec(c, config, setup.mesh(c), sampler.Sampling(1.0, stop_ids=(0,)), 9, 9)
   asked = [questions.Comparison(types.Prompt('p', 'Write.', 1, 9), 'one', t) for t in ('two', 'x')]
 
-  def said(judge):
+  c.reward.judge = reward_judge.POLICY
+  monkeypatch.setattr(reward_judge, 'ROUNDS', 1)
+
+  def replies(judge, step, params):
+    """The texts by key of all that was asked in the run, and the number of those asked now."""
+    judge.take(step, params)
     judge(asked)
-    kept = [json.loads(line) for line in journal_of(judge).read_text().splitlines()]
-    return judge.metrics()['judge/asked'], {record['key']: record['text'] for record in kept}
+    lines = (run / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+    kept = {one['key']: one['text'] for one in map(json.loads, lines)}
+    return kept, judge.metrics()['judge/asked']
 
-  def journal_of(judge):
-    return folders[judge] / 'judge' / 'verdicts-0.jsonl'
-
-  folders = {}
-
-  def opened(name, place):
-    c.reward.judge = name
-    made = reward_judge.RewardJudge(c, place)
-    folders[made] = place
-    return made
-
-  def policy(seed):
-    return rollout.engine(spec).reshard(fakes.params(config, seed))
-
-  moving = opened(reward_judge.POLICY, tmp_path / 'run')
-  before, texts = {}, []
-  for step in range(3):
-    moving.take(step, functools.partial(policy, min(step, 1)))
-    num, now = said(moving)
-    texts.append([text for key, text in now.items() if key not in before])
-    assert num == 2 * reward_judge.ROUNDS == len(now) - len(before)
+  judge, texts, before = reward_judge.RewardJudge(c, run), [], {}
+  for step, seed in enumerate((0, 1, 1)):
+    params = rollout.engine(spec).reshard(fakes.params(config, seed))
+    now, num = replies(judge, step, lambda params=params: params)
+    texts.append(sorted(text for key, text in now.items() if key not in before))
+    assert num == len(texts[-1]) == 2
     before = now
   assert texts[0] != texts[1] == texts[2]  # the same parameters are asked again at another step
-  again = opened(reward_judge.POLICY, tmp_path / 'run')
-  again.take(1, lambda: pytest.fail('asked again'))
-  assert said(again) == (0, before)
-  for seed in range(2):
-    monkeypatch.setattr(setup, 'load_params', lambda *_, seed=seed: fakes.params(config, seed))
-    fixed = opened(str(folder), tmp_path / f'fixed {seed}')
-    assert [*said(fixed)[1].values()] == texts[seed]
+  judge.close()
+  judge = reward_judge.RewardJudge(c, run)
+  assert replies(judge, 1, lambda: pytest.fail('asked again')) == (now, 0)
+  judge.close()
+  monkeypatch.setattr(setup, 'load_params', lambda *_: fakes.params(config, 1))
+  fixed = systems.by_engine(c, str(run), max_tokens=4, temperature=0.0)
+  said = fixed([client.Request(chats.of(question)[0]) for question in asked])
+  assert sorted(reply.text for reply in said) == texts[1]
 
 
 def test_a_policy_judges_in_its_own_run_alone(folder):
