@@ -93,7 +93,7 @@ def _check_room(c, words: int) -> None:
 
   A word is a token at least. Of a judge that is to be run first nothing is known yet.
   """
-  value = models(c).get('judge', '')
+  (value,) = models(c).values() or ('',)
   source = setup.reference(c, value)
   if not value or (setup.is_experiment(value) and not model_source.is_run(source)):
     return
