@@ -370,9 +370,10 @@ def _reward(c) -> None:
   )  # set by lwz.run: what tells a reward given in Python by its name
   c.reward.max_words = 14_000  # L_max of Eq. 3: at this many words the length reward is 0
   c.reward.writing_floor = 0.0  # writing reward of a sample in a broken format
-  # The judge of rewards: MODEL@http://host/v1, a run, a model, or rules with a known flaw, such as
-  # scripted-perfect, scripted-noisy-0.2, see lwz/judge/scripted.py, or a Python file, see
-  # lwz/judge/own.py. Limits, sampling parameters that it knows and prices are those of `judge`.
+  # The judge of rewards: MODEL@http://host/v1, a run, a model, 'policy' (itself, as it is at each
+  # step), rules with a known flaw, such as scripted-perfect, scripted-noisy-0.2, see
+  # lwz/judge/scripted.py, or a Python file, see lwz/judge/own.py. Limits, sampling parameters that
+  # it knows and prices are those of `judge`.
   c.reward.judge = ''
   c.reward.judge_key_env = ''  # environment variable with its API key
   c.reward.judge_temperature = 0.0

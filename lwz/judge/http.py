@@ -31,6 +31,11 @@ _TOO_LONG = re.compile(
   re.I,
 )
 _SHOWN = 200  # characters of a server's error message
+# Causes of failures, the first words of a fault; all others are 'other'.
+CAUSES = (
+  *('http', 'timeout', 'connection', 'deadline', 'garbage', 'request', 'unreadable', 'error'),
+  *('budget', 'other'),
+)
 
 
 # Parameters of requests. A server that knows `max_completion_tokens` gets it for `max_tokens`.
@@ -99,6 +104,12 @@ class Failed(Exception):
   def __init__(self, fault: str, tries: int, whole: str = ''):
     super().__init__(fault)
     self.fault, self.tries, self.whole = fault, tries, whole
+
+
+def cause(fault: str) -> str:
+  """Returns the one of `CAUSES` that a fault has."""
+  found = re.split(r'\W', fault)[0]
+  return found if found in CAUSES else 'other'
 
 
 class NoAnswer(Exception):
@@ -224,8 +235,10 @@ def _retry_after(headers: Mapping[str, str]) -> float:
   return min(_LONGEST_WAIT, max(0.0, seconds)) if math.isfinite(seconds) else 0.0
 
 
-def post(endpoint: Endpoint, payload: Any, path: str = '') -> Any:
-  """The JSON answer of any endpoint to one JSON payload, with the same retries.
+def post(
+  endpoint: Endpoint, payload: Any, read: Callable[[Any], Any] = lambda answer: answer
+) -> Any:
+  """`read` of the JSON answer of any endpoint to one JSON payload, with the same retries.
 
   A reward server: `post(Endpoint('http://host:9000/score'), {'pairs': [...]})['scores']`.
 
@@ -235,6 +248,6 @@ def post(endpoint: Endpoint, payload: Any, path: str = '') -> Any:
 
   async def ask():
     async with Connection(endpoint) as connection:
-      return (await connection.ask(path, payload, lambda answer: answer))[0]
+      return (await connection.ask('', payload, read))[0]
 
   return asyncio.run(ask())

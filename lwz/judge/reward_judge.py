@@ -28,24 +28,22 @@ from etils import epath
 
 from lwz import hosts
 from lwz.judge import chats, client, journal, own, scripted, systems
+from lwz.judge import http as http_lib
 from lwz.judge import judge as judge_lib
 from lwz.model import config as config_lib
+from lwz.model import qwen
 from lwz.programs import program as program_lib
 from lwz.programs import rollout as rollout_program
 from lwz.reward import questions
 from lwz.rollout import sampler
 from lwz.runtime import setup
-from lwz.store import inputs, model_source
+from lwz.store import inputs
 
 READS = ('reward', 'judge.sends', *systems.READS)
 
 FOLDER = 'judge'  # in a run's folder
 ROUNDS = 3  # replies that cannot be read, until a question counts as failed
-# Causes of failures, the first words of a fault; all others are 'other'.
-CAUSES = (
-  *('http', 'timeout', 'connection', 'deadline', 'garbage', 'request', 'unreadable', 'error'),
-  *('budget', 'other'),
-)
+POLICY = 'policy'  # the judge that is the policy of the step whose samples it judges
 
 
 def is_remote(c) -> bool:
@@ -56,6 +54,11 @@ def is_remote(c) -> bool:
 def is_slow(c) -> bool:
   """Whether several questions are asked at a time: of an endpoint, or of a judge of one's own."""
   return is_remote(c) or own.is_own(c.reward.judge)
+
+
+def is_policy(c) -> bool:
+  """Whether the judge is the policy itself, as it is at each step."""
+  return c.reward.judge == POLICY
 
 
 def is_engine(c) -> bool:
@@ -69,7 +72,7 @@ def check(c) -> None:
   if not value or systems.is_file(value):
     raise ValueError(
       f'reward.judge={value!r} names no judge: choose MODEL@http://host/v1, a run, a model, a '
-      f'Python file, or one of rules such as {scripted.PREFIX}perfect'
+      f'Python file, {POLICY}, or one of rules such as {scripted.PREFIX}perfect'
     )
   if c.reward.judge_budget and (own.is_own(value) or not (c.judge.price_in or c.judge.price_out)):
     raise ValueError(
@@ -84,25 +87,14 @@ def check(c) -> None:
     systems.endpoint(_settings(c), value, _settings(c).judge).read_key()
   elif jax.process_count() > 1:
     raise ValueError(
-      f'reward.judge={value}: several processes cannot hold a judge during a training; serve it by '
-      'vLLM or another server, and name it as MODEL@http://host/v1'
+      f'reward.judge={value}: several processes cannot hold a judge during a training; serve one '
+      'by vLLM or another server, and name it as MODEL@http://host/v1'
     )
-  elif not setup.is_experiment(value):
+  elif is_policy(c) and c.stage not in ('grpo', 'preflight'):
+    why = 'only a GRPO run has a policy that moves; name a judge that stays, a run for instance'
+    raise ValueError(f'reward.judge={value}: {why}')
+  elif not (is_policy(c) or setup.is_experiment(value)):
     systems.describe(c, value)
-
-
-def check_room(c, words: int) -> None:
-  """Raises ValueError if a judge on our devices cannot hold a question about so many words.
-
-  A word is a token at least.
-  """
-  config = model_source.config(setup.reference(c, c.reward.judge))
-  if words + c.reward.judge_tokens > config.num_positions:
-    raise ValueError(
-      f'reward.judge={c.reward.judge}: of its {config.num_positions} positions '
-      f'reward.judge_tokens={c.reward.judge_tokens} are for the reply, and the rest holds no '
-      f'question about {words} words: lower reward.judge_tokens, or name a judge of more positions'
-    )
 
 
 def program(
@@ -115,7 +107,7 @@ def program(
   spec = systems.spec(c, config, mesh, coldest, min(asked, room), c.reward.judge_tokens)
   read = spec.cache_layout.max_read
   made = rollout_program.decode(spec, batch_size=spec.num_slots, read_length=read)
-  return dataclasses.replace(made, name='judge')
+  return dataclasses.replace(made, name='policy_judge' if is_policy(c) else 'judge')
 
 
 def _settings(c):
@@ -144,6 +136,7 @@ class RewardJudge:
     self._session: client.Session | None = None
     self._closed = False
     self._engine: systems.Write | None = None
+    self._params: Callable[[], qwen.Params]
     self._kept: Any = journal.Memory()
     if folder is not None:
       path = folder / FOLDER / f'verdicts-{jax.process_index()}.jsonl'
@@ -158,6 +151,11 @@ class RewardJudge:
     if is_engine(self._c):
       return systems.describe(self._c, self._name).identity
     return self._name
+
+  def take(self, step: int, params: Callable[[], qwen.Params]) -> None:
+    """Takes the policy of a step, `params` in the layout of decoding, if that is the judge."""
+    if is_policy(self._c):
+      self._identity, self._params = f'{POLICY} of step {step}', params
 
   def close(self) -> None:
     """Ends what is in flight."""
@@ -229,8 +227,7 @@ class RewardJudge:
     with self._lock:
       self._usage.add(reply, self._c.judge.price_in, self._c.judge.price_out)
       if fault:
-        cause = re.split(r'\W', fault)[0]
-        self._faults[cause if cause in CAUSES else 'other'] += 1
+        self._faults[http_lib.cause(fault)] += 1
     if re.match('http 40[1345]', fault):  # no other request would fare better
       raise PermissionError(f'reward.judge={self._name}: {fault}')
     if fault and not fault.startswith('budget'):  # that ends the run, and says so once
@@ -247,8 +244,10 @@ class RewardJudge:
     sampling = judge_lib.sampling(self._c)
     requests = [client.Request(one.messages, sampling, one.sample) for one in asked]
     if not systems.is_endpoint(self._name):
-      self._engine = self._engine or judge_lib.connect(self._c)
-      assert self._engine  # it is no judge of rules
+      source, moves = self._name, None
+      if is_policy(self._c):  # the folder of its run has the tokenizer
+        source, moves = str(setup.run_folder(self._c)), lambda: self._params()
+      self._engine = self._engine or systems.by_engine(self._c, source, params=moves, **sampling)
       return self._engine(requests)
     with self._lock:
       if self._closed:
@@ -279,9 +278,9 @@ class RewardJudge:
     with self._lock:
       usage, faults = self._usage, self._faults
       self._usage, self._faults = client.Usage(), collections.Counter()
-    told = [usage.replies, usage.cached, usage.cost, *(faults[cause] for cause in CAUSES)]
+    told = [usage.replies, usage.cached, usage.cost, *(faults[k] for k in http_lib.CAUSES)]
     asked, cached, cost, *failed = hosts.all_gather(np.array(told, np.float64)).sum(axis=0).tolist()
-    counts = {f'judge/failed/{k}': n for k, n in zip(CAUSES, failed, strict=True) if n}
+    counts = {f'judge/failed/{k}': n for k, n in zip(http_lib.CAUSES, failed, strict=True) if n}
     return {'judge/asked': asked, 'judge/cached': cached, 'judge/cost': cost} | counts
 
 

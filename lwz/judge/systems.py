@@ -19,6 +19,7 @@ from lwz.data import templates, tokenizer
 from lwz.evals import answers as answers_lib
 from lwz.judge import client
 from lwz.model import config as config_lib
+from lwz.model import qwen
 from lwz.programs import rollout as rollout_program
 from lwz.report import terminal
 from lwz.rollout import local, sampler, scheduler, shapes
@@ -172,8 +173,12 @@ def by_engine(
   top_p: float = 1.0,
   top_k: int = 0,
   stops: Sequence[str] = (),
+  params: Callable[[], qwen.Params] | None = None,
 ) -> Write:
-  """`connect` for our own engine."""
+  """`connect` for our own engine; `params` returns those of each call, where they move.
+
+  They are as an engine's `reshard` returns them.
+  """
   folder = setup.reference(c, source)
   config = setup.computed(c, model_source.config(folder))
   mesh = setup.mesh(c)
@@ -186,7 +191,9 @@ def by_engine(
   def engine_for(num_tokens: int) -> scheduler.Engine:
     return rollout_program.engine(spec(c, config, mesh, sampling, num_tokens, max_tokens))
 
-  params = engine_for(1).reshard(setup.load_params(c, folder, config, mesh))
+  if params is None:
+    loaded = engine_for(1).reshard(setup.load_params(c, folder, config, mesh))
+  current = params or (lambda: loaded)
 
   def write(requests: Iterable[client.Request]) -> Generator[client.Reply]:
     requests = list(requests)
@@ -202,11 +209,13 @@ def by_engine(
       # In exact runs no bit of a reply may depend on the other requests.
       least = len(ids) if c.rollout.exact else longest
       fits.setdefault(next(n for n in shapes.buckets(room) if n >= least), []).append(i)
+    now = current() if fits else None
     for size, indices in fits.items():
-      yield from ask(engine_for(size), requests, prompts, indices)
+      yield from ask(engine_for(size), now, requests, prompts, indices)
 
   def ask(
     engine: scheduler.Engine,
+    now: qwen.Params,
     requests: Sequence[client.Request],
     prompts: Sequence[np.ndarray],
     fits: Sequence[int],
@@ -222,7 +231,7 @@ def by_engine(
       scheduler.Request(prompts[i], key, max_tokens)
       for i, key in zip(fits, np.asarray(keys_B2), strict=True)
     ]
-    for reply in local.stream(engine, params, asked, decode=decode, stops=stops):
+    for reply in local.stream(engine, now, asked, decode=decode, stops=stops):
       i = fits[reply.index]
       yield client.Reply(
         i,

@@ -4,6 +4,7 @@ A reward is a function from samples to one number each, NaN where its judge fail
 function reads. Rewards are not averaged here: `learn.advantage` removes their scales first.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -34,7 +35,7 @@ class Reward:
 
   A `deferred` reward is computed only after all samples of the step have been written; of any other
   `threads` units are judged at a time. A reward of groups whose `fn` takes `many` of them returns
-  an array of one row for each.
+  an array of one row for each. `faults` counts those of the servers that it asks, by cause.
   """
 
   fn: Callable[..., np.ndarray]
@@ -42,6 +43,9 @@ class Reward:
   deferred: bool = False
   threads: int = 1
   many: bool = False
+  faults: collections.Counter[str] = dataclasses.field(
+    default_factory=collections.Counter, compare=False
+  )
 
   def unit_size(self, group_size: int) -> int:
     return group_size if self.reads == 'group' else 1

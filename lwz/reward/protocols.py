@@ -103,7 +103,6 @@ def read(answer: Any, num: int, protocol: Protocol) -> list[float | None]:
   if found is None or len(found) != num:
     raise ValueError(
       f'a reward server was asked for {num} scores and gave '
-      f'{"" if found is None else f"{len(found)}, "}{str(answer)[:120]!r}; it has to give '
-      f'{protocol.form}, a number for each pair, or null'
+      f'{"" if found is None else f"{len(found)}, "}{str(answer)[:120]!r}'
     )
   return found

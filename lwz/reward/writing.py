@@ -6,6 +6,7 @@ models may form an ensemble with a lower confidence bound, and each may be a ser
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def ensemble(scorers: Sequence[Scorer], caution: int | float) -> Scorer:
 
 
 def remote(
-  post: Callable[[Mapping[str, Any]], Any],
+  post: Callable[[Mapping[str, Any], Callable[[Any], list[float | None]]], list[float | None]],
   *,
   faults: tuple[type[Exception], ...],
   scale: Scale | None = None,
@@ -73,23 +74,23 @@ def remote(
   """Returns a scorer that asks a server by JSON, `batch` pairs per call, see `protocols`.
 
   A score is a number, or null if the server has none; `scale` is of those that are not rewards in
-  [0, 1]. `post` sends a payload and returns the answer; retries and timeouts are its own. Its
+  [0, 1]. `post` sends a payload and returns the scores that its second argument reads in the
+  answer, which raises ValueError for one of another form; retries and timeouts are its own. Its
   `faults` are exceptions that mean no answer: the pairs of that call are NaN, and their samples are
   masked. Any other exception stops the run.
 
-  The scorer raises ValueError if the answer has another form, or, without `scale`, a score lies
-  outside [0, 1].
+  The scorer raises ValueError if, without `scale`, a score lies outside [0, 1].
   """
 
   def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     rewards_B = np.full(len(pairs), np.nan)
     for start in range(0, len(pairs), batch):
       part = pairs[start : start + batch]
+      read = functools.partial(protocols.read, num=len(part), protocol=protocol)
       try:
-        answer = post(protocol.body(part, model))
+        found = post(protocol.body(part, model), read)
       except faults:
         continue
-      found = protocols.read(answer, len(part), protocol)
       rewards_B[start : start + len(part)] = _scaled(found, scale)
     return rewards_B
 

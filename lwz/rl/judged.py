@@ -8,7 +8,7 @@ loop.record(..., extra=judged.extra)
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from lwz.data import guidance
 from lwz.evals import arena
 from lwz.judge import judge as judge_lib
 from lwz.judge import reward_judge, systems
+from lwz.model import qwen
 from lwz.reward import components, ladder, ranking, rubric, sibling, verdict
 from lwz.rl import archived, sampling
 from lwz.runtime import setup
@@ -51,8 +52,9 @@ def guided(c, prompts: Sequence[types.Prompt]) -> list[types.Prompt]:
 
 
 def models(c) -> dict[str, str]:
-  """Returns the model of a judge on our devices, by the name of its program."""
-  return {'judge': c.reward.judge} if names(c) and reward_judge.is_engine(c) else {}
+  """Returns the model of a judge on our devices."""
+  value = c.init if reward_judge.is_policy(c) else c.reward.judge
+  return {'judge': value} if names(c) and reward_judge.is_engine(c) else {}
 
 
 def num_texts(c) -> int:
@@ -65,11 +67,10 @@ def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
   """Raises ValueError if a reward needs what a prompt lacks, or the judge cannot hold an answer."""
   for prompt in prompts if 'verdict' in c.reward.weights else ():
     verdict.wanted(prompt, arena.verdict)
-  if _room_is_known(c):
-    words = [num_texts(c) * prompt.upper for prompt in prompts]
-    if _LADDER in names(c):
-      words += [p.upper + text.count_words(one) for p in prompts for one in p.references]
-    reward_judge.check_room(c, max(words, default=0))
+  words = [num_texts(c) * prompt.upper for prompt in prompts]
+  if _LADDER in names(c):
+    words += [p.upper + text.count_words(one) for p in prompts for one in p.references]
+  _check_room(c, max(words, default=0))
   if 'rubric' in names(c) and (reward_judge.is_remote(c) or reward_judge.is_engine(c)):
     most = max((len(prompt.criteria) for prompt in prompts), default=0)
     if most * _VERDICT > c.reward.judge_tokens:
@@ -87,19 +88,30 @@ def check_prompts(c, prompts: Sequence[types.Prompt]) -> None:
       )
 
 
-def _room_is_known(c) -> bool:
-  """Whether a judge on our devices gives rewards, and exists already."""
-  value = c.reward.judge
-  if not models(c):
-    return False
-  return not setup.is_experiment(value) or model_source.is_run(setup.reference(c, value))
+def _check_room(c, words: int) -> None:
+  """Raises ValueError if a judge on our devices cannot hold a question about so many words.
+
+  A word is a token at least. Of a judge that is to be run first nothing is known yet.
+  """
+  (value,) = models(c).values() or ('',)
+  source = setup.reference(c, value)
+  if not value or (setup.is_experiment(value) and not model_source.is_run(source)):
+    return
+  config = setup.expected(c, source)
+  if words + c.reward.judge_tokens > config.num_positions:
+    raise ValueError(
+      f'reward.judge={c.reward.judge}: of its {config.num_positions} positions '
+      f'reward.judge_tokens={c.reward.judge_tokens} are for the reply, and the rest holds no '
+      f'question about {words} words: lower reward.judge_tokens, or name a judge of more positions'
+    )
 
 
 def facts(c) -> dict[str, str]:
   """Returns facts that a reader of the curves needs."""
   if not names(c):
     return {}
-  return {f'judge of {", ".join(names(c))}': c.reward.judge + mark(c, judge_lib.name(c))}
+  itself = ', which judges itself' if reward_judge.is_policy(c) else ''
+  return {f'judge of {", ".join(names(c))}': c.reward.judge + itself + mark(c, judge_lib.name(c))}
 
 
 def mark(c, judge: str) -> str:
@@ -116,6 +128,8 @@ def trained(c, evaluated: Sequence[systems.System]) -> list[str]:
     folder = setup.reference(c, system.source)
     if not systems.is_endpoint(system.source) and model_source.is_run(folder):
       own = archived.config(c, run.Run(epath.Path(folder)))
+      if reward_judge.is_policy(own):
+        own.reward.judge = folder
       # Other stages have no rewards, and read no key of theirs.
       found += [system.name] if own.stage == 'grpo' and mark(own, judge_lib.name(c)) else []
   return found
@@ -177,6 +191,10 @@ class JudgedRewards:
   def _over(self, cost: float) -> str:
     budget = self._c.reward.judge_budget
     return f'the judge has cost {cost:.2f}, and reward.judge_budget={budget}: raise it'
+
+  def take(self, step: int, params: Callable[[], qwen.Params]) -> None:
+    """Takes the policy that writes the samples of a step, see `reward_judge`."""
+    self._judge.take(step, params)
 
   @property
   def extra(self) -> dict[str, Any]:

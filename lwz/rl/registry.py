@@ -3,6 +3,8 @@
 Every entry is `(c, mesh) -> function`. A new one is a function in its room and a line here.
 """
 
+import collections
+import dataclasses
 import functools
 import math
 import re
@@ -171,31 +173,50 @@ def writing_by(
   `known` are scorers that exist already, by model. In exact runs servers are asked after everything
   is written: the last bits of their scores may depend on the other requests of the time.
   """
-  known = known or {}
-  scorers = [known[value] if value in known else scorer(c, mesh, value) for value in models]
+  known, faults = known or {}, collections.Counter[str]()
+  scorers = [known[value] if value in known else scorer(c, mesh, value, faults) for value in models]
   combined = writing.ensemble(scorers, c.reward.caution) if len(scorers) > 1 else scorers[0]
   fn = functools.partial(components.writing, scorer=combined, floor=c.reward.writing_floor)
+  made = components.on_device(fn)
   if all(map(is_server, models)):
-    return components.per_answer(fn, deferred=c.rollout.exact)
-  return components.on_device(fn)
+    made = components.per_answer(fn, deferred=c.rollout.exact)
+  return dataclasses.replace(made, faults=faults)
 
 
-def scorer(c, mesh, value: str, **limits: Any) -> writing.Scorer:
-  """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`."""
+def scorer(
+  c, mesh, value: str, faults: collections.Counter[str] | None = None, /, **limits: Any
+) -> writing.Scorer:
+  """Returns the scorer of a reward model, ours or a server with these `limits` of `Endpoint`.
+
+  `faults` counts requests to a server without a score, by cause. One whose first replies all have
+  another form is no reward server, and ends the run; later such a reply is a fault as any other.
+  """
   if not is_server(value):
     return OwnScorer(c, mesh, value)
   limits = {name: c.judge[name] for name in ('timeout', 'deadline', 'tries')} | limits
   server, protocol = _server(c, value, **limits)
   scale = writing.Scale(c.reward.mean, c.reward.std) if c.reward.std else None
+  counted, is_known = collections.Counter[str]() if faults is None else faults, False
 
-  def post(payload):
+  def post(payload, read):
+    nonlocal is_known
     try:
-      return http_lib.post(server, payload)
+      found = http_lib.post(server, payload, read)
     except http_lib.Failed as failed:
+      cause = http_lib.cause(failed.fault)
+      if cause == 'garbage' and not is_known:
+        raise ValueError(
+          f'reward server {value}: {failed.fault}; name an address that gives {protocol.form}, a '
+          'number for each pair, or null'
+        ) from None
       if re.match('http 40[1345]', failed.fault):  # no other request would fare better
         raise PermissionError(f'reward server {value}: {failed.fault}') from None
       logging.warning('reward server %s: %s; its samples are masked', value, failed.fault)
+      counted[cause] += 1
       raise
+    is_known = True
+    counted['garbage'] += not all(x is None or math.isfinite(x) for x in found)
+    return found
 
   # A chat is of one pair.
   how: dict[str, Any] = {

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from lwz import types
+from lwz import hosts, types
+from lwz.judge import http as http_lib
 from lwz.reward import background
 from lwz.reward import components as components_lib
 from lwz.reward import format as format_lib
@@ -78,6 +79,17 @@ def check(c, scores: types.Scores) -> None:
       f'reward.max_failures={c.reward.max_failures:.0%}; '
       'check the reward models and the judge: the warnings above say what failed'
     )
+
+
+def failures(rewards: Mapping[str, components_lib.Reward]) -> dict[str, float]:
+  """Returns the requests to reward servers without a score, by cause; then forgets them.
+
+  All processes call it.
+  """
+  told = [float(sum(one.faults.pop(k, 0) for one in rewards.values())) for k in http_lib.CAUSES]
+  counts = hosts.all_gather(np.array(told)).sum(axis=0).tolist()
+  found = zip(http_lib.CAUSES, counts, strict=True)
+  return {f'judge/server_failed/{k}': num for k, num in found if num}
 
 
 def samples(

@@ -13,6 +13,7 @@ Every `eval.every` steps held-out prompts are answered, and judged meanwhile    
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -127,6 +128,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
       loop.stop(f'{why}; leave rl.stop_on_alarm out to go on')
     if why := by_judge.stops():
       loop.stop(f'{why} to go on')
+    by_judge.take(step, functools.partial(generator.engine.reshard, state.params))
     batches, informative = [], np.zeros(0, bool)
     for number in sampling.batch_numbers(c, step):
       chosen = sampling.take(c, prompts, number)  # 1
@@ -153,7 +155,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
         break
     values = evaluate.step(loop, step, state.params)
     values |= refreshed.step(loop, step, batches[0].samples)
-    values |= by_judge.step(list(rewards), batches)
+    values |= by_judge.step(list(rewards), batches) | scoring.failures(rewards)
     batch = sampling.merge(batches, informative)
     observe.begin(step, batches[0], list(rewards))
     loop.lap('judge')
@@ -193,7 +195,8 @@ def programs(
     num_rows = registry.score_shape(c, mesh).num_rows
     found['likelihood'] = likelihood.program(c, models['likelihood'], mesh, num_rows)
   if 'judge' in models:
-    found['judge'] = reward_judge.program(c, models['judge'], mesh, judged.num_texts(c))
+    asked = reward_judge.program(c, models['judge'], mesh, judged.num_texts(c))
+    found[asked.name] = asked
   return found
 
 

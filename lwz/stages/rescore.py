@@ -112,7 +112,7 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
     keys.set_value(anew, key, keys.get(c, key))
   anew.reward = ConfigDict(c.reward.to_dict())
   anew.reward.weights = {name: weight for name, weight in c.reward.weights.items() if weight}
-  anew.init, anew.name = setup.reference(own, own.init), setup.run_name(c)
+  anew.init, anew.name, anew.stage = setup.reference(own, own.init), setup.run_name(c), c.stage
   return own, anew, written
 
 

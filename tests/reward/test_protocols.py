@@ -1,13 +1,16 @@
 """Reward servers in the forms that people run, on loopback."""
 
+import collections
 import time
 
 import numpy as np
 import pytest
 
 from experiments import base
-from lwz.reward import protocols
-from lwz.rl import registry
+from lwz import types
+from lwz.reward import components, protocols
+from lwz.reward import format as format_lib
+from lwz.rl import registry, scoring
 from tests.rollout import scripted as server_lib
 
 PAIRS = [('Write.', f'Text {i}.') for i in range(10)]
@@ -34,10 +37,10 @@ ANSWERS = {
 }
 
 
-def scorer(url, **changes):
+def scorer(url, faults=None, tries=1, **changes):
   c = base.get_config('micro')
   c.reward.update(changes)
-  return registry.scorer(c, None, url, tries=1)
+  return registry.scorer(c, None, url, faults, tries=tries, backoff=0.001)
 
 
 @pytest.mark.parametrize('path', ANSWERS)
@@ -93,7 +96,7 @@ def test_a_chat_is_of_one_pair_and_only_vllm_takes_it():
 )
 def test_an_answer_of_another_form_is_named(path, answer):
   protocol = protocols.of(f'http://host{path}')
-  with pytest.raises(ValueError, match=r'asked for 1 scores and gave .*; it has to give \{"'):
+  with pytest.raises(ValueError, match='asked for 1 scores and gave '):
     protocols.read(answer, 1, protocol)
 
 
@@ -104,9 +107,61 @@ def test_a_wrong_number_of_scores_is_told():
 
 
 def test_a_score_that_is_not_finite_is_none():
+  faults = collections.Counter()
   with server_lib.serve(lambda n, p: server_lib.status(200, b'{"rewards": [NaN, 0.5]}')) as server:
-    rewards = scorer(server.url.removesuffix('/v1') + '/get_reward')(PAIRS[:2])
+    rewards = scorer(server.url.removesuffix('/v1') + '/get_reward', faults)(PAIRS[:2])
   np.testing.assert_array_equal(rewards, [np.nan, 0.5])
+  assert faults == {'garbage': 1}
+
+
+MALFORMED = {
+  'truncated': server_lib.status(200, b'{"scores": [0.1, 0.'),
+  'a page': server_lib.status(200, b'<html>Bad Gateway</html>'),
+  'one too few': {'scores': [0.5]},
+  'an error': {'error': 'busy'},
+}
+
+
+@pytest.mark.parametrize('kind', MALFORMED)
+def test_a_malformed_reply_is_asked_for_again_and_then_masks_its_call(kind):
+  """Of the calls of 8 and of 2 pairs the second meets it `bad` times, of 3 tries."""
+
+  def behave(number, payload):
+    return MALFORMED[kind] if 0 < number <= bad else ANSWERS['/score'](payload)
+
+  for bad in (2, 3):
+    faults = collections.Counter()
+    with server_lib.serve(behave) as server:
+      rewards = scorer(server.url.removesuffix('/v1') + '/score', faults, tries=3)(PAIRS)
+    last = [0.8, 0.9] if bad == 2 else [np.nan] * 2
+    np.testing.assert_array_equal(rewards, [*np.arange(8) / 10, *last])
+    assert +faults == ({} if bad == 2 else {'garbage': 1}) and len(server.seen) == 4
+
+
+@pytest.mark.parametrize('kind', MALFORMED)
+def test_an_address_that_never_gave_scores_ends_the_run(kind):
+  with server_lib.serve(lambda number, payload: MALFORMED[kind]) as server:
+    said = r'reward server http.*/score: garbage: .*; name an address that gives \{"scores": \[0\.7'
+    with pytest.raises(ValueError, match=said):
+      scorer(server.url.removesuffix('/v1') + '/score', tries=2)(PAIRS)
+  assert len(server.seen) == 2
+
+
+def test_what_servers_fail_by_is_counted_once():
+  def behave(number, payload):
+    return MALFORMED['a page'] if number == 1 else ANSWERS['/score'](payload)
+
+  c = base.get_config('micro')
+  c.judge.tries = 1
+  with server_lib.serve(behave) as server:
+    url = server.url.removesuffix('/v1') + '/score'
+    rewards = {'writing': registry.writing_by(c, None, [url])}
+    parsed = format_lib.parse('<think>So.</think><answer>Text 1.</answer>', 'think')
+    sample = components.Sample(types.Prompt('p', 'Write.', 1, 2), '', parsed)
+    for last in (0.1, np.nan, 0.1):
+      np.testing.assert_array_equal(rewards['writing'].values([sample], 1), [last])
+  assert scoring.failures(rewards) == {'judge/server_failed/garbage': 1.0}
+  assert scoring.failures(rewards) == {}
 
 
 def test_a_server_that_drips_is_not_waited_for():

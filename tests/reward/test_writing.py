@@ -90,11 +90,11 @@ def test_an_ensemble_asks_every_model_and_fails_where_one_does():
 def test_a_server_is_asked_in_batches_and_a_call_that_fails_masks_its_pairs():
   asked = []
 
-  def post(payload):
+  def post(payload, read):
     asked.append(payload)
     if payload['pairs'][0]['answer'] == 'Three.':
       raise TimeoutError
-    return {'scores': [0.25, None]}
+    return read({'scores': [0.25, None]})
 
   rewards = writing.remote(post, faults=(TimeoutError,), batch=2)(PAIRS)
   np.testing.assert_array_equal(rewards, [0.25, np.nan, np.nan])
@@ -105,7 +105,8 @@ def test_a_server_is_asked_in_batches_and_a_call_that_fails_masks_its_pairs():
 
 
 def test_a_servers_raw_scores_are_squashed():
-  score = writing.remote(lambda payload: {'scores': [3, 5.0, -99]}, faults=(), scale=SCALE)
+  answer = {'scores': [3, 5.0, -99]}
+  score = writing.remote(lambda payload, read: read(answer), faults=(), scale=SCALE)
   np.testing.assert_allclose(score(PAIRS), writing.squash(np.array([3, 5, -99]), SCALE))
 
 
@@ -122,4 +123,4 @@ def test_a_servers_raw_scores_are_squashed():
 )
 def test_a_server_that_answers_something_else_is_named(answer, said):
   with pytest.raises(ValueError, match=said):
-    writing.remote(lambda payload: answer, faults=())(PAIRS)
+    writing.remote(lambda payload, read: read(answer), faults=())(PAIRS)

@@ -68,6 +68,7 @@ SAMPLES = [sample(answer) for answer in ANSWERS]
     ('m@http://localhost:1/v1', False, False, 16),
     ('lists.py', True, False, 16),
     ('pretrain:micro', False, True, 1),  # on our devices, which write until then
+    ('policy', True, True, 1),
   ],
 )
 def test_when_a_form_is_computed_depends_on_its_judge(
@@ -319,6 +320,12 @@ def test_systems_that_the_judge_of_an_evaluation_has_trained_are_known(tmp_path)
   sources = [*(str(tmp_path / name) for name in cases), url, 'answers.jsonl', str(tmp_path)]
   evaluated = [systems.System(f'system {i}', s, '', '', '') for i, s in enumerate(sources)]
   assert judged.trained(c, evaluated) == ['system 0']
+  fakes.keep_config(
+    tmp_path / 'shown',
+    {'size': 'micro', 'stage': 'grpo', 'reward': {'judge': 'policy', 'weights': {'sibling': 1.0}}},
+  )
+  c.judge.model = str(tmp_path / 'shown')  # it has judged itself
+  assert judged.trained(c, evaluated) == ['system 1']
 
 
 def test_no_reward_model_is_needed_where_it_gives_no_reward():
@@ -430,6 +437,27 @@ def test_a_killed_run_ends_as_if_it_had_not_been_and_asks_nothing_twice(keys, tm
       assert sum(counts.values()) - len(counts) <= (4 * 16 if name == 'killed' else 0)
   assert found['whole']['data']['ladder']
   assert found['killed'] == found['whole']
+
+
+@pytest.mark.slow
+def test_a_killed_run_whose_policy_judges_itself_ends_as_if_it_had_not_been(keys, tmp_path):
+  """Bit for bit, with the same replies; another step has others."""
+  run = {k: v for k, v in keys.items() if not k.startswith('reward.weights.')}
+  run |= {'reward.judge': 'policy', 'reward.judge_tokens': 8, 'reward.weights.sibling': 1.0}
+  run |= {'rollout.exact': True, 'train.num_steps': 4}
+  found, draw = {}, random.Random(3)
+  for name in ('whole', 'killed'):
+    folder = tmp_path / name / 'run'
+    for _ in range(3 if name == 'killed' else 0):
+      process = start(run, tmp_path / name)
+      wait_for_verdicts(folder, process, draw.randrange(1, 12))
+      bad_days.hurt(process, signal.SIGKILL)
+    finish(start(run, tmp_path / name))
+    lines = (folder / 'judge' / 'verdicts-0.jsonl').read_text().splitlines()
+    assert len({json.loads(line)['key'] for line in lines}) == len(lines) <= 4 * 12
+    found[name] = bad_days.remains(folder), sorted(lines)
+  assert found['killed'] == found['whole']
+  assert 'policy, which judges itself' in (folder / 'report.html').read_text()
 
 
 OWN = """

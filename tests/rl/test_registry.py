@@ -21,7 +21,7 @@ def config(model=SERVER, *, ensemble=(), exact=False, heldout=''):
 @pytest.fixture
 def scorers(monkeypatch):
   """Scorers that load no model."""
-  monkeypatch.setattr(registry, 'scorer', lambda c, mesh, value: lambda pairs: np.ones(len(pairs)))
+  monkeypatch.setattr(registry, 'scorer', lambda *_: lambda pairs: np.ones(len(pairs)))
   monkeypatch.setattr(registry, 'score_shape', lambda c, mesh: language_model.RowShape(1, 8))
   monkeypatch.setattr(registry.likelihood, 'FrozenModel', lambda c, mesh, num_rows: len)
 

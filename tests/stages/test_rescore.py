@@ -114,6 +114,13 @@ def test_a_second_start_asks_the_judge_nothing(made, monkeypatch):
   assert rescored(c) == (facts, rows)
 
 
+def test_a_policy_that_moved_judges_no_archive(made):
+  c, _ = made
+  c.reward.weights, c.reward.judge = {'sibling': 1.0}, 'policy'
+  with pytest.raises(ValueError, match=r'reward\.judge=policy: only a GRPO run has a policy'):
+    stage.check(c)
+
+
 def test_a_budget_stops_it_between_two_requests_and_what_is_all_paid_for_is_written(made):
   """Of 4 groups of 4 answers each is compared in 3 x 2 questions, which cost 1 each."""
   c, _ = made

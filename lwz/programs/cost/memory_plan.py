@@ -13,6 +13,7 @@ PARTS = {
   'score': 'judge',
   'likelihood': 'judge',
   'judge': 'judge',
+  'policy_judge': 'judge',  # by the bf16 copy of the policy, made and freed as that of writing is
   'logprob': 'learn',
   'reference': 'learn',
   'teacher': 'learn',
