@@ -8,6 +8,7 @@ values_B = rewards.values('format', samples)
 
 import queue
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,6 +51,11 @@ class BackgroundRewards:
     """Returns `Reward.values` of all samples of the step; units not judged yet are judged now."""
     return self._rewards[name].values(samples, self._group_size, self._workers[name].of_units)
 
+  def end(self, seconds: float) -> bool:
+    """Waits so long at most; returns whether all that was added is judged. No more may be added."""
+    last = time.monotonic() + seconds
+    return all([worker.end(last) for worker in self._workers.values()])
+
   def stop(self) -> None:
     """Drops the units that wait. Returns without waiting for what is being judged."""
     for worker in self._workers.values():
@@ -66,7 +72,7 @@ class _Worker:
     self._begun, self._lock = set(), threading.Lock()
     self._queue: queue.SimpleQueue[components.Unit | None] = queue.SimpleQueue()  # None ends one
     self._error: Exception | None = None
-    self._stopped = False
+    self._stopped = self._ending = False
 
   def check(self) -> None:
     if self._error:
@@ -84,9 +90,18 @@ class _Worker:
     self._stopped = True
     self._end()
 
+  def end(self, last: float) -> bool:
+    """Waits until that time for the threads to end; returns whether they have."""
+    self._end()
+    for thread in self._threads:
+      thread.join(max(0.0, last - time.monotonic()))
+    return not any(thread.is_alive() for thread in self._threads)
+
   def _end(self) -> None:
-    for _ in self._threads:
-      self._queue.put(None)
+    if not self._ending:
+      self._ending = True
+      for _ in self._threads:
+        self._queue.put(None)
 
   def of_units(self, units: Sequence[components.Unit]) -> np.ndarray:
     """`Reward.of_units`, after the threads have ended."""

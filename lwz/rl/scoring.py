@@ -13,6 +13,8 @@ from lwz.rollout import local, scheduler, stops
 
 READS = ('data.style', 'reward.max_failures', 'rl.group_size')
 
+_TICK = 1.0  # seconds between two looks at whether the run was asked to stop
+
 
 class Scoring:
   """The scores of one batch of samples.
@@ -58,12 +60,16 @@ class Scoring:
     """Returns the trajectories as text and its parts, in the order p * G + g."""
     return samples(self._c, self._decode, self._chosen, rollout, self._samples)
 
-  def scores(self, samples: list[components_lib.Sample]) -> types.Scores:
-    """Returns all scores."""
+  def scores(
+    self, samples: list[components_lib.Sample], meanwhile: Callable[[], None] = lambda: None
+  ) -> types.Scores:
+    """Returns all scores. While judges are waited for, all processes call `meanwhile` together."""
     values_by = dict.fromkeys(self._rewards, np.zeros(0))  # in their order
     # Those on our devices come first, beside what is still computed in the background.
     for name in sorted(self._rewards, key=self._background.__contains__):
       if name in self._background:
+        while not hosts.all_gather(np.array(self._background.end(_TICK))).all():
+          meanwhile()
         values_by[name] = self._background.values(name, samples)
       else:
         values_by[name] = self._rewards[name].values(samples, self._c.rl.group_size)

@@ -142,7 +142,7 @@ def run(c, rewards: registry.Given = None) -> Iterator[dict[str, float]]:
         loop.stop_if_asked()
         samples, scores = scorer.samples(rollout), stored.scores
         if scores is None:
-          scores = scorer.scores(samples)  # 3
+          scores = scorer.scores(samples, meanwhile=loop.stop_if_asked)  # 3
           if why := by_judge.refused():
             loop.stop(f'{why} to go on')
           scoring.check(c, scores)

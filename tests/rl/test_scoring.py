@@ -74,6 +74,25 @@ def write(judge, order, texts=TEXTS):
   return judge.samples(local.rollout(replies(texts), 64, STOP))
 
 
+def test_a_run_that_waits_for_a_judge_hears_that_it_is_to_stop(monkeypatch):
+  monkeypatch.setattr(scoring, '_TICK', 0.01)
+  judged = threading.Event()
+
+  def slow(samples):
+    judged.wait(60)
+    return count(samples)
+
+  def stop():
+    raise InterruptedError
+
+  with scoring_of({'slow': slow}) as judge, pytest.raises(InterruptedError):
+    judge.scores(write(judge, range(4)), meanwhile=stop)
+  judged.set()
+  with scoring_of({'slow': slow}) as judge:
+    scores = judge.scores(write(judge, range(4)))
+  np.testing.assert_array_equal(scores.values[:, :, 0], [[3, 1], [0, 5]])
+
+
 def test_our_devices_judge_beside_what_is_not_judged_yet():
   judged = threading.Event()
 
@@ -186,11 +205,15 @@ def test_a_deferred_reward_is_computed_once_and_at_the_end():
 
 @pytest.fixture
 def two_processes(monkeypatch):
-  """Process 1 of two; the values of process 0 are those put into the returned list."""
+  """Process 1 of two, which end together; process 0's values are put into the returned list."""
   theirs = []
   monkeypatch.setattr('jax.process_count', lambda: 2)
   monkeypatch.setattr('jax.process_index', lambda: 1)
-  monkeypatch.setattr(hosts, 'all_gather', lambda own: np.stack([theirs.pop(0), own]))
+
+  def all_gather(own):
+    return np.stack([own if own.dtype == bool else theirs.pop(0), own])
+
+  monkeypatch.setattr(hosts, 'all_gather', all_gather)
   return theirs
 
 
