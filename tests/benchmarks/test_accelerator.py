@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import jax
 import pytest
 
 from benchmarks import accelerator, attention
+from lwz.programs.cost import fit
 
 
 @pytest.fixture
@@ -211,3 +214,32 @@ def test_one_backend_that_fails_leaves_the_others(monkeypatch, tmp_path):
   monkeypatch.setattr(accelerator, '_other', lambda *_: json.loads(out.read_text()))
   found = accelerator.attention(4, 2, 64, 32, 4)
   assert 'ms' in found['chunked'] and "'no_such'" in found['no_such']
+
+
+@pytest.mark.parametrize('gib, reference', [(73, False), (128, True)])
+def test_the_reference_takes_part_where_an_eighth_of_the_memory_holds_its_scores(
+  monkeypatch, gib, reference
+):
+  device = types.SimpleNamespace(memory_stats=lambda: {'bytes_limit': gib * accelerator.GIB})
+  monkeypatch.setattr(jax, 'devices', lambda: [device])
+  sizes = {'rows': 1, 'tokens': 14_336, 'heads': 14, 'head_dim': 64, 'documents': 4}
+  args = types.SimpleNamespace(backends='', dtype='bfloat16', **sizes)
+  assert ('xla' in attention.backends(args)) == reference
+
+
+def test_what_is_stated_is_of_one_step_and_a_read_of_the_cache_is_named(monkeypatch):
+  found = types.SimpleNamespace(lower_seconds=1, compile_seconds=2)
+  hits = 0
+
+  def estimate(entry, chip):
+    for _ in range(hits):
+      jax.monitoring.record_event('/jax/compilation_cache/cache_hits')
+    return types.SimpleNamespace(needed=accelerator.GIB, fits=True, fit=found)
+
+  monkeypatch.setattr(fit, 'estimate', estimate)
+  monkeypatch.setattr(fit, 'seconds', lambda *_: {'memory': 0.64, 'compute': 0.1})
+  program = types.SimpleNamespace(lower=lambda: types.SimpleNamespace(compile=lambda: 'compiled'))
+  facts = {'stated_gib': 1.0, 'stated_ms': 20.0, 'compile_seconds': 3, 'cached': None}
+  assert accelerator._compiled(program, 32) == ('compiled', facts)
+  hits = 1
+  assert accelerator._compiled(program)[1] == facts | {'stated_ms': 640.0, 'cached': True}
