@@ -546,6 +546,7 @@ def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> 
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    errors='replace',
     start_new_session=True,
   ) as child:
     try:
