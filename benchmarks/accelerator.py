@@ -66,7 +66,7 @@ class Measurement:
 
 def plan(pretend: bool) -> list[Measurement]:
   """Returns all measurements, the most valuable first."""
-  models = ('micro',) if pretend else ('0.5b', '1.5b', '7b')
+  models = ('tiny',) if pretend else ('0.5b', '1.5b', '7b')
   contexts = (32, 64) if pretend else (1_024, 4_096, 14_336)
   first, second, last = models[0], models[min(1, len(models) - 1)], models[-1]
   short, long = contexts[-2:]
@@ -213,7 +213,7 @@ def rollout(model: str) -> dict:
 
 
 def _model(model: str, backend: str) -> list[str]:
-  pocket = model == 'micro'  # rollout.py's own has positions enough
+  pocket = model == 'tiny'  # rollout.py's own has positions enough
   return [
     f'--model={"pocket" if pocket else model}',
     f'--dtype={"float32" if pocket else "bfloat16"}',
@@ -228,7 +228,7 @@ def attention(heads: int, kv_heads: int, head_dim: int, tokens: int, documents: 
   return {
     r['backend']: r['failed'][:200]
     if 'failed' in r
-    else f'{1e3 * r["both_seconds"]:.2f} ms, {r["gradient_error"]:.0e}'
+    else f'{1e3 * r["both_seconds"]:.2f} ms (error {r["gradient_error"]:.0e})'
     for r in found
   }
 
