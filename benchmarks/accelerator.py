@@ -123,7 +123,7 @@ def environment() -> dict:
     'python': sys.version.split()[0],
     'jax': jax.__version__,
     'devices': f'{jax.device_count()} x {device.device_kind}',
-    'gib': (device.memory_stats() or {}).get('bytes_limit', 0) / GIB,
+    'gib': _memory('bytes_limit'),
     'cores': os.cpu_count(),
     'missing': f'{", ".join(gone)}; {bring(*gone)}' if gone else 'nothing',
   }
@@ -285,7 +285,7 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
     'of_bandwidth': moved / step / peak if peak else None,
     'read_length': read,
     **facts,
-    'peak_gib': _peak(),
+    'peak_gib': _memory('peak_bytes_in_use'),
   }
 
 
@@ -343,7 +343,7 @@ def update(model: str, tokens: int, way: str) -> dict:
     'ms': 1e3 * step,
     'mfu': mfu.mfu(mfu.train_flops(c, [tokens] * rows, frozen=bool(lora)), step),
     **facts,
-    'peak_gib': _peak(),
+    'peak_gib': _memory('peak_bytes_in_use'),
   }
 
 
@@ -428,11 +428,12 @@ def _compiled(program, steps: int = 1):
   }
 
 
-def _peak() -> float:
-  """Returns the most GiB that were in use."""
+def _memory(count: str) -> float | None:
+  """Returns GiB of the device by a count of its allocator, which a CPU lacks."""
   import jax
 
-  return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0) / GIB
+  found = (jax.devices()[0].memory_stats() or {}).get(count)
+  return found and found / GIB
 
 
 def _random(tree):
