@@ -16,6 +16,7 @@ them runs.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -514,10 +515,19 @@ def _where() -> dict:
 
 
 def end_with(parent: int) -> None:
-  """Ends this group of processes when its parent has ended, by whatever signal."""
+  """Ends this session of processes when its parent has ended, by whatever signal."""
   while os.getppid() == parent:
     time.sleep(0.5)
-  os.killpg(0, 9)
+  end(os.getsid(0))
+  os.kill(os.getpid(), 9)
+
+
+def end(session: int) -> None:
+  """Kills the others of a session: jobs of a run have groups of their own in it."""
+  for pid in sorted(int(path.name) for path in pathlib.Path('/proc').glob('[0-9]*')):
+    with contextlib.suppress(ProcessLookupError):
+      if pid != os.getpid() and os.getsid(pid) == session:
+        os.kill(pid, 9)
 
 
 def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> dict | None:
@@ -553,7 +563,7 @@ def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> 
     try:
       out, errors = child.communicate(timeout=min(one.limit, left))
     except BaseException as error:
-      os.killpg(child.pid, 9)
+      end(child.pid)
       if not isinstance(error, subprocess.TimeoutExpired):
         raise
       out, errors = child.communicate()

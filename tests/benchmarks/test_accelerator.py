@@ -60,12 +60,12 @@ def worker(tmp_path, monkeypatch, text):
 
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_worker_ends_with_the_program(tmp_path, number):
-  """And so do its children; a loop in place of a measurement."""
+  """And so do its children in groups of their own, as those are that a run starts."""
   (tmp_path / 'worker.py').write_text(
     'import os, subprocess, threading\n'
     'from benchmarks import accelerator\n'
     'threading.Thread(target=accelerator.end_with, args=[os.getppid()]).start()\n'
-    'child = subprocess.Popen(["sleep", "60"])\n'
+    'child = subprocess.Popen(["sleep", "60"], process_group=0)\n'
     f'open("{tmp_path}/new", "w").write(f"{{os.getpid()}} {{child.pid}}")\n'
     f'os.rename("{tmp_path}/new", "{tmp_path}/pids")\n'
     'child.wait()\n'
