@@ -524,10 +524,13 @@ def end_with(parent: int) -> None:
 
 def end(session: int) -> None:
   """Kills the others of a session: jobs of a run have groups of their own in it."""
-  for pid in sorted(int(path.name) for path in pathlib.Path('/proc').glob('[0-9]*')):
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
     with contextlib.suppress(ProcessLookupError):
-      if pid != os.getpid() and os.getsid(pid) == session:
-        os.kill(pid, 9)
+      found += [int(path.name)] if os.getsid(int(path.name)) == session else []
+  for pid in set(found) - {os.getpid()}:  # at once: the end of one may end this process
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(pid, 9)
 
 
 def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> dict | None:
