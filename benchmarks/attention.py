@@ -7,12 +7,13 @@
 Rounds alternate between backends; times are medians over rounds. Errors are the largest
 absolute differences from `chunked` in float32, of the output and of the gradients of queries, keys
 and values. Ratios are to the time of the reference if its scores fit in memory and it takes part,
-otherwise to that of the first backend. Kernels of other hardware are left out: interpreted, their
-times mean nothing.
+otherwise to that of the first backend. One that fails has its message. Kernels of other hardware
+are left out: interpreted, their times mean nothing.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import statistics
 import time
@@ -25,7 +26,8 @@ import rich.table
 
 from lwz.model.attention import packed as packed_attention
 
-SCORES = 16 * 2**30  # bytes of B x H x T x T scores up to which the reference takes part
+SCORES = 16 * 2**30  # bytes of B x H x T x T scores up to which the reference takes part,
+SHARE = 1 / 8  # of the device's memory at most: several of their size live at once
 
 
 def parse():
@@ -48,12 +50,13 @@ def backends(args) -> list[str]:
   if args.backends:
     return args.backends.split(',')
   platform = packed_attention.platform_of(None)
-  names = []
+  memory = (jax.devices()[0].memory_stats() or {}).get('bytes_limit', math.inf)
+  scores, names = min(SCORES, SHARE * memory), []
   for name in packed_attention.BACKENDS:
     facts = (platform, args.tokens, args.head_dim, args.dtype)
     runs = packed_attention.refusal(name, *facts, packed=args.documents > 1) is None
     interpreted = platform == 'cpu' and name not in ('xla', 'chunked')
-    too_large = name == 'xla' and 4 * args.rows * args.heads * args.tokens**2 > SCORES
+    too_large = name == 'xla' and 4 * args.rows * args.heads * args.tokens**2 > scores
     names += [name] if runs and not interpreted and not too_large else []
   return names
 
@@ -96,13 +99,18 @@ def seconds(program, qkv) -> float:
 
 
 def measure(args) -> list[dict]:
-  qkv, (_, both) = programs(args, 'chunked', jnp.float32)
-  exact = [np.asarray(x) for x in both(*qkv)]
-  ready = {name: programs(args, name, jnp.dtype(args.dtype)) for name in backends(args)}
-  times = {name: ([], []) for name in ready}
-  records = {}
-  for name, (qkv, (forward, both)) in ready.items():
-    found = [np.asarray(x.astype(jnp.float32)) for x in both(*qkv)]
+  with jax.default_matmul_precision('highest'):  # by default a product has fewer bits
+    qkv, (_, both) = programs(args, 'chunked', jnp.float32)
+    exact = [np.asarray(x) for x in both(*qkv)]
+  ready, records = {}, {}
+  for name in backends(args):
+    try:
+      qkv, (forward, both) = programs(args, name, jnp.dtype(args.dtype))
+      found = [np.asarray(x.astype(jnp.float32)) for x in both(*qkv)]
+    except Exception as error:  # the others go on
+      records[name] = {'backend': name, 'failed': str(error).partition('\n')[0]}
+      continue
+    ready[name] = qkv, (forward, both)
     errors = [float(np.abs(a - b).max()) for a, b in zip(found, exact, strict=True)]
     memory = both.memory_analysis()
     records[name] = {
@@ -112,11 +120,12 @@ def measure(args) -> list[dict]:
       'temporary_bytes': memory.temp_size_in_bytes if memory else None,
     }
     jax.block_until_ready(forward(*qkv))
+  times = {name: ([], []) for name in ready}
   for _ in range(args.repeats):
     for name, (qkv, pair) in ready.items():
       for found, program in zip(times[name], pair, strict=True):
         found.append(seconds(program, qkv))
-  base = statistics.median(times['xla' if 'xla' in times else next(iter(times))][1])
+  base = statistics.median(times['xla' if 'xla' in times else next(iter(times))][1]) if times else 1
   for name, (forward, both) in times.items():
     records[name] |= {
       'forward_seconds': statistics.median(forward),
@@ -131,11 +140,14 @@ def show(args, records):
   shape = f'{args.rows} x {args.tokens} tokens, {args.heads}/{args.kv_heads} heads'
   title = f'{shape} of {args.head_dim}, {args.dtype}, {jax.devices()[0].device_kind}'
   table = rich.table.Table(title=title)
-  base = next((r['backend'] for r in records if r['backend'] == 'xla'), records[0]['backend'])
+  base = next((r['backend'] for r in records if r.get('ratio') == 1), 'none')
   columns = ('backend', 'forward ms', 'both ms', f'of {base}', 'temporary MiB', 'error', 'of grads')
   for column in columns:
     table.add_column(column, justify='left' if column == 'backend' else 'right')
   for r in records:
+    if 'failed' in r:
+      table.add_row(r['backend'], r['failed'])
+      continue
     mib = '-' if r['temporary_bytes'] is None else f'{r["temporary_bytes"] / 2**20:,.0f}'
     table.add_row(
       r['backend'],

@@ -361,6 +361,11 @@ def work(arguments, folder: str, workload: str) -> None:
   print(json.dumps(check()), flush=True)
 
 
+def said(name: str, line: str) -> str:
+  """Returns what a worker said; ends the program if that is nothing."""
+  return line or sys.exit(f'{name} ended; its message stands above')
+
+
 def measure(arguments, folder: str, workload: str) -> list[dict]:
   """Returns one row per engine, with medians over rounds."""
   workers, rows = {}, []
@@ -376,15 +381,15 @@ def measure(arguments, folder: str, workload: str) -> list[dict]:
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
     )
     if workers[name].stdout.readline().strip() != 'ready':
-      raise RuntimeError(f'{name} did not start; its message stands above')
+      sys.exit(f'{name} did not start; its message stands above')
   rounds = {name: [] for name in workers}
   for _ in range(arguments.rounds):
     for name, worker in workers.items():
       worker.stdin.write('go\n')
       worker.stdin.flush()
-      rounds[name].append(json.loads(worker.stdout.readline()))
+      rounds[name].append(json.loads(said(name, worker.stdout.readline())))
   for name, worker in workers.items():
-    checked = json.loads(worker.communicate()[0])
+    checked = json.loads(said(name, worker.communicate()[0]))
     seconds, cpu = (statistics.median(r[k] for r in rounds[name]) for k in ('seconds', 'cpu'))
     row = {'workload': workload, 'engine': name, 'tokens': sum(lengths(workload))}
     row |= rounds[name][-1] | checked | {'seconds': seconds, 'cpu': cpu}
@@ -425,6 +430,9 @@ def main() -> None:
   if arguments.worker:
     work(arguments, arguments.folder, arguments.workloads[0])
     return
+  import jax
+
+  jax.config.update('jax_platforms', 'cpu')  # the device is for the workers: a TPU admits one
   rows = []
   with tempfile.TemporaryDirectory() as scratch:
     folder = prepare(arguments.model, pathlib.Path(scratch) / 'model')

@@ -100,3 +100,10 @@ def fits(program, args, result):
   """Whether a call had the shapes that the program announces, in and out."""
   announced = jax.eval_shape(program.fn, *program.abstract_args)
   return shapes(args) == shapes(program.abstract_args) and shapes(result) == shapes(announced)
+
+
+def h100():
+  """A context in which programs are lowered for a GPU, which jax 0.11 asks of Triton's kernels."""
+  device = jax.sharding.AbstractDevice(device_kind='NVIDIA H100', num_cores=132, platform='gpu')
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  return jax.sharding.use_abstract_mesh(mesh)

@@ -25,10 +25,12 @@ def test_samples_of_rounded_weights_are_weighted(kind):
 
 def test_on_an_accelerator_what_a_rollout_meets_is_compiled_first(monkeypatch, capsys):
   asked: list[tuple[int, int]] = []
-  fault = None
+  fault, int4 = None, False
 
   def compiling(*shape):
     asked.append(shape)
+    if int4:
+      return None  # as `Program.start` does
     done: futures.Future = futures.Future()
     done.set_exception(fault) if fault else done.set_result(None)
     return done
@@ -44,3 +46,7 @@ def test_on_an_accelerator_what_a_rollout_meets_is_compiled_first(monkeypatch, c
   fault = MemoryError('out of memory')
   with pytest.raises(MemoryError, match='out of memory'):
     generation.compile_first(c, engine)
+  fault, int4 = None, True
+  capsys.readouterr()
+  generation.compile_first(c, engine)
+  assert len(asked) == 12 and not capsys.readouterr().err

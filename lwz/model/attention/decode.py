@@ -114,7 +114,7 @@ def _in_place(cache, lengths_B, backend, read_length, mesh) -> Callable:
   kernel = {'mosaic': decode_mosaic, 'triton': decode_triton}[backend]
   prepare = functools.partial(kernel.work, read_length=read_length)
   local = functools.partial(kernel.attend, interpret=packed_attention.platform_of(mesh) == 'cpu')
-  if mesh is not None and mesh.size > 1:
+  if mesh is not None:  # also of one device, which alone says what Triton lowers for
     rows, heads = activations.spec(mesh, cache.k.shape, kv_cache.DIMENSIONS)[1:3]
     if rows is not None and lengths_B.shape[0] != cache.k.shape[1]:
       raise ValueError(

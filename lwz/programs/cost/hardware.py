@@ -31,6 +31,14 @@ class Chip:
 
 
 _ALL = (
+  # Other spellings, and boards with other rates. `CHIPS` has the last of a name.
+  Chip('v5e', 197e12, 15.75 * GIB, 0.819e12, 100e9, kind='TPU v5e'),
+  Chip('v6e', 918e12, 31.25 * GIB, 1.640e12, 200e9, kind='TPU v6e'),
+  Chip('a100', 312e12, 40e9, 1.555e12, 300e9, 25e9, kind='NVIDIA A100-SXM4-40GB'),
+  Chip('a100', 312e12, 40e9, 1.555e12, 32e9, 25e9, kind='NVIDIA A100-PCIE-40GB'),
+  Chip('a100', 312e12, 80e9, 1.935e12, 32e9, 25e9, kind='NVIDIA A100 80GB PCIe'),
+  Chip('h100', 756e12, 80e9, 2.04e12, 64e9, 50e9, kind='NVIDIA H100 PCIe'),
+  Chip('h100', 835e12, 94e9, 3.9e12, 64e9, 50e9, kind='NVIDIA H100 NVL'),
   Chip('v4', 275e12, 30.75 * GIB, 1.228e12, 100e9, kind='TPU v4'),
   Chip('v5e', 197e12, 15.75 * GIB, 0.819e12, 100e9, kind='TPU v5 lite'),
   Chip('v5p', 459e12, 95.74 * GIB, 2.765e12, 200e9, kind='TPU v5'),

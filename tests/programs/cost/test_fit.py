@@ -163,6 +163,26 @@ def test_a_run_may_use_what_the_allocator_of_a_gpu_has(monkeypatch):
   assert hardware.usable(chip) == limit and chip.flops == hardware.CHIPS['h200'].flops
 
 
+BOARDS = {
+  'NVIDIA H100 80GB HBM3': ('h100', 989e12, 3.352e12),
+  'NVIDIA H100 PCIe': ('h100', 756e12, 2.04e12),
+  'NVIDIA A100-SXM4-80GB': ('a100', 312e12, 2.039e12),
+  'NVIDIA A100-SXM4-40GB': ('a100', 312e12, 1.555e12),
+  'TPU v5 lite': ('v5e', 197e12, 0.819e12),
+  'TPU v5e': ('v5e', 197e12, 0.819e12),
+  'TPU v5p': ('v5p', 459e12, 2.765e12),
+  'TPU v5': ('v5p', 459e12, 2.765e12),
+}
+
+
+@pytest.mark.parametrize('kind', BOARDS)
+def test_a_board_has_its_own_rates(kind):
+  device = types.SimpleNamespace(device_kind=kind, platform='gpu', memory_stats=lambda: None)
+  chip = hardware.local(device)
+  assert (chip.name, chip.flops, chip.bandwidth) == BOARDS[kind]
+  assert hardware.CHIPS[chip.name].capacity >= chip.capacity
+
+
 def test_gpus_are_asked_for_by_their_shape(monkeypatch):
   asked = {}
 
