@@ -19,10 +19,10 @@ TEXT = json.dumps({'title': 'Lakes', 'text': 'They stay where they are.'}).encod
 
 @contextlib.contextmanager
 def cheaply(seconds=20, memory=700):
-  """Fails if the body takes longer, or raises the peak memory of the process by more (in MB)."""
-  before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+  """Fails if the body computes longer, or raises the peak memory of the process by more (MB)."""
+  before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
   yield
-  assert time.monotonic() - began < seconds
+  assert time.process_time() - began < seconds
   assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < memory
 
 

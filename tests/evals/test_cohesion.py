@@ -37,7 +37,8 @@ def test_shuffled_sentences_have_none_and_a_half_of_them_is_found(language):
   windows, scored = position.cut(half, MEASURE), position.score(half, MEASURE)
   at = position.change(scored.value_W, MEASURE.worse, least=MEASURE.least)
   first = next(i for i, window in enumerate(windows) if window.end > cut)
-  assert at is not None and abs(at - first) <= 3
+  # Where exactly depends on the text, that of the documentation of each Python.
+  assert at is not None and abs(at - first) <= len(windows) / 10
   whole_W = position.score(text, MEASURE).value_W
   assert position.change(whole_W, MEASURE.worse, least=MEASURE.least) is None
 

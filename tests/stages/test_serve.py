@@ -177,7 +177,7 @@ def test_best_of_returns_the_drafts_of_generate_that_the_reward_model_prefers(
 def test_no_client_waits_for_a_reward_server_for_hours(folder, monkeypatch):
   asked = []
 
-  def post(server, payload):
+  def post(server, payload, read):
     asked.append(server)
     raise registry.http_lib.Failed('timeout', 2)
 
