@@ -127,10 +127,12 @@ def _elements(path: epath.PathLike) -> Iterator[tuple[bytes, bool]]:
     raise ValueError(f'{path}: not a JSON array: it has no end; mend it')
 
 
-def is_array(path: epath.PathLike) -> bool:
-  """Whether a file is one JSON array, by its first sign."""
-  begun = (part.removeprefix(codecs.BOM_UTF8).lstrip() for part in _parts(path))
-  return next(filter(None, begun), b'').startswith(b'[')
+def array_of(path: epath.PathLike) -> bytes:
+  """Returns the first sign within a file that is one JSON array, and b'' for any other file."""
+  head = b''.join(itertools.islice(filter(bytes.strip, _parts(path)), 2))
+  head = head.removeprefix(codecs.BOM_UTF8).lstrip()
+  array, many = re.match(rb'\[\s*(.)', head, re.S), re.match(rb'\[[^\n]*\]\s*\n\s*\[', head)
+  return array[1] if array and not many else b''  # many: a list in each line
 
 
 def records(
@@ -141,17 +143,15 @@ def records(
   Those of an array have the numbers of its elements, from 1. An object is a record, or else, where
   `is_record` denies it, holds one list of objects: its records.
   """
-  if is_array(path):
+  if array_of(path):
     return scan(_joined(path, _elements(path)))
   heads = [*itertools.islice(scan(lines(path)), 2)]
   if len(heads) < 2 or heads[0].fault:  # an object, or nothing, or a first line that is broken
-    with contextlib.suppress(ValueError):
-      (one,) = scan([contents(path)])
-      lists = [value for value in one.record.values() if isinstance(value, list) and value]
-      held = [value for value in lists if isinstance(value[0], dict)]
-      elements = held[0] if len(held) == 1 and not is_record(one.record) else [one.record]
-      if not one.fault:
-        return scan(json.dumps(element).encode() for element in elements)
+    with contextlib.suppress(AttributeError, ValueError, RecursionError):  # no object
+      record = json.loads(contents(path, 4 * LARGEST).decode('utf-8-sig'))
+      held = [v for v in record.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+      elements = held[0] if len(held) == 1 and not is_record(record) else [record]
+      return scan(json.dumps(element).encode() for element in elements)
   return scan(lines(path))
 
 

@@ -219,8 +219,16 @@ def beginnings(text: str, num: int, least: int) -> list[str]:
 
 
 def openings(
-  found: collections.abc.Iterable[types.Document], lower: int, upper: int
+  found: collections.abc.Iterable[types.Document], lower: int, upper: int, *, every: bool = False
 ) -> collections.abc.Iterator[tuple[types.Document, str]]:
-  """Yields the documents that have a `passage` of `lower` to `upper` words, and that passage."""
+  """Yields the documents that have a `passage` of `lower` to `upper` words, and that passage.
+
+  Parts of another document, for which its request is restated, are left out unless `every`: what
+  is judged by requests would see one text under several.
+  """
+  if not every:
+    found = list(found)
+    own = {d.title for d in found if d.request and d.request == d.title}
+    found = [d for d in found if d.request in ('', d.title) or d.title not in own]
   passages = ((document, passage(document, lower, upper)) for document in found)
   return ((document, text) for document, text in passages if text is not None)

@@ -1,5 +1,6 @@
 """Files that texts and records are read from: found by format, and a note of those that are not."""
 
+import contextlib
 import functools
 import os
 import re
@@ -43,8 +44,8 @@ def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:
   for path in _below(root, set()):
     local = '://' not in os.fspath(path)
     form = kind(path) if not local or os.path.isfile(path) else ''
-    if form == '.json' not in kinds and jsonl.is_array(path):
-      form = LINES[0]  # as good as lines; an object may be about the data
+    if form == '.json' not in kinds and _is_data(path):
+      form = LINES[0]  # as good as lines
     (found if form in kinds else others).append(path)
   names = [str(path.relative_to(root)) for path in sorted(others)]
   shown = ', '.join(names[:_NAMED]) + (', ...' if len(names) > _NAMED else '')
@@ -54,6 +55,13 @@ def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:
   if names:
     _note(f'{root}: {_count(names)} not read: {shown}')
   return sorted(found)
+
+
+def _is_data(path: epath.Path) -> bool:
+  """Whether a file is an array of objects; anything else may be about the data."""
+  with contextlib.suppress(ValueError):  # it cannot be read
+    return jsonl.array_of(path) in (b'{', b']')
+  return False
 
 
 def stamp(path: epath.PathLike) -> str:

@@ -11,6 +11,8 @@ from lwz import text as words
 from lwz import types
 from lwz.data import corpus, templates
 
+LEAST_STATED = 10  # words: no request asks for fewer
+
 
 def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   """A plan of a text: the beginnings of at most `max_points` of its sentences, evenly spread.
@@ -45,8 +47,10 @@ def full_plan(text: str, request: str = '', *, max_points: int = 12, max_words: 
   written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))]
   points = [f'{_opening(heads[i], max_words)} ({n})' for i, n in zip(starts, written, strict=True)]
   total = written[-1] if written else 0
-  near = [n for n in re.findall(r'\d+', request) if abs(int(n) - total) <= max(20, total / 3)]
-  length = '-'.join(near[:2]) or str(rounded(total))
+  stated = [n for n in re.findall(r'\d+', request) if int(n) >= LEAST_STATED]
+  near = [abs(int(n) - total) <= max(20, total / 3) for n in stated]
+  is_length = any(near) and (len(stated) == 1 or (len(stated) == 2 and all(near)))
+  length = '-'.join(stated) if is_length else str(rounded(total))
   zh = templates.language(text) == 'zh'
   return _plan(text, f'，{length}字' if zh else f', {length} words', points)
 
@@ -114,7 +118,7 @@ def restated(prompt: types.Prompt, num_words: int) -> str | None:
 
 def rounded(num_words: int) -> int:
   """A number of words as a request names it: to the nearest ten, and ten at least."""
-  return max(10, (num_words + 5) // 10 * 10)
+  return max(LEAST_STATED, (num_words + 5) // 10 * 10)
 
 
 def states_length(document: types.Document) -> bool:
@@ -163,6 +167,6 @@ def examples(
       templates.render(request(document, answer), style, template),
       templates.completion(made(answer, request(document, answer)), answer, style),
     )
-    for document, answer in corpus.openings(found, lower, upper)
+    for document, answer in corpus.openings(found, lower, upper, every=True)
     for style in styles
   ]

@@ -90,9 +90,6 @@ def check(c) -> None:
       f'reward.judge={value}: several processes cannot hold a judge during a training; serve one '
       'by vLLM or another server, and name it as MODEL@http://host/v1'
     )
-  elif is_policy(c) and c.stage not in ('grpo', 'preflight'):
-    why = 'only a GRPO run has a policy that moves; name a judge that stays, a run for instance'
-    raise ValueError(f'reward.judge={value}: {why}')
   elif not (is_policy(c) or setup.is_experiment(value)):
     systems.describe(c, value)
 

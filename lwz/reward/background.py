@@ -52,9 +52,15 @@ class BackgroundRewards:
     return self._rewards[name].values(samples, self._group_size, self._workers[name].of_units)
 
   def end(self, seconds: float) -> bool:
-    """Waits so long at most; returns whether all that was added is judged. No more may be added."""
+    """Waits so long at most; returns whether all that was added is judged. No more may be added.
+
+    Raises the errors of rewards.
+    """
     last = time.monotonic() + seconds
-    return all([worker.end(last) for worker in self._workers.values()])
+    ended = [worker.end(last) for worker in self._workers.values()]
+    for worker in self._workers.values():
+      worker.check()
+    return all(ended)
 
   def stop(self) -> None:
     """Drops the units that wait. Returns without waiting for what is being judged."""

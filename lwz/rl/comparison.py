@@ -14,14 +14,8 @@ COMPOSED = 'composed'  # the reward that `rl.composition` makes, beside the othe
 
 
 def check(c) -> None:
-  """Raises ValueError if overlong or composition does not go with the advantage or the rewards."""
+  """Raises ValueError if `rl.composition` does not go with the advantage or the rewards."""
   name, constraints = c.rl.composition, c.rl.constraints
-  if c.rl.overlong == 'penalise' and c.rl.advantage in registry.AFTER:
-    raise ValueError(
-      f"rl.overlong='penalise' takes a little off each reward, and rl.advantage={c.rl.advantage!r} "
-      'normalises each alone: where all samples have the same reward, the least penalty would '
-      "count as much as the rewards of others; set rl.advantage='mean_reward'"
-    )
   if not name:
     return
   if name not in registry.COMPOSITIONS:

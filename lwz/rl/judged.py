@@ -42,7 +42,15 @@ def names(c) -> list[str]:
 def check(c) -> None:
   """Raises ValueError or FileNotFoundError if the judge of the rewards cannot be asked."""
   if names(c):
+    check_moving(c)
     reward_judge.check(c)
+
+
+def check_moving(c) -> None:
+  """Raises ValueError if the judge is the policy itself, in a stage that has none."""
+  if names(c) and reward_judge.is_policy(c) and c.stage not in ('grpo', 'preflight'):
+    why = 'only a GRPO run has a policy that moves; name a judge that stays, a run for instance'
+    raise ValueError(f'reward.judge={c.reward.judge}: {why}')
 
 
 def guided(c, prompts: Sequence[types.Prompt]) -> list[types.Prompt]:
@@ -53,8 +61,9 @@ def guided(c, prompts: Sequence[types.Prompt]) -> list[types.Prompt]:
 
 def models(c) -> dict[str, str]:
   """Returns the model of a judge on our devices."""
-  value = c.init if reward_judge.is_policy(c) else c.reward.judge
-  return {'judge': value} if names(c) and reward_judge.is_engine(c) else {}
+  if not (names(c) and reward_judge.is_engine(c)):
+    return {}
+  return {'judge': c.init if reward_judge.is_policy(c) else c.reward.judge}
 
 
 def num_texts(c) -> int:

@@ -61,6 +61,13 @@ def check(c) -> None:
       f'rl.overlong_margin={c.rl.overlong_margin} exceeds '
       f'rollout.max_tokens={c.rollout.max_tokens}: choose at most that many'
     )
+  several = sum(map(bool, c.reward.weights.values())) > 1
+  if c.rl.overlong == 'penalise' and several and c.rl.advantage in registry.AFTER:
+    raise ValueError(
+      f"rl.overlong='penalise' takes a little off each reward, and rl.advantage={c.rl.advantage!r} "
+      'normalises each alone: where all samples have the same reward, the least penalty would '
+      "count as much as the rewards of others; set rl.advantage='mean_reward'"
+    )
   comparison.check(c)
   _check_clips(c)
   _check_halvings(c)

@@ -71,15 +71,17 @@ def run(c) -> None:
 
 
 def _openings(c, prompt: types.Prompt, answer: str) -> Iterator[tuple[str, str]]:
-  """Yields openings of an answer, each with a request for it; none if it has too few words.
+  """Yields the opening of an answer that its prompt asks for, and shorter ones, with requests.
 
-  Of a prompt that cannot be restated there is one, as it asks.
+  None if the answer has too few words; the first alone if the prompt cannot be restated.
   """
   document = types.Document(prompt.id, answer, c.init, prompt.text)
   longest = corpus.passage(document, prompt.lower, prompt.upper)
   if not longest:
     return
-  num = c.pairs.openings if formatted.restated(prompt, prompt.lower) else 1
-  for text in corpus.beginnings(longest, num, c.data.lower):
-    restated = formatted.restated(prompt, words.count_words(text)) if num > 1 else None
-    yield restated or prompt.text, text
+  yield prompt.text, longest
+  least = max(c.data.lower, formatted.LEAST_STATED)
+  for text in corpus.beginnings(longest, c.pairs.openings, least):
+    request = formatted.restated(prompt, words.count_words(text))
+    if request and text != longest:
+      yield request, text

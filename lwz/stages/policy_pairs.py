@@ -16,7 +16,8 @@ from lwz.judge import client, systems
 from lwz.runtime import keys, setup, sources, validation
 
 READS = (
-  *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *setup.COMPUTED, 'init', 'pairs'),
+  *(*setup.READS, *setup.MESH, *setup.DOCUMENTS, *setup.COMPUTED, 'init'),
+  *('pairs.temperatures', 'pairs.coldest', 'pairs.hottest'),
   *('data.lower', 'data.upper', 'data.template', 'data.tested', 'eval.slots'),
   *('rollout.max_prompt_tokens', 'rollout.max_tokens', 'rollout.exact', 'rollout.block'),
   *('rollout.int8', 'rollout.weights', 'rollout.attention'),

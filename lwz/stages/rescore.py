@@ -43,6 +43,7 @@ HEADER = (
 
 def check(c, rewards: registry.Given = None) -> None:
   keys.check(c)
+  judged.check_moving(c)
   comparison.check(c)
   if not c.rescore.run:
     raise ValueError('rescore.run is empty: name a GRPO run, as grpo_think:tiny, or its folder')
@@ -112,7 +113,7 @@ def _opened(c, folder: epath.Path) -> tuple[ConfigDict, ConfigDict, list[int]]:
     keys.set_value(anew, key, keys.get(c, key))
   anew.reward = ConfigDict(c.reward.to_dict())
   anew.reward.weights = {name: weight for name, weight in c.reward.weights.items() if weight}
-  anew.init, anew.name, anew.stage = setup.reference(own, own.init), setup.run_name(c), c.stage
+  anew.init, anew.name = setup.reference(own, own.init), setup.run_name(c)
   return own, anew, written
 
 

@@ -211,6 +211,19 @@ def test_elements_are_whole_wherever_a_file_is_cut_into_parts(tmp_path, monkeypa
   assert [line.record for line in jsonl.scan(jsonl._joined('f', jsonl._elements('f')))] == rows
 
 
+def test_arrays_of_lines_and_records_with_a_list_are_no_array(tmp_path, noted):
+  path = tmp_path / 'a.jsonl'
+  turns = [{'role': 'user', 'content': 'Write.'}, {'role': 'user', 'content': 'Make it shorter.'}]
+  path.write_text(f'{json.dumps(turns)}\n{json.dumps(turns)}\n')
+  assert [line.fault for line in jsonl.records(path)] == ['expected a JSON object, found list'] * 2
+  path.write_text(json.dumps({'text': 'Write of rivers.', 'criteria': [{'text': 'It has silt.'}]}))
+  assert [row.text for row in sources.read(path)] == ['Write of rivers.']
+  (tmp_path / 'languages.json').write_text('["en", "de"]')
+  (tmp_path / 'b.json').write_text('[\n {"text": "It rains."}]')
+  assert [p.name for p in files.find(tmp_path, files.LINES)] == ['a.jsonl', 'b.json']
+  assert 'languages.json' in noted[0]
+
+
 def test_parquet_is_read_or_its_package_named(tmp_path, monkeypatch):
   (tmp_path / 'a.parquet').write_bytes(b'PAR1')
   monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)

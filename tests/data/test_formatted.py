@@ -28,11 +28,12 @@ def test_a_chinese_plan_counts_characters():
 
 
 def test_a_full_plan_repeats_the_length_and_counts_to_it():
-  assert formatted.full_plan(RIVERS, 'In 10 to 20 words: 3 rivers of 1984.') == (
+  assert formatted.full_plan(RIVERS, 'In 10 to 20 words: 3 rivers.') == (
     'Plan, 10-20 words: 1. Rivers carry water (3); 2. Lakes keep it for (11); '
     '3. Seas are salt (14).'
   )
-  assert formatted.full_plan(RIVERS).startswith('Plan, 10 words: ')
+  for request in ('', 'Use 10 words in 3 of 10 to 20 lines.', 'Of 1984: 10 words.'):
+    assert formatted.full_plan(RIVERS, request).startswith('Plan, 10 words: ')
   assert formatted.full_plan('河流把水带到大海，一年四季从不停息。湖泊把水留住。', '约20字。') == (
     '提纲，20字：1. 河流把水带到大海 (16)；2. 湖泊把水留住 (22)。'
   )

@@ -74,14 +74,18 @@ def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeyp
   found = list(sources.stream(c))
   lengths = {document.request: len(document.text.split()) for document in found}
   assert lengths == {
+    'Write 60 to 80 words.': 80,
     'Write 10 to 30 words.': 24,
     'Write 30 to 50 words.': 44,
     'Write 50 to 70 words.': 60,
-    'Write 70 to 90 words.': 80,
     'Write an ode.': 60,
   }
   # One passage lies on one side of training and held-out documents, whatever its length.
   assert {document.title for document in found} == set(asked)
+  # What is judged by requests, and so shared out by them, has each answer once.
+  judged = [document.request for document, _ in corpus.openings(found, 12, 200)]
+  assert judged == list(asked)
+  assert len([*corpus.openings(found, 12, 200, every=True)]) == 5
 
 
 def test_too_few_answers_are_refused(tmp_path, monkeypatch):

@@ -262,7 +262,7 @@ def read(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:
   path = epath.Path(path)
   number = 0
   try:
-    for line in jsonl.records(path, turns_of):
+    for line in jsonl.records(path, lambda record: turns_of(record) or _alone(record)):
       number = line.number
       if line.fault:
         yield Row(path.name, number, fault=line.fault[:_SHOWN])
