@@ -129,7 +129,7 @@ def _elements(path: epath.PathLike) -> Iterator[tuple[bytes, bool]]:
 
 def array_of(path: epath.PathLike) -> bytes:
   """Returns the first sign within a file that is one JSON array, and b'' for any other file."""
-  head = b''.join(itertools.islice(filter(bytes.strip, _parts(path)), 2))
+  head = b''.join(itertools.islice((part for part in _parts(path) if part.strip()), 2))
   head = head.removeprefix(codecs.BOM_UTF8).lstrip()
   array, many = re.match(rb'\[\s*(.)', head, re.S), re.match(rb'\[[^\n]*\]\s*\n\s*\[', head)
   return array[1] if array and not many else b''  # many: a list in each line

@@ -137,10 +137,11 @@ def trained(c, evaluated: Sequence[systems.System]) -> list[str]:
     folder = setup.reference(c, system.source)
     if not systems.is_endpoint(system.source) and model_source.is_run(folder):
       own = archived.config(c, run.Run(epath.Path(folder)))
+      if own.stage != 'grpo':
+        continue  # other stages have no rewards, and read no key of theirs
       if reward_judge.is_policy(own):
         own.reward.judge = folder
-      # Other stages have no rewards, and read no key of theirs.
-      found += [system.name] if own.stage == 'grpo' and mark(own, judge_lib.name(c)) else []
+      found += [system.name] if mark(own, judge_lib.name(c)) else []
   return found
 
 
