@@ -27,7 +27,7 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   heads = heads if len(heads) >= max_points else words.sentences(text)
   num_points = min(max_points, len(heads))
   chosen = [heads[i * len(heads) // num_points] for i in range(num_points)]
-  return _plan(text, '', [_opening(head, max_words) for head in chosen])
+  return _plan(text, [_opening(head, max_words) for head in chosen])
 
 
 def full_plan(text: str, request: str = '', *, max_points: int = 12, max_words: int = 4) -> str:
@@ -50,16 +50,15 @@ def full_plan(text: str, request: str = '', *, max_points: int = 12, max_words: 
   stated = [n for n in re.findall(r'\d+', request) if int(n) >= LEAST_STATED]
   near = [abs(int(n) - total) <= max(20, total / 3) for n in stated]
   is_length = any(near) and (len(stated) == 1 or (len(stated) == 2 and all(near)))
-  length = '-'.join(stated) if is_length else str(rounded(total))
-  zh = templates.language(text) == 'zh'
-  return _plan(text, f'，{length}字' if zh else f', {length} words', points)
+  return _plan(text, points, '-'.join(stated) if is_length else str(rounded(total)))
 
 
-def _plan(text: str, length: str, points: list[str]) -> str:
-  """Returns a plan in the language of a text."""
+def _plan(text: str, points: list[str], length: str = '') -> str:
+  """Returns a plan in the language of a text; it states a length if there is one."""
+  numbered = [f'{i}. {point}' for i, point in enumerate(points, start=1)]
   if templates.language(text) == 'zh':
-    return f'提纲{length}：' + '；'.join(f'{i}. {p}' for i, p in enumerate(points, start=1)) + '。'
-  return f'Plan{length}: ' + '; '.join(f'{i}. {p}' for i, p in enumerate(points, start=1)) + '.'
+    return '提纲' + (f'，{length}字' if length else '') + f'：{"；".join(numbered)}。'
+  return 'Plan' + (f', {length} words' if length else '') + f': {"; ".join(numbered)}.'
 
 
 PLANS = {'short': lambda text, request: plan(text), 'full': full_plan}
@@ -162,11 +161,15 @@ def examples(
   one of `PLANS`. The two texts are tokenized separately, as in a rollout, and joined as ids.
   """
   made = PLANS[plan]
+  asked = (
+    (request(document, answer), answer)
+    for document, answer in corpus.openings(found, lower, upper, every=True)
+  )
   return [
     (
-      templates.render(request(document, answer), style, template),
-      templates.completion(made(answer, request(document, answer)), answer, style),
+      templates.render(question, style, template),
+      templates.completion(made(answer, question), answer, style),
     )
-    for document, answer in corpus.openings(found, lower, upper, every=True)
+    for question, answer in asked
     for style in styles
   ]

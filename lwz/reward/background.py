@@ -111,9 +111,7 @@ class _Worker:
 
   def of_units(self, units: Sequence[components.Unit]) -> np.ndarray:
     """`Reward.of_units`, after the threads have ended."""
-    self._end()
-    for thread in self._threads:
-      thread.join()
+    self.end(time.monotonic() + threading.TIMEOUT_MAX)
     self.check()
     self._judge(units)
     return np.stack([self._known[unit] for unit in units])

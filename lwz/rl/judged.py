@@ -41,8 +41,8 @@ def names(c) -> list[str]:
 
 def check(c) -> None:
   """Raises ValueError or FileNotFoundError if the judge of the rewards cannot be asked."""
+  check_moving(c)
   if names(c):
-    check_moving(c)
     reward_judge.check(c)
 
 

@@ -66,13 +66,13 @@ class Scoring:
     """Returns all scores. While judges are waited for, all processes call `meanwhile` together."""
     values_by = dict.fromkeys(self._rewards, np.zeros(0))  # in their order
     # Those on our devices come first, beside what is still computed in the background.
-    for name in sorted(self._rewards, key=self._background.__contains__):
-      if name in self._background:
-        while not hosts.all_gather(np.array(self._background.end(_TICK))).all():
-          meanwhile()
-        values_by[name] = self._background.values(name, samples)
-      else:
-        values_by[name] = self._rewards[name].values(samples, self._c.rl.group_size)
+    for name, reward in self._rewards.items():
+      if name not in self._background:
+        values_by[name] = reward.values(samples, self._c.rl.group_size)
+    while not hosts.all_gather(np.array(self._background.end(_TICK))).all():
+      meanwhile()
+    for name in filter(self._background.__contains__, values_by):
+      values_by[name] = self._background.values(name, samples)
     return components_lib.scores(values_by, len(self._chosen))
 
 
