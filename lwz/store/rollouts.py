@@ -77,12 +77,11 @@ class Archive:
     """Returns the rollout and scores of a step by that policy, or any, bit for bit, or None."""
     if not (self._path / 'lengths' / 'zarr.json').exists():
       return None
-    opened = {name: self._open(name, create=False) for name in self._parts}
-    if step >= min(array.shape[0] for array in opened.values()):
-      return None
-    if not _any(opened['lengths'][step].read()):
-      return None
+    lengths = self._open('lengths', create=False)
+    if step >= lengths.shape[0] or not _any(lengths[step].read()):
+      return None  # after a kill, the other arrays may be missing, or shorter
     try:
+      opened = {name: self._open(name, create=False) for name in self._parts}
       found = {name: np.asarray(array[step].read().result()) for name, array in opened.items()}
     except ValueError:  # a chunk is broken: its checksum says so
       return None

@@ -95,6 +95,33 @@ def test_a_step_cut_short_or_broken_is_none(tmp_path):
   assert again.written() == [2]
 
 
+@pytest.mark.parametrize('num_steps', [4, 9])
+@pytest.mark.parametrize('opened', range(1, 7))
+def test_a_first_write_may_be_killed_between_any_two_arrays(
+  opened, num_steps, tmp_path, monkeypatch
+):
+  """Of a new run, and of one that goes further."""
+  if num_steps > 4:
+    archive(tmp_path).write(3, 1, *step(3))
+  real, calls = rollouts.Archive._create, []
+
+  def create(self, spec, name):
+    if len(calls) == opened:
+      raise KeyboardInterrupt
+    calls.append(name)
+    return real(self, spec, name)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(rollouts.Archive, '_create', create)
+    with pytest.raises(KeyboardInterrupt):
+      archive(tmp_path, num_steps).write(num_steps - 1, 2, *step(5))
+  again = archive(tmp_path, num_steps)
+  assert again.read(num_steps - 1, 2) is None
+  assert num_steps - 1 not in again.written()
+  again.write(num_steps - 1, 2, *step(5))
+  assert_same(again.read(num_steps - 1, 2), step(5))
+
+
 def test_another_shape_is_named(tmp_path):
   archive(tmp_path).write(0, 1, *step(0))
   with pytest.raises(ValueError, match=r'ids has steps of shape \(6, 5\), not \(6, 7\)'):
