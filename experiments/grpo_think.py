@@ -16,7 +16,7 @@ def get_config(size: str = 'tiny'):
   c.init = 'sft:small' if small else f'pretrain:{size}'
   c.reward.model = f'reward_model:{"72b" if size == "32b" else size}'  # the paper's is of 72B
   c.reward.heldout = f'referee:{size}' if size in ('tiny', 'small') else ''  # micro: if named
-  # Where one of two is fooled they disagree, and the lower bound pays less, see README.md.
+  # Where one of two is fooled they disagree, and the lower bound pays less, see docs/showcase.md.
   c.reward.ensemble = ('reward_model_second:tiny',) if size == 'tiny' else ()
   # The referee waits for pairs of the policy: of two at a time, the second model is better last.
   rewards = ('reward.model', 'reward.heldout', 'reward.ensemble', 'reward.likelihood_model')

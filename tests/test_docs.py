@@ -41,6 +41,7 @@ FOREIGN = {
   'eval_length.py': "LongWriter's own length score",
   'eval_quality.py': "LongWriter's own quality score",
 }
+EXTENDING, WRITING = 'docs/extending.md', 'docs/writing.md'
 HISTORY = ('LOG.md', 'CHANGELOG.md')  # may say what a file was called when it was written
 
 
@@ -48,7 +49,7 @@ def files():
   """Every file of the repository, as a path from its root."""
   paths = [path for path in tree.ROOT.iterdir() if path.is_file()]
   paths += (tree.ROOT / 'notebooks').glob('*.*')
-  for top in ('lwz', 'tests', 'benchmarks', 'experiments', 'launch', 'results', '.ci'):
+  for top in ('lwz', 'tests', 'benchmarks', 'experiments', 'launch', 'results', 'docs', '.ci'):
     paths += [path for path in (tree.ROOT / top).rglob('*') if '__pycache__' not in path.parts]
   return {path.relative_to(tree.ROOT).as_posix() for path in paths}
 
@@ -100,16 +101,17 @@ def renamed():
   return set(rows)
 
 
-def blocks(section):
-  """(language, text) of every fenced block of a section of README.md, in order."""
-  readme = (tree.ROOT / 'README.md').read_text(encoding='utf-8')
-  part = re.search(rf'^## {section}$(.*?)(?=^## |\Z)', readme, re.M | re.S)[1]
+def blocks(section, page='README.md'):
+  """(language, text) of every fenced block of a section of a document, '' for all, in order."""
+  part = (tree.ROOT / page).read_text(encoding='utf-8')
+  if section:
+    part = re.search(rf'^## {section}$(.*?)(?=^## |\Z)', part, re.M | re.S)[1]
   return re.findall(r'^```(\w*)\n(.*?)^```$', part, re.M | re.S)
 
 
 def recipes():
-  """{path: text} of the files that README.md says how to add."""
-  added = [text for language, text in blocks('Changing one thing') if language == 'python']
+  """{path: text} of the files that a guide says how to add."""
+  added = [text for language, text in blocks('', EXTENDING) if language == 'python']
   return {re.match('# (.+)', text)[1]: text for text in added}
 
 
@@ -204,7 +206,7 @@ def test_readmes_ten_lines_run(capsys):
 
 
 @pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
-def test_readmes_commands_for_the_released_model_pass_their_checks(tmp_path, monkeypatch):
+def test_commands_for_the_released_model_pass_their_checks(tmp_path, monkeypatch):
   """As far as they can without its weights: arguments, prompt, sampling, shapes."""
   hub, config = 'THU-KEG/LongWriter-Zero-32B', config_lib.preset('32b')
   (tmp_path / 'config.json').write_text(hf_config.text(config, config.dtype))
@@ -213,9 +215,14 @@ def test_readmes_commands_for_the_released_model_pass_their_checks(tmp_path, mon
   monkeypatch.setattr(peft, '_on_hub', lambda name: False)
   monkeypatch.setattr(sys, 'argv', [])
   monkeypatch.chdir(tmp_path)
-  mine = next(text for _, text in blocks('Changing one thing') if 'my_arena.jsonl' in text)
+  mine = next(text for _, text in blocks('', EXTENDING) if 'my_arena.jsonl' in text)
   (tmp_path / 'arena_write.jsonl').write_text(re.search(r'^{.*}$', mine, re.M)[0])
-  lines = [line for _, text in blocks('Running') for line in text.splitlines() if hub in line]
+  lines = [
+    line
+    for _, text in blocks('The released model', WRITING)
+    for line in text.splitlines()
+    if hub in line
+  ]
   stages = []
   for line in lines:
     python, m, launch, first, *more = shlex.split(line)
@@ -235,7 +242,7 @@ def test_readmes_commands_for_the_released_model_pass_their_checks(tmp_path, mon
     else:
       assert policy.prompt_style(c, c.init) == ('think', 'paper')
   assert stages == ['generate', 'evaluate', 'serve']
-  told = (tree.ROOT / 'README.md').read_text(encoding='utf-8')
+  told = re.sub(r'\s+', ' ', (tree.ROOT / WRITING).read_text(encoding='utf-8'))
 
   def gib(tree_of_shapes):
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree_of_shapes)) / 2**30
@@ -267,12 +274,12 @@ def test_readmes_notebook_runs_twice(tmp_path):
 
 
 @pytest.mark.slow
-def test_readmes_recipes_work(tmp_path):
+def test_recipes_of_the_guide_work(tmp_path):
   """In a copy of the repository: save each file, run each command."""
   root, left_out = tmp_path / 'lwz', shutil.ignore_patterns('.*', 'runs', '__pycache__', 'results')
   shutil.copytree(tree.ROOT, root, ignore=left_out)
   path = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
-  for language, text in blocks('Changing one thing'):
+  for language, text in blocks('', EXTENDING):
     if language == 'python':
       new = root / re.match('# (.+)', text)[1]
       assert not new.exists()

@@ -1,7 +1,7 @@
 """One word for one thing: old words, the words that replaced them, and where an old one may stand.
 
 A word is a pattern, met in names (`num_draws`), classes (`Draw`) and prose alike. It is put to
-every line of lwz/, experiments/, benchmarks/ and README.md, and to the names of the tests.
+every line of lwz/, experiments/, benchmarks/, docs/ and README.md, and to the names of the tests.
 """
 
 import fnmatch
@@ -174,7 +174,7 @@ def offences(name, source):
 def texts():
   """Everything that is held to the words: {name: text}; of the tests, their names alone."""
   read = {'README.md': (tree.ROOT / 'README.md').read_text(encoding='utf-8')}
-  for folder in ('lwz', 'experiments', 'benchmarks', 'launch'):
+  for folder in ('lwz', 'experiments', 'benchmarks', 'launch', 'docs'):
     for path in sorted((tree.ROOT / folder).rglob('*')):
       if path.is_file() and '__pycache__' not in path.parts:
         read[path.relative_to(tree.ROOT).as_posix()] = path.read_text(encoding='utf-8')
