@@ -61,8 +61,10 @@ def by_length(
 
   Groups are the asked lengths if they are few, as of LongWrite-Ruler, else LongBench-Write's. Each
   row has the number of `answers`, the means `asked` and `words`, `S_l` with its 95 % interval over
-  answers, and shares of answers: `early`, ended by themselves below EARLY of the asked words;
-  `cap`, cut at the limit of tokens (their indices are in `cut`); `runaway`, beyond RUNAWAY times.
+  answers, `rank`, Spearman's correlation of asked and produced words (NaN where one of them is the
+  same everywhere), near 0 for answers of one good length, whatever was asked, and shares of
+  answers: `early`, ended by themselves below EARLY of the asked words; `cap`, cut at the limit of
+  tokens (their indices are in `cut`); `runaway`, beyond RUNAWAY times.
   """
   known = [index for index in answers if asked.get(index)]
   few = len({asked[index] for index in known}) <= FEW
@@ -90,9 +92,17 @@ def _row(name, indices, asked, answers, cut, seed) -> dict[str, Any]:
   }
   return {
     **{'group': name, 'answers': len(indices), 'asked': _mean(wanted), 'words': _mean(words)},
-    **{'S_l': mean, 'low': low, 'high': high},
+    **{'S_l': mean, 'low': low, 'high': high, 'rank': _rank(wanted, words)},
     **{kind: _mean(share) for kind, share in shares.items()},
   }
+
+
+def _rank(asked: np.ndarray, words: np.ndarray) -> float:
+  if min(len({*asked}), len({*words})) < 2:
+    return math.nan
+  from scipy import stats  # here, as it takes a second
+
+  return float(stats.spearmanr(asked, words).statistic)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -171,7 +171,7 @@ def _lengths(by_length: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple, li
   rows = [
     (
       *(name, row['group'], row['answers'], row['asked'], row['words'], row['S_l']),
-      number.interval(row['low'], row['high']),
+      *(number.interval(row['low'], row['high']), row['rank']),
       *(100 * row[kind] for kind in ('early', 'cap', 'runaway')),
     )
     for name, found in by_length.items()
@@ -179,7 +179,8 @@ def _lengths(by_length: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple, li
     if row['answers']
   ]
   header = ('system', 'asked words', 'answers', 'mean asked', 'mean words', 'S_l', '95 %')
-  return 'asked and produced length', (*header, 'early end %', 'cap hit %', 'runaway %'), rows
+  header += ('rank corr.', 'early end %', 'cap hit %', 'runaway %')
+  return 'asked and produced length', header, rows
 
 
 def _write(c, opened, results: dict[str, Any], within: inside.Inside, rejects) -> None:

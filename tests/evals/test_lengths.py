@@ -62,6 +62,22 @@ def test_by_length_is_eval_length_and_says_how_answers_end():
   assert ten['low'] <= ten['S_l'] <= ten['high']
 
 
+@pytest.mark.parametrize(
+  'produced, rank', [((5, 50, 500), 1), ((60, 50, 4), -1), ((9, 9, 8), -0.866)]
+)
+def test_the_rank_correlation_says_whether_the_asked_length_is_followed(produced, rank):
+  """And not whether it is met: of five words for ten, fifty for a hundred it is 1."""
+  answers = {i: 'word ' * n for i, n in enumerate(produced)}
+  rows = lengths.by_length({0: 10, 1: 100, 2: 1000}, answers, cut=(), seed=0)
+  assert rows[0]['rank'] == pytest.approx(rank, abs=1e-3)
+  assert all(math.isnan(row['rank']) for row in rows[1:])  # one asked length each
+
+
+def test_answers_of_one_length_follow_none():
+  answers = dict.fromkeys(range(3), 'two words')
+  assert math.isnan(lengths.by_length({0: 10, 1: 20, 2: 30}, answers, (), seed=0)[0]['rank'])
+
+
 def test_many_asked_lengths_are_grouped_as_in_longbench_write():
   asked = {i: 100 + 40 * i for i in range(20)}
   rows = lengths.by_length(asked, dict.fromkeys(asked, 'a'), cut=(), seed=0)
