@@ -28,6 +28,9 @@ _VALUE = re.compile(
   r'|[，(（]?(?:至|到|或许|或者?|可能|也许))+\s*(?:maybe|even|an?\s)?\s*\d)',
   re.I,
 )
+_AROUND = re.compile(
+  r'^[\s"“”\'*_`\[]+|(?<![\s"“”\'*_`.。\]])[\s"“”\'*_`.。\]]+$'
+)  # of a whole text
 _WRAP = r'[\s"“‘\'*_`\[【]{0,8}'
 _TO_TEN = r'1\s*(?:[-–—~～]|to|至|到)\s*10\b'
 _RANGE = rf'(?!{_TO_TEN})'  # of the scale
@@ -114,7 +117,7 @@ def _columns(text: str) -> Iterator[tuple[int, int, int | None]]:
 def _integer(value: Any, *, whole: bool = False) -> int | None:
   """A mark from 1 to 10: a number, or a text that begins with it (or, with `whole`, is it)."""
   if isinstance(value, str):
-    value = re.sub(r'^[\s"“”\'*_`\[]+|[\s"“”\'*_`.。\]]+$', '', value) if whole else value
+    value = _AROUND.sub('', value) if whole else value
     match = _VALUE.fullmatch(value) if whole else _VALUE.match(value)
     value = int(match['mark']) if match and match['of'] in (None, '10', '10.0', 'ten') else None
   if isinstance(value, bool) or not isinstance(value, int | float):

@@ -46,11 +46,15 @@ _CORRECTS = re.compile(
 )
 
 _LONGEST = 30_000  # characters of a reply: the patterns take time by the square of its length
+_BLANKS = re.compile(r'\s{9,}')  # ... and by the cube of that of blanks in a row
 
 
 def spoken(text: str) -> str:
-  """A judge's reply without its thoughts; '' if they never end, or if it is endless."""
-  text = text.strip()
+  """A judge's reply without its thoughts; '' if they never end, or if it is endless.
+
+  Many blanks in a row are one, or the end of a line or of a paragraph.
+  """
+  text = _BLANKS.sub(lambda m: '\n' * min(m[0].count('\n'), 2) or ' ', text.strip())
   while text:
     head, closed, rest = text.partition('</think>')
     # Thoughts whose opening tag stands in the prompt; a tag inside an object is quoted.

@@ -209,7 +209,7 @@ VERDICTS = {
 
 
 def test_long_replies_take_no_time():
-  began = time.monotonic()
+  began = time.process_time()
   for piece in (
     '[[A]] ',
     '[[A',
@@ -222,8 +222,9 @@ def test_long_replies_take_no_time():
     '{"score": 3} ',
     '</think>',
   ):
-    arena.verdict(piece * (50_000 // len(piece)))
-  assert time.monotonic() - began < 20
+    arena.verdict(piece * (30_000 // len(piece)))  # longer ones are not read
+  arena.verdict(f'verdict: A{" " * 15_000}x')
+  assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize('text', VERDICTS)
