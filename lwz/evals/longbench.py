@@ -6,6 +6,7 @@ with the same task and the same form of reply.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,8 +60,8 @@ def prompt(path: epath.PathLike) -> tuple[str, str]:
 
 def messages(prompt: str, request: str, answer: str) -> list[dict[str, str]]:
   """Returns the chat that asks the judge; neither text can fill the other's place."""
-  head, _, tail = prompt.partition('$INST$')
-  text = head + request + tail.replace('$RESPONSE$', answer)
+  slots = {'$INST$': request, '$RESPONSE$': answer}
+  text = re.sub(r'\$INST\$|\$RESPONSE\$', lambda m: slots[m[0]], prompt)
   return [{'role': 'user', 'content': text}]
 
 
@@ -91,7 +92,7 @@ def _number(value: Any) -> float | None:
     return None
   try:
     number = float(value.strip(' "“”') if isinstance(value, str) else value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return None
   return number if LOWEST <= number <= HIGHEST else None
 

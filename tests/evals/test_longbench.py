@@ -40,6 +40,7 @@ def test_the_arithmetic_is_eval_quality():
     (json.dumps(GOOD | {'Clarity': 6}), None),
     (json.dumps(GOOD | {'Clarity': 0}), None),
     (json.dumps(GOOD | {'Clarity': True}), None),
+    (json.dumps(GOOD | {'Clarity': 10**400}), None),
     (json.dumps(GOOD | {'Clarity': 'good'}), None),
     (json.dumps(GOOD)[:-1] + ', "Clarity": 5}', None),  # 2 before
     ('All are 5.', None),
@@ -58,6 +59,8 @@ def test_the_published_prompt_is_used_word_for_word(tmp_path):
   assert source == 'the benchmark’s judge.txt'
   asked = longbench.messages(found, 'write $RESPONSE$', 'so $INST$')
   assert asked == [{'role': 'user', 'content': 'Ask: write $RESPONSE$ Said: so $INST$'}]
+  turned = longbench.messages('$RESPONSE$ for $INST$', 'write', 'so $INST$')
+  assert turned[0]['content'] == 'so $INST$ for write'
   (tmp_path / 'judge.txt').write_text('Nothing')
   with pytest.raises(ValueError, match='restore the published file'):
     longbench.prompt(file)
