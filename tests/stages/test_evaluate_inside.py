@@ -15,8 +15,9 @@ def config(experiment, server, folder, rows, **changes):
   (folder / 'bench.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
   c = experiment.get_config('micro')
   c.runs_dir, c.eval.file = str(folder / 'runs'), str(folder / 'bench.jsonl')
-  c.eval.systems = tuple(f'{name}@{server.url}' for name in ('good', 'poor'))
-  c.judge.model = f'judge@{server.url}'
+  if server:
+    c.eval.systems = tuple(f'{name}@{server.url}' for name in ('good', 'poor'))
+    c.judge.model = f'judge@{server.url}'
   c.judge.tries = 1
   c.update_from_flattened_dict(changes)
   return c
@@ -123,6 +124,17 @@ def test_a_text_without_a_verdict_is_masked(tmp_path):
 def answers_file(path, records):
   path.write_text(''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in records))
   return f'given={path}'
+
+
+def test_rules_say_no_more_than_is_read_of_a_text_of_nothing_but_facts(tmp_path):
+  told = (f'张{name}今年{age}岁，张{name}是一位木匠' for name in '伟娜芳洋' for age in '三五七九')
+  text = '，'.join(told) + '。'  # one sentence, quoted with each of its facts
+  systems = (answers_file(tmp_path / 'given.jsonl', [{'index': 0, 'response': 2 * text}]),)
+  c = config(eval_consistency, None, tmp_path, [{'prompt': 'Ode'}], **{'eval.systems': systems})
+  c.judge.model = 'offline-rules'
+  results = run(c)
+  assert results['facts']['texts without a verdict'] == 0
+  assert results['facts']['facts'] == consistency.FACTS
 
 
 def test_a_file_of_answers_is_measured_without_a_judge(tmp_path, capsys):

@@ -150,11 +150,16 @@ def _find(
 
 
 def _facts_by_rules(text: str) -> str:
-  return json.dumps({'facts': statements.facts(text)})
+  return _said('facts', statements.facts(text)[: consistency.FACTS])
 
 
 def _conflicts_by_rules(batch) -> str:
-  return json.dumps({'conflicts': statements.conflicts(batch)})
+  return _said('conflicts', statements.conflicts(batch)[: consistency.CONFLICTS])
+
+
+def _said(name: str, found: list[dict[str, str]]) -> str:
+  """Returns the reply of rules, of no more than is read: a longer one would be endless."""
+  return json.dumps({name: found}, ensure_ascii=False)
 
 
 def _interval(nums: np.ndarray, words: np.ndarray, seed: int) -> tuple[float, float]:
