@@ -56,16 +56,16 @@ def clean(value: str) -> str:
 
 
 def number(value: Any) -> int | None:
-  """A whole number of at least 0: 2000, 2000.0, '2000', '2,000 words'; None for anything else."""
+  """A whole number from 0 to 10^15: 2000, 2000.0, '2000', '2,000 words'; else None."""
   if isinstance(value, bool):
     return None
   if isinstance(value, str):
     found = _NUMBER.search(value)
     value = re.sub(r'\D', '', found[0]) if found and '-' not in value[: found.start()] else None
     value = int(value) if value and len(value) < 16 else None
-  if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+  if isinstance(value, float) and value.is_integer():
     value = int(value)
-  return value if isinstance(value, int) and value >= 0 else None
+  return value if isinstance(value, int) and 0 <= value < 10**15 else None
 
 
 def flat(value: Any) -> Iterator[Any]:

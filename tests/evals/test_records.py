@@ -90,6 +90,8 @@ def test_an_empty_file_and_a_missing_one(tmp_path):
     (float('inf'), None),
     ([200], None),
     ('9' * 400, None),
+    (10**400, None),
+    (1e300, None),
     ('many', None),
   ],
 )
