@@ -28,7 +28,6 @@ from lwz.judge import http as http_lib
 from lwz.judge import protocol, reply_cache
 
 Endpoint = http_lib.Endpoint
-post = http_lib.post
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,19 +94,17 @@ def write(
   requests: Iterable[Request],
   *,
   cache: str | os.PathLike | None = None,
-  progress: Callable[[Usage], None] | None = None,
 ) -> Generator[Reply]:
   """Replies to all requests, as they arrive.
 
   `requests` may be infinite: at most twice `endpoint.concurrency` are taken ahead of the replies.
   Closing the iterator (`contextlib.closing`) cancels the requests in flight. `cache` is a SQLite
   file of earlier replies, keyed by url, model, messages, sampling and sample; a request in it is
-  not sent again, and failures are not kept. `progress` is called after each reply.
+  not sent again, and failures are not kept.
 
   Raises ValueError if the API key is missing, or the file is not a cache; never for a reply.
   """
   endpoint.read_key()
-  usage = Usage()
   with Session(endpoint, cache) as session:
     source = enumerate(requests)
     waiting, more = 0, True
@@ -120,12 +117,8 @@ def write(
           session.send(*item)
           waiting += 1
       if waiting:
-        reply = session.receive()
         waiting -= 1
-        usage.add(reply, endpoint.price_in, endpoint.price_out)
-        if progress:
-          progress(usage)
-        yield reply
+        yield session.receive()
 
 
 class Session:

@@ -29,15 +29,17 @@ class ReplyCache:
     if '://' in path:
       raise ValueError(f'{path}: the cache of replies needs a local disk, not a bucket')
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    self._file = sqlite3.connect(path, timeout=60.0, isolation_level=None)
     try:
-      self._file.execute('PRAGMA journal_mode=WAL')
-      self._file.execute('PRAGMA synchronous=NORMAL')
-      self._file.execute(
-        'CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID'
-      )
+      with contextlib.ExitStack() as opened:
+        self._file = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+        opened.callback(self._file.close)
+        self._file.execute('PRAGMA journal_mode=WAL')
+        self._file.execute('PRAGMA synchronous=NORMAL')
+        self._file.execute(
+          'CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID'
+        )
+        opened.pop_all()
     except sqlite3.DatabaseError as error:
-      self._file.close()
       raise ValueError(
         f'{path}: no cache of replies ({error}); delete it, or name another'
       ) from error

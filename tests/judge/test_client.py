@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lwz.judge import client
+from lwz.judge import client, reply_cache
 from lwz.judge import http as http_lib
 from tests.rollout import scripted
 
@@ -28,6 +28,13 @@ def echo(number, payload):
 
 def texts(replies):
   return [reply.text for reply in sorted(replies, key=lambda r: r.index)]
+
+
+def counted(replies, price_in=0.0, price_out=0.0):
+  usage = client.Usage()
+  for reply in replies:
+    usage.add(reply, price_in, price_out)
+  return usage
 
 
 def test_every_request_is_answered_under_its_index():
@@ -94,14 +101,14 @@ def test_a_fault_that_stays_masks_its_own_reply(fault):
   def behave(number, payload):
     return fault if payload['messages'][0]['content'] == 'bad' else 'good'
 
-  tallies = []
   with scripted.serve(behave) as server:
     asked = [ask('a'), ask('bad'), ask('b')]
-    replies = list(client.write(to(server, tries=2), asked, progress=tallies.append))
+    replies = list(client.write(to(server, tries=2), asked))
   failed = next(r for r in replies if r.index == 1)
   assert texts(replies) == ['good', '', 'good'] and failed.fault and failed.tries == 2
-  assert (tallies[-1].replies, tallies[-1].failed, tallies[-1].retries) == (3, 1, 1)
-  assert sum(tallies[-1].faults.values()) == 1
+  usage = counted(replies)
+  assert (usage.replies, usage.failed, usage.retries) == (3, 1, 1)
+  assert sum(usage.faults.values()) == 1
 
 
 def test_an_empty_text_that_the_model_ended_is_its_answer():
@@ -144,11 +151,10 @@ def said(reason, **message):
   ],
 )
 def test_no_answer_is_named_and_not_tried_again(answer, cause):
-  tallies = []
   with scripted.serve(lambda n, p: answer) as server:
-    (reply,) = client.write(to(server), [ask('a')], progress=tallies.append)
+    (reply,) = client.write(to(server), [ask('a')])
   assert reply.fault.startswith(cause) and len(server.seen) == 1
-  assert tallies[-1].faults == {cause: 1}
+  assert counted([reply]).faults == {cause: 1}
 
 
 def test_a_server_that_drips_ends_at_the_deadline():
@@ -275,14 +281,16 @@ def test_a_file_that_is_no_cache_is_named(tmp_path):
   (tmp_path / 'c').write_text('not a database, but long enough to be taken for one' * 30)
   with scripted.serve(echo) as server, pytest.raises(ValueError, match=r'c: no cache of replies'):
     list(client.write(to(server), [ask('a')], cache=tmp_path / 'c'))
+  with pytest.raises(ValueError, match='no cache of replies'):
+    reply_cache.ReplyCache(tmp_path)  # a folder
 
 
 def test_cost_and_tokens_are_counted_once(tmp_path):
-  tallies = []
   with scripted.serve(echo) as server:
-    for _ in range(2):
-      judge = to(server, price_in=3.0, price_out=12.0)
-      list(client.write(judge, [ask('a')], cache=tmp_path / 'c', progress=tallies.append))
+    tallies = [
+      counted(client.write(to(server), [ask('a')], cache=tmp_path / 'c'), 3.0, 12.0)
+      for _ in range(2)
+    ]
   assert (tallies[0].tokens_in, tallies[0].tokens_out) == (10, 5)
   assert tallies[0].cost == pytest.approx((10 * 3 + 5 * 12) / 1e6)
   assert (tallies[1].cached, tallies[1].cost, tallies[1].tokens_in) == (1, 0.0, 0)
@@ -337,15 +345,13 @@ def test_post_takes_any_json_with_the_same_patience():
   pairs = [{'prompt': 'p', 'answer': 'ab'}, {'prompt': 'p', 'answer': 'abc'}]
   with scripted.serve(behave) as server:
     scorer = client.Endpoint(f'{server.url}/score', backoff=0.001)
-    assert client.post(scorer, {'pairs': pairs}) == {'scores': [2, 3]}
+    assert http_lib.post(scorer, {'pairs': pairs}) == {'scores': [2, 3]}
     assert server.seen[-1][0] == '/v1/score'
   with pytest.raises(http_lib.Failed, match='connection'):
-    client.post(client.Endpoint(server.url, backoff=0.001, tries=2), {})
+    http_lib.post(client.Endpoint(server.url, backoff=0.001, tries=2), {})
 
 
 def test_the_cache_is_plain_json_for_whoever_looks(tmp_path):
-  from lwz.judge import reply_cache
-
   with scripted.serve(echo) as server:
     list(client.write(to(server), [ask('a')], cache=tmp_path / 'c'))
     name = reply_cache.key(
