@@ -7,6 +7,7 @@ model behind an endpoint, our own engine, or 'offline-rules'.
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -164,15 +165,11 @@ def ask(
   faults: dict[str, str] = {}
   todo = []
   for key, question in unique.items():
-    replies = _kept(kept, key)
-    readable = [value for value in map(read, replies) if _is_readable(value)]
+    readable = [value for value in map(read, _kept(kept, key)) if _is_readable(value)]
     if readable:
       values.setdefault(key, readable[0])
     elif key not in values:
-      question = dataclasses.replace(question, key=key)
-      for reply in replies:  # of an earlier run: the judge is not asked the same once more
-        question = question.after(reply, again)
-      todo.append(question)
+      todo.append(dataclasses.replace(question, key=key))
   usage = client.Usage()
   if todo:
     found = stream(
@@ -234,7 +231,7 @@ def stream(
     total, done, failed: numbers of questions, of those with a verdict already, and of failures.
     sure: number of verdicts from which the share of failures so far counts; None is `total`.
     again: asks again in a chat that goes on from the unreadable reply; None: as another sample.
-    whole: False keeps, under `key`, only values and the ends of the replies that they were read of.
+    whole: False keeps of a reply that can be read, under `key`, only the value and the end.
     usage: counts replies, tokens and cost.
 
   Raises RuntimeError if more than `judge.max_failures` have failed.
@@ -243,7 +240,10 @@ def stream(
   usage = usage or client.Usage()
   label = f'judge {name(c)}'
   with terminal.Progress(total, start=done, label=label, quiet=quiet) as bar:
-    asked: Iterable[Question] = questions
+    asked: Iterable[Question] = (  # after the replies of an earlier run: not the same once more
+      functools.reduce(lambda q, unread: q.after(unread, again), _kept(kept, one.key), one)
+      for one in questions
+    )
     while asked:
       unread: list[Question] = []
       with contextlib.closing(_replies(c, write, asked)) as replies:
@@ -252,9 +252,9 @@ def stream(
           value, fault = None, reply.fault
           if not fault:
             value = read(reply.text)
-            if whole:
+            if whole or not _is_readable(value):
               kept.add(f'{question.key}-{question.turn}', text=reply.text)
-            elif _is_readable(value):
+            else:
               kept.add(question.key, value=value, answer=reply.text[-_KEPT:])
             if not _is_readable(value):
               question = question.after(reply.text, again)

@@ -50,7 +50,7 @@ _LATER = {
   'filter judge': 'the judge: does not need a long text of high quality',
   'length judge': 'the judge: no sensible length, or more than 12,000 words',
   'short range': 'the judge: fewer words than prompts.shortest',
-  'no judgement': 'the judge failed, or its replies could not be read: run again to retry',
+  'no judgement': 'the judge failed, or could not be read: delete DONE and run again to retry',
 }
 _STEPS = (
   ('cheap rules', tuple(rules.REASONS)),

@@ -1,5 +1,6 @@
 """Questions are asked until their replies can be read, and nothing is asked twice."""
 
+import functools
 import json
 
 import pytest
@@ -134,23 +135,23 @@ def test_an_unreadable_reply_is_shown_and_asked_for_again(monkeypatch, tmp_path)
     judge_lib.Question(assessor.messages(assessor.FILTER, text), str, f'id-{text}')
     for text in FUNNEL
   ]
+  how = {'total': 4, 'again': functools.partial(assessor.again, assessor.FILTER), 'whole': False}
   with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
-    found = judge_lib.stream(
-      *(config(), iter(questions), assessor.parse_keep, kept),
-      total=4,
-      again=lambda chat, unread: assessor.again(assessor.FILTER, chat, unread),
-      whole=False,
-    )
+    found = judge_lib.stream(*(config(), iter(questions), assessor.parse_keep, kept), **how)
     verdicts = {verdict.key: verdict for verdict in found}
   assert [[len(r.messages) for r in turn] for turn in judge.rounds] == [[1, 1, 1, 1], [3, 3], [5]]
   assert [verdicts[f'id-{text}'].value for text in FUNNEL] == [True, False, None, None]
   assert (verdicts['id-c'].fault, verdicts['id-d'].fault) == ('unreadable: hm', 'http 500')
   # The records of every version: the value, and the end of the reply that it was read of.
   records = [json.loads(line) for line in (tmp_path / 'v.jsonl').read_text().splitlines()]
-  assert records == [
+  assert [record for record in records if 'value' in record] == [
     {'key': 'id-a', 'value': True, 'answer': '{"keep": true}'},
     {'key': 'id-b', 'value': False, 'answer': '{"keep": no}'},
   ]
+  # Another run shows the judge what could not be read, and does not ask the same once more.
+  with journal.ReplyJournal(tmp_path / 'v.jsonl') as kept:
+    list(judge_lib.stream(*(config(), questions[2:], assessor.parse_keep, kept), **how))
+  assert [[len(r.messages) for r in turn] for turn in judge.rounds[3:]] == [[7, 1], [9], [11]]
 
 
 def test_a_stream_waits_for_the_judge(monkeypatch, tmp_path):
