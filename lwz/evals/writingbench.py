@@ -31,6 +31,7 @@ DOMAINS = (  # D1 to D6 in the paper's tables
   'Advertising & Marketing',
 )
 REQUIREMENTS = ('style', 'format', 'length')
+_LEVELS = 6  # of folders that are searched: links may lead back
 _SLOTS = ('criteria', 'query', 'response')
 
 _SYSTEM = 'You are an experienced judge of writing, who scores answers to requests by criteria.'
@@ -184,9 +185,9 @@ def _criterion(value: Any) -> dict[str, str] | None:
 
 
 def _find(folder: epath.Path, names: Sequence[str]) -> epath.Path | None:
-  """The first file of one of these names in a folder or, breadth first, below it."""
+  """The first file of one of these names in a folder or, breadth first, so far below it."""
   level = [folder]
-  while level:
+  for _ in range(_LEVELS):
     for place in level:
       for name in names:
         if (place / name).exists():

@@ -69,6 +69,8 @@ def test_the_folder_of_the_repository(tmp_path):
   place = tmp_path / 'benchmark_query'
   style = place / 'requirement' / 'style'
   style.mkdir(parents=True)
+  for name in ('link', 'another'):
+    (tmp_path / name).symlink_to(tmp_path)  # these lead back, 2^40 ways before the system refuses
   load(place, ROW, ROW | {'index': 2})
   (style / 'style_subset.jsonl').write_text(json.dumps(ROW) + '\nbroken\n')
   (style / 'style_subset_C.jsonl').write_text(json.dumps(ROW | {'criteria': [CRITERION]}))
