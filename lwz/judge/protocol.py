@@ -81,8 +81,8 @@ def read(answer: Any) -> dict[str, Any]:
   try:
     choice = answer['choices'][0]
     said = choice['message'] if 'message' in choice else {'content': choice['text']}
-    text, reason = said['content'], choice.get('finish_reason')
-  except (KeyError, IndexError, TypeError):
+    text, reason = said.get('content'), choice.get('finish_reason')  # null, or left out
+  except (AttributeError, KeyError, IndexError, TypeError):
     error = answer.get('error') if isinstance(answer, dict) else None
     raise ValueError(f'the server says {error}' if error else 'no choices[0] with a text') from None
   if isinstance(text, list):  # content in parts

@@ -76,6 +76,7 @@ FAULTS = {
   'no UTF-8': scripted.status(200, b'\xff\xfe'),
   'no choices': {'choices': []},
   'a list': [1, 2],
+  'a message that is none': {'choices': [{'message': 'hm'}]},
   'null': scripted.status(200, b'null'),
   'an error with 200': {'error': {'message': 'overloaded'}},
   'an empty text': scripted.completion('  ', None),
@@ -143,6 +144,10 @@ def said(reason, **message):
   [
     (said('length', reasoning_content='hm'), 'nothing but reasoning'),
     (said('stop', reasoning='hm'), 'nothing but reasoning'),
+    (
+      {'choices': [{'message': {'reasoning': 'hm'}, 'finish_reason': 'length'}]},
+      'nothing but reasoning',
+    ),
     (said('length', content='', reasoning_content='hm'), 'nothing but reasoning'),
     (said('length'), 'nothing at the limit'),
     (said('length', content=''), 'nothing at the limit'),
