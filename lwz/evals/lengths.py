@@ -80,11 +80,7 @@ def _row(name, indices, asked, answers, cut, seed) -> dict[str, Any]:
   wanted = np.array([asked[index] for index in indices], float)
   ended = np.array([index not in cut for index in indices], bool)
   scores = np.array([score(*pair) for pair in zip(wanted, words, strict=True)])
-  mean = low = high = math.nan
-  if len(indices):
-    mean, low, high = standings.clustered_mean(scores, indices, seed)
-  if len(indices) < 2:
-    low = high = math.nan
+  mean, low, high = standings.clustered_mean(scores, indices, seed)
   shares = {
     'early': ended & (words < EARLY * wanted),
     'cap': ~ended,

@@ -206,12 +206,8 @@ def fall(scored: Mapping[int, Scored], worse: int, seed: int) -> Fall:
 
 
 def _mean(values: Sequence[tuple[float, int]], seed: int) -> tuple[float, float, float]:
-  """Returns the mean of (value, text) and its interval over texts, NaN where there is one text."""
-  if not values:
-    return math.nan, math.nan, math.nan
-  numbers, keys = zip(*values, strict=True)
-  mean, low, high = standings.clustered_mean(np.array(numbers), keys, seed)
-  return (mean, low, high) if len(set(keys)) > 1 else (mean, math.nan, math.nan)
+  """Returns the mean of (value, text) and its interval over texts."""
+  return standings.clustered_mean(np.array([v for v, _ in values]), [k for _, k in values], seed)
 
 
 def change(value_W: np.ndarray, worse: int, seed: int = 0, least: float = 0.0) -> int | None:

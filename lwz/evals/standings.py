@@ -173,10 +173,16 @@ def _record(scores: Sequence[tuple[int, float]], seed: int) -> dict[str, Any]:
 def clustered_mean(
   values: np.ndarray, clusters: Sequence[Any], seed: int
 ) -> tuple[float, float, float]:
-  """The mean, and its 95 % interval from a bootstrap over clusters (the prompts)."""
+  """The mean, and its 95 % interval from a bootstrap over clusters (the prompts).
+
+  The mean of no value is NaN, and so is the interval of fewer than two clusters.
+  """
+  mean = float(np.mean(values)) if len(values) else float('nan')
   names, place = np.unique(np.asarray(clusters), return_inverse=True)
+  if len(names) < 2:
+    return mean, float('nan'), float('nan')
   sums = np.bincount(place, weights=values, minlength=len(names))
   sizes = np.bincount(place, minlength=len(names)).astype(float)
   samples = ratings.resample(len(names), NUM_RESAMPLES, seed)
   low, high = ratings.interval(sums[samples].sum(1) / sizes[samples].sum(1))
-  return float(np.mean(values)), float(low), float(high)
+  return mean, float(low), float(high)

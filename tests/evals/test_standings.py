@@ -64,6 +64,8 @@ def test_win_rates_by_group():
   row = next(r for r in rows if r['by'] == 'all' and r['system'] == 's')
   assert (row['wins'], row['ties'], row['losses']) == (2, 2, 0)
   assert row['low'] <= row['rate'] <= row['high']
+  alone = next(r for r in rows if r['group'] == 'under 500')  # of one prompt, with no interval
+  assert alone['rate'] == 1 and math.isnan(alone['low']) and math.isnan(alone['high'])
 
 
 def test_ratings_order_the_players_and_hold_their_intervals():

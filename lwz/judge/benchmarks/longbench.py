@@ -108,8 +108,6 @@ def _scores(tasks, found, answers, seed) -> dict[str, float]:
   inside = {idx: text for idx, text in answers.items() if idx in asked}
   out['S_l'] = lengths.metrics(asked, inside)['S_l']
   out |= {'S': (out['S_l'] + out['S_q']) / 2, 'judged': len(scores)}
-  out['low'] = out['high'] = float('nan')
-  if len(scores) > 1:
-    means = np.array([25 * (np.mean(list(of.values())) - 1) for of in scores])
-    _, out['low'], out['high'] = standings.clustered_mean(means, range(len(means)), seed)
+  means = np.array([25 * (np.mean(list(of.values())) - 1) for of in scores])
+  _, out['low'], out['high'] = standings.clustered_mean(means, range(len(means)), seed)
   return out

@@ -102,8 +102,5 @@ def _by_part(checked, seed) -> dict[str, list[position.Point]]:
 
 def _accuracy(kept_of, seed) -> tuple[float, float, float]:
   rows = [(kept, index) for index, values in kept_of.items() for kept in values]
-  if len(kept_of) < 2 or not rows:
-    mean = float(np.mean([kept for kept, _ in rows])) if rows else float('nan')
-    return mean, float('nan'), float('nan')
-  values, tasks = zip(*rows, strict=True)
-  return standings.clustered_mean(np.array(values, float), tasks, seed)
+  values = np.array([kept for kept, _ in rows], float)
+  return standings.clustered_mean(values, [index for _, index in rows], seed)

@@ -116,8 +116,6 @@ def report(c, folder, bench, names, answered, kept) -> dict[str, Any]:
 
 def _interval(scores: list[tuple[int, int]], seed: int) -> dict[str, float]:
   """The 95 % interval of the mean of (score, query), from a bootstrap over queries."""
-  if len({query for _, query in scores}) < 2:
-    return {'low': float('nan'), 'high': float('nan')}
-  values, queries = zip(*scores, strict=True)
-  _, low, high = standings.clustered_mean(np.array(values, float), queries, seed)
+  values = np.array([score for score, _ in scores], float)
+  _, low, high = standings.clustered_mean(values, [query for _, query in scores], seed)
   return {'low': low, 'high': high}
