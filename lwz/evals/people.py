@@ -28,18 +28,19 @@ def read(
 ) -> tuple[list[Judgement], list[records.Reject]]:
   """The judgements in (path, export) pairs, and the rejected ones.
 
-  Of two judgements by one annotator on one item the later counts. An export of another page, or
-  without an annotator, is rejected whole. The page's key has `page`, and `items`,
-  {id: {'idx', 'first', 'second'}}.
+  Of two judgements by one annotator on one item that of the later export counts; names are met in
+  any case. An export of another page, or without an annotator, is rejected whole. The page's key
+  has `page`, and `items`, {id: {'idx', 'first', 'second'}}.
   """
   found: dict[tuple[str, str], Judgement] = {}
   rejects = []
-  for where, export in exports:
-    export = export if isinstance(export, dict) else {}
-    annotator = records.text(export, 'annotator')
+  told = [(where, export if isinstance(export, dict) else {}) for where, export in exports]
+  for where, export in sorted(told, key=lambda one: records.text(one[1], 'time')):
+    annotator = records.text(export, 'annotator').lower()  # as the page keeps them
     listed = export.get('judgements')
     if export.get('page') != key['page']:
-      rejects.append(records.Reject(where, f'of page {export.get("page")!r}, not {key["page"]!r}'))
+      page = f'of page {export.get("page")!r:.80}, not {key["page"]!r}'
+      rejects.append(records.Reject(where, page))
     elif not annotator or not isinstance(listed, list):
       rejects.append(records.Reject(where, "no 'annotator', or no list of 'judgements'"))
     else:

@@ -16,9 +16,10 @@ KEY = {
 }
 
 
-def export(annotator, *choices, left='first', page='p'):
+def export(annotator, *choices, left='first', page='p', time=''):
   listed = [{'id': i, 'choice': c, 'left': left} for i, c in enumerate(choices)]
-  return (f'{annotator}.json', {'page': page, 'annotator': annotator, 'judgements': listed})
+  said = {'page': page, 'annotator': annotator, 'judgements': listed, 'time': time}
+  return (f'{annotator}.json', said)
 
 
 def test_ties_are_half_a_win_whichever_side_was_first():
@@ -55,6 +56,10 @@ def test_what_cannot_be_used_is_explained():
 def test_the_later_choice_counts():
   found, _ = people.read([export('a', 'first'), export('a', 'second')], KEY)
   assert [j.score for j in found] == [0.0]
+  # By their times: a second download, 'people-p-Ann (1).json', stands before the first.
+  exports = export('a', 'second', time='2026-02-01'), export('A', 'first', time='2026-01-01')
+  (one,) = people.read(exports, KEY)[0]
+  assert one.score == 0.0
 
 
 def test_agreement():

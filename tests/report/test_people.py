@@ -77,8 +77,8 @@ SCRIPT = """
 <script>
 const press = (key) => document.onkeydown({ key, target: null, preventDefault() {} });
 const type = (name) => { $('name').value = name; $('name').onchange(); };
-let href = '';
-HTMLAnchorElement.prototype.click = function () { href = this.href; };
+let href = '', file = '';
+HTMLAnchorElement.prototype.click = function () { [href, file] = [this.href, this.download]; };
 const before = [$('wanted').hidden, $('main').hidden, $('export').disabled];
 press('e');
 const exported = href;
@@ -94,14 +94,14 @@ const fresh = Object.keys(state.choices).length;
 type('%s');  // what was saved is there again
 press('e');
 const record = JSON.parse(decodeURIComponent(href.split(',')[1]));
-const out = { before, exported, after, sides, fresh, at: state.at, record };
-document.title = btoa(JSON.stringify(out));
+const out = { before, exported, after, sides, fresh, at: state.at, record, file };
+document.title = btoa(unescape(encodeURIComponent(JSON.stringify(out))));
 </script>
 """
 
 
 @pytest.mark.skipif(not shutil.which('chromium'), reason='needs chromium')
-@pytest.mark.parametrize('name', ['a', 'b'])  # of either parity
+@pytest.mark.parametrize('name', ['a', '李'])  # of either parity
 def test_keys_choose_and_the_export_says_what_was_seen(tmp_path, name):
   html, items, _ = write(tmp_path, pairs=UNIQUE[:6])
   (tmp_path / 'driven.html').write_text(html.replace('</body>', SCRIPT % (name, name) + '</body>'))
@@ -112,7 +112,8 @@ def test_keys_choose_and_the_export_says_what_was_seen(tmp_path, name):
   assert out['before'] == [False, True, True] and out['exported'] == ''  # a name is wanted
   assert out['after'] == [True, False, False]
   record = out['record']
-  assert record['annotator'] == name and out['fresh'] == 0 and out['at'] == 3
+  assert record['annotator'] == name and out['file'] == f'people-{record["page"]}-{name}.json'
+  assert out['fresh'] == 0 and out['at'] == 3
   texts = {item['id']: item['texts'] for item in items}
   assert len(record['judgements']) == 3
   by_left = {texts[j['id']][j['left'] == 'second']: j['choice'] for j in record['judgements']}
