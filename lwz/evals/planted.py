@@ -126,13 +126,3 @@ def hits(found: Sequence[consistency.Conflict], pairs: Sequence[Pair]) -> list[i
     )
     for one in found
   ]
-
-
-def precision_recall(
-  found: Sequence[consistency.Conflict], pairs: Sequence[Pair]
-) -> tuple[float, float]:
-  """Returns the share of conflicts that were planted, and of planted pairs that were found."""
-  met = hits(found, pairs)
-  precision = sum(i is not None for i in met) / len(met) if met else float('nan')
-  recall = len({i for i in met if i is not None}) / len(pairs) if pairs else float('nan')
-  return precision, recall

@@ -36,9 +36,9 @@ def test_planted_contradictions_are_found_where_they_are(language, seed):
     assert made.text[slice(*pair.first)] and made.text[slice(*pair.second)]
     assert pair.first[1] <= pair.second[0]
   found, _, dropped = find(made.text)
-  precision, recall = planted.precision_recall(found, made.pairs)
-  assert dropped == 0 and precision == 1 and recall >= 0.9
-  kinds = [made.pairs[i].kind for i in planted.hits(found, made.pairs)]
+  met = planted.hits(found, made.pairs)
+  assert dropped == 0 and None not in met and len({*met}) >= 0.9 * len(made.pairs)
+  kinds = [made.pairs[i].kind for i in met]
   assert [one.kind for one in found] == kinds
   for one in found:
     assert made.text[one.first.start : one.first.end] == one.first.quotation
