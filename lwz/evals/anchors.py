@@ -48,7 +48,8 @@ def rate(
 ) -> dict[str, float]:
   """A player's `rating` against the anchors, its 95 % interval `low` to `high`, and `win_rate`.
 
-  The interval comes from a bootstrap over prompts; a tie is half a win. All are NaN without games.
+  The interval comes from a bootstrap over prompts; a tie is half a win. All are NaN without games,
+  and so is the interval of a single prompt.
   """
   own = [(p.idx, p.other, p.score) for p in found if p.one == player]
   own += [(p.idx, p.one, 1 - p.score) for p in found if p.other == player]
@@ -64,8 +65,9 @@ def rate(
   known = np.array(list(anchors.values()), float)
   samples = ratings.resample(len(place), standings.NUM_RESAMPLES, seed)
   weights = ratings.counts(samples, len(place))
-  prior = standings.PRIOR
-  low, high = ratings.interval(against(weights @ wins, weights @ games, known, prior=prior))
+  prior, low, high = standings.PRIOR, np.nan, np.nan
+  if len(place) > 1:
+    low, high = ratings.interval(against(weights @ wins, weights @ games, known, prior=prior))
   return {
     'rating': float(against(wins.sum(0), games.sum(0), known, prior=prior)),
     'low': float(low),

@@ -72,8 +72,8 @@ def wilson(successes: float, trials: int) -> tuple[float, float, float]:
 def rate(found: Sequence[Pairing], players: Sequence[str], seed: int) -> list[dict[str, Any]]:
   """A row per player: Bradley-Terry and sequential Elo ratings with 95 % intervals, best first.
 
-  Intervals come from NUM_RESAMPLES bootstrap samples of prompts. Ratings are centred on 1000, and
-  comparable between arenas only if the players are the same.
+  Intervals come from NUM_RESAMPLES bootstrap samples of prompts; NaN of one prompt. Ratings
+  are centred on 1000, and comparable between arenas only if the players are the same.
   """
   order = {name: i for i, name in enumerate(players)}
   tasks = {idx: t for t, idx in enumerate(sorted({p.idx for p in found}))}
@@ -92,6 +92,8 @@ def rate(found: Sequence[Pairing], players: Sequence[str], seed: int) -> list[di
   low, high = ratings.interval(ratings.bootstrap_bradley_terry(games, samples, prior=PRIOR))
   elo = ratings.elo(games.left, games.right, games.score, len(players), k=ELO_K)
   elo_low, elo_high = ratings.interval(ratings.bootstrap_elo(games, samples, k=ELO_K))
+  if len(tasks) < 2:
+    low, high, elo_low, elo_high = np.full((4, len(players)), np.nan)
   played = np.bincount(games.left, minlength=len(players)) + np.bincount(
     games.right, minlength=len(players)
   )

@@ -47,4 +47,6 @@ def test_a_player_is_rated_whichever_side_it_stood_on():
   assert row['win_rate'] == pytest.approx(2.5 / 3)
   assert row['rating'] == pytest.approx(1000 + 400 * np.log10(3 / 1))
   assert 1000 <= row['low'] <= row['rating'] <= row['high']
+  alone = anchors.rate(found[:1], 'me', {'base': 1000.0}, 0)  # one prompt has no interval
+  assert alone['rating'] > 1000 and np.isnan([alone['low'], alone['high']]).all()
   assert np.isnan(list(anchors.rate(found[:3], 'other', {'base': 1000.0}, 0).values())).all()

@@ -75,6 +75,8 @@ def test_ratings_order_the_players_and_hold_their_intervals():
   assert all(r['low'] <= r['rating'] <= r['high'] for r in rows[:3])
   assert np.mean([r['rating'] for r in rows[:3]]) == pytest.approx(1000)
   assert math.isnan(rows[3]['rating']) and rows[3]['games'] == 0
+  for row in standings.rate([p for p in found if p.idx == 1], ['s', 't', 'base'], seed=0):
+    assert row['games'] and math.isnan(row['low']) and math.isnan(row['elo_high'])
 
 
 def test_an_arena_without_games():
