@@ -50,7 +50,7 @@ def _load(path: str, contents: bytes) -> Reply:
   del contents  # an edited file is another judge
   try:
     found = runpy.run_path(path).get('reply')
-  except Exception as error:  # of any kind: the file is the user's
+  except (Exception, SystemExit) as error:  # of any kind: the file is the user's
     raise ValueError(f'reward.judge={path}: {type(error).__name__}: {error}') from error
   if not callable(found):
     raise ValueError(f'reward.judge={path}: the file has no function reply(question): add one')

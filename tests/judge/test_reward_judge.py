@@ -353,6 +353,7 @@ def test_the_file_of_a_judge_is_part_of_what_a_run_is(tmp_path):
     (None, 'no such file; name one with'),
     ('x = 1', 'has no function reply'),
     ('1 / 0', 'lists.py: ZeroDivisionError: division by zero'),
+    ('import sys; sys.exit(3)', 'lists.py: SystemExit: 3'),
   ],
 )
 def test_a_file_that_is_no_judge_is_refused(tmp_path, text, message):
