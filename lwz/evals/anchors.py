@@ -65,9 +65,10 @@ def rate(
   known = np.array(list(anchors.values()), float)
   samples = ratings.resample(len(place), standings.NUM_RESAMPLES, seed)
   weights = ratings.counts(samples, len(place))
-  prior, low, high = standings.PRIOR, np.nan, np.nan
-  if len(place) > 1:
-    low, high = ratings.interval(against(weights @ wins, weights @ games, known, prior=prior))
+  prior = standings.PRIOR
+  low, high = ratings.interval(against(weights @ wins, weights @ games, known, prior=prior))
+  if len(place) < 2:
+    low, high = np.full(2, np.nan)
   return {
     'rating': float(against(wins.sum(0), games.sum(0), known, prior=prior)),
     'low': float(low),
