@@ -9,8 +9,8 @@ sections these must be there: `facts` {name: value}, with `judge` where none is 
 the judge failed, [] if it did not), and, for the report alone, `tables` [(title, header, rows)], of
 which the first is printed,
 `plot` [(system, value, low, high)], NaN for no interval, its `unit`, and `covers`, the range that
-its axis shows at least; `lower_is_better` where it is so. Each verdict is written to
-judgements.jsonl with what it is about, and the `digest` of each answer, by which two judges are
+its axis shows at least; `lower_is_better` where it is so. Each verdict on whole answers is written
+to judgements.jsonl with what it is about, and the `digest` of each answer, by which two judges are
 compared.
 """
 
