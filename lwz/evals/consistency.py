@@ -143,19 +143,21 @@ def conflicts(facts: Sequence[Fact], found: Sequence[Mapping[str, str]]) -> list
 def _records(
   reply: str, name: str, fields: Sequence[str], most: int
 ) -> list[dict[str, str]] | None:
-  """Returns the objects with all `fields` in the list `name` of the outermost such object."""
-  text = replies.spoken(reply)
-  for start in [match.start() for match in re.finditer(r'\{', text)][-1_000:]:
-    if not re.match(rf'\{{\s*"{name}"\s*:', text[start:]):
-      continue
+  """Returns the objects with all `fields` in the list `name` of the last outermost such object."""
+  text, end = replies.spoken(reply), 0
+  listed = None
+  for match in re.finditer(rf'\{{\s*"{name}"\s*:', text):
+    if match.start() < end:
+      continue  # inside the one before
     try:
-      value, _ = json.JSONDecoder(strict=False).raw_decode(text, start)
+      value, end = json.JSONDecoder(strict=False).raw_decode(text, match.start())
     except (ValueError, RecursionError):
       return None  # a reply that was cut may have left out the decisive ones
-    if isinstance(value[name], list):
-      kept = [item for item in value[name] if isinstance(item, dict) and set(fields) <= set(item)]
-      return [{key: str(item[key])[:QUOTED] for key in fields} for item in kept[:most]]
-  return None
+    listed = value[name] if isinstance(value[name], list) else listed
+  if listed is None:
+    return None
+  kept = [item for item in listed if isinstance(item, dict) and set(fields) <= set(item)]
+  return [{key: str(item[key])[:QUOTED] for key in fields} for item in kept[:most]]
 
 
 def density(num: int, words: int) -> float:

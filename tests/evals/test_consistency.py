@@ -94,6 +94,9 @@ def test_replies_that_cannot_be_read_and_those_that_name_none():
   assert consistency.read_facts('There are none.') is None
   assert consistency.read_facts('{"facts": [{"subject": "a"') is None
   assert consistency.read_facts('{"facts": [{"subject": "a"}, 3]}') == []
+  told = json.dumps({'facts': [fact('{"facts": []}')]})  # as may stand in a text
+  assert len(consistency.read_facts(f'Of none it is {{"facts": []}}. Here: {told}')) == 1
+  assert consistency.read_facts(f'{told} or {told[:-3]}') is None
   many = {'facts': [fact(str(i)) for i in range(99)]}
   assert len(consistency.read_facts(json.dumps(many))) == consistency.FACTS
 
