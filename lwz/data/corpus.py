@@ -7,6 +7,7 @@ import hashlib
 import re
 import sqlite3
 import sys
+import textwrap
 
 from etils import epath
 
@@ -15,6 +16,7 @@ from lwz import text as words
 from lwz.data import embedded, files
 
 _MIN_WORDS = 20  # of a document of the embedded corpus; shorter docstrings are labels, not texts
+_TITLE = 80  # characters of a line that may be a title
 _LONG_WORD = 100  # characters; an opening is looked for in as many of them as it may have words
 
 
@@ -27,7 +29,7 @@ def stream(folder: epath.PathLike = '') -> collections.abc.Iterator[types.Docume
       read recursively in sorted order: .txt and .md files, one document each, and .jsonl and
       .parquet files with a document per line or row, fields `text` and perhaps `title`, or the
       `request` that the text answers; .gz of them, too. A title that is not given is a short first
-      line, else the name of the file.
+      line, else the name of the text's file, or the first words of a record.
 
   Yields:
     The documents, no two with the same words. Texts of a folder stay as they are, line ends and
@@ -55,7 +57,7 @@ def sources(folder: epath.PathLike = '') -> list[str]:
   if not str(folder):
     return list(embedded.SOURCES)
   root = epath.Path(folder)
-  return [str(path.relative_to(root)) for path in _files(root)]
+  return [files.text(path.relative_to(root)) for path in _files(root)]
 
 
 def size(folder: epath.PathLike) -> int:
@@ -86,7 +88,7 @@ def _embedded() -> tuple[types.Document, ...]:
 
 def _of_folder(root: epath.Path) -> collections.abc.Iterator[types.Document]:
   for path in _files(root):
-    source = str(path.relative_to(root))
+    source = files.text(path.relative_to(root))
     if files.kind(path) in files.TEXTS:
       yield _titled(_decoded(path), source, files.stem(path))
     else:
@@ -112,15 +114,23 @@ def _from_record(source: str, record: dict) -> types.Document:
   request = jsonl.field(record, 'request', str, '')
   if title := jsonl.field(record, 'title', str, '') or request:
     return types.Document(title, _plain(text), source, request)
-  return _titled(text, source, source)
+  return _titled(text, source)
 
 
-def _titled(text: str, source: str, fallback: str) -> types.Document:
-  """A document titled by its first line if that looks like a title, else by `fallback`."""
-  first, _, rest = _plain(text).partition('\n')
-  if rest.strip() and len(first) <= 80 and not re.search(r'[.,;:。，；：]$', first):
+def _titled(text: str, source: str, name: str = '') -> types.Document:
+  """A document titled by its first line if that looks like a title, else by name or first words."""
+  text = _plain(text)
+  first, _, rest = text.partition('\n')
+  is_title = len(first) <= _TITLE and re.search(r'\w.*(?<![.,;:。，；：])$', first)
+  if rest.strip() and is_title:
     return types.Document(first.lstrip('# ').rstrip(), rest.strip(), source)
-  return types.Document(fallback, _plain(text), source)
+  return types.Document(name or _opening(text) or source, text, source)
+
+
+def _opening(text: str) -> str:
+  """The first words of a text, of some 60 characters; of one without blanks, 20 characters."""
+  first = textwrap.shorten(text[:_TITLE], 60, placeholder='') or text[:20]
+  return first.rstrip('.,;:!?。，；：！？')
 
 
 def _plain(text: str) -> str:

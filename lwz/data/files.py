@@ -26,9 +26,14 @@ def kind(path: epath.PathLike) -> str:
   return '' if name.endswith('.gz') and found not in (*TEXTS, *LINES, '.json') else found
 
 
+def text(path: epath.PathLike) -> str:
+  """Returns the path as a text that can be written: U+FFFD for bytes that are not UTF-8."""
+  return os.fsencode(path).decode(errors='replace')
+
+
 def stem(path: epath.PathLike) -> str:
   """Returns the name without its format: 'a.b' for 'x/a.b.txt.gz'."""
-  return re.sub(r'(\.\w+)(\.gz)?$', '', os.path.basename(os.fspath(path)), flags=re.I)
+  return re.sub(r'(\.\w+)(\.gz)?$', '', os.path.basename(text(path)), flags=re.I)
 
 
 def find(folder: epath.PathLike, kinds: Sequence[str]) -> list[epath.Path]:

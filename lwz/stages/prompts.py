@@ -118,16 +118,18 @@ def _sift(c, folder: pathlib.Path, counts: sift.Counts) -> list[pathlib.Path]:
     for index, (source, path) in enumerate(todo):
       folders.append(folder / f'{index:05d}')
       # A changed file is sifted again; a changed benchmark file has all files sifted again.
-      stamp = '\n'.join([files_lib.stamp(path) if path else 'embedded', *tested])
+      stamp = '\n'.join([files_lib.stamp(path) if path else 'embedded', *tested]).encode(
+        errors='surrogateescape'
+      )
       mark = folders[-1] / 'file.txt'
-      if not mark.exists() or mark.read_text() != stamp:
+      if not mark.exists() or mark.read_bytes() != stamp:
         rows = _embedded(c) if path is None else sources.read(path, paths)
 
         def show(part: sift.Counts, done: int = index, before: int = counts.rows) -> None:
           bar.update(done, rows=before + part.rows, kept=part.kept)
 
         sift.sift(rows, source, folders[-1], settings, progress=show)
-        mark.write_text(stamp)
+        mark.write_bytes(stamp)
       counts.add(sift.read_counts(folders[-1]))
       bar.update(index + 1, rows=counts.rows, kept=counts.kept)
   return folders

@@ -3,6 +3,7 @@
 import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import sysconfig
 import time
@@ -92,7 +93,9 @@ def test_what_announces_a_gap_goes_with_it():
 def test_null_is_no_title_and_no_text(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text('{"text": "The sea is wide.", "title": null}')
-  assert [*corpus.stream(tmp_path)] == [types.Document('a.jsonl', 'The sea is wide.', 'a.jsonl')]
+  assert [*corpus.stream(tmp_path)] == [
+    types.Document('The sea is wide', 'The sea is wide.', 'a.jsonl')
+  ]
   for line, said in (
     ('{"text": null, "title": "A title"}', "a.jsonl:1: 'text' is null"),
     ('{"title": "No text at all"}', "a.jsonl:1: no field 'text'"),
@@ -117,6 +120,34 @@ def test_a_folder_is_read_in_order_and_titles_fall_back(tmp_path):
     types.Document('Seas', 'Salt.', 'b/more.jsonl'),
     types.Document('海', '很大。', 'b/more.jsonl'),
   ]
+
+
+def test_records_without_titles_have_titles_of_their_own(tmp_path):
+  pages = [f'Page {i} of the web has no title. ' + 'It goes on and on. ' * 9 for i in range(300)]
+  (tmp_path / 'web.jsonl').write_text(''.join(json.dumps({'text': one}) + '\n' for one in pages))
+  found = [*corpus.stream(tmp_path)]
+  assert found[7].title == 'Page 7 of the web has no title. It goes on and on. It goes'
+  assert len({document.title for document in found}) == 300
+  assert all(corpus.split(found, 0.1))  # titles decide
+  (tmp_path / 'web.jsonl').write_text(
+    json.dumps({'text': '河流把水带到大海，一年四季从不停息。' * 9})
+  )
+  assert [one.title for one in corpus.stream(tmp_path)] == [
+    '河流把水带到大海，一年四季从不停息。河流'
+  ]
+
+
+def test_a_rule_is_no_title(tmp_path):
+  (tmp_path / 'post.md').write_text('---\ndraft: true\n---\n\nRivers flow.\n')
+  assert [one.title for one in corpus.stream(tmp_path)] == ['post']
+
+
+def test_names_that_are_not_utf_8_are_texts_all_the_same(tmp_path):
+  name = os.fsdecode('河流'.encode('gbk'))  # as unzip leaves them
+  (tmp_path / f'{name}.txt').write_text('Rivers flow.')
+  (found,) = corpus.stream(tmp_path)
+  assert corpus.split([found], 0.0) == ([found], [])
+  assert found.title.encode() and corpus.sources(tmp_path) == [found.source]
 
 
 def test_any_thread_may_read_a_stream(tmp_path):

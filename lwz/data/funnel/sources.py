@@ -29,7 +29,9 @@ def files(source: epath.PathLike) -> list[epath.Path]:
 def name(source: epath.PathLike) -> str:
   """The name of a source in every output: its folder's, or its file's without the suffix."""
   root = epath.Path(source).expanduser()
-  return files_lib.stem(root) if files_lib.kind(root) in KINDS else root.resolve().name
+  return (
+    files_lib.stem(root) if files_lib.kind(root) in KINDS else files_lib.text(root.resolve().name)
+  )
 
 
 def read(
