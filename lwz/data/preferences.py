@@ -89,7 +89,7 @@ def from_documents(
       continue
     for kind in (*kinds[first:], *kinds[:first]):
       damaged = damages.DAMAGES[kind](text, rng, other)
-      if damaged != text:
+      if ''.join(damaged.split()) not in ('', ''.join(text.split())):  # blanks are no damage
         preferences.append(types.Preference(request, text, damaged, kind))
         if not every_kind:
           break

@@ -13,7 +13,7 @@ import numpy as np
 
 from lwz import text as words
 from lwz import types
-from lwz.data import corpus, formatted, preferences
+from lwz.data import corpus, formatted, preferences, templates
 
 SOURCE = 'require'  # of the pairs
 
@@ -112,7 +112,7 @@ def dropped(
     if covered(sentence, lost):
       missing += words.count_words(sentence)
       filling, missing = _filling(near, far, missing)
-      sentence = ('' if sentence[-1] >= words.CHARACTERS[0] else ' ').join(filling)
+      sentence = ('' if templates.language(sentence) == 'zh' else ' ').join(filling)
     pieces += [text[end:first], sentence]
     end = last
   return ''.join(pieces).strip()

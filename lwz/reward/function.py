@@ -8,7 +8,6 @@ every function of the user's own that it calls. What comes from installed packag
 import __future__
 
 import ast
-import builtins
 import dataclasses
 import dis
 import functools
@@ -27,6 +26,8 @@ import numpy as np
 from lwz.reward import components
 
 Function = components.Component | components.Reward
+# Their own content stands in no field of a subclass.
+_HOLDERS = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
 _FUTURE = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
 # Of a class: what Python adds to what was written.
 _ADDED = re.compile(
@@ -121,7 +122,8 @@ def _described(value: Any, outer: tuple[Any, ...] = ()) -> Any:
     return [kind, value.__qualname__, describe(value.__bases__), describe(own)]
   if hasattr(value, '__wrapped__'):  # by functools.cache, jax.jit
     return [kind, describe(value.__wrapped__)]
-  if not _is_library(type(value).__module__) and hasattr(value, '__dict__'):
+  is_own = not _is_library(type(value).__module__) and not isinstance(value, _HOLDERS)
+  if is_own and hasattr(value, '__dict__'):
     return ['object', describe(type(value)), describe(dict(vars(value)))]
   raise ValueError(f'{value!r:.60} of type {kind} cannot be told from another by its content')
 
@@ -149,7 +151,7 @@ def _content(cell: types.CellType) -> Any:
 def _globals(code: types.CodeType) -> Iterator[str]:
   for one in _codes(code):
     for step in dis.get_instructions(one):
-      if step.opname in ('LOAD_GLOBAL', 'LOAD_NAME') and not hasattr(builtins, step.argval):
+      if step.opname in ('LOAD_GLOBAL', 'LOAD_NAME'):
         yield step.argval
 
 

@@ -41,6 +41,17 @@ def test_pairs_of_the_corpus():
     preferences.from_documents(found[:1], seed=0, **args)
 
 
+def test_blanks_are_no_damage():
+  text = 'Rivers  carry water:\n  - to the sea,\n  - to lakes.'
+  found = [types.Document(f'title {i}', f'{text} Part {"x" * i} ends.', '') for i in range(100)]
+  args = {'lower': 2, 'upper': 99, 'seed': 0}
+  for kind in ('marks', 'drop', 'swap'):  # which may leave a short text as it is
+    pairs = preferences.from_documents(found, kinds=(kind,), **args)
+    assert pairs and all(pair.chosen.split() != pair.rejected.split() for pair in pairs)
+  few = [types.Document(f'{i}', f'Rivers {"x" * i}.', '') for i in range(1, 9)]
+  assert preferences.from_documents(few, kinds=('frame',), **args) == []
+
+
 def test_what_is_saved_is_loaded_the_same(tmp_path):
   kept = [types.Preference('写诗', '好\n"诗"', '坏诗', 'ours'), types.Preference('p', 'c', 'r')]
   preferences.save(tmp_path / 'new' / 'pairs.jsonl', kept)

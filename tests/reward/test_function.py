@@ -133,6 +133,14 @@ def test_a_function_that_is_called_counts_by_its_own_source():
   assert digest(wrapped) != digest(wrapped.replace('x + 1', 'x + 2'))
 
 
+def test_a_name_of_pythons_own_may_be_the_users():
+  calls = 'def format(x):\n  return 1\ndef f(samples):\n  return [*map(format, samples)]\n'
+  assert digest(calls) != digest(calls.replace('return 1', 'return 2'))
+  assert digest(PLAIN.replace('LIMIT', 'max'), max=1) != digest(
+    PLAIN.replace('LIMIT', 'max'), max=2
+  )
+
+
 def test_an_object_that_is_called_counts_by_its_class_and_its_fields():
   @dataclasses.dataclass
   class Scaled:
@@ -175,6 +183,10 @@ def of_this_file(samples, names=frozenset({'a', 'b', 'c'})):
   return [bool(PATTERN.search(s.text)) + LIMIT for s in samples]
 
 
+class Own(dict):
+  pass
+
+
 @pytest.mark.parametrize(
   'fn, why',
   [
@@ -183,8 +195,9 @@ def of_this_file(samples, names=frozenset({'a', 'b', 'c'})):
     (eval('lambda samples: samples'), r'the source of <lambda>\(\) cannot be read'),
     ([lambda samples: 1, lambda samples: 2][0], '2 functions like .* begin in its line'),
     (functools.partial(of_this_file, names=object()), 'cannot be told from another'),
+    (functools.partial(of_this_file, names=Own({'a': 1})), 'cannot be told from another'),
   ],
-  ids=['builtin', 'library', 'no source', 'two in a line', 'object'],
+  ids=['builtin', 'library', 'no source', 'two in a line', 'object', 'a dict of the user'],
 )
 def test_what_cannot_be_read_needs_a_version(fn, why):
   with pytest.raises(ValueError, match=rf"^rewards\['mine'\]: .*{why}.*; give a version, and"):

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import re
 
 import pytest
@@ -97,6 +98,14 @@ def test_rows_become_prompts_or_rejects(tmp_path, capsys):
   }
   assert (folder / 'DONE').exists() and 'offline-rules' in (folder / 'report.html').read_text()
   assert '3 prompts' in capsys.readouterr().out
+
+
+def test_a_file_whose_name_is_not_utf_8_is_sifted(tmp_path):
+  name = os.fsdecode('对话.jsonl'.encode('gbk'))  # as unzip leaves it
+  write(tmp_path / 'in' / name, MIXED[:1])
+  stage.run(config(tmp_path, sources=(str(tmp_path / 'in'),)))
+  (kept,) = prompts.load(tmp_path / 'prompts-micro' / 'prompts.jsonl')
+  assert kept.source == 'in'
 
 
 def test_a_named_range_is_kept_and_no_assessor_asked(tmp_path, monkeypatch):
