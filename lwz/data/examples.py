@@ -9,7 +9,7 @@ from etils import epath
 
 from lwz import types
 from lwz.data import files, templates
-from lwz.data.funnel import conversations
+from lwz.data.funnel import conversations, transcripts
 
 ANSWERS = ('answer', 'response', 'completion', 'output', 'chosen')  # fields of an answer
 THOUGHTS = ('think', 'reasoning_content', 'reasoning')  # of a record, or of its turn
@@ -64,8 +64,12 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
     if not found or conversations.role_of(found) in (*conversations.USERS, 'system'):
       raise ValueError(f'no answer after the first request, nor in {", ".join(ANSWERS)}')
     text = conversations.content_of(found)
+  elif sum(map(conversations.asks, turns)) > 1:
+    raise ValueError('the answer is to a later turn of the user, and a prompt has one; drop it')
   if not isinstance(text, str) or conversations.half_character(text):
     raise ValueError('the answer is no text')
+  if transcripts.first(text) == row.text:
+    raise ValueError('the answer begins with the request: give each a field of its own')
   think = next((found[name] for name in THOUGHTS if isinstance(found.get(name), str)), '')
   if style == 'think' and (fault := conversations.half_character(think)):
     raise ValueError(f'{fault} of the thought')

@@ -11,8 +11,9 @@ class Benchmarks:
   """An index of benchmark prompts, to find them in many requests.
 
   The overlap of a request with a benchmark prompt is the share of the prompt's shingles (see
-  `near_duplicates.shingles`) that the request contains. It is 1 if the request is the prompt or
-  quotes it whole, and small if a long prompt merely contains a short request.
+  `near_duplicates.shingles`) that the request contains. It is 1 if the request is the prompt or has
+  it at its end, (n - 2) / n if the request goes on behind all n words of it, since the last two
+  shingles are cut short by the end, and small if a long prompt merely contains a short request.
   """
 
   def __init__(self, prompts: Sequence[str]):

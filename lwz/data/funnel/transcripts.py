@@ -9,21 +9,19 @@ USER = re.compile(
   re.I,
 )
 _ASSISTANT = re.compile(
-  r'\s*(?:\[/INST\]|\[\|AI\|\]|^[ \t]*(?:###\s*)?(?:Assistant|AI|GPT|Bot|助手|答)\s*[:：]'
+  r'(?:\[/INST\]|\[\|AI\|\]|^[ \t]*(?:###\s*)?(?:Assistant|AI|GPT|Bot|助手|答)\s*[:：]'
   r'|###\s*Assistant\s*[:：]|(?-i:\bASSISTANT:|(?<=[.?!]\s)Assistant:)'
   r'|<\|eot_id\|>|<\|im_end\|>|<\|assistant\|>|<\|end\|>|</s>)',
   re.I | re.M,
 )
 _SYSTEM = re.compile(
-  r'\s*(?:<\|begin_of_text\|>)?\s*(?:<\|im_start\|>system\b.*?<\|im_end\|>'
+  r'\s*+(?:<\|begin_of_text\|>\s*+)?(?:<\|im_start\|>system\b.*?<\|im_end\|>'
   r'|<\|system\|>.*?(?=<\|user\|>)|<\|start_header_id\|>system.*?<\|eot_id\|>)',
   re.S,
 )
-_INSTRUCTED = re.compile(
-  r'###\s*Instruction:\s*(.*?)\s*(?:###\s*Response:|$(?![\s\S]))'
-  r'|\bUSER:\s*(.*?)\s*\bASSISTANT:',
-  re.S,
-)
+_INSTRUCTED = re.compile(r'###\s*Instruction:(.*?)(?:###\s*Response:|\Z)', re.S)
+# Atomic: where nothing follows the first USER:, nothing follows a later one.
+_ASKED = re.compile(r'(?>.*?\bUSER:)(.*?)\bASSISTANT:', re.S)
 
 
 def first(text: str) -> str:
@@ -37,6 +35,7 @@ def first(text: str) -> str:
   end = _ASSISTANT.search(rest, begins.end()) if begins else None
   if begins and (end or re.search(r'[<\[#]', begins[0])):
     return rest[begins.end() : end.start() if end else None].strip()
-  if instructed := _INSTRUCTED.search(text):
-    return re.sub(r'\n+###\s*Input:\s*', '\n\n', instructed[1] or instructed[2] or '')
+  if found := [match for match in (_INSTRUCTED.search(text), _ASKED.match(text)) if match]:
+    asked = min(found, key=lambda match: match.start(1))[1].strip()
+    return re.sub(r'\n++###\s*Input:\s*', '\n\n', asked)
   return '' if re.match(r'\W*Assistant\s*[:：]', text) else text

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 
 import pytest
 
@@ -109,6 +110,13 @@ def test_the_first_request_of_a_user_counts():
 )
 def test_schemas_are_known(record, text):
   assert row(record).text == text and not row(record).fault
+
+
+def test_the_time_to_read_a_transcript_is_linear_in_its_length():
+  began = time.monotonic()
+  for text in ('USER: ', '\n', ' \n', '### Instruction: ', 'Human: \n\n'):
+    conversations.from_record({'prompt': 'Write. ' + text * 30_000}, '', 0)
+  assert time.monotonic() - began < 5
 
 
 def test_an_export_has_its_earliest_request():
