@@ -4,10 +4,10 @@ import collections.abc
 import contextlib
 import functools
 import hashlib
+import itertools
 import re
 import sqlite3
 import sys
-import textwrap
 
 from etils import epath
 
@@ -128,9 +128,9 @@ def _titled(text: str, source: str, name: str = '') -> types.Document:
 
 
 def _opening(text: str) -> str:
-  """The first words of a text, of some 60 characters; of one without blanks, 20 characters."""
-  first = textwrap.shorten(text[:_TITLE], 60, placeholder='') or text[:20]
-  return first.rstrip('.,;:!?。，；：！？')
+  """The first twelve words of a text, in Chinese characters."""
+  found = [*itertools.islice(words.WORD.finditer(text[: 2 * _TITLE]), 12)]
+  return ' '.join(text[: found[-1].end()].split()) if found else ''
 
 
 def _plain(text: str) -> str:

@@ -126,15 +126,13 @@ def test_records_without_titles_have_titles_of_their_own(tmp_path):
   pages = [f'Page {i} of the web has no title. ' + 'It goes on and on. ' * 9 for i in range(300)]
   (tmp_path / 'web.jsonl').write_text(''.join(json.dumps({'text': one}) + '\n' for one in pages))
   found = [*corpus.stream(tmp_path)]
-  assert found[7].title == 'Page 7 of the web has no title. It goes on and on. It goes'
+  assert found[7].title == 'Page 7 of the web has no title. It goes on and'
   assert len({document.title for document in found}) == 300
   assert all(corpus.split(found, 0.1))  # titles decide
   (tmp_path / 'web.jsonl').write_text(
     json.dumps({'text': '河流把水带到大海，一年四季从不停息。' * 9})
   )
-  assert [one.title for one in corpus.stream(tmp_path)] == [
-    '河流把水带到大海，一年四季从不停息。河流'
-  ]
+  assert [one.title for one in corpus.stream(tmp_path)] == ['河流把水带到大海，一年四季']
 
 
 def test_a_rule_is_no_title(tmp_path):
