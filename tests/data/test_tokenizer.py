@@ -1,6 +1,9 @@
 """A tokenizer of Qwen2.5's kind: round trips, ids, and what a user can and cannot type."""
 
+import io
 import json
+import sys
+import types
 import unicodedata
 
 import pytest
@@ -254,6 +257,21 @@ def test_tags_that_are_special_tokens_are_kept():
   made.add_special_tokens({'additional_special_tokens': ['<think>', '</answer>', '<x>']})
   ids = made.encode('<think>a<x>b</answer>', add_special_tokens=False)
   assert tokenizer.decoder(made)(ids) == '<think>ab</answer>'
+
+
+def test_a_template_is_rendered_where_memory_cannot_be_limited(monkeypatch, capsys):
+  def setrlimit(kind, limits):
+    if kind == 'memory':  # as macOS says it
+      raise ValueError('current limit exceeds maximum limit')
+
+  limits = types.SimpleNamespace(RLIMIT_CPU='time', RLIMIT_AS='memory', setrlimit=setrlimit)
+  monkeypatch.setitem(sys.modules, 'resource', limits)
+  monkeypatch.setattr(sys, 'platform', 'darwin')
+  chat = [[{'role': 'user', 'content': 'Hi.'}]]
+  asked = {'conversations': chat, 'chat_template': '{{ messages[0].content }}', 'limits': (1, 1)}
+  monkeypatch.setattr(sys, 'stdin', io.StringIO(json.dumps(asked)))
+  exec(tokenizer._RENDER, {})
+  assert json.loads(capsys.readouterr().out) == ['Hi.']
 
 
 @pytest.mark.parametrize('name', ['default', 'tool_use'])
