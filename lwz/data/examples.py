@@ -57,7 +57,7 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
   row = conversations.from_record(record, '', 0)
   if row.fault:
     raise ValueError(row.fault)
-  found, text = record, _answer(record)
+  found, text = _answer(record)
   if text is None:
     first = next((i for i, turn in enumerate(turns) if conversations.asks(turn)), len(turns))
     found = next(iter(turns[first + 1 :]), {})
@@ -76,16 +76,16 @@ def _from_record(style: str, record: dict[str, Any]) -> Example:
   return _example(row.text, think, text, style)
 
 
-def _answer(record: dict[str, Any]) -> Any:
-  """The field of a record that holds an answer; the last turn of a list; None where there is none.
+def _answer(record: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+  """The record, and the field that holds an answer; None where there is none.
 
-  >>> _answer({'prompt': 'Write.', 'response': 'A text.'})
-  'A text.'
+  Of a list the last turn counts, whose fields are then those of the record, too.
   """
   value = next((record[name] for name in ANSWERS if record.get(name)), None)
-  if isinstance(value, list):
-    return conversations.content_of(value[-1]) if isinstance(value[-1], dict) else value[-1]
-  return value
+  if not isinstance(value, list):
+    return record, value
+  last = value[-1] if isinstance(value[-1], dict) else {'content': value[-1]}
+  return record | last, conversations.content_of(last)
 
 
 def _example(prompt: str, think: str, text: str, style: str) -> Example:

@@ -42,8 +42,9 @@ def test_forms_of_data_sets(tmp_path, record):
     {'prompt': 'Write.', 'answer': '<think>A plan.</think>A text.'},
     {'prompt': 'Write.', 'answer': 'A text.', 'think': 'A plan.'},
     {'messages': [CHAT[0], CHAT[1] | {'reasoning_content': 'A plan.'}]},
+    {'prompt': CHAT[:1], 'completion': [CHAT[1] | {'reasoning_content': 'A plan.'}]},
   ],
-  ids=['tags', 'think alone', 'field', 'of a turn'],
+  ids=['tags', 'think alone', 'field', 'of a turn', 'of a completion'],
 )
 def test_a_thought_is_learnt_in_the_style_that_has_one(tmp_path, record):
   (found,), _ = read(tmp_path, record, style='think')

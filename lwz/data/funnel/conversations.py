@@ -251,7 +251,7 @@ def _range(record: dict[str, Any], paths: Paths) -> tuple[int, int]:
   if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
     return 0, 0
   lower, upper = ends
-  return (int(lower), int(upper)) if 0 < lower <= upper < 1e6 else (0, 0)
+  return (int(lower), int(upper)) if 1 <= lower <= upper < 1e6 else (0, 0)
 
 
 def read(path: epath.PathLike, paths: Paths = GUESSED) -> Iterator[Row]:

@@ -12,8 +12,7 @@ from lwz.data import parquet
 from lwz.data.funnel import conversations
 
 _COLUMNS = (
-  *conversations.TURNS[:3],
-  *conversations.IDS,
+  *(*conversations.TURNS, *conversations.TEXTS, *conversations.ADDED, *conversations.IDS),
   *('language', 'lang', 'toxic', 'redacted', 'openai_moderation', 'lower', 'upper', 'range'),
   *conversations.MEDIA,
 )

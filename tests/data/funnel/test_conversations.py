@@ -135,6 +135,7 @@ def test_paths_say_where():
   assert (found.text, found.language, found.lower, found.upper) == ('A', 'Chinese', 100, 200)
   assert row(record, text='data.1.ask').fault == "no text at 'data.1.ask'"
   assert row({'text': 'A', 'range': [5, 3]})[-3:] == (0, 0, '')
+  assert row({'text': 'A', 'range': [0.5, 3]})[-3:] == (0, 0, '')
   assert row({'text': 'A', 'range': [3, 5]})[-3:] == (3, 5, '')
 
 

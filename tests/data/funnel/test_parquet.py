@@ -74,6 +74,19 @@ def test_rows_are_those_of_the_records(tmp_path, monkeypatch, schema, large):
   assert any(row.fault for row in want) and any(row.text for row in want)
 
 
+def test_rows_of_two_schemas_in_one_table(tmp_path):
+  turns = [{'role': 'user', 'content': 'Write of rivers.'}]
+  records = [
+    {'messages': turns, 'prompt': None, 'instruction': None, 'input': None},
+    {'messages': None, 'prompt': 'Write of seas.', 'instruction': None, 'input': None},
+    {'messages': None, 'prompt': None, 'instruction': 'Write of', 'input': 'lakes.'},
+  ]
+  pq.write_table(pa.Table.from_pylist(records), tmp_path / 'p.parquet')
+  found = list(parquet.read(tmp_path / 'p.parquet'))
+  assert found == expected(records, 'p.parquet')
+  assert [row.text for row in found] == ['Write of rivers.', 'Write of seas.', 'Write of\n\nlakes.']
+
+
 def test_any_schema(tmp_path):
   records = [{'prompt': f'Write {i}', 'range': [100, 200]} for i in range(5)]
   pq.write_table(pa.Table.from_pylist(records), tmp_path / 'p.parquet')
