@@ -116,7 +116,7 @@ def load(folder: pathlib.Path) -> dict[str, Tokens]:
   for part, num_documents in index['documents'].items():
     ids = _mapped(folder / f'{part}.ids', index['dtype'])
     ends = _mapped(folder / f'{part}.ends', np.int64)
-    if len(ids) != index['tokens'].get(part) or (len(ends) and ends[-1] != len(ids)):
+    if not len(ids) == index['tokens'].get(part) == (ends[-1] if len(ends) else 0):
       raise ValueError(f'{folder}: the tokens of {part!r} are cut short; delete the folder')
     found[part] = Tokens(ids, ends, num_documents)
   return found

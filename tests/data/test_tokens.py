@@ -39,13 +39,14 @@ def test_what_was_made_from_something_else_or_is_cut_short_is_not_current(tmp_pa
   assert not tokens.is_current(folder, key)
   write(folder, key=key)
   assert tokens.is_current(folder, key) and not tokens.is_current(folder, key | {'lower': 4})
-  data = (folder / 'train.ids').read_bytes()
-  (folder / 'train.ids').write_bytes(data[:-2])
-  assert not tokens.is_current(folder, key)
-  with pytest.raises(ValueError, match='cut short'):
-    tokens.load(folder)
-  write(folder, key=key)
-  assert (folder / 'train.ids').read_bytes() == data and tokens.is_current(folder, key)
+  for name, size in (('train.ids', -2), ('train.ends', 0)):
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:size])
+    assert not tokens.is_current(folder, key)
+    with pytest.raises(ValueError, match='cut short'):
+      tokens.load(folder)
+    write(folder, key=key)
+    assert (folder / name).read_bytes() == data and tokens.is_current(folder, key)
 
 
 def test_an_interrupted_write_leaves_no_folder(tmp_path):
