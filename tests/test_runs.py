@@ -17,18 +17,19 @@ EXPERIMENTS = {
 
 
 def leave(root, experiment, *, steps=None, done=True, **changed):
-  """The folder of a run that has done some of its steps."""
+  """The folder of a run that has done some of its steps; before the first, it has checkpoints/."""
   c = EXPERIMENTS[experiment].get_config('micro')
   c.runs_dir = str(root)
   c.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changed.items()})
   folder = setup.run_folder(c)
-  identity = run.Identity(includes=lambda key: True)
+  read = {'data.folder': {'a.py': epath.Path(__file__)}}
+  identity = run.Identity(includes=lambda key: True, files=lambda: read)
   opened = run.open_run(folder, c.to_dict(), identity=identity, command=[])
   with metrics.Writer(folder, start_step=0) as writer:
     for step in range(c.train.num_steps if steps is None else steps):
       writer.write(step, {'loss': 1.0, 'seconds': 2.0})
+  (folder / 'checkpoints').mkdir()
   if steps != 0:
-    (folder / 'checkpoints').mkdir()
     (folder / 'checkpoints' / 'x').write_bytes(b'x' * 1000)
   if done:
     opened.mark_done({})

@@ -135,10 +135,9 @@ def open_run(
     folder.mkdir(parents=True, exist_ok=True)
     held = lock.acquire(folder / 'LOCK')
   except OSError as error:
-    raise type(error)(
-      error.errno,
-      f'{folder}: cannot be written to: {error.strerror}; free it or make it writable, or name '
-      'another folder by --config.runs_dir',
+    raise OSError(
+      f'{folder}: cannot be written to: {error.strerror or error}; free it or make it writable, or '
+      'name another folder by --config.runs_dir'
     ) from error
   try:
     path = folder / 'config.json'

@@ -13,8 +13,8 @@ from lwz.store import atomic, evaluations, lock, metrics
 
 _TAIL = 1 << 16  # bytes of metrics.jsonl, and of evaluations.jsonl, that are read
 _BEGINNING = (
-  *('config.json', 'LOCK', 'tokenizer', 'model.json', 'adapters.json', 'tensorboard'),
-  'metrics.jsonl',
+  *('config.json', 'inputs.jsonl', 'LOCK', 'tokenizer', 'model.json', 'adapters.json'),
+  *('tensorboard', 'metrics.jsonl'),
 )
 _RECENT = 10  # records whose mean time a step is expected to take
 
@@ -74,7 +74,10 @@ def _left(records: Sequence[dict[str, Any]], num_steps: int | None) -> float:
 
 def _has_more(folder: epath.Path) -> bool:
   """Whether there is more in the folder than what a start writes before its work begins."""
-  return any(path.name not in _BEGINNING for path in folder.iterdir())
+  return any(
+    path.name not in _BEGINNING and (path.name != 'checkpoints' or any(path.iterdir()))
+    for path in folder.iterdir()
+  )
 
 
 def _document(path: epath.Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """A folder is of one run, and says whether it is done."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 
 import pytest
 
-from lwz.store import run, versions
+from lwz.store import atomic, run, versions
 
 MAY_CHANGE = ('runs_dir', 'log', 'train.num_steps')
 GOAL = 'train.num_steps'
@@ -96,6 +97,15 @@ def test_where_nobody_may_write_the_message_says_what_to_do(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(OSError, match=r'file/run: cannot be written to: .*--config\.runs_dir'):
     open_run(tmp_path / 'file' / 'run')
+
+
+def test_a_disk_that_is_full_at_the_start_is_named_as_such(tmp_path, monkeypatch):
+  def die(handle):
+    raise OSError(errno.ENOSPC, 'no space left')
+
+  monkeypatch.setattr(atomic.os, 'fsync', die)
+  with pytest.raises(OSError, match=f'^{tmp_path}: cannot be written to: .*: no space left; make'):
+    open_run(tmp_path)
 
 
 def test_keys_that_may_change_are_remembered(tmp_path, monkeypatch):
