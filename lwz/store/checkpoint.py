@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -133,11 +133,7 @@ class Checkpoints:
 
   def _read(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
     where = self._path / str(step)
-    with _reading(where):
-      saved = self._manager.item_metadata(step).state
-    if saved is None or saved.tree is None:
-      raise ValueError(f'{where}: no training state in it; it was not written by this program')
-    _compare(where, saved.tree, abstract)
+    _compare(where, _shapes(where, self._manager, step), abstract)
     items = ocp.args.Composite(
       state=ocp.args.StandardRestore(abstract),
       extra=ocp.args.JsonRestore(),
@@ -193,6 +189,15 @@ def _reading(where: epath.Path) -> Iterator[None]:
     raise ValueError(f'{where}: cannot be read, a file is broken or missing: {why}') from error
 
 
+def _shapes(where: epath.Path, manager: ocp.CheckpointManager, step: int) -> Any:
+  """Returns the state of a step as shapes; raises ValueError if there is none."""
+  with _reading(where):
+    saved = manager.item_metadata(step).state
+  if saved is None or saved.tree is None:
+    raise ValueError(f'{where}: no training state in it; it was not written by this program')
+  return saved.tree
+
+
 def _crc(extra: dict[str, Any]) -> int:
   return zlib.crc32(json.dumps(extra, sort_keys=True).encode())
 
@@ -201,14 +206,21 @@ def _metric(metrics: dict[str, float]) -> float:
   return next(iter(metrics.values()))  # the only one; its name was another in older checkpoints
 
 
-def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None = None) -> Any:
+def load_params(
+  folder: epath.PathLike,
+  abstract_params: Any,
+  step: int | None = None,
+  *,
+  left: Collection[str] = (),
+) -> Any:
   """Returns the parameters of a saved `TrainState`, without reading its optimiser's state.
 
   The folder of the run that trained them is only read. A leaf is cast to its dtype in
-  `abstract_params` (fp32 masters to bf16), and lies as in `restore`.
+  `abstract_params` (fp32 masters to bf16), and lies as in `restore`. Those named `left`, if they
+  were saved, are left behind.
 
-  Raises FileNotFoundError if there is no such checkpoint, ValueError, naming each leaf, if names or
-  shapes differ.
+  Raises FileNotFoundError if there is no such checkpoint, ValueError if it is broken or, naming
+  each leaf, if names or shapes differ.
   """
   path = _checkpoints(folder)
   if not path.exists():
@@ -219,15 +231,17 @@ def load_params(folder: epath.PathLike, abstract_params: Any, step: int | None =
   handlers = {'state': ocp.PyTreeCheckpointHandler(), **rest}
   with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
     step = _choose(path, manager, step)
-    abstract = {'params': _placed(abstract_params)}
-    saved = {'params': manager.item_metadata(step).state.tree.get('params', {})}
-    _compare(path / str(step), saved, abstract, cast=True)
+    abstract, where = {'params': _placed(abstract_params)}, path / str(step)
+    saved = _shapes(where, manager, step).get('params', {})
+    saved = {name: leaf for name, leaf in saved.items() if name not in left}
+    _compare(where, {'params': saved}, abstract, cast=True)
     restore = ocp.args.PyTreeRestore(
       item=abstract,
       restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
       partial_restore=True,
     )
-    return manager.restore(step, args=ocp.args.Composite(state=restore)).state['params']
+    with _reading(where):
+      return manager.restore(step, args=ocp.args.Composite(state=restore)).state['params']
 
 
 def _checkpoints(folder: epath.PathLike) -> epath.Path:

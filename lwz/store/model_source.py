@@ -105,7 +105,8 @@ def params(
       whole = _adapted(source, kept, own, key, mesh, dtype, progress)
       loaded = {name: whole[name] for name in body}
     else:
-      loaded = checkpoint.load_params(source, body)
+      left = ('head',) if wanted.scalar_head else ()
+      loaded = checkpoint.load_params(source, body, left=left)
   elif not (file := gguf_header.locate(source)) and (folder := peft.locate(source)):
     whole = _peft(source, folder, key, mesh, dtype, progress)
     loaded = {name: leaf for name, leaf in whole.items() if name in abstract}

@@ -311,6 +311,17 @@ def test_a_broken_checkpoint_is_named_put_aside_and_the_one_before_it_used(fault
   again.close()
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize('fault', [truncate_all, lose_a_file, empty, be_of_another_program])
+def test_parameters_of_a_broken_checkpoint_are_an_error_that_names_it(fault, tmp_path):
+  saved = checkpoint.Checkpoints(tmp_path)
+  saved.save(3, make(3), {'step': 3})
+  saved.close()
+  fault(tmp_path / 'checkpoints' / '3')
+  with pytest.raises(ValueError, match=r'checkpoints/3: (cannot be read|no training state)'):
+    checkpoint.load_params(tmp_path, abstract(make().params))
+
+
 def test_a_checkpoint_that_was_renamed_is_of_another_step(tmp_path):
   saved = checkpoint.Checkpoints(tmp_path)
   saved.save(3, make(3), {'step': 3})
