@@ -30,7 +30,12 @@ def write(
   """
   atomic.check(epath.Path(folder) / 'faults')
   target = epath.Path(folder).resolve() / 'faults' / name
-  hosts.first(lambda: target.mkdir(parents=True, exist_ok=True))
+
+  def begin():
+    target.mkdir(parents=True, exist_ok=True)
+    (target / 'fault.json').unlink(missing_ok=True)  # which comes last, of state and batch together
+
+  hosts.first(begin)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(target / 'state', state, force=True)
 

@@ -44,6 +44,19 @@ def test_the_file_of_an_older_run_is_read_by_its_old_name(tmp_path):
     faulty_step.read(target, shapes((STATE, *BATCH)))
 
 
+def test_a_write_over_an_earlier_one_that_is_cut_short_is_no_fault(tmp_path, monkeypatch):
+  target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
+
+  def die(*args, **arrays):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(faulty_step.np, 'savez', die)
+  with pytest.raises(KeyboardInterrupt):
+    faulty_step.write(tmp_path, 'one', STATE | {'step': jnp.int32(4)}, BATCH, METRICS)
+  with pytest.raises(FileNotFoundError, match='no fault'):  # its state is not of its batch
+    faulty_step.read(target, shapes((STATE, *BATCH)))
+
+
 def test_another_batch_or_folder_is_named(tmp_path):
   target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
   with pytest.raises(ValueError, match=r"batch.npz holds \['0.ids', '0.logp', '1'\], the step"):

@@ -117,6 +117,7 @@ def save(
   """Writes adapters, in float32; `base` is the folder or hub id of the model that they change.
 
   `peft.PeftModel.from_pretrained(model, folder)` reads them. All processes must call it.
+  adapter_config.json comes last: a save cut short is not taken for adapters.
   """
   folder = epath.Path(folder)
   leaves = {name: hf.gathered(leaf) for name, leaf in mapping.flatten(adapters).items()}
@@ -137,6 +138,7 @@ def save(
 
   def write():
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)  # cut short, it shall not speak for other weights
     arrays = (
       np.ascontiguousarray(leaves[leaf][layer].reshape(shape[::-1]).T, np.float32)
       for _, shape, leaf, layer in wanted

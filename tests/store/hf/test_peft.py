@@ -83,6 +83,17 @@ def test_what_was_saved_comes_back(folder, mesh):
     assert not found['layers']['w_up']['a'].sharding.is_fully_replicated
 
 
+def test_a_save_that_is_cut_short_leaves_no_adapters_of_another_scale(folder, monkeypatch):
+  def die(*args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(peft.atomic, 'write_text', die)
+  other = lora_lib.LoRA(rank=3, alpha=12.0)
+  with pytest.raises(KeyboardInterrupt):
+    peft.save(folder, CONFIG, other, own(other, seed=2), 'org/model')
+  assert peft.locate(folder) is None
+
+
 def test_targets_are_those_of_the_file(tmp_path):
   lora = lora_lib.LoRA(3, 6.0, ('q', 'down'))
   peft.save(tmp_path, CONFIG, lora, own(lora), 'org/model')
