@@ -257,7 +257,7 @@ def _unsupported(raw: dict[str, Any], rope: dict[str, Any]) -> list[str]:
   asked |= {
     f'rope_scaling.{key}': (value, ())
     for key, value in rope.items()
-    if value is not None and (key not in rope_lib.FIELDS or key.startswith('mscale'))
+    if key not in rope_lib.FIELDS or key.startswith('mscale')
   }
   return [
     f'{key} = {value!r:.80} is not supported, '

@@ -33,11 +33,12 @@ SCALINGS: dict[str, type[yarn_lib.Yarn] | type[yarn_lib.Llama3]] = {
 def read(raw: dict[str, Any]) -> dict[str, Any]:
   """RoPE in the new form: {'rope_theta', 'rope_type', ...}.
 
-  Where a file has both forms, the old one is heard, as by transformers.
+  Where a file has both forms, the old one is heard, as by transformers. A null counts as absent.
   """
   scaling = raw.get('rope_scaling') or {}
   new = raw.get('rope_parameters') or {}
-  rope = {'rope_theta': new.get('rope_theta', raw.get('rope_theta'))} | (scaling or new)
+  rope = {'rope_theta': new.get('rope_theta', raw.get('rope_theta'))}
+  rope |= {key: value for key, value in (scaling or new).items() if value is not None}
   rope['rope_type'] = rope.get('rope_type') or rope.get('type') or 'default'
   if rope['rope_type'] == 'yarn':
     rope.setdefault('original_max_position_embeddings', raw.get('max_position_embeddings'))

@@ -205,6 +205,10 @@ STRETCHED = {
     OLD | {'rope_scaling': {'type': 'yarn', 'factor': 4.0}},
     {'original_max_position_embeddings': 131_072},
   ),
+  'with a null, which counts as absent': (
+    OLD | {'rope_scaling': YARN | {'type': 'yarn', 'partial_rotary_factor': None}},
+    {},
+  ),
 }
 
 
