@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Iterable
 
+_PATIENCE = 60.0  # seconds that git has: of a disk that hangs, it would wait for ever
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 
 
@@ -26,7 +27,7 @@ def of(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-  """Returns the commit of lwz (`-dirty` if edited), None outside its repository."""
+  """Returns the commit of lwz (`-dirty` if edited), None outside its repository or if git hangs."""
   here = pathlib.Path(__file__)
   # Installed inside another repository, the file is not tracked: that commit isn't ours.
   for arguments in (
@@ -34,8 +35,10 @@ def commit() -> str | None:
     ['describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
   ):
     try:
-      out = subprocess.run(['git', *arguments], cwd=here.parent, capture_output=True, text=True)
-    except OSError:
+      out = subprocess.run(
+        ['git', *arguments], cwd=here.parent, capture_output=True, text=True, timeout=_PATIENCE
+      )
+    except (OSError, subprocess.TimeoutExpired):
       return None
     if out.returncode:
       return None
