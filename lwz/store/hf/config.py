@@ -82,7 +82,10 @@ def read(path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:
     raise FileNotFoundError(
       f'{path}: missing, so this is no whole model; download or save it again'
     )
-  return parse(jsonl.document(path, remedy='download it again'), path)
+  raw = jsonl.document(path, remedy='download it again')
+  if {'config', 'command', 'versions'} <= raw.keys():  # see `store.run`, whose file has this name
+    raise ValueError(f'{path}: is of a run that has no model, or none yet; name another source')
+  return parse(raw, path)
 
 
 def parse(raw: dict[str, Any], path: pathlib.Path) -> tuple[config_lib.QwenConfig, np.dtype | None]:

@@ -9,6 +9,7 @@ import pytest
 
 from lwz.model import config as config_lib
 from lwz.model import yarn
+from lwz.store import run
 from lwz.store.hf import config as hf_config
 
 # As published with Qwen2.5-32B, written by transformers 4.
@@ -334,3 +335,10 @@ def test_a_yarn_of_another_shape_is_refused_by_its_key(read, key, value):
 def test_a_file_that_holds_no_object_is_refused(read, raw):
   with pytest.raises(ValueError, match=r'config\.json: .*; download it again'):
     read(raw)
+
+
+def test_the_config_of_a_run_without_a_model_is_told_from_that_of_a_model(tmp_path):
+  opened = run.open_run(tmp_path, {}, identity=run.Identity(lambda key: True), command=[])
+  opened.close()
+  with pytest.raises(ValueError, match=r'config\.json: is of a run that has no model'):
+    hf_config.read(tmp_path / 'config.json')
