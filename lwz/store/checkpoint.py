@@ -139,7 +139,7 @@ class Checkpoints:
       extra=ocp.args.JsonRestore(),
       sums=ocp.args.JsonRestore(),
     )
-    with _reading(where):
+    with reading(where):
       restored = self._manager.restore(step, args=items)
     sums = checksum.leaves(restored.state)
     if 'extra' in restored.sums:  # which older checkpoints do not hold
@@ -181,7 +181,8 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _reading(where: epath.Path) -> Iterator[None]:
+def reading(where: epath.Path) -> Iterator[None]:
+  """Inside, an error of what reads a checkpoint is a ValueError that names it."""
   try:
     yield
   except Exception as error:  # orbax and TensorStore have errors of many types
@@ -191,7 +192,7 @@ def _reading(where: epath.Path) -> Iterator[None]:
 
 def _shapes(where: epath.Path, manager: ocp.CheckpointManager, step: int) -> Any:
   """Returns the state of a step as shapes; raises ValueError if there is none."""
-  with _reading(where):
+  with reading(where):
     saved = manager.item_metadata(step).state
   if saved is None or saved.tree is None:
     raise ValueError(f'{where}: no training state in it; it was not written by this program')
@@ -240,7 +241,7 @@ def load_params(
       restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
       partial_restore=True,
     )
-    with _reading(where):
+    with reading(where):
       return manager.restore(step, args=ocp.args.Composite(state=restore)).state['params']
 
 

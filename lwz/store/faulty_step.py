@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from lwz import hosts, jsonl
-from lwz.store import atomic, checksum, record
+from lwz.store import atomic, checkpoint, checksum, record
 
 
 def write(
@@ -68,7 +68,7 @@ def read(target: epath.PathLike, abstract_args: tuple) -> tuple[tuple, dict[str,
     fault['metrics'] = fault.pop('figures')
   if wrong := jsonl.faults({'metrics': None} | fault, {'metrics': dict}):
     raise ValueError(f'{target}/fault.json: {wrong[0]}; {remedy}')
-  with ocp.StandardCheckpointer() as checkpointer:
+  with checkpoint.reading(target / 'state'), ocp.StandardCheckpointer() as checkpointer:
     state = checkpointer.restore(target / 'state', abstract_args[0])
   try:
     with np.load(io.BytesIO((target / 'batch.npz').read_bytes())) as found:

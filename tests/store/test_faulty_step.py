@@ -1,6 +1,7 @@
 """A step that went wrong can be run again, from the same bits."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,13 @@ def test_the_file_of_an_older_run_is_read_by_its_old_name(tmp_path):
   assert fault['metrics'] == {'loss': None, 'skipped': 1.0}
   path.write_text('{"not_finite": []}')
   with pytest.raises(ValueError, match=r'fault\.json: metrics = None is no object; it is damaged'):
+    faulty_step.read(target, shapes((STATE, *BATCH)))
+
+
+def test_a_state_that_is_lost_is_named(tmp_path):
+  target = faulty_step.write(tmp_path, 'one', STATE, BATCH, METRICS)
+  shutil.rmtree(target / 'state')
+  with pytest.raises(ValueError, match='one/state: cannot be read, a file is broken or missing'):
     faulty_step.read(target, shapes((STATE, *BATCH)))
 
 
