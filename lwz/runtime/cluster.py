@@ -1,6 +1,9 @@
 """Runs as jobs of SLURM, by submitit: all at once, each after those that it needs."""
 
+import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,12 +31,17 @@ class Command:
       raise RuntimeError(f'ended with status {status}')
 
   def checkpoint(self) -> Any:
-    """Called by submitit when the time is up; returns what is put in the queue."""
+    """Called by submitit when the time is up; returns what is put in the queue.
+
+    In the handler of a signal, which interrupts `Popen.wait`: that holds a lock, on which a second
+    one would wait for ever.
+    """
     import submitit
 
     if self._process:
       self._process.send_signal(signal.SIGTERM)
-      self._process.wait()
+      with contextlib.suppress(ChildProcessError):  # it has ended, and is no more
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
     return submitit.helpers.DelayedSubmission(Command(self.command))
 
 
@@ -43,12 +51,14 @@ def submit(jobs: Sequence[jobs_lib.Job], folder: epath.PathLike, parameters: str
   `parameters` are those of `submitit.AutoExecutor.update_parameters`, as in
   'slurm_partition=gpu,gpus_per_node=8,timeout_min=600'. A job whose need fails is removed.
 
-  Raises ValueError where submitit is not installed, or for a parameter without a value.
+  Raises ValueError where submitit or SLURM is not installed, or for a parameter without a value.
   """
   try:
     import submitit
   except ModuleNotFoundError:
     raise ValueError("--runner=slurm needs submitit: pip install -e '.[cluster]'") from None
+  if not shutil.which('srun'):  # submitit would start all jobs here, whatever they wait for
+    raise ValueError('--runner=slurm: there is no srun here; start it on a machine of the cluster')
   path = epath.Path(folder) / 'slurm.json'  # {name of the run: number of the job}
   numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
   given = _parameters(parameters)

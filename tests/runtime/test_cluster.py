@@ -1,8 +1,7 @@
 """Jobs of SLURM, with a submitit that queues nothing."""
 
+import signal
 import sys
-import threading
-import time
 import types
 
 import pytest
@@ -33,6 +32,7 @@ def submitit(monkeypatch):
     DelayedSubmission=lambda function: ('again', function.command)
   )
   monkeypatch.setitem(sys.modules, 'submitit', fake)
+  monkeypatch.setattr(cluster.shutil, 'which', lambda name: name)
   return fake
 
 
@@ -67,37 +67,46 @@ def test_what_is_queued_is_not_submitted_again_until_it_has_ended(submitit, tmp_
   assert submitit.queued[2][0]['slurm_additional_parameters']['dependency'] == 'afterok:101'
 
 
-def test_at_the_end_of_its_time_a_job_saves_and_queues_again(submitit, tmp_path):
+@pytest.fixture
+def signals():
+  """Signals have their handlers again afterwards."""
+  before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM)}
+  yield
+  signal.alarm(0)
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def test_at_the_end_of_its_time_a_job_saves_and_queues_again(submitit, tmp_path, signals):
+  """As submitit asks: in the handler of a signal, of the thread that waits for the process."""
   code = (
-    'import signal, sys, time\n'
+    'import os, signal, sys, time\n'
     'def save(number, frame):\n'
     f'  open({str(tmp_path / "saved")!r}, "w")\n'
     '  sys.exit(75)\n'
     'signal.signal(signal.SIGTERM, save)\n'
-    f'open({str(tmp_path / "began")!r}, "w")\n'
+    'os.kill(os.getppid(), signal.SIGUSR2)\n'
     'time.sleep(60)'
   )
-  command = cluster.Command([sys.executable, '-c', code])
-  errors = []
+  command, queued = cluster.Command([sys.executable, '-c', code]), []
 
-  def work():
-    try:
-      command()
-    except RuntimeError as error:
-      errors.append(str(error))
+  def hangs(number, frame):
+    raise TimeoutError
 
-  thread = threading.Thread(target=work)
-  thread.start()
-  while not (tmp_path / 'began').exists():
-    time.sleep(0.02)
-  assert command.checkpoint() == ('again', command.command)
-  thread.join()
-  assert (tmp_path / 'saved').exists() and errors == ['ended with status 75']
+  signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(command.checkpoint()))
+  signal.signal(signal.SIGALRM, hangs)
+  signal.alarm(30)
+  with pytest.raises(RuntimeError, match='ended with status 75'):
+    command()
+  assert queued == [('again', command.command)] and (tmp_path / 'saved').exists()
 
 
 def test_what_is_missing_is_said(submitit, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="'gpu' has no value"):
     cluster.submit([job(tmp_path, 'a')], tmp_path, 'gpu')
+  monkeypatch.setattr(cluster.shutil, 'which', lambda name: None)
+  with pytest.raises(ValueError, match='there is no srun here'):
+    cluster.submit([job(tmp_path, 'a')], tmp_path, '')
   monkeypatch.setitem(sys.modules, 'submitit', None)
   with pytest.raises(ValueError, match='needs submitit: pip install'):
     cluster.submit([job(tmp_path, 'a')], tmp_path, '')
