@@ -121,11 +121,15 @@ def size(path: epath.PathLike) -> int:
 def delete(path: epath.Path, folder: epath.Path) -> None:
   """Deletes a folder of runs, or a part of one, as the only writer of the run.
 
+  If it is cut short, the run is listed and no longer complete: DONE goes first, config.json last.
+
   Raises RuntimeError where another process has begun to write it.
   """
+  order = {'DONE': 0, 'config.json': 2}
   held = lock.acquire(folder / 'LOCK')
   try:
-    for child in path.iterdir() if path == folder else [path]:
+    children = sorted(folder.iterdir(), key=lambda child: order.get(child.name, 1))
+    for child in children if path == folder else [path]:
       if child.name != 'LOCK':
         _remove(child)
   finally:
@@ -144,8 +148,9 @@ def _remove(path: epath.Path) -> None:
 def _needs(root: epath.Path, seen: status.Status) -> Iterator[str]:
   """Yields the runs that the references of a config name."""
   flat = keys.upgrade(run.flatten(seen.config))
-  seed = json.loads(flat.get('needs_seed', '0'))
-  places = types.SimpleNamespace(runs_dir=os.fspath(root), needs_seed=seed)
+  known = {'needs_seed': '0', 'base_model': '""'} | flat  # an older run may not hold them
+  seed, base = json.loads(known['needs_seed']), json.loads(known['base_model'])
+  places = types.SimpleNamespace(runs_dir=os.fspath(root), needs_seed=seed, base_model=base)
   for key in keys.names(lambda key: key.holds == 'reference'):
     value = json.loads(flat.get(key, '""'))
     for one in value if isinstance(value, list) else [value]:
@@ -213,7 +218,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--checkpoints', action='store_true', help='clean: those of complete runs')
   parser.add_argument('--yes', action='store_true', help='clean: do not ask')
   options = parser.parse_args(argv)
-  found = find(os.path.expanduser(options.runs_dir))
+  options.runs_dir = os.path.expanduser(options.runs_dir)  # no shell does so behind a '='
+  found = find(options.runs_dir)
   named = [
     one for one in found if any(fnmatch.fnmatchcase(one.name, name) for name in options.names)
   ]

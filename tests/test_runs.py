@@ -43,7 +43,9 @@ def root(tmp_path):
     leave(tmp_path, name)
   leave(tmp_path, 'grpo_think')
   leave(tmp_path, 'grpo_think', seed=1, steps=2, done=False)
-  leave(tmp_path, 'grpo_think', seed=2, steps=0, done=False)
+  begun = leave(tmp_path, 'grpo_think', seed=2, steps=0, done=False)
+  (begun / 'inputs.jsonl').write_text('')
+  (begun / 'wandb').mkdir()
   (tmp_path / 'notes').mkdir()
   (tmp_path / 'notes' / 'mine.txt').write_text('no run')
   return tmp_path
@@ -110,12 +112,38 @@ def test_references_of_every_form_are_needs(tmp_path):
   assert users['a'] == ['eval_arena-micro']
 
 
+def test_runs_of_the_size_small_need_those_of_the_model_that_they_begin_with(tmp_path):
+  c = grpo_think.get_config('small')
+  c.runs_dir, c.base_model = str(tmp_path), 'org/Some-Model'
+  identity = run.Identity(includes=lambda key: True)
+  run.open_run(setup.run_folder(c), c.to_dict(), identity=identity, command=[]).close()
+  (found,) = runs.find(tmp_path)
+  assert {'sft-Some-Model', 'reward_model-Some-Model', 'passages-Some-Model'} <= found.needs
+
+
+def test_the_size_of_a_folder_at_home_is_its_own(root, monkeypatch, capsys):
+  monkeypatch.setenv('HOME', str(root.parent))
+  runs.main(['size', f'--runs_dir=~/{root.name}'])
+  assert f'{root}: {runs._bytes(runs.size(root))}, with caches' in capsys.readouterr().out
+
+
 def test_clean_deletes_what_saved_nothing_and_keeps_the_rest(root):
   before = names(root)
   runs.main(['clean', '--yes', f'--runs_dir={root}'])
   assert set(before) - set(names(root)) == {'grpo_think-micro-s2'}
   assert (root / 'pretrain-micro' / 'checkpoints' / 'x').exists()
   assert (root / 'grpo_think-micro' / 'checkpoints' / 'x').exists()
+
+
+def test_a_deletion_that_is_cut_short_leaves_a_run_that_is_listed_and_not_complete(
+  root, monkeypatch
+):
+  folder, removed = epath.Path(root) / 'grpo_think-micro', []
+  remove = runs._remove
+  monkeypatch.setattr(runs, '_remove', lambda path: (removed.append(path.name), remove(path)))
+  runs.delete(folder, folder)
+  assert len(removed) == 4 and (removed[0], removed[-1]) == ('DONE', 'config.json')
+  assert not folder.exists()
 
 
 def test_clean_drops_checkpoints_that_no_run_needs_where_it_is_asked_to(root):
