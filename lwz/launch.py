@@ -12,6 +12,7 @@ import select
 import shlex
 import signal
 import sys
+from typing import NoReturn
 
 if __name__ == '__main__':  # nothing is to be saved before `interrupts` listens
   for number in (signal.SIGTERM, signal.SIGINT):
@@ -27,10 +28,13 @@ from lwz.runtime import command_line, compilation, distributed, interrupts, refu
 def main(argv) -> None:
   c = flags.FLAGS.config
   compilation.prepare(c)
-  distributed.start(c.debug.heartbeat)
-  interrupts.listen()
+  try:
+    distributed.start(c.debug.heartbeat)
+  except ValueError as error:
+    refuse(error)
   with distributed.guarded(c.debug.heartbeat):
     try:
+      interrupts.listen()
       sizing.settle(c)
       door.Door(config_file().parent, processes=True).launch(c)
     except interrupts.Stopped as stopped:
@@ -42,10 +46,17 @@ def main(argv) -> None:
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit('lwz: nobody reads what is printed any more')
     except Exception as error:
-      if jax.process_count() > 1 or not refusal.is_refusal(error):
+      if jax.process_count() > 1:
         raise  # several processes leave together, by `guarded`
-      refusal.show(error)
-      sys.exit(refusal.STATUS)
+      refuse(error)
+
+
+def refuse(error: Exception) -> NoReturn:
+  """Ends the process with the sentence of a refusal; raises any other error again."""
+  if not refusal.is_refusal(error):
+    raise error
+  refusal.show(error)
+  sys.exit(refusal.STATUS)
 
 
 def config_file() -> pathlib.Path:

@@ -46,7 +46,7 @@ def start(heartbeat: int) -> None:
   if not (named or under_slurm or os.environ.get(AUTO) == 'auto'):
     return
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # `signals` listens to SIGTERM; the processes tell each other at every step.
+  # `interrupts` listens to SIGTERM; the processes tell each other at every step.
   jax.config.update('jax_enable_preemption_service', False)
   if not named:
     jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)

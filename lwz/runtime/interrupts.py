@@ -6,6 +6,7 @@ process leaves at once. A second signal ends it without saving.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -29,9 +30,11 @@ class Stopped(SystemExit):
 
 
 def listen() -> None:
-  """Takes over both signals; call once, from the main thread."""
+  """Takes over both signals; call once, from the main thread, after `distributed.start`."""
+  # Asked now: a signal may fall into the start of JAX's devices, whose lock it would wait for.
+  several = jax.distributed.is_initialized() and jax.process_count() > 1
   for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, _hear)
+    signal.signal(number, functools.partial(_hear, several))
   others = sys.unraisablehook
 
   def hook(lost) -> None:
@@ -49,7 +52,8 @@ def listen() -> None:
 def noted() -> Iterator[None]:
   """Inside, the first SIGINT in a training loop has the run saved; others are KeyboardInterrupts.
 
-  For a program whose signals are its own, such as a notebook's: they are given back at the end.
+  For a program whose signals are its own, such as a notebook's: they are given back at the end. One
+  that came too late for the loop to ask, as beside the save of a step, is raised there.
   """
   if threading.current_thread() is not threading.main_thread():  # which alone hears signals
     yield
@@ -65,6 +69,8 @@ def noted() -> Iterator[None]:
   signal.signal(signal.SIGINT, note)
   try:
     yield
+    if _HEARD:
+      raise KeyboardInterrupt
   finally:
     signal.signal(signal.SIGINT, before or signal.default_int_handler)
     _HEARD.clear()
@@ -90,12 +96,12 @@ def _leave(stopped: Stopped) -> None:
     raise stopped
 
 
-def _hear(number: int, frame) -> None:
+def _hear(several: bool, number: int, frame) -> None:
   _HEARD.append(number)
   signal.signal(number, signal.SIG_DFL)
   name = signal.Signals(number).name
   # Processes leave together, at a step: one that left by itself would look like one that died.
-  if not _LOOPS and jax.process_count() == 1:
+  if not _LOOPS and not several:
     raise Stopped(f'stopped by {name}')
   text = f'lwz: {name}: saving as soon as the step allows; once more to leave without\n'
   os.write(2, text.encode())  # print is not safe inside a handler

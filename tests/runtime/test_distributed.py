@@ -1,8 +1,12 @@
 """How processes find each other is read from the environment, whole or not at all."""
 
+import types
+
 import jax
 import pytest
 
+from experiments import base
+from lwz import launch
 from lwz.runtime import distributed
 
 
@@ -43,11 +47,15 @@ def test_a_cluster_is_asked_for_them(name, value, times, joined, monkeypatch):
   assert joined == [((), {'heartbeat_timeout_seconds': 10})] * times
 
 
-def test_a_missing_variable_is_named(joined, monkeypatch):
+def test_a_missing_variable_is_named_in_a_sentence(joined, monkeypatch, capsys):
   monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
-  wanted = 'JAX_NUM_PROCESSES is set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID'
-  with pytest.raises(ValueError, match=wanted):
-    distributed.start(10)
+  monkeypatch.setattr(launch.compilation, 'prepare', lambda c: None)
+  given = types.SimpleNamespace(config=base.get_config('micro'))
+  monkeypatch.setattr(launch.flags, 'FLAGS', given)
+  with pytest.raises(SystemExit, match='2'):
+    launch.main([])
+  wanted = 'lwz: JAX_NUM_PROCESSES is set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID'
+  assert wanted in capsys.readouterr().err
 
 
 def test_what_one_process_does_is_refused_to_several(monkeypatch):

@@ -55,3 +55,16 @@ def test_inside_a_loop_the_signal_is_kept_and_a_second_one_is_not(capfd):
     assert interrupts.heard()
   assert 'SIGTERM: saving as soon as the step allows' in capfd.readouterr().err
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_no_loop_asks_for_any_more_is_raised_at_the_end():
+  before = signal.getsignal(signal.SIGINT)
+  with pytest.raises(KeyboardInterrupt), interrupts.noted(), interrupts.kept():
+    signal.raise_signal(signal.SIGINT)
+  assert not interrupts.heard() and signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_signal_asks_nothing_of_jax_whose_devices_may_be_starting(monkeypatch):
+  monkeypatch.setattr(interrupts.jax, 'process_count', lambda: pytest.fail('its lock is held'))
+  with pytest.raises(interrupts.Stopped):
+    signal.raise_signal(signal.SIGTERM)
