@@ -270,8 +270,10 @@ def _close(sweep: Sweep, done: Sequence[jobs.Job]) -> int:
     return interrupts.CODE
   if {'failed', 'blocked'} & set(states):
     return 1
+  runs_dir = os.fspath(sweep.folder.parent)
+  where = f' {shlex.quote(f"--config.runs_dir={runs_dir}")}' if runs_dir != 'runs' else ''
   print(
-    f'to compare the arms:\n  python -m lwz.launch --config=experiments/report.py'
+    f'to compare the arms:\n  python -m lwz.launch --config=experiments/report.py{where}'
     f' --config.name=report-{sweep.path.stem} --config.report.runs="(\'{sweep.folder.name}\',)"'
   )
   return 0

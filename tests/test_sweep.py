@@ -6,8 +6,10 @@ import re
 import signal
 import sys
 import time
+import types
 
 import pytest
+from etils import epath
 
 from lwz import sweep
 from tests import jobs
@@ -170,6 +172,16 @@ def test_commands_are_printed_for_machines_that_are_elsewhere(tmp_path, capsys):
     'base_model',
     'pretrain',
   ]
+
+
+def test_the_command_that_compares_arms_finds_their_folder(tmp_path, capsys):
+  done = [types.SimpleNamespace(state='complete')]
+  for runs_dir, said in (('runs', ''), (tmp_path, f' --config.runs_dir={tmp_path}')):
+    made = types.SimpleNamespace(
+      folder=epath.Path(runs_dir) / 'mine-micro', path=epath.Path('mine')
+    )
+    assert sweep._close(made, done) == 0
+    assert f'report.py{said} --config.name=report-mine' in capsys.readouterr().out
 
 
 def test_an_arm_that_is_refused_is_named_with_its_reason(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lwz.report import arms as table
-from lwz.runtime import jobs, keys
+from lwz.runtime import jobs, keys, setup
 from lwz.store import run, status
 
 _LONGEST = 150  # characters of a run's name, but for its seed
@@ -28,7 +28,14 @@ def claim(docstring: str | None) -> str:
 
 
 def arguments(c, own) -> list[str]:
-  """Returns the `--config.key=value` that make the config `c` of the experiment's `own`."""
+  """Returns the `--config.key=value` that make the config `c` of the experiment's `own`.
+
+  Raises ValueError where `c` lacks a key, such as the weight of a reward: no argument removes one.
+  """
+  if lost := sorted(run.flatten(own.to_dict()).keys() - run.flatten(c.to_dict()).keys()):
+    raise ValueError(
+      f'{lost[0]}: {c.experiment} has it, and an arm cannot leave it out; set it to 0'
+    )
   return [f'--config.{key}={text(keys.get(c, key))}' for key in _changed(c, own)]
 
 
@@ -48,7 +55,7 @@ def name(c, own, reads: Sequence[str], varied: Collection[str]) -> str:
   ]
   if not parts:
     return ''
-  found = f'{c.experiment}-{c.size}{"".join(parts)}'
+  found = f'{c.experiment}-{setup.size_name(c, c.size)}{"".join(parts)}'
   if len(found) > _LONGEST:
     found = f'{found[: _LONGEST - 7]}-{_digest(found)}'
   return found + (f'-s{c.seed}' if c.seed else '')

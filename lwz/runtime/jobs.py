@@ -66,7 +66,7 @@ def run(
   places = list(_places(parallel)) if pinned else [_ANYWHERE] * parallel
   by_name = {job.name: job for job in jobs}
   started: dict[str, tuple[subprocess.Popen, dict]] = {}
-  with _heard() as signals, _ended(started):
+  with _ended(started), _heard() as signals:
     passed = 0
     while not all(job.state in ENDED for job in jobs):
       for job in jobs:
@@ -96,7 +96,10 @@ def run(
 
 @contextlib.contextmanager
 def _ended(started: Mapping) -> Iterator[None]:
-  """Stops and waits for the processes that are left at the end, if there was an error."""
+  """Stops and waits for the processes that are left at the end, if there was an error.
+
+  Outside of `_heard`: a signal ends this wait.
+  """
   try:
     yield
   finally:
@@ -192,8 +195,8 @@ def _share(all_of_them: Sequence, i: int, parts: int) -> Sequence:
 def _gpus() -> list[str]:
   if os.environ.get('JAX_PLATFORMS', '') == 'cpu':
     return []
-  if visible := os.environ.get('CUDA_VISIBLE_DEVICES'):
-    return visible.split(',')
+  if (visible := os.environ.get('CUDA_VISIBLE_DEVICES')) is not None:
+    return [name for name in visible.split(',') if name not in ('', '-1')]  # these hide all
   found = pathlib.Path('/dev').glob('nvidia*')
   return sorted((m[1] for path in found if (m := re.fullmatch(r'nvidia(\d+)', path.name))), key=int)
 

@@ -64,3 +64,17 @@ def test_the_command_line_has_what_differs():
 )
 def test_a_claim_is_the_first_line_without_its_place_in_the_paper(docstring, claim):
   assert arms.claim(docstring) == claim
+
+
+def test_at_the_size_small_a_name_has_that_of_the_model():
+  c, own = grpo_think.get_config('small'), grpo_think.get_config('small')
+  c.base_model = own.base_model = 'org/Some-Model'
+  c.rl.kl_weight = 0.5
+  assert arms.name(c, own, grpo.READS, ()) == 'grpo_think-Some-Model-rl.kl_weight=0.5'
+
+
+def test_what_no_command_line_can_leave_out_is_refused():
+  c = grpo_think.get_config('micro')
+  del c.reward.weights['writing']
+  with pytest.raises(ValueError, match=r'reward\.weights\.writing: .*; set it to 0'):
+    arms.arguments(c, grpo_think.get_config('micro'))

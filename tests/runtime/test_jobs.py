@@ -86,6 +86,32 @@ def test_an_error_of_ours_leaves_no_process(tmp_path):
     os.kill(int(pid.read_text()), 0)
 
 
+def test_the_wait_after_an_error_can_be_interrupted(tmp_path, monkeypatch):
+  start, started = jobs._start, []
+  monkeypatch.setattr(jobs, '_start', lambda *a: started.append(start(*a)) or started[-1])
+  code = (
+    'import signal\n'
+    'signal.signal(signal.SIGTERM, lambda *_: open("told", "w"))\n'
+    'open("began", "w")\n'
+    'for _ in range(50): time.sleep(0.1)'
+  )
+
+  def watch(current):
+    if (tmp_path / 'a' / 'began').exists():
+      raise OSError('the terminal is gone')
+
+  def interrupt():
+    while not (tmp_path / 'a' / 'told').exists():
+      time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  threading.Thread(target=interrupt).start()
+  with pytest.raises(KeyboardInterrupt):
+    run([job(tmp_path, 'a', code)], 1, watch)
+  started[0].kill()
+  started[0].wait()
+
+
 def test_what_is_complete_is_not_run_again(tmp_path):
   for _ in range(2):
     assert run([job(tmp_path, 'a')]) == {'a': 'complete'}
@@ -172,3 +198,7 @@ def test_gpus_are_divided_or_there_are_too_few(monkeypatch):
   assert [one['CUDA_VISIBLE_DEVICES'] for one in given] == ['0', '1,5']
   with pytest.raises(ValueError, match='there are 3 GPUs'):
     list(jobs._places(4))
+  monkeypatch.setattr(jobs.pathlib.Path, 'glob', lambda *_: [jobs.pathlib.Path('/dev/nvidia0')])
+  for hidden in ('', '-1'):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', hidden)
+    assert all(place['environment'] == {} for place in jobs._places(2))
