@@ -84,9 +84,10 @@ def needs(c, experiments: pathlib.Path) -> list:
       raise ValueError(f'{key}={value}: a run of {need.stage}; name one of {" or ".join(kinds)}')
     inherit(need, c)
     sizing.fill(need)
-    if setup.run_name(need) == setup.run_name(c):
+    own = setup.run_name(c)
+    found += [*(needs(need, experiments) if setup.run_name(need) != own else []), need]
+    if own in map(setup.run_name, found):
       raise ValueError(f'{key}={value}: the run needs itself; set another --config.name')
-    found += [*needs(need, experiments), need]
   return list({setup.run_name(need): need for need in found}.values())
 
 
@@ -145,7 +146,7 @@ def _named(c, need) -> list[str]:
 
 def _may_share(c) -> bool:
   """Whether needed runs may be processes: accelerators, and devices of a job, are not shared."""
-  is_part = bool({'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES'} & os.environ.keys())
+  is_part = jax.distributed.is_initialized()
   return c.needs_parallel > 1 and jax.default_backend() == 'cpu' and not is_part
 
 

@@ -101,6 +101,8 @@ def load_config(experiment: str | os.PathLike, overrides: Mapping[str, Any] | No
 
 def run(c, rewards: Rewards | None = None, *, quiet: bool = False) -> Run:
   """Runs what `c` needs and then `c`, each unless it is complete; see `steps`."""
+  c = c.copy_and_resolve_references()
+  sizing.settle(c)  # its folder, too
   for _ in steps(c, rewards, quiet=quiet):
     pass
   return Run(setup.run_folder(c))

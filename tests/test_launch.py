@@ -10,11 +10,13 @@ import sys
 import time
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
-from experiments import grpo_think
+from experiments import grpo_think, pretrain
 from lwz import door
 from lwz.data import corpus, preferences
-from lwz.runtime import compilation, refusal, setup
+from lwz.runtime import command_line, compilation, refusal, setup
 from lwz.store import metrics, samples
 from tests import jobs
 from tests.faults import bad_days
@@ -101,6 +103,13 @@ def test_a_needed_run_that_fails_beside_another_is_named(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as left:
       found._execute_together(missing, c)
     assert left.value.code == code
+
+
+def test_processes_of_one_job_start_none_of_their_own(monkeypatch):
+  c = grpo_think.get_config('tiny')
+  assert door._may_share(c)
+  monkeypatch.setattr(door.jax.distributed, 'is_initialized', lambda: True)  # as under srun
+  assert not door._may_share(c)
 
 
 def test_a_run_that_ends_drops_what_waits_to_be_compiled(tmp_path, monkeypatch):
@@ -336,6 +345,24 @@ def test_the_commands_of_what_is_needed_keep_what_they_inherit(tmp_path):
   (line,) = [line for line in output.splitlines() if '/pretrain.py:micro' in line]
   assert '--config.data.heldout=0.2' in line and f'--config.runs_dir={tmp_path}' in line
   assert 'rl.clip_low' not in line
+
+
+def test_a_run_that_needs_itself_through_others_is_refused_at_once():
+  c = pretrain.get_config('micro')
+  c.init = 'grpo_think:micro'
+  with pytest.raises(ValueError, match='init=grpo_think:micro: the run needs itself'):
+    door.needs(c, jobs.ROOT / 'experiments')
+
+
+@pytest.mark.filterwarnings('ignore:the load_module')  # of ml_collections
+def test_a_space_may_stand_before_the_value_of_a_flag(monkeypatch):
+  argv = ['launch', '--config', 'experiments/base_model.py:micro', '--config.seed', '3']
+  values = flags.FlagValues()
+  monkeypatch.chdir(jobs.ROOT)
+  monkeypatch.setattr(sys, 'argv', argv)
+  monkeypatch.setattr(command_line.flags, 'FLAGS', values)
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  assert command_line.parse(argv) == ['launch'] and values.config.seed == 3
 
 
 def test_a_fault_of_ours_keeps_its_stack_and_a_refusal_does_not():

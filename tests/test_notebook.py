@@ -144,6 +144,14 @@ def test_steps_stop_when_they_like_and_go_on_as_if_they_had_not(tmp_path, capsys
   assert 'cut: complete, nothing to do' in capsys.readouterr().out
 
 
+def test_a_run_at_home_is_found_there(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setattr(notebook, 'steps', lambda *_, **__: iter(()))
+  found = lwz.run(c := lwz.load_config('base_model:micro', {'runs_dir': '~/mine'}))
+  assert os.fspath(found.folder) == f'{tmp_path}/mine/base_model-micro'
+  assert c.runs_dir == '~/mine'  # the caller's config is as it was
+
+
 def test_a_refusal_has_no_stack(tmp_path):
   with pytest.raises(ValueError, match='to train on and 0 held out') as raised:
     lwz.run(small(tmp_path, **{'data.heldout': 1e-9}), quiet=True)

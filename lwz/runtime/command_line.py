@@ -27,8 +27,8 @@ def parse(argv):
       if key in ('experiment', 'size'):
         raise ValueError(f'--config.{key}: the config file sets it; choose --config=FILE.py:SIZE')
     for argument in argv[1:]:
-      name, _, value = argument.lstrip('-').partition('=')
-      if name == 'config' and not os.path.exists(value.split(':')[0]):
+      name, equal, value = argument.lstrip('-').partition('=')
+      if name == 'config' and equal and not os.path.exists(value.split(':')[0]):
         raise ValueError(f'{value}: no such config file; experiments/ has one per experiment')
     rest = flags.FLAGS(argv)
     if len(rest) > 1:
