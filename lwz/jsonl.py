@@ -67,7 +67,7 @@ def contents(path: epath.PathLike, largest: int = LARGEST) -> bytes:
   with opened(path) as file:
     size = epath.Path(path).stat().length
     data = file.read(largest + 1) if size <= largest else b''
-  if max(size, len(data)) > largest:
+  if (size := max(size, len(data))) > largest:  # of .gz: at least
     raise ValueError(f'{path}: {size:,} bytes, more than the {largest:,} that are read; split it')
   return data
 

@@ -157,6 +157,6 @@ def _evaluate(eval_fn, params, tests) -> dict[str, float]:
   for name, batches in tests.items():
     sums = [eval_fn(params, batch) for batch in batches]
     total, tokens = (float(sum(x)) for x in zip(*jax.device_get(sums), strict=True))
-    values[f'{name}/loss'] = total / tokens
-    values[f'{name}/perplexity'] = math.exp(total / tokens)
+    values[f'{name}/loss'] = loss = total / tokens
+    values[f'{name}/perplexity'] = math.inf if loss > 709 else math.exp(loss)  # of float64
   return values
