@@ -16,26 +16,20 @@ class Row(NamedTuple):
   change: float
 
 
-def first_last(
-  records: Iterable[Mapping[str, Any]], keys: Sequence[str], window: int = WINDOW
-) -> list[Row]:
-  """Returns means of each key over its first and last `window` values; change = last - first.
+def first_last(records: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[Row]:
+  """Returns means of each key over its first and last `WINDOW` values; change = last - first.
 
   Records without the key, or with None, NaN or an infinity under it, are skipped, so a metric that
-  is logged every tenth step is averaged over `window` values of its own. With fewer than
-  2 * window values the windows shrink to half of them, so that they never overlap; a key with a
+  is logged every tenth step is averaged over `WINDOW` values of its own. With fewer than
+  2 * WINDOW values the windows shrink to half of them, so that they never overlap; a key with a
   single value has change 0, a key with none has no row.
-
-  Raises ValueError if window is not positive.
   """
-  if window < 1:
-    raise ValueError(f'window is {window}; a mean needs at least 1 record')
   records, rows = list(records), []
   for key in keys:
     values = [float(r[key]) for r in records if r.get(key) is not None]
     values = [v for v in values if math.isfinite(v)]
     if values:
-      size = max(1, min(window, len(values) // 2))
+      size = max(1, min(WINDOW, len(values) // 2))
       first = math.fsum(values[:size]) / size
       last = math.fsum(values[-size:]) / size
       rows.append(Row(key, first, last, last - first))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 import rich.box
@@ -31,7 +31,7 @@ class Progress:
   """Steps start..total on the terminal: step, rate, time left, and a few metrics.
 
       with terminal.Progress(c.num_steps, start=state.step, label='grpo') as bar:
-        for step in bar:
+        for step in range(state.step, c.num_steps):
           ...
           bar.update(step + 1, loss=loss, reward=reward)
 
@@ -81,10 +81,6 @@ class Progress:
       )
       self._bar.start()
     return self
-
-  def __iter__(self) -> Iterator[int]:
-    """The steps that are left: start, start + 1, ..., total - 1."""
-    return iter(range(self.start, self.total))
 
   def update(self, step: int, **metrics: Any) -> None:
     """Shows that `step` steps of `total` are done, with two or three metrics.

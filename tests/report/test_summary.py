@@ -9,31 +9,26 @@ from lwz.report import number, summary
 
 def test_means_of_the_first_and_the_last_window():
   records = [{'step': i, 'loss': float(i)} for i in range(40)]
-  (row,) = summary.first_last(records, ['loss'], window=10)
+  (row,) = summary.first_last(records, ['loss'])
   assert row == ('loss', 4.5, 34.5, 30.0)
 
 
 def test_nan_none_and_missing_values_do_not_count():
   values = [1.0, math.nan, 3.0, None, 5.0, 7.0, math.inf]
   records = [{'step': i, 'x': v} for i, v in enumerate(values)] + [{'step': 9}]
-  (row,) = summary.first_last(records, ['x'], window=2)
+  (row,) = summary.first_last(records, ['x'])
   assert (row.first, row.last, row.change) == (2.0, 6.0, 4.0)
 
 
 def test_windows_of_a_short_run_do_not_overlap():
   records = [{'step': i, 'x': float(i)} for i in range(5)]
-  assert summary.first_last(records, ['x'], window=10) == [('x', 0.5, 3.5, 3.0)]
+  assert summary.first_last(records, ['x']) == [('x', 0.5, 3.5, 3.0)]
   assert summary.first_last(records[:1], ['x']) == [('x', 0.0, 0.0, 0.0)]
 
 
 def test_a_key_without_values_has_no_row_and_order_is_that_of_keys():
   records = [{'step': 0, 'b': 1, 'a': 2}]
   assert [row.name for row in summary.first_last(records, ['b', 'gone', 'a'])] == ['b', 'a']
-
-
-def test_a_window_is_positive():
-  with pytest.raises(ValueError, match='window is 0'):
-    summary.first_last([], ['x'], window=0)
 
 
 @pytest.mark.parametrize(

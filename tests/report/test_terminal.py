@@ -35,7 +35,7 @@ def plain_environment(monkeypatch):
 def test_a_log_gets_a_line_at_first_then_every_ten_seconds_then_at_the_end():
   log, clock = io.StringIO(), Clock()
   with terminal.Progress(100, label='grpo', file=log, clock=clock) as bar:
-    for step in bar:
+    for step in range(100):
       clock.now += 1
       bar.update(step + 1, loss=0.5)
   lines = log.getvalue().splitlines()
@@ -100,7 +100,7 @@ def test_an_interruption_is_told_with_the_last_metrics_and_goes_on():
 def test_quiet_prints_nothing(file, capsys):
   log = file()
   with terminal.Progress(3, quiet=True, file=log) as bar:
-    for step in bar:
+    for step in range(3):
       bar.update(step + 1, loss=1.0)
   assert log.getvalue() == ''
   assert capsys.readouterr() == ('', '')
