@@ -88,8 +88,8 @@ class Evaluator:
     trained: Sequence[types.Prompt],
   ):
     self._c, self._run, self._folder = c, folder, folder / 'evaluations'
-    if (folder / 'checkup').exists() and not self._folder.exists():  # its name before 0.2
-      hosts.first(lambda: (folder / 'checkup').rename(self._folder))
+    if hosts.of_first((folder / 'checkup').exists() and not self._folder.exists()):
+      hosts.first(lambda: (folder / 'checkup').rename(self._folder))  # its name before 0.2
     self._answers = heldout_answers.HeldoutAnswers(c, tok, engine, self._folder, trained)
     self._tasks, self.samples = self._answers.tasks, self._answers.samples
     if c.eval.every and not self._tasks:

@@ -128,6 +128,16 @@ def evaluations(c, folder, asked=(), answers=(thorough, cut)):
   return MADE[-1]
 
 
+def test_processes_that_see_a_renamed_folder_early_and_late_wait_together(tmp_path, monkeypatch):
+  write_arena(tmp_path)
+  (tmp_path / 'evaluations').mkdir()  # process 0 has renamed 'checkup' meanwhile
+  calls = []
+  monkeypatch.setattr(evaluator.hosts, 'of_first', lambda value: True)
+  monkeypatch.setattr(evaluator.hosts, 'first', calls.append)
+  evaluations(config(tmp_path), tmp_path)
+  assert len(calls) == 1
+
+
 def measured(due, step, params=PARAMS, loop=None):
   """The metrics of the record that an evaluation leaves."""
   due.step(loop or Loop(), step, params)
