@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from experiments import base
+from experiments import base, grpo_think
 from lwz.programs import language_model
 from lwz.rl import registry
+from lwz.stages import grpo
+from lwz.store.hf import checkpoint as hf
 from tests import fakes
 
 SERVER = 'http://localhost:1/score'
@@ -64,3 +66,14 @@ def test_reward_models_of_one_configuration_share_a_program():
     for size in (16, 16, 32)
   )
   assert one is same and one is not other
+
+
+@pytest.mark.parametrize('key', ['heldout', 'ensemble'])
+def test_no_reward_model_reads_beyond_its_positions(key, tmp_path):
+  model = fakes.config(scalar_head=True)
+  hf.save(tmp_path, model, fakes.params(model))
+  c = grpo_think.get_config('micro')
+  c.reward.std, c.reward.model = 1.0, SERVER
+  c.reward[key] = str(tmp_path) if key == 'heldout' else (SERVER, str(tmp_path))
+  with pytest.raises(ValueError, match=f'row_length=256 exceeds the 64 positions of {tmp_path}'):
+    grpo.check(c)
