@@ -70,6 +70,7 @@ def check(c) -> None:
       f'{begin}only a run of one process, with a runs_dir on a local disk, can do that; set '
       'reward.refresh=0'
     )
+  reward_model.max_micro(c.reward.refresh_pairs, _shape(c, setup.mesh(c)).num_rows)
 
 
 def programs(c, config: qwen.QwenConfig, mesh: jax.sharding.Mesh) -> dict[str, program.Program]:
@@ -146,7 +147,7 @@ class Refresher:
     openings = [*corpus.openings(sources.heldout(c)[0], c.data.lower, c.data.upper)]
     passages = ((formatted.request(document, text), text) for document, text in reversed(openings))
     self._passages = {asked: text for asked, text in passages if preferences.is_in(asked, share)}
-    due = start // c.reward.refresh * c.reward.refresh
+    due = min(start, c.train.num_steps - 1) // c.reward.refresh * c.reward.refresh
     if due and not self._target(due).exists():
       self._make(due, lambda: None)
     self._now.take(self._newest(start + 1))

@@ -173,6 +173,10 @@ def test_a_killed_run_has_the_same_models(made, runs, tmp_path):
   refresh.atomic.remove(again._target(4))  # as where the run was to have four steps
   other.open(4)
   assert files(folder / 'step-000004') == wanted
+  refresh.atomic.remove(again._target(4))
+  other.c.train.num_steps = 4  # killed after its last step: no other one is to have a model
+  other.open(4)
+  assert not again._target(4).exists()
 
 
 @pytest.mark.slow
@@ -203,6 +207,7 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path):
   refused(f'{begin}gives the writing reward', **{'reward.weights.writing': 0.0})
   refused(f'{begin}data.prompts=x.jsonl', **{'data.prompts': 'x.jsonl'})
   refused(f'{begin}local disk', runs_dir='gs://bucket/runs')
+  refused('^1 row in a pass, train.micro_rows', **{'train.micro_rows': 1})
   c = grpo_think.get_config('micro')
   refresh.check(c)
   c.reward.refresh = 1
