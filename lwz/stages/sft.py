@@ -63,6 +63,11 @@ def _pairs(c) -> tuple[dict[str, Pairs], str]:
   source = epath.Path(setup.input_file(c, 'data.examples'))
   salt = 'heldout'
   if source.name == setup.PAIRS:
+    if c.data.style == 'think':
+      raise ValueError(
+        f'data.examples={c.data.examples}: preference pairs have no thoughts, which '
+        "data.style='think' learns; choose data.style='direct'"
+      )
     salt = 'tested'  # as `prompts.split`; `reward_model` has set a share aside by the other one
     asked = prompts.load(source)
     found = [examples.Example(prompt.text, '', prompt.references[-1]) for prompt in asked]

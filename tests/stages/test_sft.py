@@ -77,3 +77,5 @@ def test_both_orders_of_a_runs_pair_are_learnt_or_held_out(tmp_path):
   ]
   assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == len(pairs)
   assert len(found['train']) == 2 * len(asked[0]) and note.startswith('verdicts on pairs')
+  with pytest.raises(ValueError, match=r"have no thoughts.* choose data\.style='direct'"):
+    stage._pairs(config(examples=str(tmp_path), style='think'))
