@@ -47,7 +47,6 @@ class Stats:
   computed: int = 0  # batch size, summed over steps
   capacity: int = 0  # number of slots, summed over steps
   prefilled: int = 0  # prompts
-  blocks: int = 0
   seconds: float = 0.0  # until the last trajectory ended
   first: float = 0.0  # seconds until the first trajectory ended
 
@@ -265,7 +264,6 @@ class _Loop:
     self._stats.steps += steps
     self._stats.computed += steps * block.ids.shape[0]
     self._stats.capacity += steps * len(self._owner)
-    self._stats.blocks += 1
     ended = []
     for slot in active:
       index, num = self._owner[slot], int(block.num[slot])
