@@ -39,6 +39,7 @@ class BatchStore:
     self._folder, self._max_tokens = folder, c.rollout.max_tokens
     self._stop_if_asked, self._writer = stop_if_asked, behind.Writer()
     self._num_samples = c.rl.prompts_per_step * c.rl.group_size
+    self._rounds = 1 + c.rl.max_resamples
     self._archive = archived.archive(c, folder)
 
   def open(self, number: int, params: qwen.Params) -> 'StoredBatch':
@@ -62,6 +63,9 @@ class BatchStore:
 
     def archive(rollout: types.Rollout, scores: types.Scores) -> None:
       def write() -> None:
+        # What an undone attempt has sampled further in this step may not be needed now.
+        for later in range(number + 1, (number // self._rounds + 1) * self._rounds):
+          self._archive.drop(later, policy)
         self._archive.write(number, policy, rollout, scores)
         kept.clear()
 

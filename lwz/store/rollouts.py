@@ -90,6 +90,12 @@ class Archive:
     rollout = types.Rollout(found['ids'], found['logp'], found['lengths'], found['finished'])
     return rollout, types.Scores(found['scores'], found['valid'])
 
+  def drop(self, step: int, policy: int) -> None:
+    """Drops a step, unless this policy has sampled it."""
+    if self.read(step) and not self.read(step, policy):
+      lengths = self._open('lengths', create=True)
+      lengths[step].write(np.zeros(lengths.shape[1:], np.int32)).result()
+
   def written(self) -> list[int]:
     """Returns the steps that are there, in order; one whose lengths are broken is not."""
     if not (self._path / 'lengths' / 'zarr.json').exists():

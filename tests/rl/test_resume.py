@@ -18,10 +18,10 @@ P, G, T = 1, 2, 4
 PARAMS = {'w': jnp.arange(3.0)}
 
 
-def open_store(folder, stop_if_asked=lambda: None):
+def open_store(folder, stop_if_asked=lambda: None, max_resamples=0):
   c = ml_collections.ConfigDict()
   c.rollout = {'max_tokens': T}
-  c.rl = {'prompts_per_step': P, 'group_size': G, 'max_resamples': 0}
+  c.rl = {'prompts_per_step': P, 'group_size': G, 'max_resamples': max_resamples}
   c.train = {'num_steps': 3}
   c.reward = {'weights': {'length': 1.0}}
   return resume.BatchStore(c, folder, stop_if_asked=stop_if_asked)
@@ -70,6 +70,20 @@ def test_what_another_policy_sampled_does_not_count(tmp_path):
   other = {'w': PARAMS['w'].at[2].set(9.0)}
   assert open_store(tmp_path).open(1, other).trajectories == {}
   assert open_store(tmp_path).open(2, PARAMS).trajectories == {}
+
+
+def test_what_another_policy_sampled_further_in_a_step_is_dropped(tmp_path):
+  rollout = local.rollout([trajectory(0, 2), trajectory(1, 2)], T)
+  scores = types.Scores(np.zeros((1, 2, 1), np.float32), np.ones((1, 2), bool))
+
+  def archive(number, params):
+    with contextlib.closing(open_store(tmp_path, max_resamples=1)) as store:
+      store.open(number, params).archive(rollout, scores)
+    return store._archive.written()
+
+  other = {'w': PARAMS['w'] + 1}
+  found = [archive(*one) for one in ((2, PARAMS), (3, PARAMS), (2, PARAMS), (4, other), (2, other))]
+  assert found == [[2], [2, 3], [2, 3], [2, 3, 4], [2, 4]]
 
 
 def test_a_run_may_stop_whenever_a_trajectory_is_kept_and_closes_with_all_on_disk(tmp_path):
