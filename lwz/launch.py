@@ -6,6 +6,7 @@ Parses the config, starts the devices, and runs what the experiment needs and th
 ends is its exit status: see `lwz.runtime.distributed`.
 """
 
+import contextlib
 import os
 import pathlib
 import select
@@ -38,7 +39,8 @@ def main(argv) -> None:
       sizing.settle(c)
       door.Door(config_file().parent, processes=True).launch(c)
     except interrupts.Stopped as stopped:
-      print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr)
+      with contextlib.suppress(OSError):  # nobody may read it any more
+        print(f'lwz: {stopped.message}; to go on:\n  {command()}', file=sys.stderr, flush=True)
       raise
     except BrokenPipeError:
       if not _is_closed(sys.stdout):

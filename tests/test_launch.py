@@ -459,6 +459,20 @@ def test_a_signal_during_imports_leaves_with_the_status_of_a_stop(number, tmp_pa
   assert process.returncode == 75 and 'Traceback' not in output
 
 
+@pytest.mark.slow
+def test_a_run_whose_output_nobody_reads_any_more_is_saved(tmp_path):
+  """As by Ctrl-C beside `tee`, which ends first."""
+  process = jobs.start('base_model:micro', tmp_path, '--config.train.num_steps=100000')
+  folder = tmp_path / 'base_model-micro'
+  while not (folder / 'metrics.jsonl').exists() or not metrics.read(folder):
+    assert process.poll() is None
+    time.sleep(0.1)
+  process.stdout.close()
+  process.send_signal(signal.SIGINT)
+  assert process.wait(timeout=120) == 75
+  assert [path for path in (folder / 'checkpoints').iterdir() if path.name.isdigit()]
+
+
 @pytest.mark.parametrize('folder, least', [('runs', 0.0), ('gs://bucket/runs', 0.5)])
 def test_a_bucket_keeps_no_small_programs(folder, least, monkeypatch):
   asked = {}

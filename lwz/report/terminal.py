@@ -17,6 +17,13 @@ from lwz.report import directions, number
 _EVERY = 10.0  # seconds between two lines of a log
 
 
+class _Console(rich.console.Console):
+  """A console whose reader may end first, as `tee` by the same Ctrl-C: rich would end the run."""
+
+  def on_broken_pipe(self) -> None:
+    self.quiet = True
+
+
 class _Metrics(rich.progress.ProgressColumn):
   """The metrics on one line; on a narrow terminal they are cut first."""
 
@@ -58,9 +65,7 @@ class Progress:
     self._first: tuple[int, float] | None = None
     self._printed: float | None = None
     # In a notebook rich would write past sys.stderr, which its caller may have redirected.
-    self._console = (
-      None if quiet else rich.console.Console(file=file, stderr=file is None, force_jupyter=False)
-    )
+    self._console = None if quiet else _Console(file=file, stderr=file is None, force_jupyter=False)
     self._bar: rich.progress.Progress | None = None
 
   def __enter__(self) -> 'Progress':

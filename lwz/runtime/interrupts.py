@@ -104,4 +104,5 @@ def _hear(several: bool, number: int, frame) -> None:
   if not _LOOPS and not several:
     raise Stopped(f'stopped by {name}')
   text = f'lwz: {name}: saving as soon as the step allows; once more to leave without\n'
-  os.write(2, text.encode())  # print is not safe inside a handler
+  with contextlib.suppress(OSError):  # who reads it, as `tee`, may have heard the signal first
+    os.write(2, text.encode())  # print is not safe inside a handler

@@ -178,8 +178,10 @@ def _lengths(by_length: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple, li
     for row in found
     if row['answers']
   ]
-  header = ('system', 'asked words', 'answers', 'mean asked', 'mean words', 'S_l', '95 %')
-  header += ('rank corr.', 'early end %', 'cap hit %', 'runaway %')
+  header = (
+    *('system', 'asked words', 'answers', 'mean asked', 'mean words', 'S_l', '95 %'),
+    *('rank corr.', 'early end %', 'cap hit %', 'runaway %'),
+  )
   return 'asked and produced length', header, rows
 
 

@@ -57,6 +57,16 @@ def test_inside_a_loop_the_signal_is_kept_and_a_second_one_is_not(capfd):
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_signal_is_kept_though_nobody_reads_what_is_said_of_it(monkeypatch):
+  def broken(*given):
+    raise BrokenPipeError
+
+  monkeypatch.setattr(interrupts.os, 'write', broken)
+  with interrupts.kept():
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts.heard()
+
+
 def test_a_signal_that_no_loop_asks_for_any_more_is_raised_at_the_end():
   before = signal.getsignal(signal.SIGINT)
   with pytest.raises(KeyboardInterrupt), interrupts.noted(), interrupts.kept():
