@@ -5,7 +5,8 @@
 Writes, by the name of the run, a page with a table of all prompts and both texts of some, and a
 plot of the words produced against those asked for. Of the sampled answers; only those in valid
 format have words. The prompts of the run are those of a file (`data.prompts`), which states their
-ranges.
+ranges. All requests that it has not trained on are written, too: `eval.file` for
+experiments/eval_ruler.py.
 """
 
 import argparse
@@ -74,6 +75,11 @@ def main() -> None:
     first, last = min(by_step), max(by_step)
     ends = {step: by_step[step] for step in (first, last)}
     plot(arguments.out / f'{run.name}.svg', asked, style, ends)
+    tasks = [
+      {'index': i, 'prompt': p.text, 'type': 'request', 'length': (p.lower + p.upper) // 2}
+      for i, p in enumerate(asked)
+    ]
+    jsonl.write(arguments.out / f'{run.name}.jsonl', tasks)
     rows = [
       (
         asked[i].text,
