@@ -43,6 +43,7 @@ MICRO = TINY | {
 # here follows from the model and the prompts, see lwz/runtime/sizing.py.
 SMALL = {
   'needs_policy': 'run',
+  'init': 'base_model',
   **{
     'data.prompts': REQUESTS,
     'data.template': 'chat_short',

@@ -16,7 +16,8 @@ def get_config(size: str = 'tiny'):
   c.experiment = 'eval_arena'
   c.stage = 'evaluate'
   c.needs = ('eval.systems', 'eval.scorers', 'judge.model')
-  c.eval.systems = tuple(f'{name}:{size}' for name in ('pretrain', 'grpo_think', 'grpo_nothink'))
+  first = 'sft' if size == 'small' else 'pretrain'
+  c.eval.systems = tuple(f'{name}:{size}' for name in (first, 'grpo_think', 'grpo_nothink'))
   if size in base.POCKET:
     c.eval.systems = (f'base_model:{size}', *c.eval.systems)
   else:

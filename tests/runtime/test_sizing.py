@@ -5,9 +5,11 @@ import types as std_types
 
 import pytest
 
-from experiments import grpo_think, referee
+from experiments import eval_ruler, grpo_think, referee
+from lwz import door
 from lwz.data import templates, tokenizer
 from lwz.runtime import setup, sizing
+from tests import tree
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +58,14 @@ def test_folders_are_named_by_the_model(config):
   need.base_model, need.data.prompts = config.base_model, config.data.prompts
   sizing.fill(need)
   assert (need.init, setup.run_name(need)) == ('org/Some-Model', 'referee-Some-Model')
+
+
+def test_an_evaluation_needs_no_more_than_the_model_and_finds_its_runs(config):
+  c = eval_ruler.get_config('small')
+  c.base_model, c.data.prompts = config.base_model, config.data.prompts
+  sizing.fill(c)
+  needed = [setup.run_name(need) for need in door.needs(c, tree.ROOT / 'experiments')]
+  assert {'sft-Some-Model', 'grpo_think-Some-Model'} <= {*needed}
 
 
 @pytest.mark.parametrize(
