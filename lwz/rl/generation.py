@@ -114,7 +114,7 @@ class Generator:
     sampling: sampler.Sampling,
     *base: qwen.Params,
   ):
-    self._c = c
+    self._c, self._pad_id = c, sampling.stop_ids[0]
     self.engine = engine(c, config, mesh, sampling, *base)
 
   def sample(
@@ -154,5 +154,5 @@ class Generator:
       stored.add(trajectory)
       on_end(trajectory)
       trajectories[trajectory.index] = trajectory
-    rollout = local.rollout(list(trajectories.values()), self._c.rollout.max_tokens)
+    rollout = local.rollout(list(trajectories.values()), self._c.rollout.max_tokens, self._pad_id)
     return rollout, stats.metrics if len(missing) == len(requests) else {}

@@ -100,11 +100,13 @@ def stream(
     yield Completion(done.index, done.ids, done.logp, done.finished, written, looped)
 
 
-def rollout(trajectories: Sequence[scheduler.Trajectory], max_tokens: int) -> types.Rollout:
+def rollout(
+  trajectories: Sequence[scheduler.Trajectory], max_tokens: int, pad_id: int = 0
+) -> types.Rollout:
   """Returns the trajectories of all requests, in any order, as arrays by request."""
   B = len(trajectories)
   found = types.Rollout(
-    ids=np.zeros((B, max_tokens), np.int32),
+    ids=np.full((B, max_tokens), pad_id, np.int32),
     logp=np.zeros((B, max_tokens), np.float32),
     lengths=np.zeros(B, np.int32),
     finished=np.zeros(B, bool),

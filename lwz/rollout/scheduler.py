@@ -47,6 +47,7 @@ class Stats:
   computed: int = 0  # batch size, summed over steps
   capacity: int = 0  # number of slots, summed over steps
   prefilled: int = 0  # prompts
+  blocks: int = 0
   seconds: float = 0.0  # until the last trajectory ended
   first: float = 0.0  # seconds until the first trajectory ended
 
@@ -264,6 +265,7 @@ class _Loop:
     self._stats.steps += steps
     self._stats.computed += steps * block.ids.shape[0]
     self._stats.capacity += steps * len(self._owner)
+    self._stats.blocks += 1
     ended = []
     for slot in active:
       index, num = self._owner[slot], int(block.num[slot])
