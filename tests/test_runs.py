@@ -142,7 +142,7 @@ def test_a_deletion_that_is_cut_short_leaves_a_run_that_is_listed_and_not_comple
   remove = runs._remove
   monkeypatch.setattr(runs, '_remove', lambda path: (removed.append(path.name), remove(path)))
   runs.delete(folder, folder)
-  assert len(removed) == 4 and (removed[0], removed[-1]) == ('DONE', 'config.json')
+  assert len(removed) == 5 and (removed[0], removed[-1]) == ('DONE', 'config.json')
   assert not folder.exists()
 
 

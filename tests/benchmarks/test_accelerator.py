@@ -82,7 +82,7 @@ def test_a_worker_ends_with_the_program(tmp_path, number):
   wait(lambda: (tmp_path / 'pids').exists())
   pids = (tmp_path / 'pids').read_text().split()
   parent.send_signal(number)
-  parent.wait(10)
+  parent.wait(60)
   wait(lambda: not any(map(running, pids)))
 
 

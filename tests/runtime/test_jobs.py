@@ -93,7 +93,7 @@ def test_the_wait_after_an_error_can_be_interrupted(tmp_path, monkeypatch):
     'import signal\n'
     'signal.signal(signal.SIGTERM, lambda *_: open("told", "w"))\n'
     'open("began", "w")\n'
-    'for _ in range(50): time.sleep(0.1)'
+    'for _ in range(600): time.sleep(0.1)'
   )
 
   def watch(current):
