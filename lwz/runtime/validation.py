@@ -51,11 +51,16 @@ def config(c, references: Sequence[str]) -> None:
       )
     tok = tokenizers.load(c.data.tokenizer or c.init, c.data.chat_template)
     templates.check(tok, c.data.style, c.data.template)
-  longest = min(setup.expected(c, keys.get(c, key)).num_positions for key in references)
-  if c.data.row_length > longest:
-    raise ValueError(
-      f'data.row_length={c.data.row_length} exceeds the {longest} positions of a model: lower it'
-    )
+  positions(c, [keys.get(c, key) for key in references])
+
+
+def positions(c, models: Sequence[str]) -> None:
+  """Raises ValueError if a row has more tokens than one of the models has positions."""
+  for model in models:
+    if c.data.row_length > (longest := setup.expected(c, model).num_positions):
+      raise ValueError(
+        f'data.row_length={c.data.row_length} exceeds the {longest} positions of {model}: lower it'
+      )
 
 
 def rollout(c) -> None:

@@ -56,13 +56,8 @@ def check(c, rewards: registry.Given = None) -> None:
   validation.mesh(c, references)
   adapters.check(c)
   registry.check_rewards(c, rewards)
-  for value in filter(None, (c.reward.heldout, *c.reward.ensemble)):
-    if registry.is_server(value):
-      continue
-    if c.data.row_length > (longest := setup.expected(c, value).num_positions):
-      raise ValueError(
-        f'data.row_length={c.data.row_length} exceeds the {longest} positions of {value}: lower it'
-      )
+  others = filter(None, (c.reward.heldout, *c.reward.ensemble))
+  validation.positions(c, [value for value in others if not registry.is_server(value)])
   longest_asked = round((c.data.upper + 5) * (1 + c.data.slack))  # a stated length is rounded
   if c.data.prompts and not setup.is_experiment(c.data.prompts):
     prompts = prompt_lib.load(setup.input_file(c, 'data.prompts'))
