@@ -145,7 +145,7 @@ def _data(c) -> None:
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'full', of all,
-  # which repeats the length that is asked for and counts the words.
+  # which repeats the length that is asked for and counts the words; 'countdown', those left.
   c.data.plan = 'short'
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of

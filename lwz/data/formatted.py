@@ -11,6 +11,7 @@ from lwz import text as words
 from lwz import types
 from lwz.data import corpus, templates
 
+MAX_POINTS = 12  # of a plan of every sentence
 LEAST_STATED = 10  # words: no request asks for fewer
 
 
@@ -30,27 +31,40 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   return _plan(text, [_opening(head, max_words) for head in chosen])
 
 
-def full_plan(text: str, request: str = '', *, max_points: int = 12, max_words: int = 4) -> str:
-  """A plan of every sentence, up to `max_points`, with the words that are written at its end.
+def full_plan(text: str, request: str = '', *, left: bool = False) -> str:
+  """A plan of every sentence, up to twelve, with the words that are written at its end.
 
     full_plan('Rivers carry water. Lakes keep it for a very long time.', 'Use about 10 words.')
     == 'Plan, 10 words: 1. Rivers carry water (3); 2. Lakes keep it for (11).'
 
-  The length is as `request` states it, or else in round numbers. A small model that repeats the
-  number, and counts as it plans, knows when the plan is full, and in the answer which sentence is
-  the last.
+  The length is as `request` states it, or else in round numbers. With `left` the numbers are the
+  words that are left to write, see `countdown_plan`.
   """
   heads = words.sentences(text)
-  num_points = min(max_points, len(heads))
+  num_points = min(MAX_POINTS, len(heads))
   starts = [i * len(heads) // num_points for i in range(num_points)]
   sizes = [words.count_words(head) for head in heads]
   written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))]
-  points = [f'{_opening(heads[i], max_words)} ({n})' for i, n in zip(starts, written, strict=True)]
   total = written[-1] if written else 0
+  counts = [total - n for n in written] if left else written
+  points = [f'{_opening(heads[i], 4)} ({n})' for i, n in zip(starts, counts, strict=True)]
   stated = [n for n in re.findall(r'\d+', request) if int(n) >= LEAST_STATED]
   near = [abs(int(n) - total) <= max(20, total / 3) for n in stated]
   is_length = any(near) and (len(stated) == 1 or (len(stated) == 2 and all(near)))
   return _plan(text, points, '-'.join(stated) if is_length else str(rounded(total)))
+
+
+def countdown_plan(text: str, request: str = '') -> str:
+  """A plan of every sentence, up to twelve, with the words that are left to write at its end.
+
+    countdown_plan('Rivers carry water. Lakes keep it for a very long time.', '')
+    == 'Plan, 10 words: 1. Rivers carry water (8); 2. Lakes keep it for (0).'
+
+  A small model that counts up does not compare the sum with the length, and ends plans of 70 and
+  of 130 words alike. Here the first number follows from the length and each from the one before
+  it, and a plan is full at 0: nothing is compared.
+  """
+  return full_plan(text, request, left=True)
 
 
 def _plan(text: str, points: list[str], length: str = '') -> str:
@@ -61,7 +75,11 @@ def _plan(text: str, points: list[str], length: str = '') -> str:
   return 'Plan' + (f', {length} words' if length else '') + f': {"; ".join(numbered)}.'
 
 
-PLANS = {'short': lambda text, request: plan(text), 'full': full_plan}
+PLANS = {
+  'short': lambda text, request: plan(text),
+  'full': full_plan,
+  'countdown': countdown_plan,
+}
 
 
 def _opening(sentence: str, max_words: int) -> str:

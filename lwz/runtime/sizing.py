@@ -12,7 +12,8 @@ from lwz.store import model_source
 
 SMALL = 'small'
 BEGIN = 'base_model'  # as the value of init: what the key of this name holds
-_PLANS = {'short': 96, 'full': 192}  # tokens of tags and of a plan, see `data.formatted`
+# Tokens of tags and of a plan, see `data.formatted`.
+_PLANS = {'short': 96, 'full': 192, 'countdown': 192}
 OPEN = (
   *('data.lower', 'data.upper', 'data.row_length', 'reward.max_words'),
   *('rollout.max_prompt_tokens', 'rollout.max_tokens'),

@@ -1,9 +1,9 @@
 """Documents and prompts that a config names: to train on, held out, and kept for evaluations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lwz import types
-from lwz.data import corpus, prompts
+from lwz.data import corpus, formatted, prompts, templates
 from lwz.runtime import setup
 
 
@@ -21,6 +21,12 @@ def heldout(c) -> tuple[list[types.Document], list[types.Document]]:
   """Returns the held-out documents in two parts: for the prompts of GRPO, and for evaluations."""
   found = (d for d in stream(c) if corpus.is_heldout(d, c.data.heldout))
   return corpus.split(found, c.data.heldout * c.data.tested)
+
+
+def formatted_pairs(c, documents: Iterable[types.Document]) -> list[tuple[templates.Prompt, str]]:
+  """Returns (request, completion) of each document in both styles, as the config shapes them."""
+  shape = {name: c.data[name] for name in ('template', 'lower', 'upper', 'plan')}
+  return formatted.examples(documents, types.STYLES, **shape)
 
 
 def writing_prompts(c) -> list[types.Prompt]:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 
 from lwz import hosts, types
-from lwz.data import corpus, formatted, templates, tokenizer, tokens
+from lwz.data import corpus, tokenizer, tokens
 from lwz.model import config as config_lib
 from lwz.runtime import next_token, setup, sources
 from lwz.store import atomic
@@ -76,7 +76,8 @@ def _train_tokenizer(c, folder) -> None:
     for document in documents():
       yield from tokenizer.slices(_text(document))
     for document in itertools.islice(documents(), 0, None, 4):
-      yield from (f'{prompt}{completion}' for prompt, completion in _examples(c, [document]))
+      for prompt, completion in sources.formatted_pairs(c, [document]):
+        yield f'{prompt}{completion}'
 
   vocab_size = config_lib.preset(c.size).vocab_size
   tokenizer.save(tokenizer.train(texts(), vocab_size), folder / 'tokenizer')
@@ -156,11 +157,5 @@ def _formatted_ids(c, tok, documents: list[types.Document]) -> list[list[int]]:
 
   A document longer than a row is left out: cut, it would teach a broken format.
   """
-  whole = [p + q for p, q in next_token.encoded(tok, _examples(c, documents))]
+  whole = [p + q for p, q in next_token.encoded(tok, sources.formatted_pairs(c, documents))]
   return [ids for ids in whole if len(ids) <= c.data.row_length]
-
-
-def _examples(c, documents: list[types.Document]) -> list[tuple[templates.Prompt, str]]:
-  """Returns (request, completion) of each document in both styles."""
-  shape = {name: c.data[name] for name in ('template', 'lower', 'upper', 'plan')}
-  return formatted.examples(documents, types.STYLES, **shape)

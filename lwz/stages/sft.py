@@ -13,8 +13,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from lwz import types
-from lwz.data import comparisons, corpus, examples, formatted, prompts, templates, tokens
+from lwz.data import comparisons, corpus, examples, prompts, templates, tokens
 from lwz.rl import best_samples
 from lwz.runtime import next_token, setup, sources
 from lwz.store import model_source
@@ -57,8 +56,7 @@ def _is_run(c) -> bool:
 def _pairs(c) -> tuple[dict[str, Pairs], str]:
   """Returns rendered examples to train on and held-out ones, and a note of where they are from."""
   if not c.data.examples:
-    shape = {name: c.data[name] for name in ('template', 'lower', 'upper', 'plan')}
-    made = [formatted.examples(found, types.STYLES, **shape) for found in sources.documents(c)]
+    made = [sources.formatted_pairs(c, found) for found in sources.documents(c)]
     return dict(zip(('train', 'heldout'), made, strict=True)), 'formatted documents'
   source = epath.Path(setup.input_file(c, 'data.examples'))
   salt = 'heldout'

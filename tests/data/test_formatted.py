@@ -1,5 +1,7 @@
 """Plans, requests and formatted documents."""
 
+import re
+
 import pytest
 
 from lwz import types
@@ -41,6 +43,19 @@ def test_a_full_plan_repeats_the_length_and_counts_to_it():
   found = plan_following.points(formatted.full_plan(many))
   assert len(found) == 12 and found[-1] == 'Number xxxxxxxxxxxxxxxxxxxxxxxxxxxx goes on (120).'
   assert plan_following.following(formatted.full_plan(RIVERS), RIVERS) == 1.0
+
+
+def test_a_countdown_ends_at_no_words_left():
+  text = 'Rivers carry water. Lakes keep it for a very long time.'
+  assert formatted.countdown_plan(text, 'In 10 to 20 words: rivers.') == (
+    'Plan, 10-20 words: 1. Rivers carry water (8); 2. Lakes keep it for (0).'
+  )
+  counts_up, counts_down = (
+    [int(n) for n in re.findall(r'\((\d+)\)', made(RIVERS * 9, ''))]
+    for made in (formatted.full_plan, formatted.countdown_plan)
+  )
+  assert [up + down for up, down in zip(counts_up, counts_down, strict=True)] == [126] * 12
+  assert plan_following.following(formatted.countdown_plan(RIVERS), RIVERS) == 1.0
 
 
 @pytest.mark.parametrize(
