@@ -8,7 +8,8 @@ An experiment takes this config and changes some values. Sizes are `micro` (seco
 from ml_collections import ConfigDict
 
 POCKET = ('micro', 'tiny')
-REQUESTS = f'{__file__.rpartition("/")[0]}/data/requests.jsonl'  # of 60 to 150 words
+DATA = f'{__file__.rpartition("/")[0]}/data'  # found from any working directory
+REQUESTS = f'{DATA}/requests.jsonl'  # of 60 to 150 words
 QWEN3 = tuple(f'qwen3-{size}' for size in ('0.6b', '1.7b', '4b', '8b', '14b', '32b'))
 SIZES = (*POCKET, 'small', '0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b', *QWEN3)
 
@@ -133,7 +134,7 @@ def _data(c) -> None:
   c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts
   c.data.tested = 0.15  # share of the held-out documents that is kept for evaluations
   c.data.lower, c.data.upper = 500, 9_000  # words of a passage of the corpus, and of an answer
-  # Prompt template: 'paper'; 'pocket', which is short, the paper's takes 250 tokens; or the same
+  # Prompt template: 'paper'; 'pocket', which is short, the paper's takes 500 tokens of a pocket tokenizer; or the same
   # instructions as a user's message to a model that has learnt to chat: 'chat', 'chat_short'.
   c.data.template = 'paper'
   c.data.chat_template = ''  # file of a chat template (Jinja); '': that of the tokenizer

@@ -1,7 +1,8 @@
-"""The ruler: asked against produced length from 100 to 30,000 words, without a judge.
+"""The ruler: asked against produced length from 100 to 30,000 words at real sizes.
 
-LongWrite-Ruler's form, with S_l, early ends, cap hits, runaways, and what each text is like over
-its length. `eval.file` may be longwrite_ruler.jsonl, a system a file of answers that exist already.
+LongWrite-Ruler's form, without a judge: S_l, early ends, cap hits, runaways, and what each text is
+like over its length; 10 to 80 words at pocket sizes. `eval.file` may be longwrite_ruler.jsonl, a
+system a file of answers that exist already.
 
   python -m lwz.launch --config=experiments/eval_ruler.py
   python -m lwz.launch --config=experiments/eval_ruler.py:32b \\

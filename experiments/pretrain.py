@@ -15,7 +15,7 @@ def get_config(size: str = 'tiny'):
   c.stage = 'pretrain'
   pocket = size in base.POCKET
   c.init = base.begin(size)
-  c.needs = ('init',)
+  c.needs = ('init', 'data.folder')
   c.data.formatted_share = 0.7 if pocket else 0.01
   c.train.num_steps = 4 if size == 'micro' else 500 if pocket else 1_788  # 30B tokens
   c.train.decay_steps = c.train.num_steps

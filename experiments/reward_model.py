@@ -19,7 +19,7 @@ def get_config(size: str = 'tiny'):
   # A pocket policy's own texts as worse sides have it pay for words that do not exist, see LOG.md.
   c.data.written = 'policy_pairs:small' if small else ''
   c.data.share_to = 0.6  # the referee has the rest
-  c.data.tests = 'results/tiny/cheats.jsonl' if size == 'tiny' else ''
+  c.data.tests = f'{base.DATA}/cheats.jsonl' if size == 'tiny' else ''
   c.needs = ('init', 'data.written', 'data.folder')
   c.train.rows = 2 if size == 'micro' else 16 if pocket else 8 if small else 64
   c.train.micro_rows = 8 if pocket else 2  # both sides of a pair meet in one pass

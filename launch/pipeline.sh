@@ -15,15 +15,19 @@ stage() {
   launch/local.sh --processes "$1" -- "--config=experiments/$2.py:$size" "${@:3}"
 }
 
-# A pocket model writes no text of the length that users ask for: it keeps to held-out titles.
+# A pocket model writes no text of the length that users ask for: it keeps to held-out titles. It
+# begins with a model of its own; others are there already, and `small` runs what its GRPO needs.
+prompts=()
 case $size in
-  micro | tiny) prompts=() ;;
+  micro | tiny) before=(base_model pretrain reward_model) ;;
+  small) before=() ;;
   *)
     stage 1 prompts "$@"
     prompts=("--config.data.prompts=prompts:$size")
+    before=(pretrain reward_model)
     ;;
 esac
-for experiment in base_model pretrain reward_model; do
+for experiment in "${before[@]}"; do
   stage "${PROCESSES:-1}" "$experiment" "$@"
 done
 for experiment in grpo_think grpo_nothink; do

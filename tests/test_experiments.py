@@ -45,6 +45,17 @@ def test_loads_at_every_size(name, size):
   json.dumps(c.to_dict())
 
 
+@pytest.mark.parametrize('size', base.SIZES)
+@pytest.mark.parametrize('name', NAMES)
+def test_its_files_are_found_from_any_folder(name, size):
+  c = load(name, size)
+  values = {key: keys.get(c, key) for key in dotted(c)}
+  paths = {key: value for key, value in values.items() if value and isinstance(value, str)}
+  relative = {key: value for key, value in paths.items() if (FOLDER.parent / value).is_file()}
+  assert all(value.startswith('/') for value in relative.values()), relative
+  assert all(pathlib.Path(v).is_file() for v in paths.values() if v.endswith('.jsonl'))
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_says_its_claim_and_its_command(name):
   doc = ast.get_docstring(ast.parse((FOLDER / f'{name}.py').read_text()))

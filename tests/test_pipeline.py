@@ -22,7 +22,8 @@ def test_what_prompts_writes_is_read_from_grpo_on():
   found = commands('32b', '--config.seed=1')
   reads = [name for name, line in found.items() if '--config.data.prompts=prompts:32b' in line]
   assert next(iter(found)) == 'prompts'
-  assert list(found)[4:] == reads and reads[:2] == ['grpo_think', 'grpo_nothink']
+  assert list(found)[3:] == reads and reads[:2] == ['grpo_think', 'grpo_nothink']
+  assert 'base_model' not in found
   assert all(':32b ' in line and line.endswith('--config.seed=1') for line in found.values())
 
 
@@ -30,6 +31,10 @@ def test_what_prompts_writes_is_read_from_grpo_on():
 def test_a_pocket_model_keeps_to_held_out_titles(size):
   found = commands(size)
   assert 'prompts' not in found and 'data.prompts' not in ''.join(found.values())
+
+
+def test_a_model_of_its_own_size_runs_what_its_grpo_needs():
+  assert list(commands('small'))[:2] == ['grpo_think', 'grpo_nothink']
 
 
 def test_every_step_is_an_experiment():

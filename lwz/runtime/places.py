@@ -35,7 +35,7 @@ def check_password(key: str, value: object) -> None:
   if _PASSWORD.search(str(value)):
     raise ValueError(
       f'{key}: an address must not hold a password; put it into an environment variable and name '
-      'that under judge.key_env, eval.key_env or reward.key_env'
+      'that under the key_env of its group, as judge.key_env'
     )
 
 

@@ -14,7 +14,6 @@ from lwz.store import atomic, evaluations, lock, metrics
 _TAIL = 1 << 16  # bytes of metrics.jsonl, and of evaluations.jsonl, that are read
 _BEGINNING = (
   *('config.json', 'inputs.jsonl', 'LOCK', 'tokenizer', 'model.json', 'adapters.json'),
-  *('config.json', 'inputs.jsonl', 'LOCK', 'tokenizer', 'model.json', 'adapters.json'),
   *('tensorboard', 'wandb', 'metrics.jsonl'),
 )
 _RECENT = 10  # records whose mean time a step is expected to take
