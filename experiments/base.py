@@ -134,9 +134,9 @@ def _data(c) -> None:
   c.data.heldout = 0.1  # share of documents never trained on; their titles become GRPO's prompts
   c.data.tested = 0.15  # share of the held-out documents that is kept for evaluations
   c.data.lower, c.data.upper = 500, 9_000  # words of a passage of the corpus, and of an answer
-  # Prompt template: 'paper'; 'pocket', which is short (the paper's takes some 500 tokens of a pocket
-  # tokenizer); or the same instructions as a user's message to a model that has learnt to chat:
-  # 'chat', 'chat_short'.
+  # Prompt template: 'paper'; 'pocket', which is short (the paper's takes some 500 tokens of a
+  # pocket tokenizer); or the same instructions as a user's message to a model that has learnt to
+  # chat: 'chat', 'chat_short'.
   c.data.template = 'paper'
   c.data.chat_template = ''  # file of a chat template (Jinja); '': that of the tokenizer
   c.data.style = 'think'  # prompts ask for thoughts, then an answer; 'direct': for an answer alone
