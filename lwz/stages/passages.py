@@ -4,12 +4,13 @@
 2. have `init` answer each as it learnt to chat, without our format           judge.systems
 3. keep of each the opening that has the words its request asks for           data.corpus
 4. and shorter ones, with requests for the words that they have               data.formatted
+5. leave out those that repeat themselves                                     reward.format
 
 A model that follows instructions, but never saw our output format, learns it from these: with plans
 made of them, as thoughts. Reward models prefer them to damaged copies, and to a policy's answers.
 A small model hardly heeds the length that a request states; whoever learns from texts of any other
 length learns that the statement means nothing, and whoever sees each request with one length alone
-need not read it.
+need not read it. A small model's longest answers end in loops, which are quickly learnt.
 """
 
 import json
@@ -21,6 +22,7 @@ from lwz import text as words
 from lwz import types
 from lwz.data import corpus, formatted
 from lwz.judge import client, systems
+from lwz.reward import format as format_lib
 from lwz.runtime import keys, setup, sources, validation
 from lwz.store import atomic
 
@@ -56,11 +58,13 @@ def run(c) -> None:
     texts = systems.answers(c, c.init, requests, temperature)
     for prompt, answer in zip(asked, texts, strict=True):
       for request, text in _openings(c, prompt, answer):
-        found.setdefault(text, {'title': prompt.text, 'request': request, 'text': text})
+        if not format_lib.redundancy(text):
+          found.setdefault(text, {'title': prompt.text, 'request': request, 'text': text})
   if len(found) < 2:
     raise ValueError(
       f'{len(found)} of {len(asked) * len(temperatures)} answers of {c.init} open with as many '
-      f'words as {c.data.prompts} asks for: raise rollout.max_tokens, or name another model'
+      f'words as {c.data.prompts} asks for and repeat nothing: raise rollout.max_tokens, or name '
+      'another model'
     )
   lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in found.values())
   folder = opened.folder / setup.RESULTS['data.folder']

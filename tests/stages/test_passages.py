@@ -1,5 +1,6 @@
 """A model's own answers as documents: of the prompts that are trained on, of a fitting length."""
 
+import itertools
 import json
 
 import pytest
@@ -17,6 +18,12 @@ def config(folder):
   c.init, c.runs_dir, c.data.prompts = 'org/model', str(folder), str(folder / 'mine.jsonl')
   c.data.lower, c.data.upper, c.data.tested, c.pairs.openings = 3, 9, 0.25, 1
   return c
+
+
+def sentences(num, ends='tnd'):
+  """A text of sentences of four words, none of which stands in two."""
+  found = [''.join(letters) for letters in itertools.product('bcdfgklmp', 'aeiou', ends)]
+  return ' '.join(f'{" ".join(found[4 * i : 4 * i + 4])}.'.capitalize() for i in range(num))
 
 
 def test_answers_of_a_fitting_length_are_documents(tmp_path, monkeypatch):
@@ -45,7 +52,7 @@ def test_answers_of_a_fitting_length_are_documents(tmp_path, monkeypatch):
 
 
 def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_path, monkeypatch):
-  said = 'Here are four words. ' * 10
+  said = sentences(10)
   monkeypatch.setattr(passages.systems, 'answers', lambda c, s, requests, t: [said] * len(requests))
   c = config(tmp_path)
   c.data.tested = 0.0
@@ -61,7 +68,7 @@ def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_pa
 def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeypatch):
   def answers(c, source, requests, temperature):
     asked = [request.messages[0]['content'] for request in requests]
-    return [f'{"An ode" if "ode" in text else "Here are"} in words. ' * 30 for text in asked]
+    return [sentences(30, 'rsv' if 'ode' in text else 'tnd') for text in asked]
 
   monkeypatch.setattr(passages.systems, 'answers', answers)
   c = config(tmp_path)
@@ -86,6 +93,20 @@ def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeyp
   judged = [document.request for document, _ in corpus.openings(found, 12, 200)]
   assert judged == list(asked)
   assert len([*corpus.openings(found, 12, 200, every=True)]) == 5
+
+
+def test_an_opening_that_repeats_itself_is_left_out(tmp_path, monkeypatch):
+  looped = sentences(6) + ' It was a box with a silver label.' * 9
+  monkeypatch.setattr(passages.systems, 'answers', lambda c, s, asked, t: [looped] * len(asked))
+  c = config(tmp_path)
+  c.data.tested, c.pairs.openings, c.data.lower, c.data.upper = 0.0, 4, 12, 200
+  asked = {'Write 60 to 80 words.': (60, 80), 'Write 20 to 30 words.': (20, 30)}
+  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
+  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  passages.run(c)
+  c.data.folder = 'passages:micro'
+  found = [document.text for document in sources.stream(c)]
+  assert found and all(text in looped and text.count('silver') < 2 for text in found)
 
 
 def test_too_few_answers_are_refused(tmp_path, monkeypatch):
