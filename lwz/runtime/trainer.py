@@ -212,8 +212,7 @@ class Trainer:
     `debug.max_skipped` steps in a row were not finite.
     """
     now = time.monotonic()
-    values = {name: float(value) for name, value in values.items()} | self.laps
-    values['seconds'] = now - self._began
+    values = {n: float(v) for n, v in values.items()} | self.laps | {'seconds': now - self._began}
     if self._writer:
       self._writer.write(step, values)
     self._began, self.laps = now, {}
@@ -223,6 +222,7 @@ class Trainer:
     self.state = state
     self.extra = {'step': step + 1, 'tokenizer': self._tokenizer, **(extra or {})}
     self._check_faults(step)
+    self._checkpoints.check()
     stopping, due = self._agree()
     due |= (step + 1) % self._c.checkpoint.every == 0 or step + 1 == self._c.train.num_steps
     # What is measured in a few steps alone says nothing of the others.

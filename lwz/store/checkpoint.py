@@ -67,7 +67,7 @@ class Checkpoints:
 
     Raises ValueError if the step isn't later than every saved one or `extra` changes through JSON,
     and OSError, naming the last complete step, if the disk is full or may not be written. An error
-    of an earlier save that ran in the background is raised here too, or by `wait`.
+    of an earlier save that ran in the background is raised here too, or by `check` or `wait`.
     """
     atomic.check(self._folder / 'checkpoints')
     latest = self.latest()
@@ -87,6 +87,11 @@ class Checkpoints:
     metrics = {'metric': metric} if self._keep_best and metric is not None else None
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics, force=True)
+
+  def check(self) -> None:
+    """Raises the error of a save that has failed in the background, without waiting for others."""
+    if not self._manager.is_saving_in_progress():
+      self.wait()
 
   def wait(self) -> None:
     """Waits until every save is on disk."""

@@ -21,7 +21,7 @@ class Checkpoints:
   """Remembers what was saved, instead of writing it."""
 
   def __init__(self, folder, **options):
-    self.saved, self.metrics, self.options = [], [], options
+    self.saved, self.metrics, self.options, self.failed = [], [], options, False
 
   def save(self, step, state, extra, *, metric=None):
     assert extra['step'] == step
@@ -30,6 +30,10 @@ class Checkpoints:
 
   def latest(self):
     return self.saved[-1] if self.saved else None
+
+  def check(self):
+    if self.failed:
+      raise OSError('a checkpoint could not be written')
 
   def wait(self):
     pass
@@ -74,6 +78,18 @@ def test_it_saves_by_steps_and_at_the_end(loop):
   opened = loop(7, checkpoint__every=3)
   assert go(opened) == list(range(7))
   assert opened._checkpoints.saved == [3, 6, 7]
+
+
+def test_a_save_that_fails_in_the_background_is_told_at_the_next_step(loop):
+  opened, seen = loop(9, checkpoint__every=3), []
+
+  def at(step):
+    seen.append(step)
+    opened._checkpoints.failed = step == 4
+
+  with pytest.raises(OSError, match='could not be written'):
+    go(opened, at=at)
+  assert seen[-1] == 4
 
 
 def test_laps_of_one_name_add_up(loop, tmp_path, monkeypatch):

@@ -367,13 +367,22 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))  # no file may grow be
 import numpy as np
 noise = np.random.default_rng(0).integers(0, 2**31, 2**20).astype('int32')
 saved.save(2, {'w': jnp.asarray(noise)}, {})
-saved.wait()
 """
 
 
-def test_a_disk_without_room_is_a_clear_error_and_the_last_good_state_stays(tmp_path):
+# `check` is called step by step, and need not wait for the next save.
+CHECKED = """
+import time
+for _ in range(600):
+  saved.check()
+  time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize('said', ['saved.wait()', CHECKED])
+def test_a_disk_without_room_is_a_clear_error_and_the_last_good_state_stays(tmp_path, said):
   child = subprocess.run(
-    [sys.executable, '-c', FULL, str(tmp_path)], capture_output=True, text=True, timeout=120
+    [sys.executable, '-c', FULL + said, str(tmp_path)], capture_output=True, text=True, timeout=120
   )
   assert child.returncode == 1
   error = child.stderr.splitlines()
