@@ -31,48 +31,62 @@ def plan(text: str, *, max_points: int = 4, max_words: int = 6) -> str:
   return _plan(text, [_opening(head, max_words) for head in chosen])
 
 
-def full_plan(text: str, request: str = '', *, left: bool = False) -> str:
+def full_plan(text: str, request: str = '') -> str:
   """A plan of every sentence, up to twelve, with the words that are written at its end.
 
     full_plan('Rivers carry water. Lakes keep it for a very long time.', 'Use about 10 words.')
     == 'Plan, 10 words: 1. Rivers carry water (3); 2. Lakes keep it for (11).'
 
-  The length is as `request` states it, or else in round numbers. With `left` the numbers are the
-  words that are left to write, see `countdown_plan`.
+  The length is as `request` states it, or else in round numbers.
+  """
+  openings, written = _parts(text)
+  length = _length(text, request)
+  stated = f'，{length}字' if templates.language(text) == 'zh' else f', {length} words'
+  return _plan(text, [f'{head} ({n})' for head, n in zip(openings, written, strict=True)], stated)
+
+
+def countdown_plan(text: str, request: str = '') -> str:
+  """A plan of every sentence, up to twelve, with the words that are left to write at its end.
+
+    countdown_plan('Rivers carry water. Lakes keep it for a very long time.', 'Use about 10 words.')
+    == 'Plan (10): 1. Rivers carry water (8); 2. Lakes keep it for (0).'
+
+  A small model that counts up does not compare the sum with the length, and ends plans of 70 and
+  of 130 words alike. Here each number follows from the one before it, the first from the length,
+  and a plan is full at 0: nothing is compared.
+  """
+  openings, written = _parts(text)
+  points = [f'{head} ({written[-1] - n})' for head, n in zip(openings, written, strict=True)]
+  return _plan(text, points, f' ({_length(text, request)})')
+
+
+def _parts(text: str) -> tuple[list[str], list[int]]:
+  """Returns the openings of sentences, twelve at most, and the words that are written at the end
+  of each, and of those up to the next.
   """
   heads = words.sentences(text)
   num_points = min(MAX_POINTS, len(heads))
   starts = [i * len(heads) // num_points for i in range(num_points)]
   sizes = [words.count_words(head) for head in heads]
   written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))]
-  total = written[-1] if written else 0
-  counts = [total - n for n in written] if left else written
-  points = [f'{_opening(heads[i], 4)} ({n})' for i, n in zip(starts, counts, strict=True)]
+  return [_opening(heads[i], 4) for i in starts], written[:num_points]
+
+
+def _length(text: str, request: str) -> str:
+  """Returns the length of a text as its request states it, or else in round numbers."""
+  total = words.count_words(text)
   stated = [n for n in re.findall(r'\d+', request) if int(n) >= LEAST_STATED]
   near = [abs(int(n) - total) <= max(20, total / 3) for n in stated]
   is_length = any(near) and (len(stated) == 1 or (len(stated) == 2 and all(near)))
-  return _plan(text, points, '-'.join(stated) if is_length else str(rounded(total)))
-
-
-def countdown_plan(text: str, request: str = '') -> str:
-  """A plan of every sentence, up to twelve, with the words that are left to write at its end.
-
-    countdown_plan('Rivers carry water. Lakes keep it for a very long time.', '')
-    == 'Plan, 10 words: 1. Rivers carry water (8); 2. Lakes keep it for (0).'
-
-  A small model that counts up does not compare the sum with the length, and ends plans of 70 and
-  of 130 words alike. Here the first number follows from the length and each from the one before
-  it, and a plan is full at 0: nothing is compared.
-  """
-  return full_plan(text, request, left=True)
+  return '-'.join(stated) if is_length else str(rounded(total))
 
 
 def _plan(text: str, points: list[str], length: str = '') -> str:
-  """Returns a plan in the language of a text; it states a length if there is one."""
+  """Returns a plan in the language of a text; `length` stands in its heading."""
   numbered = [f'{i}. {point}' for i, point in enumerate(points, start=1)]
   if templates.language(text) == 'zh':
-    return '提纲' + (f'，{length}字' if length else '') + f'：{"；".join(numbered)}。'
-  return 'Plan' + (f', {length} words' if length else '') + f': {"; ".join(numbered)}.'
+    return f'提纲{length}：{"；".join(numbered)}。'
+  return f'Plan{length}: {"; ".join(numbered)}.'
 
 
 PLANS = {

@@ -48,12 +48,13 @@ def test_a_full_plan_repeats_the_length_and_counts_to_it():
 def test_a_countdown_ends_at_no_words_left():
   text = 'Rivers carry water. Lakes keep it for a very long time.'
   assert formatted.countdown_plan(text, 'In 10 to 20 words: rivers.') == (
-    'Plan, 10-20 words: 1. Rivers carry water (8); 2. Lakes keep it for (0).'
+    'Plan (10-20): 1. Rivers carry water (8); 2. Lakes keep it for (0).'
   )
-  counts_up, counts_down = (
+  counts_up, (length, *counts_down) = (
     [int(n) for n in re.findall(r'\((\d+)\)', made(RIVERS * 9, ''))]
     for made in (formatted.full_plan, formatted.countdown_plan)
   )
+  assert length == 130
   assert [up + down for up, down in zip(counts_up, counts_down, strict=True)] == [126] * 12
   assert plan_following.following(formatted.countdown_plan(RIVERS), RIVERS) == 1.0
 
