@@ -52,7 +52,7 @@ SMALL = {
     'data.tested': 0.3,
   },
   **{'data.folder': 'passages:small', 'data.lower': 0, 'data.upper': 0, 'data.row_length': 0},
-  'data.plan': 'full',
+  'data.plan': 'countdown',
   **{'train.rows': 8, 'train.micro_rows': 1, 'train.remat': 'dots', 'reward.max_words': 0},
   'train.dtype': 'bfloat16',  # a gradient in 0.6 of the time, on a CPU with AMX
   **{'rollout.max_prompt_tokens': 0, 'rollout.max_tokens': 0},
@@ -147,7 +147,8 @@ def _data(c) -> None:
   c.data.sources = ()
   c.data.formatted_share = 0.0  # share of pretraining tokens from documents in the answer format
   # Thoughts of formatted documents: 'short', a plan of four sentences at most; 'full', of all,
-  # which repeats the length that is asked for and counts the words; 'countdown', those left.
+  # which repeats the length that is asked for and counts the words; 'countdown', those left, which
+  # a small model follows, see LOG.md.
   c.data.plan = 'short'
   c.data.slack = 0.25  # a prompt's range of words is its document's length +- this share
   # JSONL, Parquet or a run of `prompts`; '': made from held-out titles. Of preference pairs, or of
