@@ -174,12 +174,12 @@ def offences(name, source):
 def texts():
   """Everything that is held to the words: {name: text}; of the tests, their names alone.
 
-  Records are not: what a policy wrote has words of its own.
+  What a policy wrote is not: it has words of its own.
   """
   read = {'README.md': (tree.ROOT / 'README.md').read_text(encoding='utf-8')}
   for folder in ('lwz', 'experiments', 'benchmarks', 'launch', 'docs'):
     for path in sorted((tree.ROOT / folder).rglob('*')):
-      if path.is_file() and '__pycache__' not in path.parts and path.suffix != '.jsonl':
+      if path.is_file() and '__pycache__' not in path.parts and path.name != 'cheats.jsonl':
         read[path.relative_to(tree.ROOT).as_posix()] = path.read_text(encoding='utf-8')
   for path in sorted((tree.ROOT / 'tests').rglob('test_*.py')):
     name = path.relative_to(tree.ROOT).as_posix()

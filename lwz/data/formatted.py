@@ -39,8 +39,8 @@ def full_plan(text: str, request: str = '') -> str:
 
   The length is as `request` states it, or else in round numbers.
   """
-  openings, written = _parts(text)
-  length = _length(text, request)
+  openings, written, total = _parts(text)
+  length = _length(request, total)
   stated = f'，{length}字' if templates.language(text) == 'zh' else f', {length} words'
   return _plan(text, [f'{head} ({n})' for head, n in zip(openings, written, strict=True)], stated)
 
@@ -55,26 +55,23 @@ def countdown_plan(text: str, request: str = '') -> str:
   of 130 words alike. Here each number follows from the one before it, the first from the length,
   and a plan is full at 0: nothing is compared.
   """
-  openings, written = _parts(text)
-  points = [f'{head} ({written[-1] - n})' for head, n in zip(openings, written, strict=True)]
-  return _plan(text, points, f' ({_length(text, request)})')
+  openings, written, total = _parts(text)
+  points = [f'{head} ({total - n})' for head, n in zip(openings, written, strict=True)]
+  return _plan(text, points, f' ({_length(request, total)})')
 
 
-def _parts(text: str) -> tuple[list[str], list[int]]:
-  """Returns the openings of sentences, twelve at most, and the words that are written at the end
-  of each, and of those up to the next.
-  """
+def _parts(text: str) -> tuple[list[str], list[int], int]:
+  """Returns openings of up to twelve sentences, the words before the next of them, and all words."""
   heads = words.sentences(text)
   num_points = min(MAX_POINTS, len(heads))
   starts = [i * len(heads) // num_points for i in range(num_points)]
   sizes = [words.count_words(head) for head in heads]
-  written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))]
-  return [_opening(heads[i], 4) for i in starts], written[:num_points]
+  written = [sum(sizes[:end]) for end in (*starts[1:], len(heads))][:num_points]
+  return [_opening(heads[i], 4) for i in starts], written, sum(sizes)
 
 
-def _length(text: str, request: str) -> str:
-  """Returns the length of a text as its request states it, or else in round numbers."""
-  total = words.count_words(text)
+def _length(request: str, total: int) -> str:
+  """Returns the length of a text of `total` words as its request states it, or else rounded."""
   stated = [n for n in re.findall(r'\d+', request) if int(n) >= LEAST_STATED]
   near = [abs(int(n) - total) <= max(20, total / 3) for n in stated]
   is_length = any(near) and (len(stated) == 1 or (len(stated) == 2 and all(near)))

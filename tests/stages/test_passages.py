@@ -11,9 +11,14 @@ from lwz.runtime import setup, sources
 from lwz.stages import passages
 
 
-def config(folder):
-  rows = [{'text': f'Write about {i}.', 'lower': 3, 'upper': 9} for i in range(40)]
+def ask(folder, asked):
+  """Writes the prompts of a config: {text: (lower, upper)}."""
+  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
   (folder / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def config(folder):
+  ask(folder, {f'Write about {i}.': (3, 9) for i in range(40)})
   c = experiment.get_config('micro')
   c.init, c.runs_dir, c.data.prompts = 'org/model', str(folder), str(folder / 'mine.jsonl')
   c.data.lower, c.data.upper, c.data.tested, c.pairs.openings = 3, 9, 0.25, 1
@@ -57,8 +62,7 @@ def test_a_passage_is_the_opening_of_the_length_that_its_request_asks_for(tmp_pa
   c = config(tmp_path)
   c.data.tested = 0.0
   asked = {'Short.': (3, 7), 'Longer.': (8, 14), 'Longest.': (50, 60)}
-  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
-  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  ask(tmp_path, asked)
   passages.run(c)
   c.data.folder = 'passages:micro'
   found = {document.request: len(document.text.split()) for document in sources.stream(c)}
@@ -74,8 +78,7 @@ def test_shorter_openings_answer_requests_for_their_own_length(tmp_path, monkeyp
   c = config(tmp_path)
   c.data.tested, c.pairs.openings, c.data.lower, c.data.upper = 0.0, 4, 12, 200
   asked = {'Write 60 to 80 words.': (60, 80), 'Write an ode.': (50, 60)}
-  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
-  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  ask(tmp_path, asked)
   passages.run(c)
   c.data.folder = 'passages:micro'
   found = list(sources.stream(c))
@@ -101,8 +104,7 @@ def test_an_opening_that_repeats_itself_is_left_out(tmp_path, monkeypatch):
   c = config(tmp_path)
   c.data.tested, c.pairs.openings, c.data.lower, c.data.upper = 0.0, 4, 12, 200
   asked = {'Write 60 to 80 words.': (60, 80), 'Write 20 to 30 words.': (20, 30)}
-  rows = [{'text': text, 'lower': a, 'upper': b} for text, (a, b) in asked.items()]
-  (tmp_path / 'mine.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  ask(tmp_path, asked)
   passages.run(c)
   c.data.folder = 'passages:micro'
   found = [document.text for document in sources.stream(c)]
