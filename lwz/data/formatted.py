@@ -61,7 +61,7 @@ def countdown_plan(text: str, request: str = '') -> str:
 
 
 def _parts(text: str) -> tuple[list[str], list[int], int]:
-  """Returns openings of up to twelve sentences, the words before the next of them, and all words."""
+  """Returns openings of up to twelve sentences, the words before the next one, and all words."""
   heads = words.sentences(text)
   num_points = min(MAX_POINTS, len(heads))
   starts = [i * len(heads) // num_points for i in range(num_points)]
